@@ -1,0 +1,60 @@
+# whysgd: four papers on why SGD generalizes. README.md says how to run it, design in one line:
+# papers/ and config.yaml -> one specification for each run -> train -> frame -> tables, figures, claims -> page.
+import os
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+# Jobs import the package of this copy of the workflow, wherever another one is installed.
+sys.path.insert(0, workflow.basedir)
+os.environ["PYTHONPATH"] = workflow.basedir
+
+
+conda: "envs/whysgd.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+wildcard_constraints:
+    scale=SCALE,
+    dataset="[A-Za-z0-9_.-]+",
+    paper="|".join(CONFIG["papers"]),
+    run="[A-Za-z0-9_.-]+",
+    seed=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        [outputs_of(paper) for paper in CONFIG["papers"]],
+        f"results/{SCALE}/index.html",
+
+
+for paper in CONFIG["papers"]:
+
+    rule:
+        name:
+            paper
+        localrule: True
+        input:
+            outputs_of(paper),
+
+
+onsuccess:
+    shell("{PYTHON} -m whysgd show {SCALE:q} >&2")

@@ -1,0 +1,106 @@
+# Functions of the workflow; they live here only. All of them are pure: names in, paths or values out.
+import json
+import sys
+from pathlib import Path
+
+from whysgd.codedigest import code_digest
+from whysgd.config import DEFAULT_FILE, validate_config
+from whysgd.errors import UserError
+from whysgd.papers import expand, load_paper
+
+PYTHON = sys.executable
+# Figures of each table, with the text under them on the page.
+CAPTIONS = {
+    "comparison": "Measured accuracy beside the published one; bars are standard deviations over seeds.",
+    "curves": "The course of every row: mean over seeds, and a band from the lowest to the highest seed.",
+}
+
+try:
+    CONFIG = validate_config(config, [DEFAULT_FILE, *workflow.overwrite_configfiles])
+    RUNS = expand(CONFIG)
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+SCALE = CONFIG["scale"]
+
+
+def spec_of(wildcards):
+    """The specification of a run that is asked for by its path."""
+    key = (wildcards.paper, wildcards.run, int(wildcards.seed))
+    if key not in RUNS:
+        raise WorkflowError(f"no run {'/'.join(map(str, key))} in the configured papers and seeds")
+    return RUNS[key]
+
+
+def data_of(wildcards):
+    """The canonical data set of a run."""
+    folder = f"results/data/{spec_of(wildcards).dataset}"
+    return [f"{folder}/manifest.json", f"{folder}/train.safetensors", f"{folder}/test.safetensors"]
+
+
+def own_dataset(wildcards):
+    """The configuration's entry for this data set alone, as JSON; empty for a built-in one."""
+    own = {name: entry for name, entry in CONFIG["datasets"].items() if name == wildcards.dataset}
+    return json.dumps(own)
+
+
+def class_folders(wildcards):
+    """The class folders of an image folder: adding or removing an image makes them newer."""
+    own = CONFIG["datasets"].get(wildcards.dataset)
+    if own is None:
+        return []
+    found = [Path(own["path"], split) for split in ("train", "test")]
+    return sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
+
+
+def metrics_of(wildcards):
+    """The metrics of every run of a paper."""
+    return [f"{spec.folder}/metrics.json" for spec in RUNS.values() if spec.paper == wildcards.paper]
+
+
+def table_of(wildcards):
+    """The published table behind a path."""
+    return load_paper(wildcards.paper)["tables"][wildcards.table]
+
+
+def tables_of(paper, *kinds):
+    """Paths of a paper's tables."""
+    return [f"results/{SCALE}/tables/{paper}_{name}.{kind}" for name in load_paper(paper)["tables"] for kind in kinds]
+
+
+def figures_of(paper, *kinds):
+    """Paths of a paper's figures."""
+    names = [f"{table}_{figure}" for table in load_paper(paper)["tables"] for figure in CAPTIONS]
+    return [f"results/{SCALE}/figures/{paper}_{name}.{kind}" for name in names for kind in kinds]
+
+
+def claims_of(paper, kind):
+    """Path of a paper's verdicts, if it makes claims."""
+    return [f"results/{SCALE}/claims/{paper}.{kind}"] if load_paper(paper)["claims"] else []
+
+
+def outputs_of(paper):
+    """Everything that is made for a paper."""
+    return [*tables_of(paper, "csv", "md", "tex"), *figures_of(paper, "svg", "png"), *claims_of(paper, "md")]
+
+
+def page_contents():
+    """What the page shows, by paper: its header and, for each table, where table and figures lie."""
+    contents = []
+    for paper in CONFIG["papers"]:
+        loaded = load_paper(paper)
+        tables = [
+            {
+                "title": table["title"],
+                "setting": table["setting"],
+                "csv": f"results/{SCALE}/tables/{paper}_{name}.csv",
+                "figures": [
+                    {"file": f"results/{SCALE}/figures/{paper}_{name}_{kind}.png", "caption": caption}
+                    for kind, caption in CAPTIONS.items()
+                ],
+            }
+            for name, table in loaded["tables"].items()
+        ]
+        header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
+        contents.append({"header": header, "tables": tables, "claims": next(iter(claims_of(paper, "csv")), None)})
+    return contents

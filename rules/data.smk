@@ -1,0 +1,22 @@
+# Data sets in their canonical form.
+
+
+rule build_dataset:
+    input:
+        class_folders,
+    output:
+        manifest="results/data/{dataset}/manifest.json",
+        train="results/data/{dataset}/train.safetensors",
+        test="results/data/{dataset}/test.safetensors",
+    log:
+        "results/data/{dataset}/build_dataset.log",
+    params:
+        datasets=own_dataset,
+        code=code_digest("whysgd.data.build"),
+    threads: 1
+    resources:
+        runtime=60,
+        data_dir=CONFIG["data_dir"],
+    shell:
+        "{PYTHON} -m whysgd build-dataset {wildcards.dataset:q} --datasets {params.datasets:q}"
+        " --data-dir {resources.data_dir:q} --out $(dirname {output.manifest:q}) > {log:q} 2>&1"

@@ -1,0 +1,19 @@
+# The index page of a scale.
+
+
+rule write_page:
+    input:
+        frames=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
+        tables=[tables_of(paper, "csv") for paper in CONFIG["papers"]],
+        figures=[figures_of(paper, "png") for paper in CONFIG["papers"]],
+        claims=[claims_of(paper, "csv") for paper in CONFIG["papers"]],
+    output:
+        page="results/{scale}/index.html",
+    log:
+        "results/{scale}/logs/write_page.log",
+    params:
+        papers=page_contents(),
+        code=code_digest("workflow_scripts/write_page.py", "whysgd/reporting/templates/index.html"),
+    threads: 1
+    script:
+        "../workflow_scripts/write_page.py"

@@ -1,0 +1,59 @@
+# From finished runs to the papers' tables and the verdicts on their claims.
+
+
+rule collect_runs:
+    input:
+        metrics=metrics_of,
+    output:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        histories="results/{scale}/frames/{paper}_histories.csv",
+    log:
+        "results/{scale}/logs/collect_runs/{paper}.log",
+    params:
+        code=code_digest("workflow_scripts/collect_runs.py"),
+    threads: 1
+    script:
+        "../workflow_scripts/collect_runs.py"
+
+
+rule make_table:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+    output:
+        csv="results/{scale}/tables/{paper}_{table}.csv",
+        md=report(
+            "results/{scale}/tables/{paper}_{table}.md",
+            category="{paper}",
+            subcategory="Tables",
+            caption="../docs/captions/table.rst",
+        ),
+        tex="results/{scale}/tables/{paper}_{table}.tex",
+    log:
+        "results/{scale}/logs/make_table/{paper}_{table}.log",
+    params:
+        table=table_of,
+        code=code_digest("workflow_scripts/make_table.py"),
+    threads: 1
+    script:
+        "../workflow_scripts/make_table.py"
+
+
+rule check_claims:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+    output:
+        csv="results/{scale}/claims/{paper}.csv",
+        md=report(
+            "results/{scale}/claims/{paper}.md",
+            category="{paper}",
+            subcategory="Claims",
+            caption="../docs/captions/claims.rst",
+        ),
+    log:
+        "results/{scale}/logs/check_claims/{paper}.log",
+    params:
+        claims=lambda wildcards: load_paper(wildcards.paper)["claims"],
+        code=code_digest("workflow_scripts/check_claims.py"),
+    threads: 1
+    script:
+        "../workflow_scripts/check_claims.py"

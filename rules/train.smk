@@ -1,0 +1,26 @@
+# One job for each run: a row of a table and a seed.
+
+
+rule train:
+    input:
+        data_of,
+    output:
+        metrics="results/{scale}/runs/{paper}/{run}/seed-{seed}/metrics.json",
+        history="results/{scale}/runs/{paper}/{run}/seed-{seed}/history.csv",
+        model="results/{scale}/runs/{paper}/{run}/seed-{seed}/model.safetensors",
+    log:
+        "results/{scale}/logs/train/{paper}/{run}/seed-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/train/{paper}/{run}/seed-{seed}.tsv"
+    params:
+        spec=lambda wildcards: json.dumps(spec_of(wildcards).to_dict()),
+        code=code_digest("whysgd.training.loop"),
+    threads: CONFIG["threads"]
+    resources:
+        # None of these decides a result, so none of them is a reason to train again.
+        device=CONFIG["device"],
+        checkpoint_seconds=CONFIG["checkpoint_seconds"],
+    shell:
+        "{PYTHON} -m whysgd train --spec {params.spec:q} --data $(dirname {input[0]:q})"
+        " --out $(dirname {output.metrics:q}) --device {resources.device} --threads {threads}"
+        " --checkpoint-seconds {resources.checkpoint_seconds} > {log:q} 2>&1"

@@ -1,0 +1,22 @@
+"""whysgd: four papers on why SGD generalizes, on one training loop.
+
+Importing the package imports neither torch nor pandas, so that the workflow can read run
+specifications in milliseconds. The public names below are loaded when they are first used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "GradRegularizer": "whysgd.training.regularizer",
+    "RunSpec": "whysgd.spec",
+    "UserError": "whysgd.errors",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'whysgd' has no attribute {name!r}")

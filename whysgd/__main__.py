@@ -1,0 +1,116 @@
+"""The command line: `python -m whysgd COMMAND`. Everything the workflow does also runs without it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from whysgd.errors import UserError
+from whysgd.spec import RunSpec
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a user's error is one line on stderr and exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m whysgd", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train one run: a row of a paper and a seed")
+    train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
+    train.add_argument("--spec", help="a whole specification as JSON, instead of PAPER/RUN")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+    train.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
+    train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
+    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    train.add_argument("--threads", type=int, default=1)
+    train.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    train.set_defaults(command=_train)
+
+    build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
+    build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
+    build.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+    build.add_argument("--datasets", help="the configuration's `datasets` as JSON, instead of --configfile")
+    build.add_argument("--data-dir", help="folder for downloads, instead of the configuration's")
+    build.add_argument("--out", type=Path, help="default: results/data/<dataset>")
+    build.set_defaults(command=_build_dataset)
+
+    show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")
+    show.add_argument("scale", nargs="?", default="mini")
+    show.set_defaults(command=_show)
+    return parser
+
+
+def _train(options) -> None:
+    if (options.run is None) == (options.spec is None):
+        raise UserError("train: give either PAPER/RUN or --spec")
+    if options.threads < 1 or options.checkpoint_seconds <= 0 or options.seed < 0:
+        raise UserError("train: --threads must be at least 1, --checkpoint-seconds above 0, --seed at least 0")
+    spec = _spec(options)
+    # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
+    from whysgd.training.device import prepare_device
+    from whysgd.training.loop import train
+
+    device = prepare_device(options.device, options.threads)
+    data = options.data or Path("results/data", spec.dataset)
+    train(spec, data, options.out or Path(spec.folder), device, options.checkpoint_seconds)
+
+
+def _spec(options) -> RunSpec:
+    if options.spec is not None:
+        try:
+            return RunSpec.from_dict(json.loads(options.spec))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"train: --spec: {error}") from None
+    from whysgd.config import load_config
+    from whysgd.papers import load_paper, scaled_spec
+
+    config = load_config(options.configfile)
+    paper, _, run = options.run.partition("/")
+    if paper not in config["papers"]:
+        raise UserError(f"train: {options.run!r}: no such paper; allowed: {', '.join(config['papers'])}")
+    if run not in load_paper(paper)["runs"]:
+        raise UserError(f"train: {options.run!r}: no such run; allowed: {', '.join(load_paper(paper)['runs'])}")
+    return scaled_spec(config, paper, run, options.seed)
+
+
+def _build_dataset(options) -> None:
+    from whysgd.config import load_config
+    from whysgd.data.build import build_dataset
+
+    config = load_config(options.configfile)
+    if options.datasets is not None:
+        config["datasets"] = json.loads(options.datasets)
+    config["data_dir"] = options.data_dir or config["data_dir"]
+    folder = options.out or Path("results/data", options.dataset)
+    manifest = build_dataset(options.dataset, config, folder)
+    counts = f"{manifest['train_images']} training and {manifest['test_images']} test images"
+    print(f"{folder}: {manifest['label']}, {counts} of {len(manifest['classes'])} classes")
+
+
+def _show(options) -> None:
+    folder = Path("results", options.scale)
+    tables, claims = sorted(folder.glob("tables/*.md")), sorted(folder.glob("claims/*.md"))
+    if not tables:
+        raise UserError(f"{folder}/tables: no tables yet; run `snakemake --cores 2` first")
+    for file in (*tables, *claims):
+        print(f"\n{file.read_text(encoding='utf-8')}")
+    for name, pattern in (("tables", "tables"), ("figures", "figures"), ("claims", "claims"), ("report", "index.html")):
+        if (folder / pattern).exists():
+            print(f"{name + ':':9}{folder / pattern}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The configuration: files laid over one another, validated, defaults filled in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from whysgd.errors import UserError
+from whysgd.validation import ROOT, dotted, read_yaml, validated
+
+DEFAULT_FILE = ROOT / "config.yaml"
+PAPERS = ROOT / "papers"
+SAME = "same"
+_ABSENT = object()
+
+
+def load_config(overlays=(), settings: Mapping | None = None) -> dict:
+    """config.yaml, then the overlays, then single settings; the last one wins.
+
+    Args:
+        overlays: further YAML files, as given to `--configfile`.
+        settings: top-level keys, as given to `--config`.
+
+    Raises:
+        UserError: a file is missing or not YAML, or the result is not valid.
+    """
+    files = [DEFAULT_FILE, *map(Path, overlays)]
+    merged: dict = {}
+    for file in files:
+        merged = _merge(merged, read_yaml(file) or {}, file)
+    return validate_config({**merged, **(settings or {})}, files)
+
+
+def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
+    """The configuration with defaults filled in.
+
+    Args:
+        config: the merged mapping (Snakemake merges the files itself).
+        files: where it came from, in order; errors name the file that has the key.
+
+    Raises:
+        UserError: an unknown key, a wrong type or an impossible value: file, key and what is allowed.
+    """
+    contents = [(Path(file), read_yaml(Path(file)) or {}) for file in files]
+
+    def where(path: tuple) -> str:
+        value = _at(config, path)
+        for file, content in reversed(contents):
+            found = _at(content, path)
+            if found is not _ABSENT and (isinstance(found, dict) or found == value):
+                return _short(file)
+        # A key that is missing is looked for where its surroundings stand.
+        return where(path[:-1]) if len(path) > 1 and value is _ABSENT else "--config"
+
+    checked = validated(dict(config), "config.schema.yaml", where)
+    if checked["scale"] not in checked["scales"]:
+        raise UserError(f"{where(('scale',))}: scale = {checked['scale']!r}: allowed: {', '.join(checked['scales'])}")
+    papers = sorted(file.stem for file in PAPERS.glob("*.yaml"))
+    for index, name in enumerate(checked["papers"]):
+        if name not in papers:
+            path = ("papers", index)
+            raise UserError(f"{where(path)}: {dotted(path)} = {name!r}: allowed: {', '.join(papers)}")
+    for name in checked["datasets"]:
+        if name in (SAME, *BUILT_IN):
+            raise UserError(f"{where(('datasets', name))}: {dotted(('datasets', name))}: the name is taken")
+    return checked
+
+
+# Data sets that need no entry under `datasets`: images for training and testing, and how they are labelled.
+BUILT_IN = {
+    "digits": {"train": 512, "test": 1285, "channels": 1, "size": 8, "label": "scikit-learn digits"},
+    "cifar10": {"train": 50_000, "test": 10_000, "channels": 3, "size": 32, "label": "CIFAR-10"},
+    "cifar100": {"train": 50_000, "test": 10_000, "channels": 3, "size": 32, "label": "CIFAR-100"},
+    "mnist": {"train": 60_000, "test": 10_000, "channels": 1, "size": 28, "label": "MNIST"},
+    "fashion_mnist": {"train": 60_000, "test": 10_000, "channels": 1, "size": 28, "label": "Fashion-MNIST"},
+}
+
+
+def dataset_label(config: Mapping, name: str) -> str:
+    """How tables and figures name a data set."""
+    own = config["datasets"].get(name)
+    return (own["label"] or name) if own else BUILT_IN[name]["label"]
+
+
+def _merge(below: dict, above, file: Path) -> dict:
+    if not isinstance(above, dict):
+        raise UserError(f"{_short(file)}: top level must be a mapping of keys to values")
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value, file) if both else value
+    return merged
+
+
+def _at(content, path: tuple):
+    for part in path:
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+            content = content[part]
+        else:
+            return _ABSENT
+    return content
+
+
+def _short(file: Path) -> str:
+    file = file.resolve()
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)

@@ -1,0 +1,1 @@
+"""Data: sources, the canonical store, augmentation, and blocks."""

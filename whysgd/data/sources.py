@@ -1,0 +1,160 @@
+"""Where images come from: each source returns two splits as uint8 arrays and the class names."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from whysgd.data.canonical import Split
+from whysgd.errors import UserError
+from whysgd.streams import stream
+
+# The order of digits and of image folders is one fixed permutation, and part of the data set.
+ORDER_SEED = 0
+DIGITS_TRAIN = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source delivers: both splits, the class names in the order of their numbers, its origin."""
+
+    train: Split
+    test: Split
+    classes: list[str]
+    origin: str
+
+
+def load_digits() -> Source:
+    """scikit-learn's 1,797 digits of 8×8, split into 512 for training and 1,285 for testing.
+
+    The original values 0 to 16 are scaled to 0 to 255 (rounded). The split is a fixed permutation.
+    """
+    from sklearn.datasets import load_digits as load
+
+    digits = load()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    order = stream(ORDER_SEED, "digits split").permutation(len(images))
+    parts = order[:DIGITS_TRAIN], order[DIGITS_TRAIN:]
+    train, test = (Split(images[part], digits.target[part].astype(np.int64)) for part in parts)
+    return Source(train, test, [str(name) for name in digits.target_names], "scikit-learn load_digits")
+
+
+def load_torchvision(name: str, folder: Path) -> Source:
+    """CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST, downloaded once and checked by torchvision.
+
+    Args:
+        name: cifar10, cifar100, mnist or fashion_mnist.
+        folder: where the downloaded files lie; a lock in it lets one job at a time download.
+
+    Raises:
+        UserError: the files are neither there nor to be had, or are damaged; says where to put them.
+    """
+    from torchvision import datasets
+
+    classes = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+    }
+    expected = {
+        "cifar10": "cifar-10-python.tar.gz, or its unpacked folder cifar-10-batches-py",
+        "cifar100": "cifar-100-python.tar.gz, or its unpacked folder cifar-100-python",
+        "mnist": "MNIST/raw/ with the four idx files, e.g. train-images-idx3-ubyte",
+        "fashion_mnist": "FashionMNIST/raw/ with the four idx files, e.g. train-images-idx3-ubyte",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{name}.lock"):
+            parts = [classes[name](str(folder), train=train, download=True) for train in (True, False)]
+    except Exception as error:  # torchvision raises whatever its download met: URLError, RuntimeError, EOFError …
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{name}: cannot be downloaded or is damaged ({reason}); put {expected[name]} into {folder.resolve()}"
+        ) from None
+    train, test = (Split(_channels_first(part.data), np.asarray(part.targets, np.int64)) for part in parts)
+    return Source(train, test, list(parts[0].classes), f"torchvision {name}")
+
+
+def _channels_first(images) -> np.ndarray:
+    images = np.asarray(images)
+    return images[:, None] if images.ndim == 3 else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def load_image_folder(folder: Path, train_images: int | None = None, test_images: int | None = None) -> Source:
+    """A folder with train/<class>/ and test/<class>/, all images of one size.
+
+    The folders are sorted by class, so the order of each split is a fixed permutation: otherwise a
+    block in data-set order would hold one class. All images become grey if all files are, else RGB.
+
+    Args:
+        folder: has `train` and `test`, each with one folder for each class.
+        train_images, test_images: take the first so many of the permutation; None takes all.
+
+    Raises:
+        UserError: a missing or empty class, a class in one split only, a file that is no image or
+            is truncated, or another size than the first image's; the message names folder or file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected train/<class>/ and test/<class>/ in it")
+    classes = {split: _subfolders(folder / split) for split in ("train", "test")}
+    for split, other in (("train", "test"), ("test", "train")):
+        for name in classes[split]:
+            if name not in classes[other]:
+                raise UserError(f"{folder / split / name}: class {name!r} is missing in {folder / other}")
+    names = classes["train"]
+    size: dict = {}
+    limits = {"train": train_images, "test": test_images}
+    train, test = (_read_split(folder / split, names, limits[split], size) for split in ("train", "test"))
+    if train.images.shape[1] != test.images.shape[1]:
+        train, test = (Split(_to_rgb(part.images), part.labels) for part in (train, test))
+    return Source(train, test, names, f"image folder {folder.name}")
+
+
+def _subfolders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected one folder for each class in it")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise UserError(f"{folder}: holds no class; expected one folder for each class in it")
+    return names
+
+
+def _read_split(folder: Path, names: list[str], limit: int | None, size: dict) -> Split:
+    files, labels = [], []
+    for label, name in enumerate(names):
+        found = sorted(
+            Path(entry.path) for entry in os.scandir(folder / name) if not entry.name.startswith(".")
+        )
+        if not found:
+            raise UserError(f"{folder / name}: holds no image")
+        files += found
+        labels += [label] * len(found)
+    order = stream(ORDER_SEED, f"image folder {folder.name}").permutation(len(files))[:limit]
+    images = [_read_image(files[index], size) for index in order]
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.stack([image] * 3) for image in images]
+    stacked = np.stack(images)
+    return Split(stacked if stacked.ndim == 4 else stacked[:, None], np.asarray(labels, np.int64)[order])
+
+
+def _read_image(file: Path, size: dict) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            array = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others for damaged files
+        raise UserError(f"{file}: not a readable image ({str(error).splitlines()[0]})") from None
+    first = size.setdefault("first", (file, array.shape[:2]))
+    if array.shape[:2] != first[1]:
+        height, width = array.shape[:2]
+        raise UserError(
+            f"{file}: is {width}×{height}, but {first[0]} is {first[1][1]}×{first[1][0]}; all images must have one size"
+        )
+    return array if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _to_rgb(images: np.ndarray) -> np.ndarray:
+    return images if images.shape[1] == 3 else np.repeat(images, 3, axis=1)

@@ -1,0 +1,1 @@
+"""Measures: each leaves the model as it found it."""

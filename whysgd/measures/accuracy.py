@@ -1,0 +1,33 @@
+"""Mean cross entropy and accuracy over a data set, in evaluation mode."""
+
+from math import nan
+
+import torch
+from torch.nn import functional as F
+
+from whysgd.training.objective import Objective
+
+BATCH = 1000
+
+
+@torch.inference_mode()
+def evaluate(objective: Objective, theta, running, images, labels, normalize) -> dict[str, float]:
+    """Loss and accuracy at θ with running statistics.
+
+    Args:
+        objective: the network.
+        theta, running: (P,) and (Q,).
+        images, labels: (n, C, H, W) uint8 and (n,).
+        normalize: uint8 to floating point.
+
+    Returns:
+        `loss` (mean cross entropy in nats; nan if it is not finite) and `accuracy` (percent).
+    """
+    loss, correct = theta.new_zeros(()), torch.zeros((), dtype=torch.int64, device=theta.device)
+    for start in range(0, len(labels), BATCH):
+        part = labels[start : start + BATCH]
+        logits = objective.logits(theta, running, normalize(images[start : start + BATCH]))
+        loss += F.cross_entropy(logits, part, reduction="sum")
+        correct += (logits.argmax(1) == part).sum()
+    mean = loss.item() / len(labels)
+    return {"loss": mean if abs(mean) < float("inf") else nan, "accuracy": 100 * correct.item() / len(labels)}

@@ -1,0 +1,1 @@
+"""Networks: a catalog of names, and one builder for each family."""

@@ -1,0 +1,15 @@
+"""The networks by name: family and its arguments. Plain data, readable without torch."""
+
+_RESNET18 = {"block": "basic", "depths": (2, 2, 2, 2)}
+
+CATALOG: dict[str, tuple[str, dict]] = {
+    "resnet18": ("resnet", {**_RESNET18, "width": 64}),
+    "resnet34": ("resnet", {"block": "basic", "depths": (3, 4, 6, 3), "width": 64}),
+    "resnet50": ("resnet", {"block": "bottleneck", "depths": (3, 4, 6, 3), "width": 64}),
+    "resnet101": ("resnet", {"block": "bottleneck", "depths": (3, 4, 23, 3), "width": 64}),
+    "resnet152": ("resnet", {"block": "bottleneck", "depths": (3, 8, 36, 3), "width": 64}),
+    # Half width, for the midi scale.
+    "resnet18_half": ("resnet", {**_RESNET18, "width": 32}),
+    # One block of width 8 and one of width 16, for the mini scale.
+    "resnet_mini": ("resnet", {"block": "basic", "depths": (1, 1), "width": 8}),
+}

@@ -1,0 +1,56 @@
+"""Layers that can hold one set of weights, or k sets for k blocks at once.
+
+A *stacked* network computes k blocks in one pass: every parameter has a leading dimension k and
+activations are laid out as (n, k·C, H, W), block after block along the channels. A convolution is
+then one convolution of k groups, batch norm sees k·C channels and so keeps each block's statistics
+apart, and pooling and ReLU need no change. With weights of the usual shape the layers are torch's own.
+
+Measured on two CPU cores with the network of the mini scale: a regularized step over 128 blocks of 4
+takes 31 ms stacked, 504 ms in a loop over blocks, 55 ms with torch.func.vmap.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Conv2d(nn.Conv2d):
+    """2-D convolution; weights (C_out, C_in, h, w), or stacked (k, C_out, C_in, h, w)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.weight.dim() == 4:
+            return super().forward(x)
+        k = self.weight.shape[0]
+        if self.kernel_size == (1, 1) and self.stride == (1, 1) and len(x) < 16:
+            # torch's grouped 1×1 convolution loops over the groups for so few images: 4 times slower.
+            pixels = x.reshape(len(x), k, -1, x.shape[2] * x.shape[3])
+            out = self.weight.flatten(2).unsqueeze(0) @ pixels
+            out = out.reshape(len(x), -1, *x.shape[2:])
+            return out if self.bias is None else out + self.bias.reshape(-1, 1, 1)
+        bias = None if self.bias is None else self.bias.flatten()
+        weight = self.weight.flatten(0, 1)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, k * self.groups)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over each block; weight (C,), or stacked (k, C) with buffers (k, C)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.weight.dim() == 1:
+            return super().forward(x)
+        mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
+        weight, bias = self.weight.reshape(-1), self.bias.reshape(-1)
+        return F.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, self.eps)
+
+
+class Linear(nn.Linear):
+    """Linear map; (n, C_in) to (n, C_out), or stacked (n, k·C_in) to (n, k·C_out)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.weight.dim() == 2:
+            return super().forward(x)
+        k = self.weight.shape[0]
+        out = x.view(len(x), k, -1).transpose(0, 1) @ self.weight.mT
+        if self.bias is not None:
+            out = out + self.bias[:, None]
+        return out.transpose(0, 1).flatten(1)

@@ -1,0 +1,91 @@
+"""Residual networks with the CIFAR stem: 3×3 convolution of stride 1, no max-pool.
+
+Source: He et al. 2016 (arXiv 1512.03385), in the form of geiping2022: shortcut "C" (average pool,
+then 1×1 convolution, then batch norm, wherever the shape changes), no zero-init of the last norm.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.norm1 = BatchNorm2d(width)
+        self.conv2 = Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = BatchNorm2d(width)
+        self.shortcut = shortcut(inputs, width, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(out))
+        return F.relu(out + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 (with the stride) and 1×1 convolutions, the last four times as wide, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = Conv2d(inputs, width, 1, bias=False)
+        self.norm1 = BatchNorm2d(width)
+        self.conv2 = Conv2d(width, width, 3, stride, 1, bias=False)
+        self.norm2 = BatchNorm2d(width)
+        self.conv3 = Conv2d(width, 4 * width, 1, bias=False)
+        self.norm3 = BatchNorm2d(4 * width)
+        self.shortcut = shortcut(inputs, 4 * width, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = F.relu(self.norm2(self.conv2(out)))
+        out = self.norm3(self.conv3(out))
+        return F.relu(out + self.shortcut(x))
+
+
+def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Shortcut "C" where the shape changes, the identity elsewhere."""
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    pool = [nn.AvgPool2d(stride)] if stride > 1 else []
+    return nn.Sequential(*pool, Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs))
+
+
+class ResNet(nn.Module):
+    """Stem, stages of doubling width and halving size, mean over pixels, linear.
+
+    Args:
+        channels: of the images.
+        classes: number of logits.
+        block: "basic" or "bottleneck".
+        depths: blocks of each stage.
+        width: channels of the stem and the first stage.
+    """
+
+    def __init__(self, channels: int, classes: int, block: str, depths: tuple[int, ...], width: int):
+        super().__init__()
+        kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+        self.stem = Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.norm = BatchNorm2d(width)
+        blocks, inputs = [], width
+        for stage, depth in enumerate(depths):
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(kind(inputs, width * 2**stage, stride))
+                inputs = width * 2**stage * kind.expansion
+        self.blocks = nn.Sequential(*blocks)
+        self.head = Linear(inputs, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, C, H, W) to logits (n, classes)."""
+        out = F.relu(self.norm(self.stem(x)))
+        return self.head(self.blocks(out).mean((2, 3)))

@@ -1,0 +1,1 @@
+"""Reporting: from finished runs to tables, figures, claims and the page."""

@@ -1,0 +1,93 @@
+"""The figures: training curves, and measured against published."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from whysgd.files import write_atomically
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the order of the rows is that of the table.
+PALETTE = ("#000000", "#999999", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+STYLE = {
+    "svg.hashsalt": "whysgd", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+    "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+
+def save_figure(figure, paths: list[str | Path]) -> None:
+    """Write a figure in each of the formats its paths end in; the same figure gives the same SVG."""
+    for path in map(Path, paths):
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        write_atomically(path, lambda file, metadata=metadata: figure.savefig(file, dpi=150, metadata=metadata))
+    plt.close(figure)
+
+
+def plot_curves(table: dict, histories: pd.DataFrame, setting: str):
+    """Training loss, gradient norm and test accuracy over epochs, one colour for each row of a table.
+
+    Lines are means over seeds, bands reach from the lowest to the highest seed.
+
+    Args:
+        table: its definition in papers/*.yaml.
+        histories: the frame of `read_histories`, of the table's runs.
+        setting: on what was measured, for the title.
+    """
+    panels = {
+        "step_loss": ("loss of the step (training mode)", "log"),
+        "gradient_norm": ("gradient norm before clipping", "log"),
+        "test_accuracy": ("test accuracy [%]", "linear"),
+    }
+    labels = {row["run"]: row["label"] for row in table["rows"]}
+    colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels.values())}
+    shown = histories[histories.run.isin(labels)].assign(row=lambda frame: frame.run.map(labels))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(12, 4))
+        for axis, (column, (name, scale)) in zip(axes, panels.items(), strict=True):
+            sns.lineplot(
+                shown, x="epoch", y=column, hue="row", hue_order=list(colours), palette=colours,
+                errorbar=("pi", 100), ax=axis, legend=column == "test_accuracy",
+            )  # fmt: skip
+            axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        sns.move_legend(axes[-1], "center left", bbox_to_anchor=(1, 0.5), title=None, frameon=False)
+        figure.suptitle(f"{table['title']}\n{setting}", fontsize=10)
+    return figure
+
+
+def plot_comparison(table: dict, lines: pd.DataFrame, setting: str):
+    """Published and measured accuracy of each row of a table, as dots with standard deviations.
+
+    Args:
+        table: its definition in papers/*.yaml.
+        lines: the frame of `make_table`.
+        setting: on what was measured, for the title.
+    """
+    places = range(len(lines))
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 0.45 * len(lines) + 1.6))
+        sides = (
+            ("published", "o", "none", "#000000", -0.13),
+            ("measured", "D", "#D55E00", "#D55E00", 0.13),
+        )
+        for side, marker, face, colour, shift in sides:
+            axis.errorbar(
+                lines[f"{side}_mean"].astype(float), [place + shift for place in places],
+                xerr=lines[f"{side}_std"].astype(float).fillna(0.0), fmt=marker, mfc=face, color=colour,
+                capsize=2, label=side,
+            )  # fmt: skip
+        axis.set_yticks(list(places), lines.label)
+        axis.invert_yaxis()
+        axis.set_xlabel("accuracy [%], mean ± standard deviation over seeds")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        paper = table["setting"] or table["title"]
+        axis.set_title(f"published: {paper}\nmeasured: {setting}", loc="left")
+    return figure

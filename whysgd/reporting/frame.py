@@ -1,0 +1,60 @@
+"""All runs in one tidy frame: one line for each run, and one for each line of their histories."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from whysgd.errors import UserError
+from whysgd.files import read_json
+
+MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+KEYS = ["paper", "run", "scale", "seed"]
+
+
+def read_runs(metrics_files: Iterable[str | Path]) -> pd.DataFrame:
+    """One line for each metrics.json.
+
+    Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the
+    evaluation of best test accuracy, and where, on what and with what it was trained.
+
+    Raises:
+        UserError: a file is missing or damaged; the message names it.
+    """
+    return pd.DataFrame([_run(Path(file)) for file in metrics_files])
+
+
+def _run(file: Path) -> dict:
+    metrics = read_json(file)
+    try:
+        return {
+            **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
+            **{key: metrics["final"][key] for key in MEASURED},
+            **{f"best_{key}": metrics["best"][key] for key in MEASURED},
+            "dataset": metrics["data"]["label"],
+            "train_images": metrics["data"]["train_images"],
+            "test_images": metrics["data"]["test_images"],
+            "model": metrics["settings"]["model"],
+            **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
+        }
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
+
+
+def read_histories(metrics_files: Iterable[str | Path]) -> pd.DataFrame:
+    """The history.csv beside each metrics.json, with the run's keys in front.
+
+    Raises:
+        UserError: a history is missing or damaged; the message names it.
+    """
+    parts = []
+    for file in map(Path, metrics_files):
+        metrics, history = read_json(file), file.with_name("history.csv")
+        try:
+            part = pd.read_csv(history)
+        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise UserError(f"{history}: not readable ({error})") from None
+        for index, key in enumerate(KEYS):
+            part.insert(index, key, metrics[key])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)

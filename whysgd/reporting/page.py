@@ -1,0 +1,37 @@
+"""The index page: claims, tables and figures in one file that needs no network."""
+
+import base64
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from whysgd.reporting.tables import formatted
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_page(title: str, setting: str, papers: list[dict]) -> str:
+    """The page as HTML.
+
+    Args:
+        title, setting: of the whole page.
+        papers: for each `paper` (its YAML), `claims` (frame), and `tables`: a list of `title`,
+            `setting`, `table` (frame of `make_table`) and `figures` (PNG files with captions).
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["table"] = _html
+    environment.filters["formatted"] = formatted
+    environment.filters["image"] = _image
+    return environment.get_template("index.html").render(title=title, setting=setting, papers=papers)
+
+
+def _html(frame: pd.DataFrame) -> str:
+    return frame.to_html(index=False, escape=True, border=0, na_rep="–")
+
+
+def _image(file: str | Path) -> str:
+    """A PNG as a data URL: figures with text from users never become markup."""
+    return "data:image/png;base64," + base64.b64encode(Path(file).read_bytes()).decode()

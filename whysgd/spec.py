@@ -1,0 +1,138 @@
+"""What one run is: a frozen specification, and how papers × scale × seeds expand to it.
+
+This module never imports torch; the workflow reads it at parse time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from whysgd.files import digest_of
+
+FULL_BATCH = "all"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop after zero padding by `crop_padding` pixels, and a horizontal flip with probability 1/2."""
+
+    crop_padding: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation on the scale 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over time; see `whysgd.training.schedules`. All times are in units of `unit`."""
+
+    unit: str  # "epoch" | "step"
+    warmup: float
+    decay: str  # "constant" | "cosine"
+    horizon: float
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """geiping2022's gradient regularizer; see `whysgd.training.penalties`."""
+
+    name: str
+    block_strength: float = 0.5
+    acc_strength: float = 0.0
+    eps: float = 1e-2
+    implementation: str = "forward-differences"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that determines the result of one run, and nothing else.
+
+    A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole
+    training set ("all") is full batch. An epoch is one pass over the training set.
+    """
+
+    paper: str
+    run: str
+    scale: str
+    seed: int
+    dataset: str
+    model: str
+    macro_batch: int | str
+    block: int
+    epochs: int
+    lr: float
+    schedule: Schedule
+    shuffle: bool = False
+    drop_last: bool = True
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    normalize: Normalization | None = None
+    augment: Augmentation | None = None
+    penalty: Penalty | None = None
+    clip: float | None = None
+    averaging: str = "mean"  # "mean" | "historical"
+    precision: str = "fp32"
+    evaluations: int = 20
+
+    @property
+    def full_batch(self) -> bool:
+        return self.macro_batch == FULL_BATCH
+
+    @property
+    def blocks_per_step(self) -> int | None:
+        """Blocks of one step; None stands for all."""
+        return None if self.full_batch else self.macro_batch // self.block
+
+    def to_dict(self) -> dict:
+        """The specification as JSON-able values; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "RunSpec":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: an unknown or missing key.
+        """
+        parts = {"schedule": Schedule, "normalize": Normalization, "augment": Augmentation, "penalty": Penalty}
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
+        built = dict(values)
+        try:
+            for key, part in parts.items():
+                if built.get(key) is not None:
+                    built[key] = part(**built[key])
+            if isinstance(built.get("normalize"), Normalization):
+                norm = built["normalize"]
+                built["normalize"] = Normalization(tuple(norm.mean), tuple(norm.std))
+            return cls(**built)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal specifications."""
+        return digest_of(self.to_dict())
+
+    @property
+    def folder(self) -> str:
+        """Where the run's results lie, relative to the root of the project."""
+        return f"results/{self.scale}/runs/{self.paper}/{self.run}/seed-{self.seed}"
+
+
+def steps_per_epoch(spec: RunSpec, train_images: int) -> int:
+    """Optimizer steps of one pass over `train_images` images (the last one may have fewer blocks)."""
+    blocks = blocks_per_epoch(spec, train_images)
+    return 1 if spec.full_batch else -(-blocks // spec.blocks_per_step)
+
+
+def blocks_per_epoch(spec: RunSpec, train_images: int) -> int:
+    """Blocks of one pass; a last one that is not full counts unless `drop_last`."""
+    return train_images // spec.block if spec.drop_last else -(-train_images // spec.block)

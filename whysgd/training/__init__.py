@@ -1,0 +1,1 @@
+"""Training: one loop for all papers, its penalties, transforms and schedules."""

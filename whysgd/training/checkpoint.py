@@ -1,0 +1,74 @@
+"""Checkpoints: one safetensors file, replaced in one rename, that belongs to exactly one job."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from whysgd.files import write_atomically
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class State:
+    """Everything that changes in training.
+
+    Attributes:
+        theta, momentum, running: parameters (P,), momentum buffer (P,; zeros before the first step),
+            batch norm's running statistics (Q,).
+        step: optimizer steps made; blocks: blocks that passed through batch norm.
+        history: one dict for each evaluation.
+        seconds: spent in training steps, in all sessions; sessions: how often the run was started.
+    """
+
+    theta: torch.Tensor
+    momentum: torch.Tensor
+    running: torch.Tensor
+    step: int = 0
+    blocks: int = 0
+    seconds: float = 0.0
+    sessions: int = 1
+    started: str = ""
+    history: list[dict] = field(default_factory=list)
+
+
+_TENSORS = ("theta", "momentum", "running")
+_NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history")
+
+
+def save_checkpoint(folder: Path, state: State, identity: str) -> None:
+    """Write the state atomically; `identity` names the job (settings, data and code)."""
+    tensors = {name: getattr(state, name).contiguous() for name in _TENSORS}
+    numbers = {name: getattr(state, name) for name in _NUMBERS}
+    metadata = {"identity": identity, "state": json.dumps(numbers)}
+    write_atomically(folder / FILE, lambda path: save_file(tensors, path, metadata))
+
+
+def load_checkpoint(folder: Path, identity: str, device="cpu") -> State | None:
+    """The state of the same job, or None if there is none to continue from; says why on stderr."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            metadata = file.metadata() or {}
+            if metadata.get("identity") != identity:
+                print(f"{path}: belongs to other settings, data or code; starting over", file=sys.stderr)
+                return None
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        state = State(**tensors, **json.loads(metadata["state"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        print(f"{path}: not readable ({error}); starting over", file=sys.stderr)
+        return None
+    state.sessions += 1
+    return state
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a finished run."""
+    (folder / FILE).unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""The gradient of one step: a mean over blocks of [ g_B + penalty_B ]."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from whysgd.spec import Penalty
+from whysgd.training.objective import Objective
+from whysgd.training.penalties import PRODUCTS, gradient_norm_direction
+
+# Images (k, n, C, H, W) and labels (k, n) of k blocks of n images.
+Stack = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class StepGradient:
+    """What one pass over the blocks of a step yields.
+
+    Attributes:
+        gradient: ḡ (P,), penalty included.
+        loss: mean over blocks of L_B, a scalar, in training mode.
+        square_norm: mean over blocks of ‖g_B‖², a scalar; 0 without a penalty.
+        running: batch norm's running statistics (Q,) after these blocks.
+    """
+
+    gradient: torch.Tensor
+    loss: torch.Tensor
+    square_norm: torch.Tensor
+    running: torch.Tensor
+
+
+def block_weights(blocks: int, averaging: str, dtype=torch.float32, device="cpu") -> torch.Tensor:
+    """The weight of each of N blocks in ḡ.
+
+    "mean": 1/N, also for a block with fewer images. "historical": what avg += (g − avg)/N with constant
+    N gives, weight (1/N)(1 − 1/N)^(N−1−i) for block i, in all 1 − (1 − 1/N)^N ≈ 0.633 (geiping2022's
+    code from its release until 2023, and so the published numbers).
+    """
+    if averaging == "mean":
+        return torch.full((blocks,), 1 / blocks, dtype=dtype, device=device)
+    if averaging != "historical":
+        raise ValueError(f"averaging = {averaging!r}: allowed: mean, historical")
+    power = torch.arange(blocks - 1, -1, -1, dtype=dtype, device=device)
+    return (1 - 1 / blocks) ** power / blocks
+
+
+def step_gradient(
+    objective: Objective,
+    theta: torch.Tensor,
+    running: torch.Tensor,
+    stacks: Callable[[], Iterable[Stack]],
+    blocks: int,
+    lr: float,
+    penalty: Penalty | None = None,
+    averaging: str = "mean",
+) -> StepGradient:
+    """Accumulate over the blocks of one step.
+
+    Args:
+        objective: the losses of blocks.
+        theta, running: parameters (P,) and running statistics (Q,); neither is changed.
+        stacks: called for each pass over the blocks, yields them in order, in stacks of equal size;
+            stacks of one block are the plain loop.
+        blocks: how many there are in all.
+        lr: the current learning rate η, which scales the penalty.
+        penalty, averaging: as in `RunSpec`.
+
+    Returns:
+        the gradient; the penalty's passes leave the running statistics alone.
+    """
+    weights = block_weights(blocks, averaging, theta.dtype, theta.device)
+    pre_gradient = None
+    if penalty is not None and penalty.acc_strength:
+        pre_gradient = step_gradient(objective, theta, running, stacks, blocks, lr, None, averaging).gradient
+    gradient = torch.zeros_like(theta)
+    loss, square_norm = theta.new_zeros(()), theta.new_zeros(())
+    done = 0
+    for images, labels in stacks():
+        k = len(labels)
+        weight = weights[done : done + k]
+        if penalty is None:
+            losses, part, statistics = _plain(objective, theta, images, labels, weight)
+        else:
+            losses, part, statistics, squares = _regularized(
+                objective, theta, images, labels, weight, lr, penalty, pre_gradient
+            )
+            square_norm += squares.sum() / blocks
+        gradient += part
+        loss += losses.sum() / blocks
+        running = objective.update_running(running, statistics)
+        done += k
+    return StepGradient(gradient, loss, square_norm, running)
+
+
+def _plain(objective, theta, images, labels, weight):
+    """Σ_B w_B g_B for one stack, from a single backward pass."""
+    theta = theta.detach().requires_grad_()
+    k = len(labels)
+    losses, statistics = objective.losses(theta if k == 1 else theta.expand(k, -1), images, labels)
+    (gradient,) = torch.autograd.grad((losses * weight).sum(), theta)
+    return losses.detach(), gradient, statistics
+
+
+def _regularized(objective, theta, images, labels, weight, lr, penalty, pre_gradient):
+    """Σ_B w_B (g_B + (η/4) H_B v_B) for one stack, and ‖g_B‖² of each block."""
+    k = len(labels)
+    theta = theta.detach()
+    copies = theta if k == 1 else theta.expand(k, -1)
+    exact = penalty.implementation == "autograd"
+    if exact:
+        copies = copies.clone().requires_grad_()
+    losses, with_graph, statistics = objective.gradients(copies, images, labels, differentiable=exact)
+    g = with_graph.detach()
+    v = gradient_norm_direction(g, pre_gradient, penalty.block_strength, penalty.acc_strength)
+    product = PRODUCTS[penalty.implementation](
+        lambda at: objective.gradients(at, images, labels)[1], copies, with_graph, v, penalty.eps
+    )
+    part = weight @ g.view(k, -1) + lr / 4 * (weight @ product.view(k, -1))
+    return losses, part, statistics, g.view(k, -1).norm(dim=1).square()

@@ -1,0 +1,113 @@
+"""The loss of blocks as a function of one parameter vector θ, without side effects.
+
+All arithmetic on parameters (norms, shifts, momentum) is done on vectors of length P; the network
+sees views of them. For k blocks at once θ is (k, P), one copy for each block, and the loss is (k,).
+"""
+
+from collections.abc import Iterable
+from math import prod
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+
+class Layout:
+    """How named tensors lie in one vector."""
+
+    def __init__(self, named: Iterable[tuple[str, torch.Tensor]]):
+        named = list(named)
+        self.names = [name for name, _ in named]
+        self.shapes = [tensor.shape for _, tensor in named]
+        self.sizes = [prod(shape) for shape in self.shapes]
+
+    def views(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The named tensors as views of (P,), or stacked (k, …) as views of (k, P)."""
+        lead = vector.shape[:-1]
+        parts = vector.split(self.sizes, -1)
+        return {
+            name: part.view(*lead, *shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def vector(self, named: dict[str, torch.Tensor], lead: int = 0) -> torch.Tensor:
+        """The vector of named tensors that share `lead` leading dimensions."""
+        return torch.cat([named[name].flatten(lead) for name in self.names], -1)
+
+
+class Objective:
+    """L_B(θ), the mean cross entropy over each block, for a network of `whysgd.models`.
+
+    Args:
+        model: gives the architecture; its own weights and buffers are never used or changed.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.parameters = Layout(model.named_parameters())
+        running = [(name, b) for name, b in model.named_buffers() if not name.endswith("num_batches_tracked")]
+        self.buffers = Layout(running)
+        self.counters = {name for name, _ in model.named_buffers()} - set(self.buffers.names)
+        momenta = {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+        if len(momenta) > 1 or None in momenta:
+            raise ValueError(f"batch norm layers must share one momentum; found {momenta}")
+        self.momentum = momenta.pop() if momenta else 0.0
+
+    def losses(self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):
+        """Losses of k blocks in training mode, and what they add to the running statistics.
+
+        Args:
+            theta: (P,) for one block, (k, P) with a copy for each block.
+            images: (k, n, C, H, W) normalized.
+            labels: (k, n).
+
+        Returns:
+            losses (k,); statistics (k, Q): momentum · (mean or unbiased variance) of each block and
+            norm layer, see `update_running`.
+        """
+        k, n = labels.shape
+        stacked = theta.dim() == 2
+        if not stacked and k != 1:
+            raise ValueError("several blocks need a copy of θ each")
+        # Batch norm updates its buffers in place: b ← (1 − m)·b + m·statistic. Starting from zero
+        # leaves m·statistic, and the network's own running statistics are out of its reach.
+        lead = (k,) if stacked else ()
+        fresh = {
+            name: theta.new_zeros((*lead, *shape))
+            for name, shape in zip(self.buffers.names, self.buffers.shapes, strict=True)
+        }
+        self.model.train()
+        inputs = images.transpose(0, 1).flatten(1, 2) if stacked else images[0]
+        logits = functional_call(self.model, {**self.parameters.views(theta), **fresh}, (inputs,))
+        each = F.cross_entropy(logits.view(n, k, -1).transpose(1, 2), labels.T, reduction="none")
+        statistics = self.buffers.vector(fresh, len(lead)) if fresh else theta.new_zeros(*lead, 0)
+        return each.mean(0), statistics if stacked else statistics[None]
+
+    def gradients(self, theta: torch.Tensor, images, labels, differentiable: bool = False):
+        """Losses (k,), gradients of each block's loss (same shape as θ), and statistics (k, Q).
+
+        Args:
+            differentiable: keep the graph, so that the gradients can be differentiated at `theta`,
+                which must then require gradients itself.
+        """
+        if not differentiable:
+            theta = theta.detach().requires_grad_()
+        losses, statistics = self.losses(theta, images, labels)
+        (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=differentiable)
+        return losses.detach(), gradients, statistics
+
+    def update_running(self, running: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
+        """Running statistics (Q,) after k further blocks, as if these had passed one by one.
+
+        r_k = (1 − m)^k r_0 + Σ_i (1 − m)^(k−1−i) s_i, with s_i = m · (statistic of block i).
+        """
+        k = len(statistics)
+        keep = (1 - self.momentum) ** torch.arange(k - 1, -1, -1, dtype=running.dtype, device=running.device)
+        return (1 - self.momentum) ** k * running + keep @ statistics
+
+    @torch.inference_mode()
+    def logits(self, theta: torch.Tensor, running: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes) in evaluation mode, at θ (P,) with running statistics (Q,)."""
+        self.model.eval()
+        return functional_call(self.model, {**self.parameters.views(theta), **self.buffers.views(running)}, (images,))

@@ -1,0 +1,119 @@
+"""geiping2022's gradient regularizer for anyone's training loop."""
+
+from collections.abc import Sequence
+
+import torch
+from torch.func import functional_call
+
+from whysgd.training.objective import Layout
+from whysgd.training.penalties import ALIASES, PRODUCTS, gradient_norm_direction
+
+
+class GradRegularizer:
+    """Adds the gradient of the penalty to a block's gradient: g_B ← g_B + (η/4) H_B v.
+
+    v = block_strength · g_B + acc_strength · ḡ_pre, and η is the optimizer's current learning rate. The
+    paper writes the penalty (η/4)‖g_B‖², whose gradient would be (η/2) H_B g_B; the released code adds
+    (η/4) H_B v, and so does this.
+
+    Parameters and buffers stay exactly as they are: the network is evaluated at shifted copies, in the
+    mode it is in, with copies of its buffers, so batch norm's running statistics do not move either
+    (in the released code they do). Layers that draw random numbers (dropout) draw again.
+
+    Args:
+        model: any network.
+        optimizer: `optimizer.param_groups[0]["lr"]` is η.
+        loss_fn: loss_fn(model(inputs), labels) is the block's mean loss.
+        block_strength, acc_strength: weights of the block's and of the full gradient in v.
+        eps: step of the differences, ‖ε v‖.
+        implementation: "finite_diff" (= "forward-differences", the published one),
+            "central-differences" or "autograd" (double backward, the exact product).
+        mixed_precision: evaluate the network under bf16 autocast; only with "autograd", since a
+            difference of bf16 gradients is noise.
+
+    Raises:
+        ValueError: an unknown implementation, a negative strength, an eps not above 0, or differences
+            in mixed precision.
+
+    Example:
+        >>> gradreg = GradRegularizer(model, optimizer, loss_fn, block_strength=0.5)
+        >>> grads = torch.autograd.grad(loss_fn(model(inputs), labels), model.parameters())
+        >>> grads = gradreg(grads, inputs, labels)
+
+    Source: Geiping et al. 2022, equation 5 and released code.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_fn,
+        block_strength: float = 0.5,
+        acc_strength: float = 0.0,
+        eps: float = 1e-2,
+        implementation: str = "finite_diff",
+        mixed_precision: bool = False,
+    ):
+        implementation = ALIASES.get(implementation, implementation)
+        if implementation not in PRODUCTS:
+            raise ValueError(
+                f"implementation = {implementation!r}: allowed: {', '.join([*ALIASES, *PRODUCTS])}"
+            )
+        if block_strength < 0 or acc_strength < 0 or eps <= 0:
+            raise ValueError("block_strength and acc_strength must be at least 0, eps above 0")
+        if mixed_precision and implementation != "autograd":
+            raise ValueError(
+                'mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"'
+            )
+        self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
+        self.block_strength, self.acc_strength, self.eps = block_strength, acc_strength, eps
+        self.implementation, self.mixed_precision = implementation, mixed_precision
+
+    def __call__(
+        self,
+        grads: Sequence[torch.Tensor],
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+        pre_grads: Sequence[torch.Tensor] | None = None,
+    ) -> list[torch.Tensor]:
+        """The regularized gradients of one block.
+
+        Args:
+            grads: g_B, one tensor for each parameter that requires gradients, in the model's order.
+            inputs, labels: the block they were computed on.
+            pre_grads: ḡ_pre in the same form; needed if acc_strength is not 0.
+
+        Raises:
+            ValueError: pre_grads is missing, or the number of gradients is not that of the parameters.
+        """
+        if self.acc_strength and pre_grads is None:
+            raise ValueError("acc_strength is not 0: pre_grads, the full gradient at these weights, must be given")
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        if len(grads) != len(trained):
+            raise ValueError(f"{len(grads)} gradients were given for {len(trained)} parameters")
+        layout = Layout(trained)
+        theta = _vector([p.detach() for _, p in trained]).requires_grad_()
+        g = _vector(grads).detach()
+        pre_gradient = _vector(pre_grads).detach() if self.acc_strength else None
+        v = gradient_norm_direction(g, pre_gradient, self.block_strength, self.acc_strength)
+
+        def gradient(at: torch.Tensor, differentiable: bool = False) -> torch.Tensor:
+            at = at if differentiable else at.detach().requires_grad_()
+            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+            device = inputs.device.type
+            with torch.enable_grad(), torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
+                outputs = functional_call(self.model, {**layout.views(at), **buffers}, (inputs,))
+                loss = self.loss_fn(outputs, labels)
+            return torch.autograd.grad(loss, at, create_graph=differentiable)[0]
+
+        if self.implementation == "autograd":
+            g_with_graph = gradient(theta, differentiable=True)
+        else:
+            g_with_graph = g
+        product = PRODUCTS[self.implementation](gradient, theta, g_with_graph, v, self.eps).detach()
+        regularized = g + self.optimizer.param_groups[0]["lr"] / 4 * product
+        return list(layout.views(regularized).values())
+
+
+def _vector(tensors) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])

@@ -1,0 +1,107 @@
+"""JSON-schema validation with defaults filled in and errors of one line."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
+
+from whysgd.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def read_yaml(path: Path):
+    """Read a YAML file.
+
+    Raises:
+        UserError: the file is missing, or is not YAML (with its line).
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not YAML ({getattr(error, 'problem', None) or error})") from None
+
+
+def validated(value, schema_file: str, where) -> dict:
+    """A copy of `value` with the schema's defaults filled in.
+
+    Args:
+        value: what was read from YAML.
+        schema_file: a file of config/.
+        where: called with a key's path (a tuple), returns the name of the file to blame.
+
+    Raises:
+        UserError: one line for each problem: file, key, value and what is allowed.
+    """
+    value = deepcopy(value)
+    errors = sorted(_validator(schema_file).iter_errors(value), key=lambda e: str(list(e.absolute_path)))
+    if errors:
+        raise UserError("\n".join(dict.fromkeys(_line(error, where) for error in errors)))
+    return value
+
+
+@cache
+def _validator(schema_file: str):
+    schema = yaml.safe_load((ROOT / "config" / schema_file).read_text(encoding="utf-8"))
+    check_properties = Draft202012Validator.VALIDATORS["properties"]
+
+    def fill_defaults(validator, properties, instance, subschema):
+        if isinstance(instance, dict):
+            for key, rule in properties.items():
+                if "default" in rule:
+                    instance.setdefault(key, deepcopy(rule["default"]))
+        yield from check_properties(validator, properties, instance, subschema)
+
+    return extend(Draft202012Validator, {"properties": fill_defaults})(schema)
+
+
+def _line(error, where) -> str:
+    path = tuple(error.absolute_path)
+    key, got, rule = dotted(path), error.instance, error.validator_value
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(got) - set(allowed))
+        path += (unknown[0],)
+        names = ", ".join(dotted((*error.absolute_path, name)) for name in unknown)
+        return f"{where(path)}: {names}: unknown key; allowed here: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = [name for name in rule if name not in got]
+        return f"{where(path)}: {key or 'top level'}: {', '.join(missing)} must be given"
+    allowed = {
+        "enum": lambda: f"allowed: {', '.join(map(str, rule))}",
+        "const": lambda: f"allowed: {rule}",
+        "type": lambda: f"must be {_either(rule)}",
+        "minimum": lambda: f"must be at least {rule}",
+        "exclusiveMinimum": lambda: f"must be above {rule}",
+        "maximum": lambda: f"must be at most {rule}",
+        "exclusiveMaximum": lambda: f"must be below {rule}",
+        "minItems": lambda: f"must have at least {rule} entries",
+        "minProperties": lambda: f"must have at least {rule} entries",
+        "minLength": lambda: "must not be empty",
+        "uniqueItems": lambda: "must not repeat an entry",
+        "pattern": lambda: "must be a whole number or `all`" if rule == "^all$" else "must be a name: letters, digits, '-', '_' and '.', not beginning with a sign",
+    }.get(error.validator, lambda: error.message)()
+    return f"{where(path)}: {key or 'top level'} = {got!r}: {allowed}"
+
+
+def dotted(path: tuple) -> str:
+    """A key's path as people write it: ("seeds", 0) is `seeds[0]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _either(types) -> str:
+    articles = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false",
+                "array": "a list", "object": "a mapping", "null": "null"}  # fmt: skip
+    return " or ".join(articles[name] for name in ([types] if isinstance(types, str) else types))

@@ -1,0 +1,18 @@
+"""Rule plot_comparison: measured accuracy against the published one."""
+
+import pandas as pd
+
+from whysgd.reporting import figures
+from whysgd.reporting.script import logged
+from whysgd.reporting.tables import setting_of
+
+
+def plot_comparison(table: dict, lines: str, runs: str, outputs: list[str]) -> None:
+    shown, frame = pd.read_csv(lines), pd.read_csv(runs)
+    figure = figures.plot_comparison(table, shown, setting_of(frame[frame.run.isin(shown.row)]))
+    figures.save_figure(figure, outputs)
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        plot_comparison(snakemake.params.table, snakemake.input.table, snakemake.input.runs, snakemake.output)
