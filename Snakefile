@@ -1,6 +1,5 @@
 # whysgd: four papers on why SGD generalizes. README.md says how to run it, design in one line:
 # papers/ and config.yaml -> one specification for each run -> train -> frame -> tables, figures, claims -> page.
-import os
 import sys
 
 from snakemake.utils import min_version
@@ -11,12 +10,11 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
-# Jobs import the package of this copy of the workflow, wherever another one is installed.
 sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = workflow.basedir
 
+from whysgd.jobs import use_this_copy
 
-conda: "envs/whysgd.yaml"
+use_this_copy(workflow.basedir)
 
 
 include: "rules/common.smk"
@@ -57,4 +55,4 @@ for paper in CONFIG["papers"]:
 
 
 onsuccess:
-    shell("{PYTHON} -m whysgd show {SCALE:q} >&2")
+    shell("python -m whysgd show {SCALE:q} >&2")

@@ -4,17 +4,19 @@ import sys
 from pathlib import Path
 
 from whysgd.codedigest import code_digest
-from whysgd.config import DEFAULT_FILE, validate_config
+from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
 from whysgd.papers import expand, load_paper
 
-PYTHON = sys.executable
+DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them on the page.
 CAPTIONS = {
     "comparison": "Measured accuracy beside the published one; bars are standard deviations over seeds.",
     "curves": "The course of every row: mean over seeds, and a band from the lowest to the highest seed.",
 }
 
+for key in workflow.config_settings.config:
+    config[key] = retyped(config[key])
 try:
     CONFIG = validate_config(config, [DEFAULT_FILE, *workflow.overwrite_configfiles])
     RUNS = expand(CONFIG)
@@ -35,7 +37,7 @@ def spec_of(wildcards):
 def data_of(wildcards):
     """The canonical data set of a run."""
     folder = f"results/data/{spec_of(wildcards).dataset}"
-    return [f"{folder}/manifest.json", f"{folder}/train.safetensors", f"{folder}/test.safetensors"]
+    return {name: f"{folder}/{file}" for name, file in DATA_FILES.items()}
 
 
 def own_dataset(wildcards):

@@ -17,6 +17,8 @@ rule build_dataset:
     resources:
         runtime=60,
         data_dir=CONFIG["data_dir"],
+    conda:
+        "../envs/whysgd.yaml"
     shell:
-        "{PYTHON} -m whysgd build-dataset {wildcards.dataset:q} --datasets {params.datasets:q}"
+        "python -m whysgd build-dataset {wildcards.dataset:q} --datasets {params.datasets:q}"
         " --data-dir {resources.data_dir:q} --out $(dirname {output.manifest:q}) > {log:q} 2>&1"

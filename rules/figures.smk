@@ -19,6 +19,8 @@ rule plot_curves:
         table=table_of,
         code=code_digest("workflow_scripts/plot_curves.py"),
     threads: 1
+    conda:
+        "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/plot_curves.py"
 
@@ -41,5 +43,7 @@ rule plot_comparison:
         table=table_of,
         code=code_digest("workflow_scripts/plot_comparison.py"),
     threads: 1
+    conda:
+        "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/plot_comparison.py"

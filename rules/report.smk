@@ -15,5 +15,7 @@ rule write_page:
         papers=page_contents(),
         code=code_digest("workflow_scripts/write_page.py", "whysgd/reporting/templates/index.html"),
     threads: 1
+    conda:
+        "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/write_page.py"

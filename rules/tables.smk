@@ -12,6 +12,8 @@ rule collect_runs:
     params:
         code=code_digest("workflow_scripts/collect_runs.py"),
     threads: 1
+    conda:
+        "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/collect_runs.py"
 
@@ -34,6 +36,8 @@ rule make_table:
         table=table_of,
         code=code_digest("workflow_scripts/make_table.py"),
     threads: 1
+    conda:
+        "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/make_table.py"
 
@@ -55,5 +59,7 @@ rule check_claims:
         claims=lambda wildcards: load_paper(wildcards.paper)["claims"],
         code=code_digest("workflow_scripts/check_claims.py"),
     threads: 1
+    conda:
+        "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/check_claims.py"

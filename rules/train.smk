@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        data_of,
+        unpack(data_of),
     output:
         metrics="results/{scale}/runs/{paper}/{run}/seed-{seed}/metrics.json",
         history="results/{scale}/runs/{paper}/{run}/seed-{seed}/history.csv",
@@ -20,7 +20,9 @@ rule train:
         # None of these decides a result, so none of them is a reason to train again.
         device=CONFIG["device"],
         checkpoint_seconds=CONFIG["checkpoint_seconds"],
+    conda:
+        "../envs/whysgd.yaml"
     shell:
-        "{PYTHON} -m whysgd train --spec {params.spec:q} --data $(dirname {input[0]:q})"
+        "python -m whysgd train --spec {params.spec:q} --data $(dirname {input.manifest:q})"
         " --out $(dirname {output.metrics:q}) --device {resources.device} --threads {threads}"
         " --checkpoint-seconds {resources.checkpoint_seconds} > {log:q} 2>&1"

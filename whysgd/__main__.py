@@ -107,7 +107,12 @@ def _show(options) -> None:
         raise UserError(f"{folder}/tables: no tables yet; run `snakemake --cores 2` first")
     for file in (*tables, *claims):
         print(f"\n{file.read_text(encoding='utf-8')}")
-    for name, pattern in (("tables", "tables"), ("figures", "figures"), ("claims", "claims"), ("report", "index.html")):
+    for name, pattern in (
+        ("tables", "tables"),
+        ("figures", "figures"),
+        ("claims", "claims"),
+        ("report", "index.html"),
+    ):
         if (folder / pattern).exists():
             print(f"{name + ':':9}{folder / pattern}")
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from whysgd.errors import UserError
 from whysgd.validation import ROOT, dotted, read_yaml, validated
 
@@ -80,6 +82,15 @@ def dataset_label(config: Mapping, name: str) -> str:
     return (own["label"] or name) if own else BUILT_IN[name]["label"]
 
 
+def retyped(value):
+    """A value of `--config` with numbers, truth values and nulls as such: Snakemake leaves them as text."""
+    if isinstance(value, dict):
+        return {key: retyped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [retyped(item) for item in value]
+    return yaml.safe_load(value) if isinstance(value, str) and value else value
+
+
 def _merge(below: dict, above, file: Path) -> dict:
     if not isinstance(above, dict):
         raise UserError(f"{_short(file)}: top level must be a mapping of keys to values")
@@ -92,9 +103,9 @@ def _merge(below: dict, above, file: Path) -> dict:
 
 def _at(content, path: tuple):
     for part in path:
-        if isinstance(content, Mapping) and part in content:
-            content = content[part]
-        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+        if (isinstance(content, Mapping) and part in content) or (
+            isinstance(content, list) and isinstance(part, int) and part < len(content)
+        ):
             content = content[part]
         else:
             return _ABSENT

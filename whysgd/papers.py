@@ -10,6 +10,7 @@ from whysgd.models.catalog import CATALOG
 from whysgd.spec import FULL_BATCH, RunSpec
 from whysgd.validation import read_yaml, validated
 
+
 @cache
 def load_paper(name: str) -> dict:
     """One paper: its tables, claims and `runs`, each with all its settings at paper scale.

@@ -100,7 +100,12 @@ class RunSpec:
         Raises:
             ValueError: an unknown or missing key.
         """
-        parts = {"schedule": Schedule, "normalize": Normalization, "augment": Augmentation, "penalty": Penalty}
+        parts = {
+            "schedule": Schedule,
+            "normalize": Normalization,
+            "augment": Augmentation,
+            "penalty": Penalty,
+        }
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")

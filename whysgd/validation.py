@@ -88,7 +88,7 @@ def _line(error, where) -> str:
         "minProperties": lambda: f"must have at least {rule} entries",
         "minLength": lambda: "must not be empty",
         "uniqueItems": lambda: "must not repeat an entry",
-        "pattern": lambda: "must be a whole number or `all`" if rule == "^all$" else "must be a name: letters, digits, '-', '_' and '.', not beginning with a sign",
+        "pattern": lambda: _pattern(rule),
     }.get(error.validator, lambda: error.message)()
     return f"{where(path)}: {key or 'top level'} = {got!r}: {allowed}"
 
@@ -99,6 +99,12 @@ def dotted(path: tuple) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+def _pattern(rule: str) -> str:
+    if rule == "^all$":
+        return "must be a whole number or `all`"
+    return "must be a name: letters, digits, '-', '_' and '.', not beginning with a sign"
 
 
 def _either(types) -> str:

@@ -9,7 +9,8 @@ from whysgd.reporting.tables import setting_of
 
 def plot_comparison(table: dict, lines: str, runs: str, outputs: list[str]) -> None:
     shown, frame = pd.read_csv(lines), pd.read_csv(runs)
-    figure = figures.plot_comparison(table, shown, setting_of(frame[frame.run.isin(shown.row)]))
+    frame = frame[frame.run.isin(shown.row)]
+    figure = figures.plot_comparison(table, shown, frame, setting_of(frame, device=False))
     figures.save_figure(figure, outputs)
 
 

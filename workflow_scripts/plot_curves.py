@@ -10,7 +10,8 @@ from whysgd.reporting.tables import setting_of
 def plot_curves(table: dict, runs: str, histories: str, outputs: list[str]) -> None:
     names = [row["run"] for row in table["rows"]]
     frame = pd.read_csv(runs)
-    figure = figures.plot_curves(table, pd.read_csv(histories), setting_of(frame[frame.run.isin(names)]))
+    setting = setting_of(frame[frame.run.isin(names)], device=False)
+    figure = figures.plot_curves(table, pd.read_csv(histories), setting)
     figures.save_figure(figure, outputs)
 
 

@@ -1,7 +1,7 @@
 """The canonical form of a data set on disk: two safetensors files and a manifest.
 
-    <folder>/train.safetensors, test.safetensors    images (n, C, H, W) uint8, labels (n,) int64
-    <folder>/manifest.json                          origin, sha256, counts, classes, shape, mean, std
+<folder>/train.safetensors, test.safetensors    images (n, C, H, W) uint8, labels (n,) int64
+<folder>/manifest.json                          origin, sha256, counts, classes, shape, mean, std
 """
 
 import hashlib

@@ -126,9 +126,7 @@ def _subfolders(folder: Path) -> list[str]:
 def _read_split(folder: Path, names: list[str], limit: int | None, size: dict) -> Split:
     files, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(
-            Path(entry.path) for entry in os.scandir(folder / name) if not entry.name.startswith(".")
-        )
+        found = sorted(Path(entry.path) for entry in os.scandir(folder / name) if not entry.name.startswith("."))
         if not found:
             raise UserError(f"{folder / name}: holds no image")
         files += found

@@ -63,31 +63,32 @@ def plot_curves(table: dict, histories: pd.DataFrame, setting: str):
     return figure
 
 
-def plot_comparison(table: dict, lines: pd.DataFrame, setting: str):
-    """Published and measured accuracy of each row of a table, as dots with standard deviations.
+def plot_comparison(table: dict, lines: pd.DataFrame, runs: pd.DataFrame, setting: str):
+    """Published and measured accuracy of each row of a table, with a dot for every measured seed.
 
     Args:
         table: its definition in papers/*.yaml.
         lines: the frame of `make_table`.
+        runs: the tidy frame of its runs.
         setting: on what was measured, for the title.
     """
     places = range(len(lines))
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 0.45 * len(lines) + 1.6))
-        sides = (
-            ("published", "o", "none", "#000000", -0.13),
-            ("measured", "D", "#D55E00", "#D55E00", 0.13),
-        )
-        for side, marker, face, colour, shift in sides:
-            axis.errorbar(
-                lines[f"{side}_mean"].astype(float), [place + shift for place in places],
-                xerr=lines[f"{side}_std"].astype(float).fillna(0.0), fmt=marker, mfc=face, color=colour,
-                capsize=2, label=side,
-            )  # fmt: skip
+        figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(lines) + 1.6))
+        axis.errorbar(
+            lines.published_mean.astype(float), [place - 0.13 for place in places],
+            xerr=lines.published_std.astype(float).fillna(0.0), fmt="o", mfc="none", color="black", capsize=2,
+            label="published, mean ± std",
+        )  # fmt: skip
+        for place, row in zip(places, lines.row, strict=True):
+            seeds = runs[runs.run == row][table["metric"]].astype(float)
+            label = "measured, each seed" if place == 0 else None
+            axis.plot(seeds, [place + 0.13] * len(seeds), "o", color="#D55E00", alpha=0.4, ms=5, label=label)
+        means = lines.measured_mean.astype(float)
+        axis.plot(means, [p + 0.13 for p in places], "D", color="#D55E00", ms=6, label="measured, mean")
         axis.set_yticks(list(places), lines.label)
         axis.invert_yaxis()
-        axis.set_xlabel("accuracy [%], mean ± standard deviation over seeds")
+        axis.set_xlabel("accuracy [%]")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        paper = table["setting"] or table["title"]
-        axis.set_title(f"published: {paper}\nmeasured: {setting}", loc="left")
+        figure.suptitle(f"published: {table['setting'] or table['title']}\nmeasured: {setting}", fontsize=9)
     return figure

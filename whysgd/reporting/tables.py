@@ -51,8 +51,8 @@ def _note(runs: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def setting_of(runs: pd.DataFrame) -> str:
-    """On what the numbers were measured: scale, data, network and device."""
+def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
+    """On what the numbers were measured: scale, data, network and (if wanted) device."""
     if runs.empty:
         return "nothing measured"
 
@@ -60,7 +60,8 @@ def setting_of(runs: pd.DataFrame) -> str:
         return ", ".join(sorted(map(str, runs[column].unique())))
 
     images = f"{all_of('train_images')} training and {all_of('test_images')} test images"
-    return f"scale {all_of('scale')}: {all_of('dataset')} ({images}), {all_of('model')}, on {all_of('device')}"
+    where = f", on {all_of('device')}" if device else ""
+    return f"scale {all_of('scale')}: {all_of('dataset')} ({images}), {all_of('model')}{where}"
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:

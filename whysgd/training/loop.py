@@ -1,12 +1,7 @@
 """One loop for mini-batch and full-batch training: accumulate over blocks, penalty, transform, step."""
 
-import csv
-import io
 import math
-import platform
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,28 +22,26 @@ from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint
 from whysgd.training.gradients import step_gradient
 from whysgd.training.objective import Objective
 from whysgd.training.progress import Progress
+from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, history_csv, now, run_metrics
 from whysgd.training.schedules import learning_rate
 from whysgd.training.sgd import sgd_step
 from whysgd.training.transforms import clip
 
-METRICS, HISTORY, MODEL = "metrics.json", "history.csv", "model.safetensors"
-HISTORY_COLUMNS = (
-    "step", "epoch", "lr", "step_loss", "full_loss", "train_loss", "train_accuracy", "test_loss",
-    "test_accuracy", "gradient_norm", "clipped", "parameter_norm",
-)  # fmt: skip
-
 
 class Trainer:
-    """One run in memory: data, network and state. `run` makes steps; nothing here touches the disk.
+    """One run in memory: data, network and state. `step` makes one step; nothing here touches the disk.
 
     Args:
         spec: what to run.
         dataset: the canonical data set it names.
         device: where tensors live.
-        blocks_at_once: most blocks in one stack; None chooses by size.
+        blocks_at_once: most blocks in one stack; None chooses by size, 1 is the plain loop.
+        dtype: of all arithmetic.
     """
 
-    def __init__(self, spec: RunSpec, dataset: Dataset, device="cpu", blocks_at_once: int | None = None):
+    def __init__(
+        self, spec: RunSpec, dataset: Dataset, device="cpu", blocks_at_once: int | None = None, dtype=torch.float32
+    ):
         images = dataset.train.images
         if spec.block > len(images):
             raise UserError(f"{spec.run}: block = {spec.block}: must be at most {len(images)}, the training images")
@@ -57,16 +50,18 @@ class Trainer:
         mean, std = (_field(statistics, name) for name in ("mean", "std"))
         if len(mean) != images.shape[1]:
             raise UserError(f"{spec.run}: normalize: has {len(mean)} channels, the images have {images.shape[1]}")
-        self.normalize = Normalizer(mean, std, device=device)
+        self.normalize = Normalizer(mean, std, dtype, device)
         self.data = {
             split: tuple(torch.from_numpy(array).to(self.device) for array in (part.images, part.labels))
             for split, part in (("train", dataset.train), ("test", dataset.test))
         }
         model = build_model(spec.model, images.shape[1], len(dataset.manifest["classes"]), spec.seed)
-        model.to(self.device)
+        model.to(self.device, dtype)
         self.objective = Objective(model)
         theta = self.objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
-        buffers = self.objective.buffers.vector(dict(model.named_buffers())) if self.objective.buffers.names else theta[:0]
+        buffers = (
+            self.objective.buffers.vector(dict(model.named_buffers())) if self.objective.buffers.names else theta[:0]
+        )
         self.state = State(theta, torch.zeros_like(theta), buffers.clone())
         self.images = len(images)
         self.steps_per_epoch = steps_per_epoch(spec, self.images)
@@ -191,7 +186,7 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
     trainer = Trainer(spec, dataset, device)
     trainer.state = load_checkpoint(out, identity, trainer.device) or trainer.state
     state = trainer.state
-    state.started = state.started or _now()
+    state.started = state.started or now()
     progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, state.step)
     last, begin, diverged = time.monotonic(), time.perf_counter(), False
     while state.step < trainer.total and not diverged:
@@ -201,71 +196,18 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
         if diverged or state.step in trainer.evaluation_steps:
             state.seconds += time.perf_counter() - begin
             state.history.append(trainer.evaluate(step))
+            diverged = diverged or not math.isfinite(state.history[-1]["parameter_norm"])
             progress.evaluation(state.history[-1])
             begin = time.perf_counter()
         if time.monotonic() - last >= checkpoint_seconds:
-            now = time.perf_counter()
-            state.seconds += now - begin
+            state.seconds += time.perf_counter() - begin
             save_checkpoint(out, state, identity)
             last, begin = time.monotonic(), time.perf_counter()
     state.seconds += time.perf_counter() - begin
     progress.close()
-    metrics = _metrics(trainer, dataset, code, diverged)
+    metrics = run_metrics(spec, state, dataset.manifest, trainer.device, code, diverged)
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
     write_text(out / HISTORY, history_csv(state.history))
     write_json(out / METRICS, metrics)
     remove_checkpoint(out)
     return metrics
-
-
-def history_csv(rows: list[dict]) -> str:
-    """The history as CSV, one line for each evaluation; floats as Python writes them, exactly."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _metrics(trainer: Trainer, dataset: Dataset, code: str, diverged: bool) -> dict:
-    spec, state = trainer.spec, trainer.state
-    measured = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    final = state.history[-1]
-    best = max(state.history, key=lambda row: row["test_accuracy"])
-    images = spec.block * len(trainer.blocks) * state.step / trainer.steps_per_epoch
-    return {
-        "paper": spec.paper, "run": spec.run, "scale": spec.scale, "seed": spec.seed,
-        "status": "diverged" if diverged else "finished",
-        "steps": state.step,
-        "final": {key: _finite(final[key]) for key in measured},
-        "best": {"step": best["step"], **{key: _finite(best[key]) for key in measured}},
-        "parameters": len(state.theta),
-        "settings": spec.to_dict(),
-        "spec_digest": spec.digest,
-        "data": {key: dataset.manifest[key] for key in ("name", "label", "sha256", "train_images", "test_images")},
-        "code_digest": code,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("torch", "numpy")}},
-        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else _processor(),
-        "threads": torch.get_num_threads(),
-        "seconds_per_step": state.seconds / max(1, state.step),
-        "images_per_second": images / state.seconds,
-        "sessions": state.sessions,
-        "started": state.started,
-        "ended": _now(),
-    }  # fmt: skip
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

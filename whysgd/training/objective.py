@@ -27,8 +27,7 @@ class Layout:
         lead = vector.shape[:-1]
         parts = vector.split(self.sizes, -1)
         return {
-            name: part.view(*lead, *shape)
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+            name: part.view(*lead, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
     def vector(self, named: dict[str, torch.Tensor], lead: int = 0) -> torch.Tensor:

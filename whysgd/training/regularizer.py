@@ -56,15 +56,11 @@ class GradRegularizer:
     ):
         implementation = ALIASES.get(implementation, implementation)
         if implementation not in PRODUCTS:
-            raise ValueError(
-                f"implementation = {implementation!r}: allowed: {', '.join([*ALIASES, *PRODUCTS])}"
-            )
+            raise ValueError(f"implementation = {implementation!r}: allowed: {', '.join([*ALIASES, *PRODUCTS])}")
         if block_strength < 0 or acc_strength < 0 or eps <= 0:
             raise ValueError("block_strength and acc_strength must be at least 0, eps above 0")
         if mixed_precision and implementation != "autograd":
-            raise ValueError(
-                'mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"'
-            )
+            raise ValueError('mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"')
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
         self.block_strength, self.acc_strength, self.eps = block_strength, acc_strength, eps
         self.implementation, self.mixed_precision = implementation, mixed_precision
@@ -106,10 +102,8 @@ class GradRegularizer:
                 loss = self.loss_fn(outputs, labels)
             return torch.autograd.grad(loss, at, create_graph=differentiable)[0]
 
-        if self.implementation == "autograd":
-            g_with_graph = gradient(theta, differentiable=True)
-        else:
-            g_with_graph = g
+        exact = self.implementation == "autograd"
+        g_with_graph = gradient(theta, differentiable=True) if exact else g
         product = PRODUCTS[self.implementation](gradient, theta, g_with_graph, v, self.eps).detach()
         regularized = g + self.optimizer.param_groups[0]["lr"] / 4 * product
         return list(layout.views(regularized).values())

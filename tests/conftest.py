@@ -1,0 +1,88 @@
+"""Small worlds for the tests; nothing here needs a network or files from outside the repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from whysgd.data.canonical import Dataset, Split, content_digest
+from whysgd.spec import Augmentation, Penalty, RunSpec, Schedule
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def double():
+    """Default to float64 within a test."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch.float64
+    torch.set_default_dtype(before)
+
+
+def make_spec(**changes) -> RunSpec:
+    """A full-batch run with everything on, small enough for a test."""
+    spec = RunSpec(
+        paper="geiping2022", run="test", scale="mini", seed=3, dataset="tiny", model="resnet_mini",
+        macro_batch="all", block=5, epochs=4, lr=0.5, schedule=Schedule("epoch", 1.5, "cosine", 6.0),
+        shuffle=True, drop_last=False, momentum=0.9, nesterov=True, weight_decay=5e-4,
+        augment=Augmentation(1, True), penalty=Penalty("gradient_norm"), clip=0.25, evaluations=4,
+    )  # fmt: skip
+    return replace(spec, **changes)
+
+
+def make_dataset(train: int = 23, test: int = 11, channels: int = 1, size: int = 8, classes: int = 3) -> Dataset:
+    """Random images; the classes differ in brightness, so that there is something to learn."""
+    random = np.random.default_rng(0)
+    splits = []
+    for count in (train, test):
+        labels = random.integers(0, classes, count)
+        images = random.integers(0, 100, (count, channels, size, size)) + 60 * labels[:, None, None, None]
+        splits.append(Split(images.astype(np.uint8), labels))
+    manifest = {
+        "name": "tiny", "label": "tiny", "classes": list(map(str, range(classes))), "mean": [0.4] * channels,
+        "std": [0.2] * channels, "sha256": content_digest(*splits), "train_images": train, "test_images": test,
+    }  # fmt: skip
+    return Dataset(*splits, manifest)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return make_dataset()
+
+
+@pytest.fixture
+def copy_of_project(tmp_path) -> Path:
+    """The project as a user would clone it, without results and environments."""
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "results", "data", ".snakemake", "__pycache__", "*.egg-info", ".*_cache"
+    )
+    copy = tmp_path / "project"
+    # `data` is also a package folder: only the one at the top is left out.
+    shutil.copytree(
+        ROOT, copy, ignore=lambda folder, names: ignored(folder, names) - ({"data"} if Path(folder) != ROOT else set())
+    )
+    return copy
+
+
+def run(command: list, folder: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """Run this interpreter's `python -m …` in a folder, with that folder's package."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done

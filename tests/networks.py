@@ -1,0 +1,75 @@
+"""Small networks with known smoothness, and the slow, obvious truths about them."""
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad, jacrev
+from torch.nn import functional as F
+
+from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+from whysgd.training.objective import Objective
+
+
+class Smooth(nn.Module):
+    """Convolution, batch norm, tanh, mean, linear: smooth in its parameters, so that differences converge."""
+
+    def __init__(self, channels: int = 1, classes: int = 3):
+        super().__init__()
+        self.conv = Conv2d(channels, 2, 3, padding=1)
+        self.norm = BatchNorm2d(2)
+        self.head = Linear(2, classes)
+
+    def forward(self, x):
+        out = torch.tanh(self.norm(self.conv(x)))
+        return self.head(out.mean((2, 3)))
+
+
+def smooth_objective(seed: int = 0):
+    """An `Objective` of `Smooth` in float64 and a parameter vector."""
+    torch.manual_seed(seed)
+    model = Smooth().double()
+    objective = Objective(model)
+    theta = objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
+    return objective, theta + 0.3 * torch.randn_like(theta)
+
+
+def plain_loss(model, layout, theta, images, labels):
+    """Mean cross entropy of one block with torch's own batch norm, nothing of the project's in between."""
+    buffers = {name: torch.zeros_like(b) for name, b in model.named_buffers()}
+    parts = theta.split(layout.sizes)
+    named = {n: p.view(s) for n, p, s in zip(layout.names, parts, layout.shapes, strict=True)}
+    return F.cross_entropy(functional_call(model.train(), {**named, **buffers}, (images,)), labels)
+
+
+def dense(objective, theta, images, labels):
+    """Gradient (P,) and Hessian (P, P) of one block's loss, reverse over reverse on the whole vector.
+
+    Not torch.func.hessian: in torch 2.11 its forward mode loses part of batch norm's dependence on its weight.
+    """
+
+    def loss(at):
+        return plain_loss(objective.model, objective.parameters, at, images, labels)
+
+    return grad(loss)(theta), jacrev(grad(loss))(theta)
+
+
+def random_blocks(sizes, channels: int = 1, pixels: int = 5, classes: int = 3, seed: int = 1):
+    """Blocks of the given sizes: images (n, C, H, W) and labels (n,), in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (
+            torch.randn(n, channels, pixels, pixels, generator=generator, dtype=torch.float64),
+            torch.randint(0, classes, (n,), generator=generator),
+        )
+        for n in sizes
+    ]
+
+
+def as_stacks(blocks, most: int):
+    """The blocks as stacks (k, n, …) of neighbours of equal size."""
+    groups: list[list] = []
+    for block in blocks:
+        if groups and len(groups[-1]) < most and len(groups[-1][0][1]) == len(block[1]):
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    return [(torch.stack([i for i, _ in g]), torch.stack([lb for _, lb in g])) for g in groups]

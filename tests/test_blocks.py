@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from conftest import make_spec
+
+from whysgd.data.blocks import epoch_blocks, stacks, step_blocks
+from whysgd.spec import blocks_per_epoch, steps_per_epoch
+
+
+@pytest.mark.parametrize(("drop_last", "sizes"), [(True, [5, 5, 5, 5]), (False, [5, 5, 5, 5, 3])])
+def test_blocks_of_an_epoch(drop_last, sizes):
+    spec = make_spec(drop_last=drop_last)
+    blocks = epoch_blocks(spec, 23, epoch=2)
+    assert [len(block) for block in blocks] == sizes
+    assert len(blocks) == blocks_per_epoch(spec, 23)
+    assert len(set(np.concatenate(blocks))) == sum(sizes)
+
+
+def test_without_shuffle_blocks_are_in_data_set_order_in_every_epoch():
+    spec = make_spec(shuffle=False)
+    for epoch in (0, 1):
+        assert np.concatenate(epoch_blocks(spec, 23, epoch)).tolist() == list(range(23))
+
+
+def test_with_shuffle_each_epoch_and_seed_has_its_own_order():
+    def order(seed, epoch):
+        return np.concatenate(epoch_blocks(make_spec(seed=seed), 23, epoch)).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_a_step_takes_one_block_a_macro_batch_or_all():
+    sgd = make_spec(macro_batch=5)
+    blocks = epoch_blocks(sgd, 23, 0)
+    assert steps_per_epoch(sgd, 23) == 5
+    assert [len(step_blocks(sgd, blocks, step)) for step in range(5)] == [1] * 5
+    macro = make_spec(macro_batch=10)
+    assert steps_per_epoch(macro, 23) == 3
+    # The last macro-batch has what is left: one block of three images.
+    assert [[len(b) for b in step_blocks(macro, blocks, step)] for step in range(3)] == [[5, 5], [5, 5], [3]]
+    full = make_spec()
+    assert steps_per_epoch(full, 23) == 1
+    assert len(step_blocks(full, blocks, 0)) == 5
+
+
+def test_novacks_epoch_has_33_micro_batches_in_its_last_step():
+    spec = make_spec(macro_batch=5120, block=128, drop_last=False)
+    blocks = epoch_blocks(spec, 40_000, 0)
+    assert steps_per_epoch(spec, 40_000) == 8
+    last = step_blocks(spec, blocks, 7)
+    assert (len(last), len(last[-1])) == (33, 64)
+
+
+def test_stacks_keep_order_and_never_mix_sizes():
+    blocks = epoch_blocks(make_spec(), 23, 0)
+    stacked = stacks(blocks, 3)
+    assert [stack.shape for stack in stacked] == [(3, 5), (1, 5), (1, 3)]
+    assert np.concatenate([stack.ravel() for stack in stacked]).tolist() == np.concatenate(blocks).tolist()
+    assert [stack.shape[0] for stack in stacks(blocks, 1)] == [1] * 5

@@ -1,0 +1,135 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from whysgd.config import load_config, retyped, validate_config
+from whysgd.errors import UserError
+from whysgd.models.catalog import CATALOG
+from whysgd.papers import expand
+from whysgd.validation import ROOT
+
+
+def overlay(tmp_path, content):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+BAD = {
+    "unknown key": ({"sede": 1}, "mine.yaml: sede: unknown key; allowed here: .*seeds"),
+    "unknown nested key": ({"scales": {"mini": {"time": 3}}}, r"mine.yaml: scales.mini.time: unknown key; allowed"),
+    "wrong type": ({"threads": "two"}, "mine.yaml: threads = 'two': must be a whole number"),
+    "negative seed": ({"seeds": [0, -1]}, r"mine.yaml: seeds\[1\] = -1: must be at least 0"),
+    "repeated seed": ({"seeds": [1, 1]}, r"mine.yaml: seeds = \[1, 1\]: must not repeat"),
+    "no seeds": ({"seeds": []}, r"mine.yaml: seeds = \[\]: must have at least 1"),
+    "unknown scale": ({"scale": "huge"}, "mine.yaml: scale = 'huge': allowed: mini, midi, paper"),
+    "unknown paper": ({"papers": ["nobody2020"]}, r"mine.yaml: papers\[0\] = 'nobody2020': allowed: geiping2022"),
+    "a path as a name": ({"scale": "../x"}, "mine.yaml: scale = '../x': must be a name"),
+    "a command as a name": ({"scale": "$(id)"}, r"mine.yaml: scale = '\$\(id\)': must be a name"),
+    "incomplete data set": ({"datasets": {"a": {"source": "image_folder"}}}, "mine.yaml: datasets.a: path must be given"),
+    "taken data set": (
+        {"datasets": {"mnist": {"source": "image_folder", "path": "x"}}}, "mine.yaml: datasets.mnist: the name is taken",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD.keys())
+def test_each_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_config([overlay(tmp_path, content)])
+    assert "\n" not in str(caught.value)
+
+
+IMPOSSIBLE = {
+    "unknown network": ({"models": {"*": "alexnet12"}}, "runs.sgd.model = 'alexnet12' at scale mini: no such network"),
+    "unknown data set": ({"datasets": {"*": "imagenet"}}, "runs.sgd.dataset = 'imagenet' at scale mini: no such data"),
+    "block too large": (
+        {"datasets": {"*": "digits"}, "block_divisor": 0.1}, "scales.mini.block_divisor = 0.1: must be at least 1"
+    ),
+    "padding too large": (
+        {"datasets": {"*": "digits"}, "augmentation": {"crop_padding": 9, "flip": False}},
+        "runs.sgd.augment = .* the padding must be at most 8",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("scale", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_what_cannot_run_is_refused_before_anything_runs(tmp_path, scale, message):
+    with pytest.raises(UserError, match=message):
+        expand(load_config([overlay(tmp_path, {"scales": {"mini": {"seeds": [0], **scale}}})]))
+
+
+def test_a_setting_of_the_command_line_is_blamed_as_such():
+    with pytest.raises(UserError, match="--config: threads = 0: must be at least 1"):
+        load_config(settings={"threads": 0})
+
+
+def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path):
+    with pytest.raises(UserError, match="gone.yaml: no such file"):
+        load_config([tmp_path / "gone.yaml"])
+    (tmp_path / "broken.yaml").write_text("a: 1\nb: [1, 2\nc: 3\n")
+    with pytest.raises(UserError, match=r"broken.yaml:3: not YAML"):
+        load_config([tmp_path / "broken.yaml"])
+
+
+def test_defaults_are_filled_in_at_every_level():
+    config = validate_config({"scale": "a", "scales": {"a": {"seeds": [4]}}})
+    assert config["device"] == "auto"
+    assert config["scales"]["a"]["time_divisor"] == 1
+    assert config["scales"]["a"]["models"] == {}
+
+
+def test_values_of_the_command_line_get_their_types_back():
+    assert retyped({"seeds": ["0", "1"], "threads": "2", "name": "abc"}) == {
+        "seeds": [0, 1],
+        "threads": 2,
+        "name": "abc",
+    }
+
+
+def schema_properties(schema, path=()):
+    for name, rule in schema.get("properties", {}).items():
+        yield (*path, name), rule
+        yield from schema_properties(rule, (*path, name))
+
+
+@pytest.mark.parametrize("name", ["config.schema.yaml", "paper.schema.yaml"])
+def test_schemas_forbid_unknown_keys_everywhere(name):
+    schema = yaml.safe_load((ROOT / "config" / name).read_text())
+
+    def check(rule, path):
+        if isinstance(rule, dict):
+            if "properties" in rule:
+                assert rule.get("additionalProperties") is False, f"{path} lets unknown keys pass"
+            for key, value in rule.items():
+                check(value, f"{path}.{key}")
+
+    check(schema, name)
+
+
+def test_schema_files_and_readme_do_not_drift_apart():
+    schema = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
+    keys = {path[0] for path, _ in schema_properties(schema)}
+    readme = (ROOT / "README.md").read_text()
+    assert [key for key in sorted(keys) if f"`{key}`" not in readme] == [], "not in the README"
+    settings = yaml.safe_load((ROOT / "config/paper.schema.yaml").read_text())["$defs"]["settings"]["properties"]
+    assert [key for key in sorted(settings) if f"`{key}`" not in readme] == [], "not in the README"
+    for file in ("config.yaml", *(f"config/{name}.yaml" for name in ("midi", "paper", "image_folder"))):
+        load_config([] if file == "config.yaml" else [ROOT / file])
+
+
+def test_every_catalogued_network_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in CATALOG if f"`{name}`" not in readme] == []
+
+
+def test_parsing_a_workflow_imports_no_torch():
+    code = (
+        "import sys; from whysgd.config import load_config; from whysgd.papers import expand; expand(load_config());"
+        "from whysgd.codedigest import code_digest; code_digest('whysgd.training.loop');"
+        "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,289 @@
+import csv
+import io
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import make_dataset, make_spec
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from torchvision.transforms import functional as tv
+
+from whysgd import GradRegularizer
+from whysgd.data.augmentation import draw
+from whysgd.data.blocks import epoch_blocks, step_blocks
+from whysgd.errors import UserError
+from whysgd.files import read_json, write_json
+from whysgd.models.build import build_model
+from whysgd.spec import Penalty, Schedule
+from whysgd.training import loop
+from whysgd.training.loop import Trainer, train
+from whysgd.training.schedules import learning_rate
+
+
+def reference_run(spec, dataset, steps):
+    """The same run in plain PyTorch: torch's optimizer, torchvision's augmentation, nn.Module, GradRegularizer."""
+    images, labels = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.train.labels)
+    model = build_model(spec.model, images.shape[1], len(dataset.manifest["classes"]), spec.seed).double()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay
+    )
+    penalty = spec.penalty
+    gradreg = penalty and GradRegularizer(
+        model,
+        optimizer,
+        F.cross_entropy,
+        penalty.block_strength,
+        eps=penalty.eps,
+        implementation=penalty.implementation,
+    )
+    parameters = list(model.parameters())
+    per_epoch = -(-len(epoch_blocks(spec, len(labels), 0)) // (spec.blocks_per_step or 10**9))
+    for step in range(steps):
+        epoch, within = divmod(step, per_epoch)
+        draws = draw(spec.augment, len(labels), spec.seed, epoch)
+        optimizer.param_groups[0]["lr"] = learning_rate(spec.schedule, spec.lr, epoch)
+        blocks = step_blocks(spec, epoch_blocks(spec, len(labels), epoch), within)
+        total = [torch.zeros_like(p) for p in parameters]
+        for block in blocks:
+            batch = []
+            for i in block:
+                padded = tv.pad(images[i], [spec.augment.crop_padding])
+                image = tv.crop(padded, draws.top[i], draws.left[i], *images.shape[2:])
+                image = tv.hflip(image) if draws.flip[i] else image
+                batch.append(tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"]))
+            x, y = torch.stack(batch), labels[block]
+            grads = torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters)
+            if gradreg:
+                grads = gradreg(grads, x, y)
+            total = [t + g / len(blocks) for t, g in zip(total, grads, strict=True)]
+        if spec.clip is not None:
+            for p, t in zip(parameters, total, strict=True):
+                p.grad = t
+            torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
+        else:
+            for p, t in zip(parameters, total, strict=True):
+                p.grad = t
+        optimizer.step()
+    return model.state_dict()
+
+
+RUNS = {
+    "one block": make_spec(macro_batch=5, penalty=None, clip=None),
+    "full batch": make_spec(penalty=None, clip=None),
+    "macro-batch": make_spec(macro_batch=10, penalty=None, drop_last=True, nesterov=False),
+    "no momentum": make_spec(penalty=None, clip=None, momentum=0.0, nesterov=False, weight_decay=0.0),
+    "clipped": make_spec(penalty=None, clip=0.05),
+    "exact penalty": make_spec(penalty=Penalty("gradient_norm", implementation="autograd")),
+    "published penalty": make_spec(shuffle=False),
+}
+
+
+@pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize("blocks_at_once", [1, 3])
+def test_ten_steps_equal_plain_pytorch(dataset, spec, blocks_at_once):
+    # The forward difference divides a rounding error by ε, and ReLU kinks amplify it: fewer digits agree.
+    tolerance = 1e-5 if spec.penalty and spec.penalty.implementation != "autograd" else 1e-9
+    trainer = Trainer(replace(spec, epochs=10), dataset, blocks_at_once=blocks_at_once, dtype=torch.float64)
+    for _ in range(10):
+        trainer.step()
+    expected = reference_run(spec, dataset, 10)
+    ours = trainer.tensors()
+    assert set(ours) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            ours[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_the_fast_path_follows_the_plain_loop_in_fp32_over_many_steps(dataset):
+    spec = make_spec(epochs=30, block=4)
+    fast, plain = (Trainer(spec, dataset, blocks_at_once=k) for k in (6, 1))
+    for step in range(30):
+        # Synchronized before each step: what is compared is one step, not chaos.
+        fast.state.theta, fast.state.momentum = plain.state.theta.clone(), plain.state.momentum.clone()
+        fast.state.running = plain.state.running.clone()
+        before = plain.state.theta.clone()
+        fast.step(), plain.step()
+        moved = (plain.state.theta - before).norm()
+        difference = (fast.state.theta - plain.state.theta).norm()
+        # Step 0 runs at a learning rate of 0.
+        assert difference <= 2e-3 * moved + 1e-9, (step, difference / moved)
+
+
+def folder_of(dataset, path):
+    """Write a data set in canonical form."""
+    path.mkdir()
+    for split in ("train", "test"):
+        part = getattr(dataset, split)
+        tensors = {"images": torch.from_numpy(part.images), "labels": torch.from_numpy(part.labels)}
+        save_file(tensors, path / f"{split}.safetensors")
+    write_json(path / "manifest.json", dataset.manifest)
+    return path
+
+
+TIMES = ("seconds_per_step", "images_per_second", "sessions", "started", "ended")
+
+
+def results(folder):
+    metrics = read_json(folder / "metrics.json")
+    tensors = load_file(folder / "model.safetensors")
+    return {k: v for k, v in metrics.items() if k not in TIMES}, (folder / "history.csv").read_text(), tensors
+
+
+def assert_equal_results(first, second):
+    assert first[0] == second[0]
+    assert first[1] == second[1]
+    assert first[2].keys() == second[2].keys()
+    assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
+
+
+@pytest.mark.parametrize(
+    "spec", [make_spec(epochs=6), make_spec(epochs=3, macro_batch=5, penalty=None)], ids=["fb", "sgd"]
+)
+@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+def test_an_interrupted_run_continues_to_the_same_bits(dataset, tmp_path, monkeypatch, spec, stop):
+    data = folder_of(dataset, tmp_path / "data")
+    train(spec, data, tmp_path / "whole")
+    real_step, made = Trainer.step, []
+
+    def dying_step(self):
+        if len(made) == stop:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real_step(self)
+
+    monkeypatch.setattr(Trainer, "step", dying_step)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
+    assert not (tmp_path / "cut/metrics.json").exists()
+    monkeypatch.setattr(Trainer, "step", real_step)
+    metrics = train(spec, data, tmp_path / "cut")
+    assert metrics["sessions"] == 2
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    assert not list((tmp_path / "cut").glob("*checkpoint*"))
+
+
+@pytest.mark.parametrize("damage", ["other settings", "cut short", "not a checkpoint"])
+def test_a_checkpoint_that_does_not_fit_is_left_with_a_word(dataset, tmp_path, monkeypatch, capsys, damage):
+    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
+    train(spec, data, tmp_path / "whole")
+    monkeypatch.setattr(loop, "remove_checkpoint", lambda folder: None)
+    train(
+        replace(spec, lr=0.1) if damage == "other settings" else spec, data, tmp_path / "run", checkpoint_seconds=1e-9
+    )
+    file = tmp_path / "run/checkpoint.safetensors"
+    if damage == "cut short":
+        file.write_bytes(file.read_bytes()[:-50])
+    elif damage == "not a checkpoint":
+        save_file({"x": torch.zeros(1)}, file)
+    capsys.readouterr()
+    metrics = train(spec, data, tmp_path / "run")
+    assert "starting over" in capsys.readouterr().err
+    assert metrics["sessions"] == 1
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
+
+
+def test_a_diverged_run_is_a_result(dataset, tmp_path):
+    spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant", 1))
+    metrics = train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    assert metrics["status"] == "diverged"
+    assert metrics["steps"] < 40
+    assert metrics["final"]["test_loss"] is None
+    assert 0 <= metrics["final"]["test_accuracy"] <= 100
+    assert read_json(tmp_path / "run/metrics.json") == metrics
+
+
+def test_the_history_says_what_happened(dataset):
+    spec = make_spec(epochs=8, evaluations=8)
+    trainer = Trainer(spec, dataset, dtype=torch.float64)
+    for _ in range(2):
+        trainer.step()
+    theta = trainer.state.theta.clone()
+    row = trainer.evaluate(trainer.step())
+    lr = learning_rate(spec.schedule, spec.lr, 2)
+    assert (row["step"], row["epoch"], row["lr"]) == (3, 3, lr)
+    # Full loss: mean block loss + ½ wd ‖θ‖² + (η/4) block_strength mean ‖g_B‖², at the weights before the step.
+    total, squares, gradients = 0.0, 0.0, []
+    for block in trainer.blocks:
+        images, labels = trainer.load(block[None])
+        losses, g, _ = trainer.objective.gradients(theta, images, labels)
+        total += losses[0].item() / len(trainer.blocks)
+        squares += g.square().sum().item() / len(trainer.blocks)
+        gradients.append(g)
+    assert row["step_loss"] == pytest.approx(total)
+    full = total + 0.5 * 5e-4 * theta.square().sum().item() + lr / 4 * 0.5 * squares
+    assert row["full_loss"] == pytest.approx(full)
+    assert row["clipped"] == int(row["gradient_norm"] > spec.clip)
+    assert row["parameter_norm"] == pytest.approx(trainer.state.theta.norm().item())
+
+
+def test_clipping_is_logged_with_the_norm_before_it(dataset):
+    norms = {}
+    for clip in (None, 1e-3, 1e3):
+        trainer = Trainer(make_spec(clip=clip, penalty=None), dataset)
+        trainer.step()
+        row = trainer.evaluate(trainer.step())
+        norms[clip] = row["gradient_norm"]
+        assert row["clipped"] == (1 if clip == 1e-3 else 0)
+    assert norms[None] == norms[1e-3] == norms[1e3] > 1e-3
+
+
+def test_evaluations_are_evenly_spaced_and_include_the_last_step(dataset):
+    assert Trainer(make_spec(epochs=10, evaluations=4), dataset).evaluation_steps == {2, 5, 8, 10}
+    assert Trainer(make_spec(epochs=3, evaluations=20), dataset).evaluation_steps == {1, 2, 3}
+
+
+def test_metrics_and_history_agree(dataset, tmp_path):
+    metrics = train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "run/history.csv").read_text())))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert float(rows[-1]["test_accuracy"]) == metrics["final"]["test_accuracy"]
+    assert max(float(row["test_accuracy"]) for row in rows) == metrics["best"]["test_accuracy"]
+    assert metrics["settings"] == make_spec().to_dict()
+    assert metrics["data"]["sha256"] == dataset.manifest["sha256"]
+    assert metrics["seconds_per_step"] > 0
+    assert metrics["images_per_second"] == pytest.approx(23 / metrics["seconds_per_step"])
+
+
+def test_the_saved_model_has_the_measured_accuracy(dataset, tmp_path):
+    metrics = train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    model = build_model("resnet_mini", 1, 3, seed=99)
+    model.load_state_dict(load_file(tmp_path / "run/model.safetensors"))
+    images = torch.from_numpy(dataset.test.images).float()
+    logits = model.eval()((images / 255 - 0.4) / 0.2)
+    labels = torch.from_numpy(dataset.test.labels)
+    assert metrics["final"]["test_accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item() * 100)
+    assert metrics["final"]["test_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
+    # Batch norm counts the blocks it has seen: 4 epochs of 5.
+    assert int(model.norm.num_batches_tracked) == 20
+
+
+def test_training_learns(tmp_path):
+    data = folder_of(make_dataset(60, 30), tmp_path / "data")
+    spec = make_spec(epochs=30, block=6, lr=0.5, schedule=Schedule("epoch", 3, "cosine", 30))
+    metrics = train(spec, data, tmp_path / "run")
+    assert metrics["final"]["test_accuracy"] > 90
+    assert math.isfinite(metrics["final"]["train_loss"])
+
+
+def test_the_seed_decides(dataset, tmp_path):
+    data = folder_of(dataset, tmp_path / "data")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(make_spec(seed=seed), data, tmp_path / name)
+    assert_equal_results(results(tmp_path / "a"), results(tmp_path / "b"))
+    assert results(tmp_path / "a")[1] != results(tmp_path / "c")[1]
+
+
+def test_two_processes_never_train_in_one_folder(dataset, tmp_path):
+    data = folder_of(dataset, tmp_path / "data")
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run/.lock"), pytest.raises(UserError, match="another process is training in this folder"):
+        train(make_spec(), data, tmp_path / "run")
+
+
+def test_impossible_runs_are_refused_with_a_line(dataset):
+    with pytest.raises(UserError, match="block = 24: must be at most 23"):
+        Trainer(make_spec(block=24), dataset)

@@ -1,0 +1,91 @@
+"""What a run leaves behind: metrics.json, history.csv and model.safetensors."""
+
+import csv
+import io
+import math
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from whysgd.spec import RunSpec, steps_per_epoch
+from whysgd.training.checkpoint import State
+
+METRICS, HISTORY, MODEL = "metrics.json", "history.csv", "model.safetensors"
+HISTORY_COLUMNS = (
+    "step", "epoch", "lr", "step_loss", "full_loss", "train_loss", "train_accuracy", "test_loss",
+    "test_accuracy", "gradient_norm", "clipped", "parameter_norm",
+)  # fmt: skip
+
+
+def history_csv(rows: list[dict]) -> str:
+    """The history as CSV, one line for each evaluation; floats as Python writes them, exactly."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def run_metrics(spec: RunSpec, state: State, manifest: dict, device: torch.device, code: str, diverged: bool) -> dict:
+    """The content of metrics.json.
+
+    Args:
+        spec, state: the run and where it ended; its history has at least one line.
+        manifest: of the data set.
+        device: it was trained on.
+        code: digest of the training code.
+        diverged: whether it ended because the loss was not finite.
+
+    Returns:
+        final and best (highest test accuracy) loss and accuracy on both splits, in nats and percent, None
+        where they are not finite; all settings; where, on what and with what it was trained; times.
+    """
+    measured = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    final = state.history[-1]
+    best = max(state.history, key=lambda row: row["test_accuracy"])
+    images = manifest["train_images"]
+    per_epoch = images - images % spec.block if spec.drop_last else images
+    passes = state.step / steps_per_epoch(spec, images)
+    return {
+        "paper": spec.paper,
+        "run": spec.run,
+        "scale": spec.scale,
+        "seed": spec.seed,
+        "status": "diverged" if diverged else "finished",
+        "steps": state.step,
+        "final": {key: _finite(final[key]) for key in measured},
+        "best": {"step": best["step"], **{key: _finite(best[key]) for key in measured}},
+        "parameters": len(state.theta),
+        "settings": spec.to_dict(),
+        "spec_digest": spec.digest,
+        "data": {key: manifest[key] for key in ("name", "label", "sha256", "train_images", "test_images")},
+        "code_digest": code,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("torch", "numpy")}},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "seconds_per_step": state.seconds / max(1, state.step),
+        "images_per_second": per_epoch * passes / state.seconds,
+        "sessions": state.sessions,
+        "started": state.started,
+        "ended": now(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
