@@ -58,18 +58,15 @@ def dataset() -> Dataset:
     return make_dataset()
 
 
-@pytest.fixture
-def copy_of_project(tmp_path) -> Path:
-    """The project as a user would clone it, without results and environments."""
-    ignored = shutil.ignore_patterns(
-        ".git", ".venv", "results", "data", ".snakemake", "__pycache__", "*.egg-info", ".*_cache"
-    )
-    copy = tmp_path / "project"
-    # `data` is also a package folder: only the one at the top is left out.
-    shutil.copytree(
-        ROOT, copy, ignore=lambda folder, names: ignored(folder, names) - ({"data"} if Path(folder) != ROOT else set())
-    )
-    return copy
+def copy_project(folder: Path) -> None:
+    """Copy the project as a user would clone it, without results and environments."""
+    left_out = {".git", ".venv", "results", "data", ".snakemake"}
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.is_dir() and entry.name not in left_out:
+            shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif entry.is_file():
+            shutil.copy2(entry, folder)
 
 
 def run(command: list, folder: Path, check: bool = True) -> subprocess.CompletedProcess:

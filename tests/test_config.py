@@ -67,7 +67,7 @@ def test_a_setting_of_the_command_line_is_blamed_as_such():
 
 
 def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path):
-    with pytest.raises(UserError, match="gone.yaml: no such file"):
+    with pytest.raises(UserError, match=r"gone\.yaml: no such file"):
         load_config([tmp_path / "gone.yaml"])
     (tmp_path / "broken.yaml").write_text("a: 1\nb: [1, 2\nc: 3\n")
     with pytest.raises(UserError, match=r"broken.yaml:3: not YAML"):

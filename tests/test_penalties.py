@@ -24,7 +24,7 @@ def problem():
 
 
 def test_the_exact_product_is_the_dense_hessians(problem):
-    theta, gradient, g, hessian = problem
+    theta, gradient, _, hessian = problem
     v = torch.randn_like(theta)
     at = theta.clone().requires_grad_()
     product = exact_product(gradient, at, gradient(at, True), v, 1e-2)

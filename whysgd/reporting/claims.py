@@ -13,6 +13,7 @@ A run's name stands for its mean final test accuracy in percent.
 import math
 import re
 from collections import Counter
+from statistics import variance
 
 import pandas as pd
 from scipy import stats
@@ -103,7 +104,7 @@ def _compare(runs: Counter, constant: float, values: dict) -> tuple[str, str]:
     shown = f"{name}{f' {constant:+g}' if constant else ''} = {difference:+.2f}"
     if min(len(values[run]) for run in runs) < 2:
         return "undetermined", f"{shown} (one seed: no interval)"
-    parts = [c**2 * stats.tvar(values[r]) / len(values[r]) for r, c in runs.items()]
+    parts = [c**2 * variance(values[r]) / len(values[r]) for r, c in runs.items()]
     freedom = [len(values[r]) - 1 for r in runs]
     spread = sum(parts)
     if spread == 0:

@@ -25,7 +25,8 @@ def save_figure(figure, paths: list[str | Path]) -> None:
     """Write a figure in each of the formats its paths end in; the same figure gives the same SVG."""
     for path in map(Path, paths):
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        write_atomically(path, lambda file, metadata=metadata: figure.savefig(file, dpi=150, metadata=metadata))
+        with plt.rc_context(STYLE):
+            write_atomically(path, lambda file, metadata=metadata: figure.savefig(file, dpi=150, metadata=metadata))
     plt.close(figure)
 
 

@@ -1,0 +1,48 @@
+# make        environment, then the default pipeline; ends by printing the tables
+# make test   environment, then all tests
+# make env    only the environment, in .venv
+PYTHON ?= python3
+CORES ?= 2
+BIN := .venv/bin
+
+.PHONY: run env test check format readme lock clean
+
+run: env
+	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
+	$(BIN)/python -m whysgd show
+
+env: .venv/made
+
+.venv/made: envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: env
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+# Puts the default run's tables into README.md.
+readme: env
+	$(BIN)/python workflow_scripts/update_readme.py
+
+# Needs uv. Pins every dependency for all platforms and Pythons, without naming a host.
+lock:
+	uv pip compile envs/requirements.in --universal --python-version 3.11 --output-file envs/requirements.lock \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+clean:
+	rm -rf results .snakemake

@@ -1,0 +1,226 @@
+import hashlib
+import pickle
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import datasets as tv
+
+from whysgd.config import load_config, validate_config
+from whysgd.data.build import build_dataset, channel_statistics
+from whysgd.data.canonical import load_dataset
+from whysgd.data.sources import load_digits, load_image_folder, load_torchvision
+from whysgd.errors import UserError
+
+
+def test_digits_are_scikit_learns_split_once_for_all():
+    from sklearn.datasets import load_digits as original
+
+    source, digits = load_digits(), original()
+    assert source.train.images.shape == (512, 1, 8, 8)
+    assert source.test.images.shape == (1285, 1, 8, 8)
+    both = np.concatenate([source.train.images, source.test.images])[:, 0]
+    labels = np.concatenate([source.train.labels, source.test.labels])
+    found = sorted((image.tobytes(), label) for image, label in zip(both, labels, strict=True))
+    expected = np.rint(digits.images * 255 / 16).astype(np.uint8)
+    assert found == sorted((image.tobytes(), label) for image, label in zip(expected, digits.target, strict=True))
+    assert np.bincount(source.train.labels).min() > 35
+
+
+def test_a_data_set_is_written_read_back_and_described(tmp_path):
+    manifest = build_dataset("digits", load_config(), tmp_path)
+    dataset = load_dataset(tmp_path)
+    assert dataset.manifest == manifest
+    assert (manifest["train_images"], manifest["test_images"], manifest["shape"]) == (512, 1285, [1, 8, 8])
+    assert manifest["classes"] == list("0123456789")
+    assert sum(manifest["class_counts"]["train"]) == 512
+    pixels = dataset.train.images.astype(np.float64) / 255
+    assert manifest["mean"] == pytest.approx([pixels.mean()], rel=1e-12)
+    assert manifest["std"] == pytest.approx([pixels.std()], rel=1e-12)
+    again = build_dataset("digits", load_config(), tmp_path / "again")
+    assert again["sha256"] == manifest["sha256"]
+
+
+def test_statistics_of_each_channel():
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 4)).astype(np.uint8)
+    statistics = channel_statistics(images)
+    assert statistics["mean"] == pytest.approx((images / 255).mean((0, 2, 3)), rel=1e-12)
+    assert statistics["std"] == pytest.approx((images / 255).std((0, 2, 3)), rel=1e-12)
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "manifest"])
+def test_a_damaged_data_set_is_refused_with_its_name(tmp_path, damage):
+    build_dataset("digits", load_config(), tmp_path)
+    file = tmp_path / "train.safetensors"
+    if damage == "bit":
+        content = bytearray(file.read_bytes())
+        content[-9000] ^= 1
+        file.write_bytes(content)
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "gone":
+        file.unlink()
+    else:
+        (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        load_dataset(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An image folder of two classes; a pixel's value tells the class and number of its image."""
+    for split, count in (("train", 6), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            place = tmp_path / "images" / split / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.full((4, 5, 3), 100 * label + i, np.uint8)
+                Image.fromarray(pixels).save(place / f"{i:04}.png")
+    return tmp_path / "images"
+
+
+def test_an_image_folder_becomes_a_fixed_permutation(folder):
+    source = load_image_folder(folder)
+    assert source.classes == ["cat", "dog"]
+    assert source.train.images.shape == (12, 3, 4, 5)
+    values = source.train.images[:, 0, 0, 0]
+    assert (values // 100 == source.train.labels).all()
+    assert sorted(values.tolist()) == [*range(6), *range(100, 106)]
+    # Sorted by class, the first block would hold one class.
+    assert len(set(source.train.labels[:6].tolist())) == 2
+    again = load_image_folder(folder)
+    assert (again.train.images == source.train.images).all()
+    part = load_image_folder(folder, train_images=4, test_images=2)
+    assert (part.train.images == source.train.images[:4]).all()
+    assert len(part.test.labels) == 2
+
+
+def test_grey_stays_grey_and_mixed_becomes_rgb(folder):
+    for file in folder.glob("*/*/*.png"):
+        Image.open(file).convert("L").save(file)
+    assert load_image_folder(folder).train.images.shape == (12, 1, 4, 5)
+    colour = folder / "train/cat/0000.png"
+    Image.open(colour).convert("RGB").save(colour)
+    source = load_image_folder(folder)
+    assert source.train.images.shape == (12, 3, 4, 5)
+    assert source.test.images.shape == (6, 3, 4, 5)
+
+
+def broken(folder, case):
+    file = folder / "train/dog/0003.png"
+    if case == "truncated":
+        file.write_bytes(file.read_bytes()[:50])
+    elif case == "no image":
+        file.write_text("hello")
+    elif case == "size":
+        Image.new("RGB", (9, 9)).save(file)
+    elif case == "empty class":
+        for image in (folder / "test/cat").iterdir():
+            image.unlink()
+    elif case == "one split":
+        (folder / "test/bird").mkdir()
+    elif case == "no split":
+        (folder / "test").rename(folder / "tset")
+    elif case == "no classes":
+        (folder / "train").rename(folder / "x")
+        (folder / "train").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    {
+        "truncated": "train/dog/0003.png: not a readable image",
+        "no image": "train/dog/0003.png: not a readable image",
+        "size": r"train/dog/0003.png: is 9×9, but .*train/\w+/\d+.png is 5×4; all images must have one size",
+        "empty class": "test/cat: holds no image",
+        "one split": "test/bird: class 'bird' is missing in .*train",
+        "no split": "test: no such folder; expected one folder for each class",
+        "no classes": "train: holds no class",
+    }.items(),
+)
+def test_what_is_wrong_with_an_image_folder_is_named(folder, case, message):
+    broken(folder, case)
+    with pytest.raises(UserError, match=message) as caught:
+        load_image_folder(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_hidden_files_are_passed_over(folder):
+    (folder / "train/.DS_Store").write_text("x")
+    (folder / "train/cat/.hidden.png").write_text("x")
+    assert len(load_image_folder(folder).train.labels) == 12
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    config = validate_config(
+        {**load_config(), "datasets": {"mine": {"source": "image_folder", "path": str(tmp_path / "no")}}}
+    )
+    with pytest.raises(UserError, match=r"no: no such folder; expected train/<class>/ and test/<class>/"):
+        build_dataset("mine", config, tmp_path / "out")
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.mark.parametrize(("name", "place"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_mnist_is_read_from_files_that_are_there(tmp_path, name, place):
+    raw = tmp_path / place / "raw"
+    raw.mkdir(parents=True)
+    images = {}
+    for prefix, count in (("train", 30), ("t10k", 20)):
+        images[prefix] = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images[prefix]))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx((np.arange(count) % 10).astype(np.uint8)))
+    source = load_torchvision(name, tmp_path)
+    assert (source.train.images == images["train"][:, None]).all()
+    assert (source.test.images == images["t10k"][:, None]).all()
+    assert source.test.labels.tolist() == [i % 10 for i in range(20)]
+    assert len(source.classes) == 10
+
+
+@pytest.fixture
+def cifar_archive(tmp_path, monkeypatch):
+    """A tiny archive in CIFAR-10's layout, with its own checksums put into torchvision's class."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3072)).astype(np.uint8)
+    base = tmp_path / "make" / tv.CIFAR10.base_folder
+    base.mkdir(parents=True)
+    sums = {}
+    for i, name in enumerate([*(f"data_batch_{b}" for b in range(1, 6)), "test_batch"]):
+        (base / name).write_bytes(pickle.dumps({"data": pixels[i : i + 1], "labels": [i]}))
+        sums[name] = hashlib.md5((base / name).read_bytes()).hexdigest()
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class{i}" for i in range(10)]}))
+    monkeypatch.setattr(tv.CIFAR10, "train_list", [[n, s] for n, s in sums.items() if "data" in n])
+    monkeypatch.setattr(tv.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    meta = hashlib.md5((base / "batches.meta").read_bytes()).hexdigest()
+    monkeypatch.setattr(tv.CIFAR10, "meta", {**tv.CIFAR10.meta, "md5": meta})
+    place = tmp_path / "downloads"
+    place.mkdir()
+    archive = place / tv.CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(base, tv.CIFAR10.base_folder)
+    monkeypatch.setattr(tv.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    # Nothing listens there: a machine without a network.
+    monkeypatch.setattr(tv.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    return archive, pixels
+
+
+def test_cifar_is_unpacked_from_an_archive_that_is_there(cifar_archive):
+    archive, pixels = cifar_archive
+    source = load_torchvision("cifar10", archive.parent)
+    assert (source.train.images == pixels[:5].reshape(5, 3, 32, 32)).all()
+    assert source.train.labels.tolist() == [0, 1, 2, 3, 4]
+    assert source.test.labels.tolist() == [5]
+
+
+@pytest.mark.parametrize("content", [None, b"half a download"])
+def test_an_offline_machine_is_told_where_to_put_the_files(cifar_archive, content):
+    archive, _ = cifar_archive
+    archive.unlink()
+    if content:
+        archive.write_bytes(content)
+    with pytest.raises(UserError, match=f"cifar10: .*put cifar-10-python.tar.gz.* into {archive.parent}") as caught:
+        load_torchvision("cifar10", archive.parent)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,207 @@
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_dataset, make_spec
+from scipy import stats
+from test_loop import folder_of
+
+from whysgd.errors import UserError
+from whysgd.papers import load_paper
+from whysgd.reporting import figures, page, tables
+from whysgd.reporting.claims import evaluate_check, evaluate_claims, parse_check
+from whysgd.reporting.frame import read_histories, read_runs
+from whysgd.training.loop import train
+
+
+def frame(values: dict, scale="mini", status="finished") -> pd.DataFrame:
+    """A tidy frame with the given accuracies of each run."""
+    lines = [
+        {"paper": "p", "run": run, "scale": scale, "seed": seed, "status": status, "steps": 30, "test_accuracy": accuracy,
+         "dataset": "digits", "train_images": 5, "test_images": 6, "model": "m", "device": "cpu"}
+        for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+TABLE = {
+    "title": "T", "setting": "CIFAR-10", "metric": "test_accuracy",
+    "rows": [
+        {"run": "a", "label": "A", "mean": 95.0, "std": 0.5},
+        {"run": "b", "label": "B & co_1", "mean": 80.0, "std": None},
+        {"run": "c", "label": "C", "mean": None, "std": None},
+    ],
+}  # fmt: skip
+
+
+def test_a_table_has_published_and_measured_side_by_side():
+    table = tables.make_table(TABLE, "p", frame({"a": [90.0, 92.0, 97.0], "b": [81.5]}))
+    assert table.columns.tolist() == tables.COLUMNS
+    first, second, third = (row for _, row in table.iterrows())
+    assert (first.measured_mean, first.measured_median, first.n) == (93.0, 92.0, 3)
+    assert first.measured_std == pytest.approx(np.std([90, 92, 97], ddof=1))
+    assert first.difference == pytest.approx(-2.0)
+    assert math.isnan(second.measured_std)
+    assert second.difference == pytest.approx(1.5)
+    assert (third.n, third.note) == (0, "not run")
+    assert first.note == "scale mini, not the paper's: 30 steps"
+
+
+def test_at_the_papers_scale_there_is_no_note_and_diverged_runs_are_counted():
+    assert tables.make_table(TABLE, "p", frame({"a": [1.0]}, "paper")).note[0] == ""
+    diverged = tables.make_table(TABLE, "p", frame({"a": [10.0, 10.0]}, "paper", "diverged"))
+    assert diverged.note[0] == "2 of 2 diverged"
+    assert diverged.measured_mean[0] == 10.0
+
+
+def test_markdown_and_latex_say_what_was_measured():
+    runs = frame({"a": [90.0, 92.0], "b": [81.5]})
+    table = tables.make_table(TABLE, "p", runs)
+    setting = tables.setting_of(runs)
+    assert setting == "scale mini: digits (5 training and 6 test images), m, on cpu"
+    markdown = tables.to_markdown(table, "T", "CIFAR-10", setting)
+    assert "Published: CIFAR-10." in markdown
+    assert f"Measured: {setting}." in markdown
+    assert "91.00 ± 1.41" in markdown
+    assert "-4.00" in markdown
+    latex = tables.to_latex(table, "T", "CIFAR-10", setting)
+    assert r"B \& co\_1" in latex
+    assert r"91.00 $\pm$ 1.41" in latex
+    assert r"\toprule" in latex
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        ("a >= b", [({"a": 1, "b": -1}, 0.0)]),
+        ("sgd - fb >= 10 points", [({"sgd": 1, "fb": -1}, -10.0)]),
+        ("fb-strong-reg >= sgd - 0.5 points", [({"fb-strong-reg": 1, "sgd": -1}, 0.5)]),
+        ("a < b < c", [({"b": 1, "a": -1}, 0.0), ({"c": 1, "b": -1}, 0.0)]),
+    ],
+)
+def test_checks_are_read(check, expected):
+    assert [(dict(runs), constant) for runs, constant in parse_check(check)] == expected
+
+
+@pytest.mark.parametrize("check", ["a", "a >=", "a b >= c", ">= 3", "a >= b -", "a = b", "a >= b; c"])
+def test_checks_that_are_no_checks_are_refused(check):
+    with pytest.raises(UserError, match="claims: check = "):
+        parse_check(check)
+
+
+def test_the_interval_is_welchs():
+    a, b = [95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]
+    verdict = evaluate_check("a >= b", {"a": a, "b": b})
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert f"[{interval.low:+.2f}, {interval.high:+.2f}]" in verdict["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ({"a": [90.0, 90.2], "b": [80.0, 80.2]}, "holds"),
+        ({"a": [80.0, 80.2], "b": [90.0, 90.2]}, "fails"),
+        ({"a": [80.0, 95.0], "b": [81.0, 90.0]}, "undetermined"),
+        ({"a": [90.0], "b": [80.0]}, "undetermined"),
+        ({"a": [90.0, 91.0]}, "undetermined"),
+        ({"a": [90.0, 90.0], "b": [90.0, 90.0]}, "holds"),
+    ],
+)
+def test_verdicts(values, verdict):
+    assert evaluate_check("a >= b", values)["verdict"] == verdict
+
+
+def test_a_chain_fails_if_one_link_fails_and_holds_only_if_all_do():
+    low, middle, high = [1.0, 1.1], [5.0, 5.1], [9.0, 9.1]
+    assert evaluate_check("a < b < c", {"a": low, "b": middle, "c": high})["verdict"] == "holds"
+    assert evaluate_check("a < b < c", {"a": low, "b": high, "c": middle})["verdict"] == "fails"
+    assert evaluate_check("a < b < c", {"a": low, "b": middle})["verdict"] == "undetermined"
+
+
+def test_the_papers_claims_are_understood():
+    claims = load_paper("geiping2022")["claims"]
+    names = {row["run"] for row in load_paper("geiping2022")["tables"]["main"]["rows"]}
+    for claim in claims:
+        for runs, _ in parse_check(claim["check"]):
+            assert set(runs) <= names
+    measured = frame({name: [90.0, 90.1] for name in names}).assign(paper="geiping2022")
+    assert evaluate_claims(claims, "geiping2022", measured).verdict.tolist() == [
+        "fails",
+        "undetermined",
+        "holds",
+        "undetermined",
+    ]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    data = folder_of(make_dataset(), folder / "data")
+    for seed in (0, 1):
+        train(make_spec(seed=seed, run="a"), data, folder / str(seed))
+    return [folder / str(seed) / "metrics.json" for seed in (0, 1)]
+
+
+def test_frames_hold_every_run_and_every_evaluation(runs):
+    frame, histories = read_runs(runs), read_histories(runs)
+    assert frame.seed.tolist() == [0, 1]
+    assert {"test_accuracy", "best_test_accuracy", "dataset", "model", "seconds_per_step"} <= set(frame.columns)
+    assert len(histories) == 2 * 4
+    last = histories[(histories.seed == 1) & (histories.step == 4)].iloc[0]
+    assert last.test_accuracy == frame.test_accuracy[1]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"paper": "p"}'])
+def test_damaged_metrics_are_named(tmp_path, content):
+    file = tmp_path / "metrics.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=str(file)):
+        read_runs([file])
+
+
+def test_figures_are_drawn_with_every_row_and_are_reproducible(runs, tmp_path):
+    histories, frame = read_histories(runs), read_runs(runs)
+    table = {**TABLE, "rows": [{"run": "a", "label": "Row A", "mean": 95.0, "std": 0.5}]}
+    lines = tables.make_table(table, "geiping2022", frame)
+    for name in ("first", "second"):
+        figures.save_figure(figures.plot_curves(table, histories, "here"), [tmp_path / f"{name}_curves.svg"])
+        figure = figures.plot_comparison(table, lines, frame, "here")
+        figures.save_figure(figure, [tmp_path / f"{name}_comparison.svg", tmp_path / f"{name}_comparison.png"])
+    for kind in ("curves", "comparison"):
+        text = (tmp_path / f"first_{kind}.svg").read_text()
+        assert text == (tmp_path / f"second_{kind}.svg").read_text()
+        assert "Row A" in text
+    assert (tmp_path / "first_comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+
+def test_the_page_is_self_contained_and_escapes_what_users_write(tmp_path):
+    (tmp_path / "figure.png").write_bytes(b"\x89PNG")
+    table = tables.make_table(
+        {**TABLE, "rows": [{**TABLE["rows"][0], "label": "<script>x</script>"}]}, "p", frame({"a": [1.0]})
+    )
+    part = {
+        "title": "T",
+        "setting": "S",
+        "table": table,
+        "figures": [{"file": tmp_path / "figure.png", "caption": "C"}],
+    }
+    header = {"paper": "p", "title": "<b>Title</b>", "venue": "V", "arxiv": "1"}
+    html = page.write_page("whysgd", "here", [{"paper": header, "claims": None, "tables": [part]}])
+    links = Links()
+    links.feed(html)
+    assert links.addresses
+    assert all(address.startswith("data:") for address in links.addresses)
+    assert "script" not in links.tags
+    assert "&lt;b&gt;Title" in html
