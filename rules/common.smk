@@ -11,7 +11,7 @@ from whysgd.papers import expand, load_paper
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them on the page.
 CAPTIONS = {
-    "comparison": "Measured accuracy beside the published one; bars are standard deviations over seeds.",
+    "comparison": "Measured accuracy (a dot for each seed, a diamond for their mean) beside the published one.",
     "curves": "The course of every row: mean over seeds, and a band from the lowest to the highest seed.",
 }
 

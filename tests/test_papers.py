@@ -109,7 +109,12 @@ MISTAKES = {
     "negative rate": ({"runs__sgd__lr": -1}, "papers/geiping2022.yaml: runs.sgd.lr = -1: must be above 0"),
     "wrong macro-batch": ({"runs__sgd__macro_batch": "some"}, "macro_batch = 'some': must be a whole number or `all`"),
     "uneven macro-batch": ({"runs__sgd__macro_batch": 200}, "macro_batch = 25 at scale mini: must be `all` or a multiple"),
-    "large block": ({"defaults__block": 8000}, "runs.sgd.macro_batch = 16 at scale mini|block = 1000 at scale mini: must be"),
+    "large block": ({"runs__fb__block": 8000}, "runs.fb.block = 1000 at scale mini: must be at most 512, the training images"),
+    "large macro-batch": ({"runs__sgd__macro_batch": 8192}, "runs.sgd.macro_batch = 1024 at scale mini: must be at most 512"),
+    "long warmup in steps": (
+        {"runs__fb__schedule": {"unit": "step", "warmup": 301, "decay": "cosine", "horizon": 9}},
+        "runs.fb.schedule = .* the warmup must not be longer than the run of 30 steps",
+    ),
     "long warmup": (
         {"runs__fb__schedule": {"unit": "epoch", "warmup": 301, "decay": "cosine", "horizon": 9}},
         "runs.fb.schedule = .* the warmup must not be longer than the run of 30 epochs",

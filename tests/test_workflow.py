@@ -166,6 +166,14 @@ def test_a_further_seed_trains_that_seed_alone(finished):
     assert jobs == {"train": 7, **AFTER_TRAINING}
 
 
+def test_a_single_run_can_be_asked_for_at_a_scale_without_tables(finished):
+    folder, _ = finished
+    (folder / "other.yaml").write_text(yaml.safe_dump({"scale": "other", "scales": {"other": TINY["scales"]["tiny"]}}))
+    metrics = "results/other/runs/geiping2022/fb/seed-0/metrics.json"
+    snakemake(folder, metrics, "--configfile", "other.yaml")
+    assert (folder / metrics).exists()
+
+
 def test_an_edited_row_is_really_retrained(project):
     metrics = "results/tiny/runs/geiping2022/fb-clip/seed-0/metrics.json"
     folder = project("papers/geiping2022.yaml", "clip: 0.25}\n  fb-reg", "clip: 1.0e-9}\n  fb-reg")

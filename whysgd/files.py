@@ -26,6 +26,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], None]) -> 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        # Some writers keep their files to themselves; readers on a cluster are other users.
+        temporary.chmod(0o666 & ~_umask())
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -34,6 +36,12 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], None]) -> 
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

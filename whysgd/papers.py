@@ -1,13 +1,15 @@
 """papers/*.yaml: the published tables and the runs behind them, mapped to a scale."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from whysgd.config import BUILT_IN, PAPERS, SAME
 from whysgd.errors import UserError
 from whysgd.models.catalog import CATALOG
-from whysgd.spec import FULL_BATCH, RunSpec
+from whysgd.spec import FULL_BATCH, RunSpec, steps_per_epoch
 from whysgd.validation import read_yaml, validated
 
 
@@ -99,9 +101,10 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     if settings.get("augment") and scale["augmentation"]:
         settings["augment"] = scale["augmentation"]
 
-    _check(settings, config, where)
     given = {**settings, "evaluations": config["evaluations"]}
-    return RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
+    spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
+    _check(spec, config, where)
+    return spec
 
 
 def _mapped(names: Mapping, name: str) -> str:
@@ -109,32 +112,36 @@ def _mapped(names: Mapping, name: str) -> str:
     return name if target == SAME else target
 
 
-def _check(settings: dict, config: Mapping, where: str) -> None:
+def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     """Refuse what cannot run, before anything runs."""
-    scale = config["scale"]
 
     def refuse(key, allowed):
-        raise UserError(f"{where}.{key} = {settings[key]!r} at scale {scale}: {allowed}")
+        value = getattr(spec, key)
+        shown = value if isinstance(value, int | float | str) else asdict(value)
+        raise UserError(f"{where}.{key} = {shown!r} at scale {spec.scale}: {allowed}")
 
     known = [*BUILT_IN, *config["datasets"]]
-    if settings["dataset"] not in known:
+    if spec.dataset not in known:
         refuse("dataset", f"no such data set; allowed: {', '.join(known)}")
-    if settings["model"] not in CATALOG:
+    if spec.model not in CATALOG:
         refuse("model", f"no such network; allowed: {', '.join(CATALOG)}")
-    if settings["macro_batch"] != FULL_BATCH and settings["macro_batch"] % settings["block"]:
-        refuse("macro_batch", f"must be `all` or a multiple of the block size {settings['block']}")
-    images = train_images(config, settings["dataset"])
-    if images is not None:
-        for key in ("block", "macro_batch"):
-            if settings[key] != FULL_BATCH and settings[key] > images:
-                refuse(key, f"must be at most {images}, the training images of {settings['dataset']}")
-    if settings["schedule"]["unit"] == "epoch" and settings["schedule"]["warmup"] > settings["epochs"]:
-        refuse("schedule", f"the warmup must not be longer than the run of {settings['epochs']} epochs")
-    if settings.get("nesterov") and not settings.get("momentum"):
+    images = train_images(config, spec.dataset)
+    for key in ("block", "macro_batch"):
+        size = getattr(spec, key)
+        if images is not None and size != FULL_BATCH and size > images:
+            refuse(key, f"must be at most {images}, the training images of {spec.dataset}")
+    if not spec.full_batch and spec.macro_batch % spec.block:
+        refuse("macro_batch", f"must be `all` or a multiple of the block size {spec.block}")
+    length = spec.epochs
+    if spec.schedule.unit == "step":
+        length = spec.epochs * steps_per_epoch(spec, images) if images is not None else math.inf
+    if spec.schedule.warmup > length:
+        refuse("schedule", f"the warmup must not be longer than the run of {length} {spec.schedule.unit}s")
+    if spec.nesterov and not spec.momentum:
         refuse("nesterov", "needs a momentum above 0")
-    if settings.get("augment") and settings["dataset"] in BUILT_IN:
-        size = BUILT_IN[settings["dataset"]]["size"]
-        if settings["augment"]["crop_padding"] > size:
+    if spec.augment and spec.dataset in BUILT_IN:
+        size = BUILT_IN[spec.dataset]["size"]
+        if spec.augment.crop_padding > size:
             refuse("augment", f"the padding must be at most {size}, the images' size")
 
 

@@ -74,10 +74,11 @@ def _number(word: str) -> float | None:
 def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
     """Verdict of one check.
 
-    Each comparison's difference d has the 95 % interval d ± t·s with s² = Σ c² s_r²/n_r and the
-    Welch–Satterthwaite degrees of freedom. It holds if the interval is not below 0, fails if it is
-    below 0, and is undetermined if it straddles 0 or a run has fewer than two seeds. A chain holds if all
-    its comparisons hold and fails if one fails.
+    Each comparison claims that a difference d of means is at least a threshold. Its 95 % interval is
+    d ± t·s with s² = Σ c² s_r²/n_r and the Welch–Satterthwaite degrees of freedom. The comparison holds if
+    the whole interval is at or above the threshold, fails if it is below, and is undetermined if the
+    interval straddles it or a run has fewer than two seeds. A chain holds if all its comparisons hold and
+    fails if one fails.
 
     Args:
         check: see the module.
@@ -96,14 +97,14 @@ def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
 
 
 def _compare(runs: Counter, constant: float, values: dict) -> tuple[str, str]:
+    """Verdict on Σ c · mean ≥ −constant, and the sentence that shows it."""
     runs = {name: count for name, count in runs.items() if count}
-    name = " ".join(f"{'+' if c > 0 else '−'} {run}" for run, c in runs.items()).removeprefix("+ ")
     if missing := [run for run in runs if not values.get(run)]:
         return "undetermined", f"{', '.join(missing)} not run"
-    difference = constant + sum(c * math.fsum(values[r]) / len(values[r]) for r, c in runs.items())
-    shown = f"{name}{f' {constant:+g}' if constant else ''} = {difference:+.2f}"
+    name = " ".join(f"{'+' if c > 0 else '−'} {run}" for run, c in runs.items()).removeprefix("+ ")
+    difference = sum(c * math.fsum(values[r]) / len(values[r]) for r, c in runs.items())
     if min(len(values[run]) for run in runs) < 2:
-        return "undetermined", f"{shown} (one seed: no interval)"
+        return "undetermined", f"{name} = {difference:+.2f}, claimed ≥ {-constant:g} (one seed: no interval)"
     parts = [c**2 * variance(values[r]) / len(values[r]) for r, c in runs.items()]
     freedom = [len(values[r]) - 1 for r in runs]
     spread = sum(parts)
@@ -113,8 +114,8 @@ def _compare(runs: Counter, constant: float, values: dict) -> tuple[str, str]:
         degrees = spread**2 / sum(p**2 / f for p, f in zip(parts, freedom, strict=True))
         half = float(stats.t.ppf(0.5 + LEVEL / 2, degrees)) * spread**0.5
     low, high = difference - half, difference + half
-    verdict = "holds" if low >= 0 else "fails" if high < 0 else "undetermined"
-    return verdict, f"{shown} [{low:+.2f}, {high:+.2f}]"
+    verdict = "holds" if low >= -constant else "fails" if high < -constant else "undetermined"
+    return verdict, f"{name} = {difference:+.2f} [{low:+.2f}, {high:+.2f}], claimed ≥ {-constant:g}"
 
 
 def evaluate_claims(claims: list[dict], paper: str, runs: pd.DataFrame) -> pd.DataFrame:
