@@ -44,5 +44,7 @@ lock:
 	uv pip compile envs/requirements.in --universal --python-version 3.11 --output-file envs/requirements.lock \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
+# Removes what was generated; records are kept.
 clean:
-	rm -rf results .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name records -exec rm -rf {} +
+	rm -rf .snakemake

@@ -9,10 +9,10 @@ from whysgd.errors import UserError
 from whysgd.papers import expand, load_paper
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
-# Figures of each table, with the text under them on the page.
+# Figures of each table, with the text under them.
 CAPTIONS = {
-    "comparison": "Measured accuracy (a dot for each seed, a diamond for their mean) beside the published one.",
-    "curves": "The course of every row: mean over seeds, and a band from the lowest to the highest seed.",
+    kind: Path(workflow.basedir, "docs/captions", f"{kind}.rst").read_text(encoding="utf-8").strip()
+    for kind in ("comparison", "curves")
 }
 
 for key in workflow.config_settings.config:
@@ -55,9 +55,13 @@ def class_folders(wildcards):
     return sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
 
 
-def metrics_of(wildcards):
-    """The metrics of every run of a paper."""
-    return [f"{spec.folder}/metrics.json" for spec in RUNS.values() if spec.paper == wildcards.paper]
+def results_of(file):
+    """An input function: this file of every run of a paper."""
+
+    def files(wildcards):
+        return [f"{spec.folder}/{file}" for spec in RUNS.values() if spec.paper == wildcards.paper]
+
+    return files
 
 
 def table_of(wildcards):

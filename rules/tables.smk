@@ -3,7 +3,8 @@
 
 rule collect_runs:
     input:
-        metrics=metrics_of,
+        metrics=results_of("metrics.json"),
+        histories=results_of("history.csv"),
     output:
         runs="results/{scale}/frames/{paper}_runs.csv",
         histories="results/{scale}/frames/{paper}_histories.csv",

@@ -14,7 +14,7 @@ rule train:
         "results/{scale}/benchmarks/train/{paper}/{run}/seed-{seed}.tsv"
     params:
         spec=lambda wildcards: json.dumps(spec_of(wildcards).to_dict()),
-        code=code_digest("whysgd.training.loop"),
+        code=code_digest("whysgd.training.loop", "whysgd.training.device"),
     threads: CONFIG["threads"]
     resources:
         # None of these decides a result, so none of them is a reason to train again.

@@ -29,6 +29,9 @@ BAD = {
     "a path as a name": ({"scale": "../x"}, "mine.yaml: scale = '../x': must be a name"),
     "a command as a name": ({"scale": "$(id)"}, r"mine.yaml: scale = '\$\(id\)': must be a name"),
     "incomplete data set": ({"datasets": {"a": {"source": "image_folder"}}}, "mine.yaml: datasets.a: path must be given"),
+    "half a seed": ({"seeds": [5.0]}, r"mine.yaml: seeds\[0\] = 5.0: must be a whole number"),
+    "truth for a number": ({"evaluations": True}, "mine.yaml: evaluations = True: must be a whole number"),
+    "no text as a key": ({1: 2, "foo": 3}, r"mine.yaml: \[1\], foo: unknown key; allowed"),
     "taken data set": (
         {"datasets": {"mnist": {"source": "image_folder", "path": "x"}}}, "mine.yaml: datasets.mnist: the name is taken",
     ),
@@ -43,14 +46,13 @@ def test_each_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path, co
 
 
 IMPOSSIBLE = {
-    "unknown network": ({"models": {"*": "alexnet12"}}, "runs.sgd.model = 'alexnet12' at scale mini: no such network"),
-    "unknown data set": ({"datasets": {"*": "imagenet"}}, "runs.sgd.dataset = 'imagenet' at scale mini: no such data"),
-    "block too large": (
-        {"datasets": {"*": "digits"}, "block_divisor": 0.1}, "scales.mini.block_divisor = 0.1: must be at least 1"
-    ),
+    "unknown network": ({"models": {"*": "alexnet12"}}, r"mine.yaml: scales.mini.models.\* = 'alexnet12': allowed: same, resnet18"),
+    "unknown data set": ({"datasets": {"*": "imagenet"}}, r"mine.yaml: scales.mini.datasets.\* = 'imagenet': allowed: same, digits"),
+    "block too small": ({"datasets": {"*": "digits"}, "block_divisor": 0.1}, "scales.mini.block_divisor = 0.1: must be at least 1"),
+    "not a number": ({"lr_factor": float("inf")}, "scales.mini.lr_factor = inf: must be a finite number"),
     "padding too large": (
         {"datasets": {"*": "digits"}, "augmentation": {"crop_padding": 9, "flip": False}},
-        "runs.sgd.augment = .* the padding must be at most 8",
+        "runs.sgd.augment.crop_padding = 9 at scale mini: must be at most 8",
     ),
 }  # fmt: skip
 
@@ -74,6 +76,19 @@ def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path):
         load_config([tmp_path / "broken.yaml"])
 
 
+def test_a_key_that_is_given_twice_is_named_with_its_line(tmp_path):
+    (tmp_path / "twice.yaml").write_text("seeds: [1]\nthreads: 1\nseeds: [2]\n")
+    with pytest.raises(UserError, match=r"twice.yaml:3: .*key 'seeds' is given twice"):
+        load_config([tmp_path / "twice.yaml"])
+
+
+def test_an_image_folder_that_is_not_there_is_named_before_anything_runs(tmp_path):
+    datasets = {"mine": {"source": "image_folder", "path": str(tmp_path / "gone")}}
+    scales = {"mini": {"seeds": [0], "datasets": {"*": "mine"}}}
+    with pytest.raises(UserError, match=r"datasets.mine.path = '.*gone': no folder .*gone/train"):
+        expand(load_config([overlay(tmp_path, {"datasets": datasets, "scales": scales})]))
+
+
 def test_defaults_are_filled_in_at_every_level():
     config = validate_config({"scale": "a", "scales": {"a": {"seeds": [4]}}})
     assert config["device"] == "auto"
@@ -82,6 +97,7 @@ def test_defaults_are_filled_in_at_every_level():
 
 
 def test_values_of_the_command_line_get_their_types_back():
+    assert retyped("@foo") == "@foo"
     assert retyped({"seeds": ["0", "1"], "threads": "2", "name": "abc"}) == {
         "seeds": [0, 1],
         "threads": 2,
@@ -110,12 +126,12 @@ def test_schemas_forbid_unknown_keys_everywhere(name):
 
 
 def test_schema_files_and_readme_do_not_drift_apart():
-    schema = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
-    keys = {path[0] for path, _ in schema_properties(schema)}
+    config = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
+    paper = yaml.safe_load((ROOT / "config/paper.schema.yaml").read_text())["$defs"]["settings"]
+    parts = (config, config["$defs"]["scale"], config["properties"]["datasets"]["additionalProperties"], paper)
+    keys = {name for part in parts for path, _ in schema_properties(part) for name in path[:1]}
     readme = (ROOT / "README.md").read_text()
     assert [key for key in sorted(keys) if f"`{key}`" not in readme] == [], "not in the README"
-    settings = yaml.safe_load((ROOT / "config/paper.schema.yaml").read_text())["$defs"]["settings"]["properties"]
-    assert [key for key in sorted(settings) if f"`{key}`" not in readme] == [], "not in the README"
     for file in ("config.yaml", *(f"config/{name}.yaml" for name in ("midi", "paper", "image_folder"))):
         load_config([] if file == "config.yaml" else [ROOT / file])
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets as tv
 
-from whysgd.config import load_config, validate_config
 from whysgd.data.build import build_dataset, channel_statistics
 from whysgd.data.canonical import load_dataset
+from whysgd.data.catalog import BUILT_IN
 from whysgd.data.sources import load_digits, load_image_folder, load_torchvision
 from whysgd.errors import UserError
 
@@ -30,7 +30,7 @@ def test_digits_are_scikit_learns_split_once_for_all():
 
 
 def test_a_data_set_is_written_read_back_and_described(tmp_path):
-    manifest = build_dataset("digits", load_config(), tmp_path)
+    manifest = build_dataset("digits", None, tmp_path, tmp_path)
     dataset = load_dataset(tmp_path)
     assert dataset.manifest == manifest
     assert (manifest["train_images"], manifest["test_images"], manifest["shape"]) == (512, 1285, [1, 8, 8])
@@ -39,7 +39,7 @@ def test_a_data_set_is_written_read_back_and_described(tmp_path):
     pixels = dataset.train.images.astype(np.float64) / 255
     assert manifest["mean"] == pytest.approx([pixels.mean()], rel=1e-12)
     assert manifest["std"] == pytest.approx([pixels.std()], rel=1e-12)
-    again = build_dataset("digits", load_config(), tmp_path / "again")
+    again = build_dataset("digits", None, tmp_path, tmp_path / "again")
     assert again["sha256"] == manifest["sha256"]
 
 
@@ -52,7 +52,7 @@ def test_statistics_of_each_channel():
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "gone", "manifest"])
 def test_a_damaged_data_set_is_refused_with_its_name(tmp_path, damage):
-    build_dataset("digits", load_config(), tmp_path)
+    build_dataset("digits", None, tmp_path, tmp_path)
     file = tmp_path / "train.safetensors"
     if damage == "bit":
         content = bytearray(file.read_bytes())
@@ -154,11 +154,16 @@ def test_hidden_files_are_passed_over(folder):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    config = validate_config(
-        {**load_config(), "datasets": {"mine": {"source": "image_folder", "path": str(tmp_path / "no")}}}
-    )
+    own = {"path": str(tmp_path / "no"), "label": None, "train_images": None, "test_images": None}
     with pytest.raises(UserError, match=r"no: no such folder; expected train/<class>/ and test/<class>/"):
-        build_dataset("mine", config, tmp_path / "out")
+        build_dataset("mine", own, tmp_path, tmp_path / "out")
+
+
+def test_16_bit_images_are_refused_not_clipped(folder):
+    file = folder / "train/cat/0002.png"
+    Image.fromarray(np.full((4, 5), 60_000, np.uint16)).save(file)
+    with pytest.raises(UserError, match=r"train/cat/0002.png: has mode I;16; allowed: 1, L, "):
+        load_image_folder(folder)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -177,8 +182,17 @@ def test_mnist_is_read_from_files_that_are_there(tmp_path, name, place):
     source = load_torchvision(name, tmp_path)
     assert (source.train.images == images["train"][:, None]).all()
     assert (source.test.images == images["t10k"][:, None]).all()
+    # Files put there by hand are held against what the name promises.
+    with pytest.raises(UserError, match=rf"{name} has \(30, 20\) images there, not \(60000, 10000\)"):
+        build_dataset(name, None, tmp_path, tmp_path / "out")
     assert source.test.labels.tolist() == [i % 10 for i in range(20)]
     assert len(source.classes) == 10
+
+
+def test_a_built_in_data_set_must_have_its_published_content(tmp_path, monkeypatch):
+    monkeypatch.setitem(BUILT_IN, "digits", {**BUILT_IN["digits"], "sha256": "0" * 64})
+    with pytest.raises(UserError, match="digits there is not the published data set"):
+        build_dataset("digits", None, tmp_path, tmp_path / "out")
 
 
 @pytest.fixture

@@ -58,11 +58,11 @@ def test_stacks_of_any_size_give_the_plain_loops_result(implementation, acc):
     *_, loop = measured(penalty, most=1)
     for most in (2, 3):
         *_, fast = measured(penalty, most=most)
-        for name in ("gradient", "loss", "square_norm", "running"):
+        for name in ("gradient", "loss", "penalty", "running"):
             torch.testing.assert_close(getattr(fast, name), getattr(loop, name), rtol=1e-9, atol=1e-11)
 
 
-def test_loss_and_square_norm_are_means_over_blocks():
+def test_loss_and_penalty_are_means_over_blocks():
     objective, theta, blocks, _, result = measured(Penalty("gradient_norm"))
     losses, squares = [], []
     for x, y in blocks:
@@ -70,7 +70,8 @@ def test_loss_and_square_norm_are_means_over_blocks():
         losses.append(loss[0])
         squares.append(g.square().sum())
     torch.testing.assert_close(result.loss, torch.stack(losses).mean(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(result.square_norm, torch.stack(squares).mean(), rtol=1e-12, atol=1e-12)
+    # (η/4) · block_strength · mean ‖g_B‖²
+    torch.testing.assert_close(result.penalty, LR / 4 * 0.5 * torch.stack(squares).mean(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("implementation", ["forward-differences", "central-differences", "autograd"])

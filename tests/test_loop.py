@@ -1,7 +1,7 @@
 import csv
 import io
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,14 +13,31 @@ from torchvision.transforms import functional as tv
 
 from whysgd import GradRegularizer
 from whysgd.data.augmentation import draw
-from whysgd.data.blocks import epoch_blocks, step_blocks
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.models.build import build_model
-from whysgd.spec import Penalty, Schedule
+from whysgd.spec import Normalization, Penalty, Schedule
+from whysgd.streams import stream
 from whysgd.training import loop
+from whysgd.training.device import prepare_device
 from whysgd.training.loop import Trainer, train
 from whysgd.training.schedules import learning_rate
+
+
+def plain_rate(schedule, lr, t):
+    """Warmup from zero, then a cosine whose clock starts when the warmup ends."""
+    if t < schedule.warmup:
+        return lr * t / schedule.warmup
+    return lr * (1 + math.cos(math.pi * min(1, (t - schedule.warmup) / schedule.horizon))) / 2
+
+
+def plain_blocks(spec, images, epoch):
+    """The epoch's blocks: cut from the data set's order or the epoch's permutation."""
+    order = list(range(images))
+    if spec.shuffle:
+        order = stream(spec.seed, "order", epoch).permutation(images).tolist()
+    blocks = [order[i : i + spec.block] for i in range(0, images, spec.block)]
+    return [block for block in blocks if len(block) == spec.block] if spec.drop_last else blocks
 
 
 def reference_run(spec, dataset, steps):
@@ -30,42 +47,54 @@ def reference_run(spec, dataset, steps):
     optimizer = torch.optim.SGD(
         model.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay
     )
-    penalty = spec.penalty
+    statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+    penalty, parameters = spec.penalty, list(model.parameters())
     gradreg = penalty and GradRegularizer(
         model,
         optimizer,
         F.cross_entropy,
         penalty.block_strength,
-        eps=penalty.eps,
-        implementation=penalty.implementation,
+        penalty.acc_strength,
+        penalty.eps,
+        penalty.implementation,
     )
-    parameters = list(model.parameters())
-    per_epoch = -(-len(epoch_blocks(spec, len(labels), 0)) // (spec.blocks_per_step or 10**9))
+    together = len(labels) if spec.full_batch else spec.macro_batch // spec.block
+    per_epoch = math.ceil(len(plain_blocks(spec, len(labels), 0)) / together)
+
+    def average(gradients, count):
+        total = [torch.zeros_like(p) for p in parameters]
+        for i, grads in enumerate(gradients):
+            share = 1 / (i + 1) if spec.averaging == "mean" else 1 / count
+            total = [t + (g - t) * share for t, g in zip(total, grads, strict=True)]
+        return total
+
     for step in range(steps):
         epoch, within = divmod(step, per_epoch)
-        draws = draw(spec.augment, len(labels), spec.seed, epoch)
-        optimizer.param_groups[0]["lr"] = learning_rate(spec.schedule, spec.lr, epoch)
-        blocks = step_blocks(spec, epoch_blocks(spec, len(labels), epoch), within)
-        total = [torch.zeros_like(p) for p in parameters]
-        for block in blocks:
+        draws = draw(spec.augment, len(labels), spec.seed, epoch) if spec.augment else None
+        time = epoch if spec.schedule.unit == "epoch" else step
+        optimizer.param_groups[0]["lr"] = plain_rate(spec.schedule, spec.lr, time)
+        batches = []
+        for block in plain_blocks(spec, len(labels), epoch)[within * together : (within + 1) * together]:
             batch = []
             for i in block:
-                padded = tv.pad(images[i], [spec.augment.crop_padding])
-                image = tv.crop(padded, draws.top[i], draws.left[i], *images.shape[2:])
-                image = tv.hflip(image) if draws.flip[i] else image
-                batch.append(tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"]))
-            x, y = torch.stack(batch), labels[block]
-            grads = torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters)
-            if gradreg:
-                grads = gradreg(grads, x, y)
-            total = [t + g / len(blocks) for t, g in zip(total, grads, strict=True)]
+                image = images[i]
+                if draws:
+                    padded = tv.pad(image, [spec.augment.crop_padding])
+                    image = tv.crop(padded, draws.top[i], draws.left[i], *images.shape[2:])
+                    image = tv.hflip(image) if draws.flip[i] else image
+                batch.append(tv.normalize(image.double() / 255, statistics["mean"], statistics["std"]))
+            batches.append((torch.stack(batch), labels[block]))
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        plain = [torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters) for x, y in batches]
+        total = average(plain, len(plain))
+        if gradreg:
+            regularized = [gradreg(g, x, y, total) for g, (x, y) in zip(plain, batches, strict=True)]
+            total = average(regularized, len(plain))
+        assert not torch.equal(before["norm.running_mean"], model.norm.running_mean)
+        for p, t in zip(parameters, total, strict=True):
+            p.grad = t
         if spec.clip is not None:
-            for p, t in zip(parameters, total, strict=True):
-                p.grad = t
             torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
-        else:
-            for p, t in zip(parameters, total, strict=True):
-                p.grad = t
         optimizer.step()
     return model.state_dict()
 
@@ -78,6 +107,12 @@ RUNS = {
     "clipped": make_spec(penalty=None, clip=0.05),
     "exact penalty": make_spec(penalty=Penalty("gradient_norm", implementation="autograd")),
     "published penalty": make_spec(shuffle=False),
+    "full gradient in the penalty": make_spec(penalty=Penalty("gradient_norm", 0.5, 0.4, implementation="autograd")),
+    "historical average": make_spec(penalty=None, averaging="historical"),
+    "schedule in steps": make_spec(macro_batch=5, penalty=None, schedule=Schedule("step", 4, "cosine", 20.0)),
+    "no augmentation, normalization of its own": make_spec(
+        penalty=None, augment=None, normalize=Normalization((0.3,), (0.7,))
+    ),
 }
 
 
@@ -137,7 +172,8 @@ def assert_equal_results(first, second):
     assert first[0] == second[0]
     assert first[1] == second[1]
     assert first[2].keys() == second[2].keys()
-    assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
+    # Bytes, so that NaN equals itself.
+    assert all(first[2][name].numpy().tobytes() == second[2][name].numpy().tobytes() for name in first[2])
 
 
 @pytest.mark.parametrize(
@@ -174,6 +210,7 @@ def test_a_checkpoint_that_does_not_fit_is_left_with_a_word(dataset, tmp_path, m
     train(
         replace(spec, lr=0.1) if damage == "other settings" else spec, data, tmp_path / "run", checkpoint_seconds=1e-9
     )
+    (tmp_path / "run/metrics.json").unlink()
     file = tmp_path / "run/checkpoint.safetensors"
     if damage == "cut short":
         file.write_bytes(file.read_bytes()[:-50])
@@ -194,6 +231,76 @@ def test_a_diverged_run_is_a_result(dataset, tmp_path):
     assert metrics["final"]["test_loss"] is None
     assert 0 <= metrics["final"]["test_accuracy"] <= 100
     assert read_json(tmp_path / "run/metrics.json") == metrics
+
+
+def test_a_diverged_run_that_is_killed_before_its_end_diverges_again(dataset, tmp_path, monkeypatch):
+    spec = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant", 1))
+    data = folder_of(dataset, tmp_path / "data")
+    train(spec, data, tmp_path / "whole")
+    monkeypatch.setattr(loop, "run_metrics", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
+    monkeypatch.undo()
+    assert train(spec, data, tmp_path / "cut")["status"] == "diverged"
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("name", ["write_atomically", "write_text", "write_json", "remove_checkpoint"])
+def test_a_run_killed_while_it_writes_its_results_ends_with_the_same_bits(dataset, tmp_path, monkeypatch, name):
+    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
+    train(spec, data, tmp_path / "whole")
+    monkeypatch.setattr(loop, name, lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9 if name != "write_atomically" else 1e9)
+    monkeypatch.undo()
+    train(spec, data, tmp_path / "cut")
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+
+
+def test_a_finished_run_is_not_trained_again(dataset, tmp_path, monkeypatch, capsys):
+    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
+    first = train(spec, data, tmp_path / "run")
+    monkeypatch.setattr(Trainer, "step", lambda self: 1 / 0)
+    assert train(spec, data, tmp_path / "run") == first
+    assert "finished already" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        train(replace(spec, lr=0.1), data, tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_used_is_named(dataset, tmp_path):
+    data = folder_of(dataset, tmp_path / "data")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file: cannot be used as the run's folder"):
+        train(make_spec(), data, tmp_path / "file")
+    with pytest.raises(UserError, match="make one with `python -m whysgd build-dataset gone`"):
+        train(make_spec(), tmp_path / "gone", tmp_path / "run")
+
+
+def test_a_block_of_one_value_per_channel_is_refused(tmp_path):
+    data = folder_of(make_dataset(train=21), tmp_path / "data")
+    with pytest.raises(UserError, match="a block of one image is too small for batch norm; use drop_last"):
+        train(make_spec(model="resnet18"), data, tmp_path / "run")
+
+
+def test_the_device_is_prepared(monkeypatch):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    assert prepare_device("cpu", 1) == torch.device("cpu")
+    assert torch.get_num_threads() == 1
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert prepare_device("auto", 1) == torch.device("cpu")
+    with pytest.raises(UserError, match="device = cuda: there is no GPU that torch can use; allowed: auto, cpu"):
+        prepare_device("cuda", 1)
+
+
+def test_progress_is_sparse_lines_in_a_log(dataset, tmp_path, capsys):
+    train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "geiping2022/test seed 3: 4 steps"
+    assert len(lines) == 5
+    assert "step 4/4" in lines[4]
+    assert "0 s left" in lines[4]
 
 
 def test_the_history_says_what_happened(dataset):

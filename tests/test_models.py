@@ -82,6 +82,13 @@ def test_initial_weights_have_the_stated_distribution():
             assert (module.running_var == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 28), ("resnet50", 28), ("resnet_mini", 25), ("resnet_mini", 7)]
+)
+def test_images_of_odd_size_pass(name, size):
+    assert build_model(name, 1, 10, 0)(torch.randn(2, 1, size, size)).shape == (2, 10)
+
+
 def test_an_unknown_network_is_named_with_what_is_allowed():
     with pytest.raises(UserError, match="model = 'resnet19': no such network; allowed: resnet18, "):
         build_model("resnet19", 3, 10, 0)
@@ -91,6 +98,8 @@ LAYERS = {
     "conv 3x3": (lambda: Conv2d(2, 4, 3, 2, 1), (2, 6, 6)),
     "conv 1x1": (lambda: Conv2d(2, 4, 1), (2, 6, 6)),
     "conv 1x1 without bias": (lambda: Conv2d(2, 4, 1, bias=False), (2, 6, 6)),
+    "padded conv 1x1": (lambda: Conv2d(2, 4, 1, padding=1), (2, 6, 6)),
+    "grouped conv 1x1": (lambda: Conv2d(4, 4, 1, groups=2), (4, 6, 6)),
     "grouped conv": (lambda: Conv2d(4, 4, 3, groups=2), (4, 6, 6)),
     "batch norm": (lambda: BatchNorm2d(3), (3, 4, 4)),
     "linear": (lambda: Linear(5, 3), (5,)),

@@ -84,6 +84,16 @@ def test_a_spec_survives_json():
         RunSpec.from_dict({**spec.to_dict(), "typo": 1})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"block": 0}, {"block": "16"}, {"averaging": "median"}, {"lr": float("nan")}, {"seed": -1}, {"seed": True},
+     {"macro_batch": 20}, {"precision": "fp8"}, {"clip": -1}],
+)  # fmt: skip
+def test_a_spec_that_no_run_can_have_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RunSpec.from_dict({**at("mini", "sgd").to_dict(), **wrong})
+
+
 @pytest.fixture
 def paper_file(tmp_path, monkeypatch):
     """Write a paper of one's own in place of papers/."""
@@ -113,16 +123,29 @@ MISTAKES = {
     "large macro-batch": ({"runs__sgd__macro_batch": 8192}, "runs.sgd.macro_batch = 1024 at scale mini: must be at most 512"),
     "long warmup in steps": (
         {"runs__fb__schedule": {"unit": "step", "warmup": 301, "decay": "cosine", "horizon": 9}},
-        "runs.fb.schedule = .* the warmup must not be longer than the run of 30 steps",
+        "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's steps",
     ),
     "long warmup": (
         {"runs__fb__schedule": {"unit": "epoch", "warmup": 301, "decay": "cosine", "horizon": 9}},
-        "runs.fb.schedule = .* the warmup must not be longer than the run of 30 epochs",
+        "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's epochs",
     ),
     "unknown row": ({"tables__main__rows": [{"run": "nope", "label": "x"}]}, r"tables.main.rows\[0\].run = 'nope': no such"),
     "unknown like": ({"runs__fb_reg__like": "nope"}, "runs.fb-reg.like = 'nope': no such run; allowed: .*sgd"),
     "circular like": ({"runs__fb_reg__like": "fb-practice"}, "goes in a circle: fb-practice -> fb-strong-reg -> fb-reg -> fb-practice"),
     "nesterov alone": ({"defaults__momentum": 0}, "nesterov = True at scale mini: needs a momentum above 0"),
+    "infinite rate": ({"runs__sgd__lr": float("inf")}, "runs.sgd.lr = inf: must be a finite number"),
+    "short normalization": (
+        {"defaults__dataset": "digits", "defaults__normalize": {"mean": [0.5] * 3, "std": [0.5] * 3}},
+        "runs.sgd.normalize = .*: mean and std need one number for each of 1 channels",
+    ),
+    "no claim": ({"claims": [{"id": "x", "claim": "y", "check": "hello world"}]}, r"claims\[0\].check = 'hello world': has no comp"),
+    "claim about nothing": (
+        {"claims": [{"id": "x", "claim": "y", "check": "fb-practise >= sgd"}]}, "no run 'fb-practise'; allowed: .*sgd",
+    ),
+    "two rows of one name": (
+        {"tables__main__rows": [{"run": "sgd", "label": "x"}, {"run": "fb", "label": "x"}]},
+        r"tables.main.rows\[1\].label = 'x': another row of the table has it",
+    ),
     "unknown penalty": ({"runs__fb_reg__penalty": {"name": "l1"}}, "runs.fb-reg.penalty.name = 'l1': allowed: gradient_norm"),
 }  # fmt: skip
 

@@ -2,12 +2,14 @@ import pytest
 import torch
 from networks import dense, random_blocks, smooth_objective
 
+from whysgd.spec import Penalty
 from whysgd.training.penalties import (
     PRODUCTS,
+    Block,
     central_difference,
     exact_product,
     forward_difference,
-    gradient_norm_direction,
+    gradient_norm,
 )
 
 
@@ -71,7 +73,12 @@ def test_theta_is_not_touched(problem):
     assert torch.equal(theta, before)
 
 
-def test_the_direction():
-    g, pre = torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0])
-    assert torch.equal(gradient_norm_direction(g, None, 0.5, 0.0), torch.tensor([0.5, 1.0]))
-    assert torch.equal(gradient_norm_direction(g, pre, 0.5, 0.1), torch.tensor([1.5, 3.0]))
+@pytest.mark.parametrize("acc", [0.0, 0.3])
+def test_the_regularizer_is_the_formula_of_the_released_code(problem, acc):
+    theta, gradient, g, hessian = problem
+    settings = Penalty("gradient_norm", 0.5, acc, implementation="autograd")
+    at, pre = theta.clone().requires_grad_(), torch.randn_like(theta)
+    block = Block(at, gradient(at, True), gradient, 0.8, pre if acc else None)
+    added, value = gradient_norm(block, settings)
+    torch.testing.assert_close(added, 0.2 * hessian @ (0.5 * g + acc * pre), rtol=1e-9, atol=1e-11)
+    assert value.item() == pytest.approx(0.2 * 0.5 * (g @ g).item())

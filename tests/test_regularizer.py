@@ -113,6 +113,20 @@ def test_mixed_precision_works_with_the_exact_product_only(setup):
     assert torch.cosine_similarity(ours, expected, 0) > 0.98
 
 
+def test_differences_are_refused_where_they_are_noise(setup):
+    model, optimizer, x, y, grads, *_ = setup
+    gradreg = GradRegularizer(model, optimizer, F.cross_entropy)
+    with pytest.raises(ValueError, match="noise under autocast"), torch.autocast("cpu", torch.bfloat16):
+        gradreg(grads, x, y)
+    with pytest.raises(ValueError, match="noise with weights or gradients below fp32"):
+        gradreg([g.bfloat16() for g in grads], x, y)
+    wet = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(25, 3)).double()
+    grads = torch.autograd.grad(F.cross_entropy(wet(x), y), wet.parameters())
+    with pytest.raises(ValueError, match="noise with active dropout"):
+        GradRegularizer(wet, optimizer, F.cross_entropy)(grads, x, y)
+    assert len(GradRegularizer(wet.eval(), optimizer, F.cross_entropy)(grads, x, y)) == 2
+
+
 def test_mistakes_are_named(setup):
     model, optimizer, x, y, grads, *_ = setup
     with pytest.raises(ValueError, match="implementation = 'magic': allowed: finite_diff, forward-differences"):

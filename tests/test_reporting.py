@@ -8,10 +8,11 @@ from conftest import make_dataset, make_spec
 from scipy import stats
 from test_loop import folder_of
 
+from whysgd.checks import parse_check
 from whysgd.errors import UserError
 from whysgd.papers import load_paper
 from whysgd.reporting import figures, page, tables
-from whysgd.reporting.claims import evaluate_check, evaluate_claims, parse_check
+from whysgd.reporting.claims import evaluate_check, evaluate_claims
 from whysgd.reporting.frame import read_histories, read_runs
 from whysgd.training.loop import train
 
@@ -75,20 +76,29 @@ def test_markdown_and_latex_say_what_was_measured():
 @pytest.mark.parametrize(
     ("check", "expected"),
     [
-        ("a >= b", [({"a": 1, "b": -1}, 0.0)]),
-        ("sgd - fb >= 10 points", [({"sgd": 1, "fb": -1}, -10.0)]),
-        ("fb-strong-reg >= sgd - 0.5 points", [({"fb-strong-reg": 1, "sgd": -1}, 0.5)]),
-        ("a < b < c", [({"b": 1, "a": -1}, 0.0), ({"c": 1, "b": -1}, 0.0)]),
+        ("a >= b", [({"a": 1, "b": -1}, 0.0, False)]),
+        ("sgd - fb >= 10 points", [({"sgd": 1, "fb": -1}, 10.0, False)]),
+        ("fb-strong-reg >= sgd - 0.5 points", [({"fb-strong-reg": 1, "sgd": -1}, -0.5, False)]),
+        ("a + 1 < b", [({"b": 1, "a": -1}, 1.0, True)]),
+        ("a < b <= c", [({"b": 1, "a": -1}, 0.0, True), ({"c": 1, "b": -1}, 0.0, False)]),
     ],
 )
 def test_checks_are_read(check, expected):
-    assert [(dict(runs), constant) for runs, constant in parse_check(check)] == expected
+    assert [(c.runs, c.needed, c.strict) for c in parse_check(check)] == expected
 
 
-@pytest.mark.parametrize("check", ["a", "a >=", "a b >= c", ">= 3", "a >= b -", "a = b", "a >= b; c"])
+@pytest.mark.parametrize(
+    "check", ["a", "a >=", "a b >= c", ">= 3", "a >= b -", "a = b", "a >= b; c", "a >= a", "3 >= 2", "a >= nan points"]
+)
 def test_checks_that_are_no_checks_are_refused(check):
-    with pytest.raises(UserError, match="claims: check = "):
+    with pytest.raises(UserError, match="check = "):
         parse_check(check)
+
+
+def test_a_strict_claim_does_not_hold_for_equal_values():
+    equal = {"a": [90.0, 90.0], "b": [90.0, 90.0]}
+    assert evaluate_check("a < b", equal)["verdict"] == "fails"
+    assert evaluate_check("a <= b", equal)["verdict"] == "holds"
 
 
 def test_the_interval_is_welchs():
@@ -124,8 +134,8 @@ def test_the_papers_claims_are_understood():
     claims = load_paper("geiping2022")["claims"]
     names = {row["run"] for row in load_paper("geiping2022")["tables"]["main"]["rows"]}
     for claim in claims:
-        for runs, _ in parse_check(claim["check"]):
-            assert set(runs) <= names
+        for comparison in parse_check(claim["check"]):
+            assert set(comparison.runs) <= names
     measured = frame({name: [90.0, 90.1] for name in names}).assign(paper="geiping2022")
     assert evaluate_claims(claims, "geiping2022", measured).verdict.tolist() == [
         "fails",
@@ -144,8 +154,12 @@ def runs(tmp_path_factory):
     return [folder / str(seed) / "metrics.json" for seed in (0, 1)]
 
 
+def courses(runs):
+    return [file.with_name("history.csv") for file in runs]
+
+
 def test_frames_hold_every_run_and_every_evaluation(runs):
-    frame, histories = read_runs(runs), read_histories(runs)
+    frame, histories = read_runs(runs), read_histories(runs, courses(runs))
     assert frame.seed.tolist() == [0, 1]
     assert {"test_accuracy", "best_test_accuracy", "dataset", "model", "seconds_per_step"} <= set(frame.columns)
     assert len(histories) == 2 * 4
@@ -162,8 +176,14 @@ def test_damaged_metrics_are_named(tmp_path, content):
 
 
 def test_figures_are_drawn_with_every_row_and_are_reproducible(runs, tmp_path):
-    histories, frame = read_histories(runs), read_runs(runs)
-    table = {**TABLE, "rows": [{"run": "a", "label": "Row A", "mean": 95.0, "std": 0.5}]}
+    histories, frame = read_histories(runs, courses(runs)), read_runs(runs)
+    rows = [
+        {"run": "a", "label": "Row A", "mean": 95.0, "std": 0.5},
+        {"run": "b", "label": "Row B", "mean": 80.0, "std": None},
+    ]
+    table = {**TABLE, "rows": rows}
+    other = {"run": "b", "test_accuracy": 7.0}
+    histories, frame = (pd.concat([part, part.assign(**other)]) for part in (histories, frame))
     lines = tables.make_table(table, "geiping2022", frame)
     for name in ("first", "second"):
         figures.save_figure(figures.plot_curves(table, histories, "here"), [tmp_path / f"{name}_curves.svg"])
@@ -173,7 +193,16 @@ def test_figures_are_drawn_with_every_row_and_are_reproducible(runs, tmp_path):
         text = (tmp_path / f"first_{kind}.svg").read_text()
         assert text == (tmp_path / f"second_{kind}.svg").read_text()
         assert "Row A" in text
+        assert "Row B" in text
     assert (tmp_path / "first_comparison.png").read_bytes().startswith(b"\x89PNG")
+    axis = figures.plot_comparison(table, lines, frame, "here").axes[0]
+    drawn = {round(float(x), 6) for line in axis.lines for x in line.get_xdata()}
+    expected = {95.0, 80.0, 7.0, *frame.test_accuracy, lines.measured_mean[0]}
+    assert {round(float(x), 6) for x in expected} <= drawn
+    accuracy = figures.plot_curves(table, histories, "here").axes[2]
+    course = histories[histories.run == "a"].groupby("epoch").test_accuracy.mean()
+    assert any(list(line.get_ydata()) == pytest.approx(course.tolist()) for line in accuracy.lines)
+    assert any(set(line.get_ydata()) == {7.0} for line in accuracy.lines)
 
 
 class Links(HTMLParser):

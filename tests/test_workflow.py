@@ -149,6 +149,10 @@ EDITS = {
     "a comment in a script": ("workflow_scripts/plot_curves.py", "import pandas", "# Why.\nimport pandas", {}),
     "a docstring of a script": ("workflow_scripts/make_table.py", "Rule make_table:", "The rule make_table:", {}),
     "the device": ("tiny.yaml", "scale: tiny", "scale: tiny\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5", {}),
+    "a message of the configuration": ("whysgd/validation.py", "must not repeat an entry", "must not have an entry twice", {}),
+    "what a precision means": (
+        "whysgd/training/device.py", "cudnn.allow_tf32 = False", "cudnn.allow_tf32 = True", {"train": 14, **AFTER_TRAINING},
+    ),
     "how data are read": (
         "whysgd/data/sources.py", "(255 / 16)", "(254 / 16)", {"build_dataset": 1, "train": 14, **AFTER_TRAINING},
     ),
@@ -159,6 +163,11 @@ EDITS = {
 def test_an_edit_reruns_what_depends_on_it_and_nothing_else(project, file, old, new, expected):
     folder = project(file, old, new)
     assert planned(folder, *OVERLAY) == expected
+
+
+def test_a_changed_history_is_collected_again(project):
+    folder = project("results/tiny/runs/geiping2022/fb/seed-0/history.csv", "step,epoch", "step, epoch")
+    assert planned(folder, *OVERLAY) == AFTER_TRAINING
 
 
 def test_a_further_seed_trains_that_seed_alone(finished):
@@ -185,6 +194,14 @@ def test_an_edited_row_is_really_retrained(project):
     assert (history.clipped == 1).all()
 
 
+def test_results_can_go_elsewhere(finished, tmp_path):
+    folder, _ = finished
+    target = "results/tiny/runs/geiping2022/fb/seed-0/metrics.json"
+    command = ["snakemake", "--cores", 2, "-s", folder / "Snakefile", "-d", tmp_path, target]
+    run([*command, "--configfile", folder / "tiny.yaml"], folder)
+    assert (tmp_path / target).exists()
+
+
 def test_the_paper_scale_is_planned_quickly(finished):
     folder, _ = finished
     start = time.monotonic()
@@ -205,7 +222,9 @@ MESSAGES = {
 def test_a_mistake_is_one_line_and_exit_code_1(finished, arguments, message):
     done = snakemake(finished[0], "-n", *arguments, check=False)
     assert done.returncode == 1
-    assert message in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(message)
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,10 @@ def main(arguments: list[str] | None = None) -> int:
         options.command(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -90,12 +95,16 @@ def _build_dataset(options) -> None:
     from whysgd.config import load_config
     from whysgd.data.build import build_dataset
 
-    config = load_config(options.configfile)
+    settings = {} if options.data_dir is None else {"data_dir": options.data_dir}
     if options.datasets is not None:
-        config["datasets"] = json.loads(options.datasets)
-    config["data_dir"] = options.data_dir or config["data_dir"]
+        try:
+            settings["datasets"] = json.loads(options.datasets)
+        except ValueError as error:
+            raise UserError(f"build-dataset: --datasets: not JSON ({error})") from None
+    config = load_config(options.configfile, settings)
     folder = options.out or Path("results/data", options.dataset)
-    manifest = build_dataset(options.dataset, config, folder)
+    own = config["datasets"].get(options.dataset)
+    manifest = build_dataset(options.dataset, own, Path(config["data_dir"]), folder)
     counts = f"{manifest['train_images']} training and {manifest['test_images']} test images"
     print(f"{folder}: {manifest['label']}, {counts} of {len(manifest['classes'])} classes")
 
@@ -106,7 +115,7 @@ def _show(options) -> None:
     if not tables:
         raise UserError(f"{folder}/tables: no tables yet; run `snakemake --cores 2` first")
     for file in (*tables, *claims):
-        print(f"\n{file.read_text(encoding='utf-8')}")
+        print(f"\n{file.read_text(encoding='utf-8')}", flush=True)
     for name, pattern in (
         ("tables", "tables"),
         ("figures", "figures"),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import yaml
 
+from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
+from whysgd.models.catalog import CATALOG
 from whysgd.validation import ROOT, dotted, read_yaml, validated
 
 DEFAULT_FILE = ROOT / "config.yaml"
@@ -53,33 +55,23 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
         return where(path[:-1]) if len(path) > 1 and value is _ABSENT else "--config"
 
     checked = validated(dict(config), "config.schema.yaml", where)
-    if checked["scale"] not in checked["scales"]:
-        raise UserError(f"{where(('scale',))}: scale = {checked['scale']!r}: allowed: {', '.join(checked['scales'])}")
+
+    def check(path: tuple, value, allowed) -> None:
+        if value not in allowed:
+            raise UserError(f"{where(path)}: {dotted(path)} = {value!r}: allowed: {', '.join(allowed)}")
+
+    check(("scale",), checked["scale"], checked["scales"])
     papers = sorted(file.stem for file in PAPERS.glob("*.yaml"))
     for index, name in enumerate(checked["papers"]):
-        if name not in papers:
-            path = ("papers", index)
-            raise UserError(f"{where(path)}: {dotted(path)} = {name!r}: allowed: {', '.join(papers)}")
+        check(("papers", index), name, papers)
     for name in checked["datasets"]:
         if name in (SAME, *BUILT_IN):
             raise UserError(f"{where(('datasets', name))}: {dotted(('datasets', name))}: the name is taken")
+    for scale, rules in checked["scales"].items():
+        for key, known in (("datasets", (*BUILT_IN, *checked["datasets"])), ("models", CATALOG)):
+            for name, target in rules[key].items():
+                check(("scales", scale, key, name), target, (SAME, *known))
     return checked
-
-
-# Data sets that need no entry under `datasets`: images for training and testing, and how they are labelled.
-BUILT_IN = {
-    "digits": {"train": 512, "test": 1285, "channels": 1, "size": 8, "label": "scikit-learn digits"},
-    "cifar10": {"train": 50_000, "test": 10_000, "channels": 3, "size": 32, "label": "CIFAR-10"},
-    "cifar100": {"train": 50_000, "test": 10_000, "channels": 3, "size": 32, "label": "CIFAR-100"},
-    "mnist": {"train": 60_000, "test": 10_000, "channels": 1, "size": 28, "label": "MNIST"},
-    "fashion_mnist": {"train": 60_000, "test": 10_000, "channels": 1, "size": 28, "label": "Fashion-MNIST"},
-}
-
-
-def dataset_label(config: Mapping, name: str) -> str:
-    """How tables and figures name a data set."""
-    own = config["datasets"].get(name)
-    return (own["label"] or name) if own else BUILT_IN[name]["label"]
 
 
 def retyped(value):
@@ -88,7 +80,10 @@ def retyped(value):
         return {key: retyped(item) for key, item in value.items()}
     if isinstance(value, list):
         return [retyped(item) for item in value]
-    return yaml.safe_load(value) if isinstance(value, str) and value else value
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) and value else value
+    except yaml.YAMLError:
+        return value
 
 
 def _merge(below: dict, above, file: Path) -> dict:

@@ -1,12 +1,13 @@
 """papers/*.yaml: the published tables and the runs behind them, mapped to a scale."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from whysgd.config import BUILT_IN, PAPERS, SAME
+from whysgd.checks import parse_check
+from whysgd.config import PAPERS, SAME
+from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
 from whysgd.models.catalog import CATALOG
 from whysgd.spec import FULL_BATCH, RunSpec, steps_per_epoch
@@ -26,12 +27,29 @@ def load_paper(name: str) -> dict:
         raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
     paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
     for table, content in paper["tables"].items():
-        for index, row in enumerate(content["rows"]):
-            if row["run"] not in paper["runs"]:
-                allowed = ", ".join(paper["runs"])
-                where = f"{file}: tables.{table}.rows[{index}].run"
-                raise UserError(f"{where} = {row['run']!r}: no such run; allowed: {allowed}")
+        _check_rows(content["rows"], paper["runs"], f"{file}: tables.{table}")
+    for index, claim in enumerate(paper["claims"]):
+        _check_claim(claim["check"], paper["runs"], f"{file}: claims[{index}]")
     return paper
+
+
+def _check_rows(rows: list[dict], runs: Mapping, where: str) -> None:
+    for index, row in enumerate(rows):
+        if row["run"] not in runs:
+            raise UserError(f"{where}.rows[{index}].run = {row['run']!r}: no such run; allowed: {', '.join(runs)}")
+        for key in ("run", "label"):
+            if row[key] in [other[key] for other in rows[:index]]:
+                raise UserError(f"{where}.rows[{index}].{key} = {row[key]!r}: another row of the table has it")
+
+
+def _check_claim(check: str, runs: Mapping, where: str) -> None:
+    try:
+        comparisons = parse_check(check)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
+    for run in (name for comparison in comparisons for name in comparison.runs):
+        if run not in runs:
+            raise UserError(f"{where}.check = {check!r}: no run {run!r}; allowed: {', '.join(runs)}")
 
 
 def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
@@ -46,19 +64,18 @@ def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
     return {**_settings(paper, like, file, (*seen, run)), **own}
 
 
-def expand(config: Mapping, papers=None) -> dict[tuple[str, str, int], RunSpec]:
-    """Every run of the papers' tables at the configured scale, by (paper, run, seed).
+def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
+    """Every run of the configured papers' tables at the configured scale, by (paper, run, seed).
 
     Args:
         config: a validated configuration.
-        papers: names; by default those of the configuration.
 
     Raises:
         UserError: a setting that cannot be run; the line names file, key, value and what is allowed.
     """
     seeds = config["seeds"] or config["scales"][config["scale"]]["seeds"]
     specs = {}
-    for name in papers or config["papers"]:
+    for name in config["papers"]:
         paper = load_paper(name)
         used = {row["run"]: None for table in paper["tables"].values() for row in table["rows"]}
         for run in used:
@@ -101,6 +118,9 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     if settings.get("augment") and scale["augmentation"]:
         settings["augment"] = scale["augmentation"]
 
+    if settings["macro_batch"] != FULL_BATCH and settings["macro_batch"] % settings["block"]:
+        shown = f"{where}.macro_batch = {settings['macro_batch']} at scale {config['scale']}"
+        raise UserError(f"{shown}: must be `all` or a multiple of the block size {settings['block']}")
     given = {**settings, "evaluations": config["evaluations"]}
     spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
     _check(spec, config, where)
@@ -115,43 +135,49 @@ def _mapped(names: Mapping, name: str) -> str:
 def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     """Refuse what cannot run, before anything runs."""
 
-    def refuse(key, allowed):
-        value = getattr(spec, key)
-        shown = value if isinstance(value, int | float | str) else asdict(value)
-        raise UserError(f"{where}.{key} = {shown!r} at scale {spec.scale}: {allowed}")
+    def refuse(key, value, allowed):
+        raise UserError(f"{where}.{key} = {value!r} at scale {spec.scale}: {allowed}")
 
     known = [*BUILT_IN, *config["datasets"]]
     if spec.dataset not in known:
-        refuse("dataset", f"no such data set; allowed: {', '.join(known)}")
+        refuse("dataset", spec.dataset, f"no such data set; allowed: {', '.join(known)}")
     if spec.model not in CATALOG:
-        refuse("model", f"no such network; allowed: {', '.join(CATALOG)}")
+        refuse("model", spec.model, f"no such network; allowed: {', '.join(CATALOG)}")
     images = train_images(config, spec.dataset)
     for key in ("block", "macro_batch"):
         size = getattr(spec, key)
-        if images is not None and size != FULL_BATCH and size > images:
-            refuse(key, f"must be at most {images}, the training images of {spec.dataset}")
-    if not spec.full_batch and spec.macro_batch % spec.block:
-        refuse("macro_batch", f"must be `all` or a multiple of the block size {spec.block}")
-    length = spec.epochs
-    if spec.schedule.unit == "step":
-        length = spec.epochs * steps_per_epoch(spec, images) if images is not None else math.inf
+        if size != FULL_BATCH and size > images:
+            refuse(key, size, f"must be at most {images}, the training images of {spec.dataset}")
+    per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
+    length = spec.epochs * per_epoch
     if spec.schedule.warmup > length:
-        refuse("schedule", f"the warmup must not be longer than the run of {length} {spec.schedule.unit}s")
+        refuse("schedule.warmup", spec.schedule.warmup, f"must be at most {length}, the run's {spec.schedule.unit}s")
     if spec.nesterov and not spec.momentum:
-        refuse("nesterov", "needs a momentum above 0")
-    if spec.augment and spec.dataset in BUILT_IN:
-        size = BUILT_IN[spec.dataset]["size"]
-        if spec.augment.crop_padding > size:
-            refuse("augment", f"the padding must be at most {size}, the images' size")
+        refuse("nesterov", spec.nesterov, "needs a momentum above 0")
+    builtin = BUILT_IN.get(spec.dataset)
+    if spec.normalize:
+        channels = builtin["channels"] if builtin else len(spec.normalize.mean)
+        if not channels == len(spec.normalize.mean) == len(spec.normalize.std):
+            refuse("normalize", asdict(spec.normalize), f"mean and std need one number for each of {channels} channels")
+    if spec.augment and builtin and spec.augment.crop_padding > builtin["size"]:
+        refuse(
+            "augment.crop_padding", spec.augment.crop_padding, f"must be at most {builtin['size']}, the images' size"
+        )
 
 
-def train_images(config: Mapping, dataset: str) -> int | None:
-    """How many training images a data set has, where that is known before it is built."""
+def train_images(config: Mapping, dataset: str) -> int:
+    """How many training images a data set has or will have.
+
+    Raises:
+        UserError: it is an image folder that does not exist.
+    """
     if dataset in BUILT_IN:
         return BUILT_IN[dataset]["train"]
     own = config["datasets"][dataset]
-    folder = Path(own["path"]) / "train"
+    folder = Path(own["path"], "train")
     if not folder.is_dir():
-        return own["train_images"]
-    found = sum(1 for file in folder.glob("*/*") if not file.name.startswith("."))
+        raise UserError(
+            f"datasets.{dataset}.path = {own['path']!r}: no folder {folder}; needs train/<class>/ and test/<class>/"
+        )
+    found = sum(not file.name.startswith(".") for file in folder.glob("*/*"))
     return min(found, own["train_images"] or found)

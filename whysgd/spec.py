@@ -3,6 +3,7 @@
 This module never imports torch; the workflow reads it at parse time.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -54,6 +55,20 @@ class RunSpec:
 
     A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole
     training set ("all") is full batch. An epoch is one pass over the training set.
+
+    Attributes:
+        paper, run, scale, seed: which run it is; they also name its folder.
+        dataset, normalize, augment: the images; None takes the training set's own statistics, and no augmentation.
+        model: a name of `whysgd.models.catalog`.
+        macro_batch, block: images of one step ("all": every one) and of one block.
+        shuffle, drop_last: a new order in every epoch; leave out a last block that is not full.
+        epochs: passes over the training set.
+        lr, schedule: peak learning rate, and its course.
+        momentum, nesterov, weight_decay: of SGD; the decay is coupled.
+        penalty, clip: the block's penalty; largest L2 norm of a step's gradient.
+        averaging: of the blocks, see `whysgd.training.gradients.block_weights`.
+        precision: of all arithmetic.
+        evaluations: lines of the history.
     """
 
     paper: str
@@ -76,9 +91,37 @@ class RunSpec:
     augment: Augmentation | None = None
     penalty: Penalty | None = None
     clip: float | None = None
-    averaging: str = "mean"  # "mean" | "historical"
+    averaging: str = "mean"
     precision: str = "fp32"
     evaluations: int = 20
+
+    def __post_init__(self):
+        """Refuse values that no run can have; a specification may come from the command line as JSON."""
+
+        def whole(value, least):
+            return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+        def real(value, least=-math.inf):
+            return isinstance(value, int | float) and math.isfinite(value) and value >= least
+
+        names = ("paper", "run", "scale", "dataset", "model")
+        sizes = self.full_batch or (whole(self.macro_batch, 1) and whole(self.block, 1))
+        rules = {
+            **{name: isinstance(getattr(self, name), str) for name in names},
+            **{name: whole(getattr(self, name), 1) for name in ("block", "epochs", "evaluations")},
+            "seed": whole(self.seed, 0),
+            "macro_batch": sizes and (self.full_batch or self.macro_batch % self.block == 0),
+            "lr": real(self.lr, 0),
+            "momentum": real(self.momentum, 0),
+            "weight_decay": real(self.weight_decay, 0),
+            "clip": self.clip is None or real(self.clip, 0),
+            "schedule": isinstance(self.schedule, Schedule) and self.schedule.decay in ("constant", "cosine"),
+            "averaging": self.averaging in ("mean", "historical"),
+            "precision": self.precision == "fp32",
+        }
+        for name, fine in rules.items():
+            if not fine:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: not allowed")
 
     @property
     def full_batch(self) -> bool:
@@ -98,7 +141,7 @@ class RunSpec:
         """Read what `to_dict` wrote.
 
         Raises:
-            ValueError: an unknown or missing key.
+            ValueError: an unknown or missing key, or a value that no run can have.
         """
         parts = {
             "schedule": Schedule,

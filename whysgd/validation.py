@@ -1,5 +1,6 @@
 """JSON-schema validation with defaults filled in and errors of one line."""
 
+import math
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,10 @@ def read_yaml(path: Path):
     """Read a YAML file.
 
     Raises:
-        UserError: the file is missing, or is not YAML (with its line).
+        UserError: the file is missing, is not YAML, or gives a key twice (with the line).
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -29,6 +30,18 @@ def read_yaml(path: Path):
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not YAML ({getattr(error, 'problem', None) or error})") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is given twice is a mistake: plain YAML would silently take the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def validated(value, schema_file: str, where) -> dict:
@@ -61,7 +74,17 @@ def _validator(schema_file: str):
                     instance.setdefault(key, deepcopy(rule["default"]))
         yield from check_properties(validator, properties, instance, subschema)
 
-    return extend(Draft202012Validator, {"properties": fill_defaults})(schema)
+    # JSON schema takes 5.0 for a whole number; seeds and sizes must be real ones. Infinity is no setting.
+    types = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "number": _is_finite})
+    return extend(Draft202012Validator, {"properties": fill_defaults}, type_checker=types)(schema)
+
+
+def _is_whole(_, value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(_, value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _line(error, where) -> str:
@@ -69,7 +92,7 @@ def _line(error, where) -> str:
     key, got, rule = dotted(path), error.instance, error.validator_value
     if error.validator == "additionalProperties":
         allowed = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(got) - set(allowed))
+        unknown = sorted((key for key in got if key not in allowed), key=str)
         path += (unknown[0],)
         names = ", ".join(dotted((*error.absolute_path, name)) for name in unknown)
         return f"{where(path)}: {names}: unknown key; allowed here: {', '.join(allowed)}"
@@ -108,6 +131,13 @@ def _pattern(rule: str) -> str:
 
 
 def _either(types) -> str:
-    articles = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false",
-                "array": "a list", "object": "a mapping", "null": "null"}  # fmt: skip
+    articles = {
+        "integer": "a whole number",
+        "number": "a finite number",
+        "string": "a text",
+        "boolean": "true or false",
+        "array": "a list",
+        "object": "a mapping",
+        "null": "null",
+    }
     return " or ".join(articles[name] for name in ([types] if isinstance(types, str) else types))

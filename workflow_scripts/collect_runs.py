@@ -5,11 +5,12 @@ from whysgd.reporting.frame import read_histories, read_runs
 from whysgd.reporting.script import logged
 
 
-def collect_runs(metrics: list[str], runs: str, histories: str) -> None:
+def collect_runs(metrics: list[str], histories: list[str], runs: str, courses: str) -> None:
     write_text(runs, read_runs(metrics).to_csv(index=False))
-    write_text(histories, read_histories(metrics).to_csv(index=False))
+    write_text(courses, read_histories(metrics, histories).to_csv(index=False))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        collect_runs(snakemake.input.metrics, snakemake.output.runs, snakemake.output.histories)
+        inputs, outputs = snakemake.input, snakemake.output
+        collect_runs(inputs.metrics, inputs.histories, outputs.runs, outputs.histories)

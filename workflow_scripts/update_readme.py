@@ -1,6 +1,7 @@
 """Put the default run's tables into README.md, between the marks that name their files."""
 
 import re
+import sys
 from pathlib import Path
 
 from whysgd.files import write_text
@@ -15,4 +16,7 @@ def update_readme(readme: Path) -> None:
 
 
 if __name__ == "__main__":
-    update_readme(Path("README.md"))
+    try:
+        update_readme(Path("README.md"))
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename}: no such file; run `make` first")

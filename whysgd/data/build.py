@@ -5,33 +5,37 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from whysgd.config import BUILT_IN, dataset_label
 from whysgd.data.canonical import MANIFEST, content_digest
+from whysgd.data.catalog import BUILT_IN
 from whysgd.data.sources import Source, load_digits, load_image_folder, load_torchvision
 from whysgd.errors import UserError
 from whysgd.files import write_atomically, write_json
 
 
-def build_dataset(name: str, config: dict, folder: Path) -> dict:
+def build_dataset(name: str, own: dict | None, data_dir: Path, folder: Path) -> dict:
     """Bring a data set into its canonical form; returns the manifest.
 
     Args:
-        name: a built-in name or an entry of the configuration's `datasets`.
-        config: a validated configuration (`datasets` and `data_dir` are read).
+        name: a built-in name, or that of an image folder.
+        own: the image folder's entry of the configuration's `datasets`; None for a built-in one.
+        data_dir: where downloaded originals lie.
         folder: where the files go; the manifest is written last, so a half-built set has none.
 
     Raises:
-        UserError: the source is missing or damaged; the message names the file.
+        UserError: the source is missing or damaged, or not what a built-in name promises; names the file.
     """
-    source = _load_source(name, config)
+    source = _load_source(name, own, data_dir)
+    sha256 = content_digest(source.train, source.test)
+    if own is None:
+        _check_promises(name, source, sha256, data_dir)
     for split, part in (("train", source.train), ("test", source.test)):
         arrays = {"images": np.ascontiguousarray(part.images), "labels": part.labels}
         write_atomically(folder / f"{split}.safetensors", lambda path, arrays=arrays: save_file(arrays, path))
     manifest = {
         "name": name,
-        "label": dataset_label(config, name),
+        "label": (own["label"] or name) if own else BUILT_IN[name]["label"],
         "origin": source.origin,
-        "sha256": content_digest(source.train, source.test),
+        "sha256": sha256,
         "train_images": len(source.train.labels),
         "test_images": len(source.test.labels),
         "shape": list(source.train.images.shape[1:]),
@@ -46,15 +50,23 @@ def build_dataset(name: str, config: dict, folder: Path) -> dict:
     return manifest
 
 
-def _load_source(name: str, config: dict) -> Source:
-    if name in config["datasets"]:
-        own = config["datasets"][name]
+def _load_source(name: str, own: dict | None, data_dir: Path) -> Source:
+    if own is not None:
         return load_image_folder(Path(own["path"]), own["train_images"], own["test_images"])
-    if name == "digits":
-        return load_digits()
-    if name in BUILT_IN:
-        return load_torchvision(name, Path(config["data_dir"]))
-    raise UserError(f"config: datasets: no data set {name!r}; allowed: {', '.join([*BUILT_IN, *config['datasets']])}")
+    if name not in BUILT_IN:
+        raise UserError(f"{name!r}: no such data set; allowed: {', '.join(BUILT_IN)} and those of `datasets`")
+    return load_digits() if name == "digits" else load_torchvision(name, data_dir)
+
+
+def _check_promises(name: str, source: Source, sha256: str, data_dir: Path) -> None:
+    """torchvision checks what it downloads, but not files that were put there by hand."""
+    known, found = BUILT_IN[name], (len(source.train.labels), len(source.test.labels))
+    if found != (known["train"], known["test"]):
+        raise UserError(
+            f"{data_dir}: {name} has {found} images there, not {(known['train'], known['test'])}; get it anew"
+        )
+    if sha256 != known.get("sha256", sha256):
+        raise UserError(f"{data_dir}: {name} there is not the published data set (its sha256 differs); get it anew")
 
 
 def channel_statistics(images: np.ndarray) -> dict:

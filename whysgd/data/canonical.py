@@ -35,20 +35,21 @@ class Dataset:
     manifest: dict
 
 
-def load_dataset(folder: str | Path, verify: bool = True) -> Dataset:
-    """Read a data set in canonical form.
+def load_dataset(folder: str | Path) -> Dataset:
+    """Read a data set in canonical form and compare its content with the manifest's sha256.
 
     Args:
         folder: what `whysgd.data.build.build_dataset` filled.
-        verify: compare the content with the manifest's sha256.
 
     Raises:
         UserError: a file is missing, cut short or altered; the message names it.
     """
     folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder}: no data set there; make one with `python -m whysgd build-dataset {folder.name}`")
     manifest = read_json(folder / MANIFEST)
     train, test = (_read_split(folder / f"{split}.safetensors") for split in ("train", "test"))
-    if verify and content_digest(train, test) != manifest.get("sha256"):
+    if content_digest(train, test) != manifest.get("sha256"):
         raise UserError(f"{folder}: the images are not those of {MANIFEST}; remove the folder to build it again")
     return Dataset(train, test, manifest)
 

@@ -15,6 +15,8 @@ from whysgd.streams import stream
 # The order of digits and of image folders is one fixed permutation, and part of the data set.
 ORDER_SEED = 0
 DIGITS_TRAIN = 512
+# Pillow's modes with 8 bits or less in each channel.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,13 @@ def _read_split(folder: Path, names: list[str], limit: int | None, size: dict) -
 def _read_image(file: Path, size: dict) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+            mode = image.mode
+            array = np.asarray(image.convert("L" if mode in ("1", "L", "LA") else "RGB"))
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others for damaged files
         raise UserError(f"{file}: not a readable image ({str(error).splitlines()[0]})") from None
+    if mode not in MODES:
+        # Pillow would clip 16-bit grey values to 255.
+        raise UserError(f"{file}: has mode {mode}; allowed: {', '.join(MODES)}")
     first = size.setdefault("first", (file, array.shape[:2]))
     if array.shape[:2] != first[1]:
         height, width = array.shape[:2]

@@ -53,10 +53,13 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Shortcut "C" where the shape changes, the identity elsewhere."""
+    """Shortcut "C" where the shape changes, the identity elsewhere.
+
+    Odd sizes are rounded up, as the 3×3 convolution of stride 2 beside it does.
+    """
     if inputs == outputs and stride == 1:
         return nn.Identity()
-    pool = [nn.AvgPool2d(stride)] if stride > 1 else []
+    pool = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
     return nn.Sequential(*pool, Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs))
 
 

@@ -41,19 +41,22 @@ def _run(file: Path) -> dict:
         raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
 
 
-def read_histories(metrics_files: Iterable[str | Path]) -> pd.DataFrame:
-    """The history.csv beside each metrics.json, with the run's keys in front.
+def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[str | Path]) -> pd.DataFrame:
+    """Every line of the histories, with the keys of its run in front.
+
+    Args:
+        metrics_files, history_files: metrics.json and history.csv of the same runs, in the same order.
 
     Raises:
-        UserError: a history is missing or damaged; the message names it.
+        UserError: a file is missing or damaged; the message names it.
     """
     parts = []
-    for file in map(Path, metrics_files):
-        metrics, history = read_json(file), file.with_name("history.csv")
+    for metrics_file, history_file in zip(metrics_files, history_files, strict=True):
+        metrics = read_json(metrics_file)
         try:
-            part = pd.read_csv(history)
+            part = pd.read_csv(history_file)
         except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise UserError(f"{history}: not readable ({error})") from None
+            raise UserError(f"{history_file}: not readable ({error})") from None
         for index, key in enumerate(KEYS):
             part.insert(index, key, metrics[key])
         parts.append(part)

@@ -7,7 +7,7 @@ import torch
 
 from whysgd.spec import Penalty
 from whysgd.training.objective import Objective
-from whysgd.training.penalties import PRODUCTS, gradient_norm_direction
+from whysgd.training.penalties import PENALTIES, Block, needs_graph, needs_pre_gradient
 
 # Images (k, n, C, H, W) and labels (k, n) of k blocks of n images.
 Stack = tuple[torch.Tensor, torch.Tensor]
@@ -20,13 +20,13 @@ class StepGradient:
     Attributes:
         gradient: ḡ (P,), penalty included.
         loss: mean over blocks of L_B, a scalar, in training mode.
-        square_norm: mean over blocks of ‖g_B‖², a scalar; 0 without a penalty.
+        penalty: mean over blocks of λR_B, a scalar; 0 without a penalty.
         running: batch norm's running statistics (Q,) after these blocks.
     """
 
     gradient: torch.Tensor
     loss: torch.Tensor
-    square_norm: torch.Tensor
+    penalty: torch.Tensor
     running: torch.Tensor
 
 
@@ -36,6 +36,12 @@ def block_weights(blocks: int, averaging: str, dtype=torch.float32, device="cpu"
     "mean": 1/N, also for a block with fewer images. "historical": what avg += (g − avg)/N with constant
     N gives, weight (1/N)(1 − 1/N)^(N−1−i) for block i, in all 1 − (1 − 1/N)^N ≈ 0.633 (geiping2022's
     code from its release until 2023, and so the published numbers).
+
+    Returns:
+        weights (N,), in the order of the blocks.
+
+    Raises:
+        ValueError: another averaging.
     """
     if averaging == "mean":
         return torch.full((blocks,), 1 / blocks, dtype=dtype, device=device)
@@ -68,13 +74,15 @@ def step_gradient(
 
     Returns:
         the gradient; the penalty's passes leave the running statistics alone.
+
+    Source: the loop that all four papers share; averaging as in geiping2022's released code.
     """
     weights = block_weights(blocks, averaging, theta.dtype, theta.device)
     pre_gradient = None
-    if penalty is not None and penalty.acc_strength:
+    if penalty is not None and needs_pre_gradient(penalty):
         pre_gradient = step_gradient(objective, theta, running, stacks, blocks, lr, None, averaging).gradient
     gradient = torch.zeros_like(theta)
-    loss, square_norm = theta.new_zeros(()), theta.new_zeros(())
+    loss, penalty_value = theta.new_zeros(()), theta.new_zeros(())
     done = 0
     for images, labels in stacks():
         k = len(labels)
@@ -82,15 +90,15 @@ def step_gradient(
         if penalty is None:
             losses, part, statistics = _plain(objective, theta, images, labels, weight)
         else:
-            losses, part, statistics, squares = _regularized(
+            losses, part, statistics, values = _regularized(
                 objective, theta, images, labels, weight, lr, penalty, pre_gradient
             )
-            square_norm += squares.sum() / blocks
+            penalty_value += values.sum() / blocks
         gradient += part
         loss += losses.sum() / blocks
         running = objective.update_running(running, statistics)
         done += k
-    return StepGradient(gradient, loss, square_norm, running)
+    return StepGradient(gradient, loss, penalty_value, running)
 
 
 def _plain(objective, theta, images, labels, weight):
@@ -103,18 +111,15 @@ def _plain(objective, theta, images, labels, weight):
 
 
 def _regularized(objective, theta, images, labels, weight, lr, penalty, pre_gradient):
-    """Σ_B w_B (g_B + (η/4) H_B v_B) for one stack, and ‖g_B‖² of each block."""
+    """Σ_B w_B (g_B + penalty_B) for one stack, and the penalty's value for each block."""
     k = len(labels)
     theta = theta.detach()
     copies = theta if k == 1 else theta.expand(k, -1)
-    exact = penalty.implementation == "autograd"
-    if exact:
+    graph = needs_graph(penalty)
+    if graph:
         copies = copies.clone().requires_grad_()
-    losses, with_graph, statistics = objective.gradients(copies, images, labels, differentiable=exact)
-    g = with_graph.detach()
-    v = gradient_norm_direction(g, pre_gradient, penalty.block_strength, penalty.acc_strength)
-    product = PRODUCTS[penalty.implementation](
-        lambda at: objective.gradients(at, images, labels)[1], copies, with_graph, v, penalty.eps
-    )
-    part = weight @ g.view(k, -1) + lr / 4 * (weight @ product.view(k, -1))
-    return losses, part, statistics, g.view(k, -1).norm(dim=1).square()
+    losses, g, statistics = objective.gradients(copies, images, labels, differentiable=graph)
+    block = Block(copies, g, lambda at: objective.gradients(at, images, labels)[1], lr, pre_gradient)
+    added, values = PENALTIES[penalty.name](block, penalty)
+    part = weight @ g.detach().view(k, -1) + weight @ added.detach().view(k, -1)
+    return losses, part, statistics, values

@@ -1,6 +1,7 @@
 """One loop for mini-batch and full-batch training: accumulate over blocks, penalty, transform, step."""
 
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from whysgd.data.augmentation import Normalizer, crop_and_flip, draw
 from whysgd.data.blocks import epoch_blocks, stacks, step_blocks
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
-from whysgd.files import digest_of, write_atomically, write_json, write_text
+from whysgd.files import digest_of, read_json, write_atomically, write_json, write_text
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.spec import RunSpec, steps_per_epoch
@@ -25,7 +26,7 @@ from whysgd.training.progress import Progress
 from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, history_csv, now, run_metrics
 from whysgd.training.schedules import learning_rate
 from whysgd.training.sgd import sgd_step
-from whysgd.training.transforms import clip
+from whysgd.training.transforms import Context, transforms_of
 
 
 class Trainer:
@@ -48,7 +49,7 @@ class Trainer:
         self.spec, self.device = spec, torch.device(device)
         statistics = spec.normalize or dataset.manifest
         mean, std = (_field(statistics, name) for name in ("mean", "std"))
-        if len(mean) != images.shape[1]:
+        if not len(mean) == len(std) == images.shape[1]:
             raise UserError(f"{spec.run}: normalize: has {len(mean)} channels, the images have {images.shape[1]}")
         self.normalize = Normalizer(mean, std, dtype, device)
         self.data = {
@@ -71,6 +72,7 @@ class Trainer:
         self.blocks_at_once = blocks_at_once or default_blocks_at_once(
             len(theta), spec.block, images.shape[2] * images.shape[3]
         )
+        self.transforms = transforms_of(spec)
         self._epoch = -1
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -105,11 +107,9 @@ class Trainer:
             len(blocks), lr, spec.penalty, spec.averaging,
         )  # fmt: skip
         gradient, norm = result.gradient, result.gradient.norm()
-        if spec.clip is not None:
-            gradient = clip(gradient, norm, spec.clip)
-        strength = spec.penalty.block_strength if spec.penalty else 0.0
-        full_loss = result.loss + 0.5 * spec.weight_decay * state.theta.square().sum()
-        full_loss = full_loss + lr / 4 * strength * result.square_norm
+        for transform in self.transforms:
+            gradient = transform(gradient, Context(norm, state.step))
+        full_loss = result.loss + 0.5 * spec.weight_decay * state.theta.square().sum() + result.penalty
         sgd_step(state.theta, state.momentum, gradient, lr, spec.momentum, spec.nesterov, spec.weight_decay)
         state.running = result.running
         state.step += 1
@@ -169,20 +169,28 @@ def train(spec: RunSpec, data: Path, out: Path, device="cpu", checkpoint_seconds
         the metrics.
 
     Raises:
-        UserError: the data are damaged, or another process trains in the same folder.
+        UserError: the data are damaged, another process trains in the same folder, or a block is too small
+            for batch norm.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
     try:
-        with FileLock(out / ".lock", timeout=0):
-            return _train(spec, data, out, device, checkpoint_seconds)
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise UserError(f"{out}: another process is training in this folder; wait for it or end it") from None
+    except OSError as error:
+        raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
+    with lock:
+        return _train(spec, data, out, device, checkpoint_seconds)
 
 
 def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: float) -> dict:
     dataset = load_dataset(data)
     code = code_digest(__name__)
     identity = digest_of({"spec": spec.to_dict(), "data": dataset.manifest["sha256"], "code": code})
+    if (finished := _finished(out, spec, dataset, code)) is not None:
+        print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
+        return finished
     trainer = Trainer(spec, dataset, device)
     trainer.state = load_checkpoint(out, identity, trainer.device) or trainer.state
     state = trainer.state
@@ -190,7 +198,12 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
     progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, state.step)
     last, begin, diverged = time.monotonic(), time.perf_counter(), False
     while state.step < trainer.total and not diverged:
-        step = trainer.step()
+        try:
+            step = trainer.step()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(f"{spec.run}: a block of one image is too small for batch norm; use drop_last") from None
         progress.step()
         diverged = not math.isfinite(step["step_loss"].item())
         if diverged or state.step in trainer.evaluation_steps:
@@ -199,7 +212,8 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
             diverged = diverged or not math.isfinite(state.history[-1]["parameter_norm"])
             progress.evaluation(state.history[-1])
             begin = time.perf_counter()
-        if time.monotonic() - last >= checkpoint_seconds:
+        # A diverged state is never saved: continued from, it would not look diverged.
+        if not diverged and time.monotonic() - last >= checkpoint_seconds:
             state.seconds += time.perf_counter() - begin
             save_checkpoint(out, state, identity)
             last, begin = time.monotonic(), time.perf_counter()
@@ -211,3 +225,12 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
     write_json(out / METRICS, metrics)
     remove_checkpoint(out)
     return metrics
+
+
+def _finished(out: Path, spec: RunSpec, dataset: Dataset, code: str) -> dict | None:
+    """The metrics of the same job, if it has been run to its end in this folder."""
+    if not all((out / file).is_file() for file in (METRICS, HISTORY, MODEL)):
+        return None
+    metrics = read_json(out / METRICS)
+    same = (metrics.get("spec_digest"), metrics.get("data", {}).get("sha256"), metrics.get("code_digest"))
+    return metrics if same == (spec.digest, dataset.manifest["sha256"], code) else None

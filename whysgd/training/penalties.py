@@ -1,21 +1,81 @@
-"""Hessian-vector products of a block's loss, three ways, and geiping2022's gradient regularizer.
+"""Penalties: each returns the gradient and the value of λR_B for one block, or for k stacked blocks.
 
-Each product takes the block gradient g_B that has been computed already, so that a regularized step
-costs one more gradient (forward differences), two more (central), or a second differentiation.
+A penalty is a function `penalty(block, settings) -> (gradient, value)` in `PENALTIES`; a new one is a
+function there and a name in config/paper.schema.yaml.
 
-On ReLU networks the forward difference at eps = 1e-2 is *not* an approximation of the exact product
-(cosine about 0.4 to 0.6 per block early in training): the step crosses kinks. The two are different
-regularizers; the published rows use the forward difference.
+The gradient regularizer needs Hessian-vector products, three ways. On ReLU networks the forward
+difference at eps = 1e-2 is *not* an approximation of the exact product (cosine about 0.4 to 0.6 per block
+early in training): the step crosses kinks. The two are different regularizers; the published rows use the
+forward difference.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+
+from whysgd.spec import Penalty
 
 Gradient = Callable[[torch.Tensor], torch.Tensor]
 
 # A direction of norm 0 must give a product of 0, not 0/0.
 _TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a penalty may know about one block (P,), or k stacked blocks (k, P).
+
+    Attributes:
+        theta: θ, a copy for each block.
+        g: g_B = ∇L_B(θ); carries its graph to θ if the penalty `needs_graph`.
+        gradient: ∇L_B as a function of θ, without side effects.
+        lr: the current learning rate η.
+        pre_gradient: the full gradient ḡ_pre at the same θ, (P,), if the penalty `needs_pre_gradient`.
+    """
+
+    theta: torch.Tensor
+    g: torch.Tensor
+    gradient: Gradient
+    lr: float
+    pre_gradient: torch.Tensor | None = None
+
+
+def gradient_norm(block: Block, settings: Penalty) -> tuple[torch.Tensor, torch.Tensor]:
+    """geiping2022's gradient regularizer: adds (η/4) H_B v, v = block_strength · g_B + acc_strength · ḡ_pre.
+
+    The paper writes the penalty (η/4)‖g_B‖², whose gradient would be (η/2) H_B g_B; the released code adds
+    (η/4) H_B v, and so does this. The value is that of the "full loss", (η/4) · block_strength · ‖g_B‖².
+
+    Args:
+        block: one block or k stacked ones.
+        settings: strengths, eps and the way of the product.
+
+    Returns:
+        gradient, of the shape of g, and value, () or (k,), in nats.
+
+    Source: Geiping et al. 2022, equation 5 and released code.
+    """
+    g = block.g.detach()
+    v = settings.block_strength * g
+    if block.pre_gradient is not None:
+        v = v + settings.acc_strength * block.pre_gradient
+    product = PRODUCTS[settings.implementation](block.gradient, block.theta, block.g, v, settings.eps)
+    value = block.lr / 4 * settings.block_strength * g.norm(dim=-1).square()
+    return block.lr / 4 * product, value
+
+
+PENALTIES = {"gradient_norm": gradient_norm}
+
+
+def needs_graph(settings: Penalty) -> bool:
+    """Whether `Block.g` must be differentiable."""
+    return settings.implementation == "autograd"
+
+
+def needs_pre_gradient(settings: Penalty) -> bool:
+    """Whether a pass over all blocks must be made beforehand."""
+    return settings.acc_strength != 0
 
 
 def forward_difference(gradient: Gradient, theta, g, v, eps: float) -> torch.Tensor:
@@ -47,7 +107,9 @@ def central_difference(gradient: Gradient, theta, g, v, eps: float) -> torch.Ten
 def exact_product(gradient: Gradient, theta, g, v, eps: float) -> torch.Tensor:
     """H_B v = ∇_θ ⟨g_B(θ), v⟩ by double backward; `gradient` and `eps` are not needed.
 
-    g must carry the graph that leads to θ. Arguments as for `forward_difference` ("autograd").
+    g must carry the graph that leads to θ. Arguments as for `forward_difference`.
+
+    Source: Pearlmutter 1994; geiping2022's "autograd".
     """
     (product,) = torch.autograd.grad(g, theta, grad_outputs=v)
     return product
@@ -63,14 +125,3 @@ PRODUCTS = {
     "autograd": exact_product,
 }
 ALIASES = {"finite_diff": "forward-differences"}
-
-
-def gradient_norm_direction(g, pre_gradient, block_strength: float, acc_strength: float) -> torch.Tensor:
-    """v = block_strength · g_B + acc_strength · ḡ_pre.
-
-    Args:
-        g: block gradient, (P,) or (k, P).
-        pre_gradient: ḡ_pre, the full gradient at the same θ, (P,); None if acc_strength is 0.
-    """
-    v = block_strength * g
-    return v if pre_gradient is None else v + acc_strength * pre_gradient

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
+from whysgd.spec import Penalty
 from whysgd.training.objective import Layout
-from whysgd.training.penalties import ALIASES, PRODUCTS, gradient_norm_direction
+from whysgd.training.penalties import ALIASES, PRODUCTS, Block, gradient_norm, needs_graph, needs_pre_gradient
 
 
 class GradRegularizer:
@@ -18,7 +20,7 @@ class GradRegularizer:
 
     Parameters and buffers stay exactly as they are: the network is evaluated at shifted copies, in the
     mode it is in, with copies of its buffers, so batch norm's running statistics do not move either
-    (in the released code they do). Layers that draw random numbers (dropout) draw again.
+    (in the released code they do).
 
     Args:
         model: any network.
@@ -33,7 +35,7 @@ class GradRegularizer:
 
     Raises:
         ValueError: an unknown implementation, a negative strength, an eps not above 0, or differences
-            in mixed precision.
+            where they are noise: in mixed precision or with weights below fp32.
 
     Example:
         >>> gradreg = GradRegularizer(model, optimizer, loss_fn, block_strength=0.5)
@@ -62,8 +64,8 @@ class GradRegularizer:
         if mixed_precision and implementation != "autograd":
             raise ValueError('mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"')
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.block_strength, self.acc_strength, self.eps = block_strength, acc_strength, eps
-        self.implementation, self.mixed_precision = implementation, mixed_precision
+        self.settings = Penalty("gradient_norm", block_strength, acc_strength, eps, implementation)
+        self.mixed_precision = mixed_precision
 
     def __call__(
         self,
@@ -80,18 +82,22 @@ class GradRegularizer:
             pre_grads: ḡ_pre in the same form; needed if acc_strength is not 0.
 
         Raises:
-            ValueError: pre_grads is missing, or the number of gradients is not that of the parameters.
+            ValueError: pre_grads is missing, the number of gradients is not that of the parameters, or
+                differences are asked for where they are noise: under autocast, with weights or gradients
+                below fp32, or in a network with active dropout, which differs between two passes.
         """
-        if self.acc_strength and pre_grads is None:
+        if needs_pre_gradient(self.settings) and pre_grads is None:
             raise ValueError("acc_strength is not 0: pre_grads, the full gradient at these weights, must be given")
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         if len(grads) != len(trained):
             raise ValueError(f"{len(grads)} gradients were given for {len(trained)} parameters")
+        exact = needs_graph(self.settings)
+        if not exact:
+            _refuse_noise(self.model, grads, inputs.device.type)
         layout = Layout(trained)
         theta = _vector([p.detach() for _, p in trained]).requires_grad_()
         g = _vector(grads).detach()
-        pre_gradient = _vector(pre_grads).detach() if self.acc_strength else None
-        v = gradient_norm_direction(g, pre_gradient, self.block_strength, self.acc_strength)
+        pre_gradient = _vector(pre_grads).detach() if needs_pre_gradient(self.settings) else None
 
         def gradient(at: torch.Tensor, differentiable: bool = False) -> torch.Tensor:
             at = at if differentiable else at.detach().requires_grad_()
@@ -102,11 +108,23 @@ class GradRegularizer:
                 loss = self.loss_fn(outputs, labels)
             return torch.autograd.grad(loss, at, create_graph=differentiable)[0]
 
-        exact = self.implementation == "autograd"
-        g_with_graph = gradient(theta, differentiable=True) if exact else g
-        product = PRODUCTS[self.implementation](gradient, theta, g_with_graph, v, self.eps).detach()
-        regularized = g + self.optimizer.param_groups[0]["lr"] / 4 * product
-        return list(layout.views(regularized).values())
+        lr = self.optimizer.param_groups[0]["lr"]
+        block = Block(theta, gradient(theta, differentiable=True) if exact else g, gradient, lr, pre_gradient)
+        added, _ = gradient_norm(block, self.settings)
+        return list(layout.views(g + added.detach()).values())
+
+
+def _refuse_noise(model: torch.nn.Module, grads, device: str) -> None:
+    """Differences of gradients need fp32 and two passes that agree."""
+    where = None
+    if torch.is_autocast_enabled(device):
+        where = "under autocast"
+    elif any(t.element_size() < 4 for t in (*model.parameters(), *grads)):
+        where = "with weights or gradients below fp32"
+    elif any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in model.modules()):
+        where = "with active dropout"
+    if where:
+        raise ValueError(f'a difference of two gradients is noise {where}; use implementation="autograd"')
 
 
 def _vector(tensors) -> torch.Tensor:

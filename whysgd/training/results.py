@@ -4,16 +4,22 @@ import csv
 import io
 import math
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+import whysgd
 from whysgd.spec import RunSpec, steps_per_epoch
 from whysgd.training.checkpoint import State
 
 METRICS, HISTORY, MODEL = "metrics.json", "history.csv", "model.safetensors"
+# step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
+# before the step, in training mode: step_loss (mean over blocks, nats), full_loss (with ½·weight_decay·‖θ‖² and
+# the penalty's value), gradient_norm (L2, before clipping), clipped (0 or 1). At the weights after it, in
+# evaluation mode: losses (nats) and accuracies (percent) on both splits; parameter_norm (L2).
 HISTORY_COLUMNS = (
     "step", "epoch", "lr", "step_loss", "full_loss", "train_loss", "train_accuracy", "test_loss",
     "test_accuracy", "gradient_norm", "clipped", "parameter_norm",
@@ -63,7 +69,7 @@ def run_metrics(spec: RunSpec, state: State, manifest: dict, device: torch.devic
         "spec_digest": spec.digest,
         "data": {key: manifest[key] for key in ("name", "label", "sha256", "train_images", "test_images")},
         "code_digest": code,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("torch", "numpy")}},
+        "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **_versions()},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "seconds_per_step": state.seconds / max(1, state.step),
@@ -72,6 +78,15 @@ def run_metrics(spec: RunSpec, state: State, manifest: dict, device: torch.devic
         "started": state.started,
         "ended": now(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that training uses, and of Snakemake where it is installed."""
+    found = {}
+    for package in ("torch", "numpy", "safetensors", "snakemake"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _finite(value: float) -> float | None:
