@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -7,11 +8,13 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from whysgd.errors import UserError
 from whysgd.models.build import build_model
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+from whysgd.training.objective import Objective
 
 # Parameters for 3 channels and 10 classes, as counted for these networks with the CIFAR stem.
 PARAMETERS = {
     "resnet18": 11_173_962, "resnet34": 21_282_122, "resnet50": 23_520_842, "resnet101": 42_512_970,
-    "resnet152": 58_156_618,
+    "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_426, "vgg11": 9_750_922,
+    "vgg16_bn": 15_253_578,
 }  # fmt: skip
 
 
@@ -24,37 +27,77 @@ def test_the_mini_network_has_the_size_of_the_study():
     assert sum(p.numel() for p in build_model("resnet_mini", 1, 10, 0).parameters()) == 5122
 
 
-def torchvision_peer(block, depths):
-    """torchvision's network with the CIFAR stem and shortcut "C" put in."""
+def resnet_peer(block, depths, shortcut="C"):
+    """torchvision's network with the CIFAR stem and, if asked for, shortcut "C" put in."""
     peer = ResNet(block, depths, num_classes=10)
     peer.conv1, peer.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
     for layer in (peer.layer1, peer.layer2, peer.layer3, peer.layer4):
-        if layer[0].downsample is not None:
+        if shortcut == "C" and layer[0].downsample is not None:
             conv, norm = layer[0].downsample
             stride = conv.stride[0]
             pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-            layer[0].downsample = nn.Sequential(
-                pool, nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False), norm
-            )
+            conv = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
+            layer[0].downsample = nn.Sequential(pool, conv, norm)
     return peer
 
 
-@pytest.mark.parametrize(
-    ("name", "block", "depths"), [("resnet18", BasicBlock, [2, 2, 2, 2]), ("resnet50", Bottleneck, [3, 4, 6, 3])]
-)
+def densenet_peer():
+    peer = torchvision.models.densenet121(num_classes=10)
+    peer.features.conv0, peer.features.pool0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    return peer
+
+
+def vgg_peer(make):
+    peer = make(num_classes=10)
+    peer.avgpool = nn.Identity()
+    peer.classifier = nn.Sequential(
+        nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
+    )  # fmt: skip
+    return peer
+
+
+PEERS = {
+    "resnet18": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2]),
+    "resnet50": lambda: resnet_peer(Bottleneck, [3, 4, 6, 3]),
+    "resnet18_conv": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2], "B"),
+    "densenet121": densenet_peer,
+    "vgg11": lambda: vgg_peer(torchvision.models.vgg11),
+    "vgg16_bn": lambda: vgg_peer(torchvision.models.vgg16_bn),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
 @pytest.mark.parametrize("training", [True, False])
-def test_outputs_are_those_of_torchvisions_network(name, block, depths, training):
-    model, peer = build_model(name, 3, 10, 0).double(), torchvision_peer(block, depths).double()
-    # Both register their layers in order of use, but for the shortcut, which stands last in each block.
+def test_outputs_are_those_of_torchvisions_network(name, training):
+    model, peer = build_model(name, 3, 10, 0).double(), PEERS[name]().double()
+    # Both register their layers in the same order: that of use, shortcuts last in each block.
     ours, theirs = list(model.state_dict().values()), list(peer.state_dict().values())
     assert [t.shape for t in ours] == [t.shape for t in theirs]
+    torch.manual_seed(0)
     with torch.no_grad():
         for mine, other in zip(ours, theirs, strict=True):
             if mine.dtype.is_floating_point:
-                mine.add_(torch.randn_like(mine).abs() * 0.05)
+                mine.add_(torch.randn_like(mine).abs() * 0.02)
             other.copy_(mine)
-    x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(model.train(training)(x), peer.train(training)(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["resnet_mini", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn"])
+def test_a_stacked_network_is_a_loop_over_blocks(name):
+    model = build_model(name, 3, 10, 0).double()
+    objective = Objective(model)
+    theta = objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
+    torch.manual_seed(0)
+    thetas = torch.stack([theta, 1.01 * theta])
+    images = torch.randn(2, 2, 3, 32, 32, dtype=torch.float64)
+    labels = torch.randint(0, 10, (2, 2))
+    losses, gradients, statistics = objective.gradients(thetas, images, labels)
+    for i in range(2):
+        loss, gradient, statistic = objective.gradients(thetas[i], images[i][None], labels[i][None])
+        torch.testing.assert_close(losses[i], loss[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(gradients[i], gradient, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(statistics[i], statistic[0], rtol=1e-9, atol=1e-9)
 
 
 def test_initial_weights_depend_on_the_seed_alone():

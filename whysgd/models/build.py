@@ -5,10 +5,12 @@ from torch import nn
 
 from whysgd.errors import UserError
 from whysgd.models.catalog import CATALOG
+from whysgd.models.densenet import DenseNet
 from whysgd.models.resnet import ResNet
+from whysgd.models.vgg import VGG
 from whysgd.streams import stream
 
-FAMILIES = {"resnet": ResNet}
+FAMILIES = {"resnet": ResNet, "densenet": DenseNet, "vgg": VGG}
 
 
 def build_model(name: str, channels: int, classes: int, seed: int) -> nn.Module:
@@ -20,10 +22,7 @@ def build_model(name: str, channels: int, classes: int, seed: int) -> nn.Module:
     if name not in CATALOG:
         raise UserError(f"model = {name!r}: no such network; allowed: {', '.join(CATALOG)}")
     family, arguments = CATALOG[name]
-    # torch draws default weights from global random state; on "meta" it has nothing to fill.
-    with torch.device("meta"):
-        model = FAMILIES[family](channels, classes, **arguments)
-    model.to_empty(device="cpu")
+    model = FAMILIES[family](channels, classes, **arguments)
     initialize(model, seed)
     return model
 

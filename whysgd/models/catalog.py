@@ -8,6 +8,11 @@ CATALOG: dict[str, tuple[str, dict]] = {
     "resnet50": ("resnet", {"block": "bottleneck", "depths": (3, 4, 6, 3), "width": 64}),
     "resnet101": ("resnet", {"block": "bottleneck", "depths": (3, 4, 23, 3), "width": 64}),
     "resnet152": ("resnet", {"block": "bottleneck", "depths": (3, 8, 36, 3), "width": 64}),
+    # novack2023's, with strided convolutions as shortcuts.
+    "resnet18_conv": ("resnet", {**_RESNET18, "width": 64, "shortcut": "B"}),
+    "densenet121": ("densenet", {"depths": (6, 12, 24, 16), "growth": 32}),
+    "vgg11": ("vgg", {"layers": 11, "norm": False}),
+    "vgg16_bn": ("vgg", {"layers": 16, "norm": True}),
     # Half width, for the midi scale.
     "resnet18_half": ("resnet", {**_RESNET18, "width": 32}),
     # One block of width 8 and one of width 16, for the mini scale.

@@ -3,7 +3,9 @@
 A *stacked* network computes k blocks in one pass: every parameter has a leading dimension k and
 activations are laid out as (n, k·C, H, W), block after block along the channels. A convolution is
 then one convolution of k groups, batch norm sees k·C channels and so keeps each block's statistics
-apart, and pooling and ReLU need no change. With weights of the usual shape the layers are torch's own.
+apart, and pooling, ReLU and flattening need no change. With weights of the usual shape the layers are torch's
+own. They draw no weights when they are made: that is `whysgd.models.build.initialize`'s part, and torch would
+read global random state for it.
 
 Measured on two CPU cores with the network of the mini scale: a regularized step over 128 blocks of 4
 takes 31 ms stacked, 504 ms in a loop over blocks, 55 ms with torch.func.vmap.
@@ -17,10 +19,18 @@ from torch.nn import functional as F
 class Conv2d(nn.Conv2d):
     """2-D convolution; weights (C_out, C_in, h, w), or stacked (k, C_out, C_in, h, w)."""
 
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+    @property
+    def stack(self) -> int | None:
+        """The number of stacked blocks; None for weights of the usual shape."""
+        return None if self.weight.dim() == 4 else self.weight.shape[0]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.weight.dim() == 4:
+        k = self.stack
+        if k is None:
             return super().forward(x)
-        k = self.weight.shape[0]
         pointwise = self.kernel_size == self.stride == (1, 1) and self.groups == 1 and self.padding == (0, 0)
         if pointwise and len(x) < 16:
             # torch's grouped 1×1 convolution loops over the groups for so few images: 4 times slower.
@@ -47,6 +57,9 @@ class BatchNorm2d(nn.BatchNorm2d):
 class Linear(nn.Linear):
     """Linear map; (n, C_in) to (n, C_out), or stacked (n, k·C_in) to (n, k·C_out)."""
 
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.weight.dim() == 2:
             return super().forward(x)
@@ -55,3 +68,18 @@ class Linear(nn.Linear):
         if self.bias is not None:
             out = out + self.bias[:, None]
         return out.transpose(0, 1).flatten(1)
+
+
+def concatenate(parts: list[torch.Tensor], stack: int | None) -> torch.Tensor:
+    """Activations put side by side along the channels, block by block if they are stacked.
+
+    Args:
+        parts: (n, C_i, H, W), or stacked (n, k·C_i, H, W).
+        stack: k, or None.
+
+    Returns:
+        (n, ΣC_i, H, W), or stacked (n, k·ΣC_i, H, W).
+    """
+    if stack is None:
+        return torch.cat(parts, 1)
+    return torch.cat([part.unflatten(1, (stack, -1)) for part in parts], 2).flatten(1, 2)

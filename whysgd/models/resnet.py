@@ -1,7 +1,8 @@
 """Residual networks with the CIFAR stem: 3×3 convolution of stride 1, no max-pool.
 
-Source: He et al. 2016 (arXiv 1512.03385), in the form of geiping2022: shortcut "C" (average pool,
-then 1×1 convolution, then batch norm, wherever the shape changes), no zero-init of the last norm.
+Source: He et al. 2016 (arXiv 1512.03385). In the form of geiping2022, wherever the shape changes the shortcut
+is "C" (average pool, then 1×1 convolution, then batch norm); in that of novack2023 it is "B" (1×1 convolution
+with the stride, then batch norm). No zero-init of the last norm.
 """
 
 import torch
@@ -16,13 +17,13 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int):
+    def __init__(self, inputs: int, width: int, stride: int, kind: str):
         super().__init__()
         self.conv1 = Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.norm1 = BatchNorm2d(width)
         self.conv2 = Conv2d(width, width, 3, 1, 1, bias=False)
         self.norm2 = BatchNorm2d(width)
-        self.shortcut = shortcut(inputs, width, stride)
+        self.shortcut = shortcut(inputs, width, stride, kind)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu(self.norm1(self.conv1(x)))
@@ -35,7 +36,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int):
+    def __init__(self, inputs: int, width: int, stride: int, kind: str):
         super().__init__()
         self.conv1 = Conv2d(inputs, width, 1, bias=False)
         self.norm1 = BatchNorm2d(width)
@@ -43,7 +44,7 @@ class Bottleneck(nn.Module):
         self.norm2 = BatchNorm2d(width)
         self.conv3 = Conv2d(width, 4 * width, 1, bias=False)
         self.norm3 = BatchNorm2d(4 * width)
-        self.shortcut = shortcut(inputs, 4 * width, stride)
+        self.shortcut = shortcut(inputs, 4 * width, stride, kind)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu(self.norm1(self.conv1(x)))
@@ -52,13 +53,15 @@ class Bottleneck(nn.Module):
         return F.relu(out + self.shortcut(x))
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Shortcut "C" where the shape changes, the identity elsewhere.
+def shortcut(inputs: int, outputs: int, stride: int, kind: str) -> nn.Module:
+    """Shortcut "B" or "C" where the shape changes, the identity elsewhere.
 
     Odd sizes are rounded up, as the 3×3 convolution of stride 2 beside it does.
     """
     if inputs == outputs and stride == 1:
         return nn.Identity()
+    if kind == "B":
+        return nn.Sequential(Conv2d(inputs, outputs, 1, stride, bias=False), BatchNorm2d(outputs))
     pool = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
     return nn.Sequential(*pool, Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs))
 
@@ -72,19 +75,22 @@ class ResNet(nn.Module):
         block: "basic" or "bottleneck".
         depths: blocks of each stage.
         width: channels of the stem and the first stage.
+        shortcut: "B" or "C".
     """
 
-    def __init__(self, channels: int, classes: int, block: str, depths: tuple[int, ...], width: int):
+    def __init__(
+        self, channels: int, classes: int, block: str, depths: tuple[int, ...], width: int, shortcut: str = "C"
+    ):
         super().__init__()
-        kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+        unit = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
         self.stem = Conv2d(channels, width, 3, 1, 1, bias=False)
         self.norm = BatchNorm2d(width)
         blocks, inputs = [], width
         for stage, depth in enumerate(depths):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(kind(inputs, width * 2**stage, stride))
-                inputs = width * 2**stage * kind.expansion
+                blocks.append(unit(inputs, width * 2**stage, stride, shortcut))
+                inputs = width * 2**stage * unit.expansion
         self.blocks = nn.Sequential(*blocks)
         self.head = Linear(inputs, classes)
 
