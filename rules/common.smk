@@ -6,7 +6,7 @@ from pathlib import Path
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
-from whysgd.papers import expand, load_paper
+from whysgd.papers import expand, load_paper, tables_at
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them.
@@ -66,17 +66,17 @@ def results_of(file):
 
 def table_of(wildcards):
     """The published table behind a path."""
-    return load_paper(wildcards.paper)["tables"][wildcards.table]
+    return tables_at(CONFIG, wildcards.paper)[wildcards.table]
 
 
 def tables_of(paper, *kinds):
     """Paths of a paper's tables."""
-    return [f"results/{SCALE}/tables/{paper}_{name}.{kind}" for name in load_paper(paper)["tables"] for kind in kinds]
+    return [f"results/{SCALE}/tables/{paper}_{name}.{kind}" for name in tables_at(CONFIG, paper) for kind in kinds]
 
 
 def figures_of(paper, *kinds):
     """Paths of a paper's figures."""
-    names = [f"{table}_{figure}" for table in load_paper(paper)["tables"] for figure in CAPTIONS]
+    names = [f"{table}_{figure}" for table in tables_at(CONFIG, paper) for figure in CAPTIONS]
     return [f"results/{SCALE}/figures/{paper}_{name}.{kind}" for name in names for kind in kinds]
 
 
@@ -105,7 +105,7 @@ def page_contents():
                     for kind, caption in CAPTIONS.items()
                 ],
             }
-            for name, table in loaded["tables"].items()
+            for name, table in tables_at(CONFIG, paper).items()
         ]
         header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
         contents.append({"header": header, "tables": tables, "claims": next(iter(claims_of(paper, "csv")), None)})

@@ -5,6 +5,7 @@ from torch import nn
 from torch.func import functional_call, grad, jacrev
 from torch.nn import functional as F
 
+from whysgd.models.build import initialize
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
 from whysgd.training.objective import Objective
 
@@ -17,6 +18,8 @@ class Smooth(nn.Module):
         self.conv = Conv2d(channels, 2, 3, padding=1)
         self.norm = BatchNorm2d(2)
         self.head = Linear(2, classes)
+        # The project's layers draw no weights of their own.
+        initialize(self, 0)
 
     def forward(self, x):
         out = torch.tanh(self.norm(self.conv(x)))

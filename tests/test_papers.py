@@ -52,8 +52,40 @@ def test_published_numbers_are_those_of_the_shared_reference():
         pytest.skip("an extra: the reference is not beside this clone; the test above pins the numbers")
     ours = load_paper("geiping2022")["tables"]["main"]["rows"]
     theirs = yaml.safe_load(reference.read_text())["geiping2022"]["tables"]["main"]["rows"]
+    architectures = yaml.safe_load(reference.read_text())["geiping2022"]["tables"]["architectures"]["rows"]
+    assert {row["id"]: row["mean"] for row in architectures} == ARCHITECTURES
     keys = ("label", "mean", "std", "modifications")
     assert [[r["run"], *(r[k] for k in keys)] for r in ours] == [[r["id"], *(r[k] for k in keys)] for r in theirs]
+
+
+ARCHITECTURES = {
+    "sgd": [95.70, 95.83, 95.98, 95.84], "fb": [75.42, 54.32, 58.62, 76.87], "fb-long": [87.36, 83.31, 91.02, 82.06],
+    "fb-clip": [93.85, 94.15, 91.41, 93.44], "fb-reg": [95.36, 95.51, 95.82, 95.47],
+    "fb-strong-reg": [95.67, 96.05, 96.01, 95.81], "fb-practice": [95.91, 96.56, 96.76, 95.86],
+}  # fmt: skip
+
+
+def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_tables():
+    specs = expand(load_config(settings={"scale": "paper", "seeds": [0]}))
+    assert len(specs) == 7 + 21
+    table = load_paper("geiping2022")["tables"]["architectures"]
+    assert len(table["rows"]) == 28
+    for cell, mean in zip(table["rows"], [m for means in ARCHITECTURES.values() for m in means], strict=True):
+        spec = specs["geiping2022", cell["run"], 0]
+        row, _, column = cell["run"].partition(".")
+        assert cell["mean"] == mean
+        assert cell["column"].lower().replace("-", "") == (column or "resnet18") == spec.model
+        assert spec.block == MAIN[row][-1]
+        assert spec.lr == MAIN[row][3]
+
+
+def test_a_scale_runs_the_tables_it_names():
+    assert {key[1] for key in expand(load_config())} == set(MAIN)
+    scales = {"mini": {"seeds": [0], "datasets": {"*": "digits"}, "tables": {"geiping2022": ["mane"]}}}
+    with pytest.raises(
+        UserError, match=r"scales.mini.tables.geiping2022: no table 'mane'; allowed: main, architectures"
+    ):
+        expand(load_config(settings={"scales": scales}))
 
 
 def test_a_scale_maps_every_row_by_the_same_rules():
@@ -138,6 +170,13 @@ MISTAKES = {
         {"defaults__dataset": "digits", "defaults__normalize": {"mean": [0.5] * 3, "std": [0.5] * 3}},
         "runs.sgd.normalize = .*: mean and std need one number for each of 1 channels",
     ),
+    "short row": (
+        {"tables__architectures__rows": [{"run": "sgd", "label": "x", "mean": [1, 2]}]},
+        r"architectures.rows\[0\].mean = \[1, 2\]: must have a number or null for each of .*resnet18",
+    ),
+    "unknown run of a cell": (
+        {"tables__architectures__rows": [{"run": "nope", "label": "x"}]}, r"architectures.rows\[0\].run = 'nope': no such run",
+    ),
     "no claim": ({"claims": [{"id": "x", "claim": "y", "check": "hello world"}]}, r"claims\[0\].check = 'hello world': has no comp"),
     "claim about nothing": (
         {"claims": [{"id": "x", "claim": "y", "check": "fb-practise >= sgd"}]}, "no run 'fb-practise'; allowed: .*sgd",
@@ -158,5 +197,7 @@ def test_each_mistake_in_a_paper_is_named(paper_file, changes, message):
 
 def test_a_new_row_needs_yaml_only(paper_file):
     rows = [{"run": "mine", "label": "My row"}]
-    specs = paper_file(runs__mine={"like": "fb-clip", "lr": 0.2}, tables__main__rows=rows)
+    specs = paper_file(
+        runs__mine={"like": "fb-clip", "lr": 0.2}, tables={"main": {"title": "T", "rows": rows}}, claims=[]
+    )
     assert [(key[1], spec.lr, spec.clip) for key, spec in specs.items()] == [("mine", pytest.approx(0.8), 0.25)] * 3

@@ -1,6 +1,7 @@
 """The grammar of claims: chains of comparisons between sums of means over seeds.
 
-check      = sum, comparison, sum, { comparison, sum }
+check      = chain, { "and", chain }
+chain      = sum, comparison, sum, { comparison, sum }
 sum        = term, { ("+" | "-"), term }        with spaces around the sign
 term       = a run's name | a number, [ "points" ]
 comparison = "<" | "<=" | ">" | ">="
@@ -32,19 +33,20 @@ def parse_check(check: str) -> list[Comparison]:
     Raises:
         UserError: the check does not follow the grammar, or a comparison names no run.
     """
-    parts = _COMPARISON.split(f" {check} ")
-    if len(parts) < 3:
-        raise UserError(f"check = {check!r}: has no comparison; allowed: <, <=, >, >=")
     comparisons = []
-    for left, sign, right in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
-        larger, smaller = (right, left) if sign in ("<", "<=") else (left, right)
-        plus, above = _sum(larger, check)
-        minus, below = _sum(smaller, check)
-        plus.subtract(minus)
-        runs = {run: count for run, count in plus.items() if count}
-        if not runs:
-            raise UserError(f"check = {check!r}: a comparison must name a run")
-        comparisons.append(Comparison(runs, below - above, sign in ("<", ">")))
+    for chain in check.split(" and "):
+        parts = _COMPARISON.split(f" {chain} ")
+        if len(parts) < 3:
+            raise UserError(f"check = {check!r}: has no comparison; allowed: <, <=, >, >=")
+        for left, sign, right in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
+            larger, smaller = (right, left) if sign in ("<", "<=") else (left, right)
+            plus, above = _sum(larger, check)
+            minus, below = _sum(smaller, check)
+            plus.subtract(minus)
+            runs = {run: count for run, count in plus.items() if count}
+            if not runs:
+                raise UserError(f"check = {check!r}: a comparison must name a run")
+            comparisons.append(Comparison(runs, below - above, sign in ("<", ">")))
     return comparisons
 
 

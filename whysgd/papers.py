@@ -18,6 +18,9 @@ from whysgd.validation import read_yaml, validated
 def load_paper(name: str) -> dict:
     """One paper: its tables, claims and `runs`, each with all its settings at paper scale.
 
+    A table of rows × columns is laid out as one row for each cell, whose run is `run.column` (or the row's own
+    run, for a column that changes nothing); `column` is the column's label, None in a table without columns.
+
     Raises:
         UserError: its file is missing or not valid; the line names file and key.
     """
@@ -27,10 +30,51 @@ def load_paper(name: str) -> dict:
         raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
     paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
     for table, content in paper["tables"].items():
+        if content["columns"]:
+            content["rows"] = _cells(paper, content, f"{file}: tables.{table}")
+        else:
+            content["rows"] = [{**row, "column": None} for row in content["rows"]]
         _check_rows(content["rows"], paper["runs"], f"{file}: tables.{table}")
     for index, claim in enumerate(paper["claims"]):
         _check_claim(claim["check"], paper["runs"], f"{file}: claims[{index}]")
     return paper
+
+
+def _cells(paper: dict, table: dict, where: str) -> list[dict]:
+    """One row for each cell of a table with columns; the runs they need are added to the paper's."""
+    cells, columns = [], table["columns"]
+    for index, row in enumerate(table["rows"]):
+        if row["run"] not in paper["runs"]:
+            allowed = ", ".join(paper["runs"])
+            raise UserError(f"{where}.rows[{index}].run = {row['run']!r}: no such run; allowed: {allowed}")
+        published = {}
+        for key in ("mean", "std"):
+            published[key] = [None] * len(columns) if row[key] is None else row[key]
+            if not isinstance(published[key], list) or len(published[key]) != len(columns):
+                wanted = f"must have a number or null for each of {', '.join(columns)}"
+                raise UserError(f"{where}.rows[{index}].{key} = {row[key]!r}: {wanted}")
+        for (name, column), mean, std in zip(columns.items(), published["mean"], published["std"], strict=True):
+            run = row["run"]
+            if column["settings"]:
+                run = f"{row['run']}.{name}"
+                paper["runs"][run] = {**paper["runs"][row["run"]], **column["settings"]}
+            cells.append({**row, "run": run, "column": column["label"], "mean": mean, "std": std})
+    return cells
+
+
+def tables_at(config: Mapping, name: str) -> dict:
+    """The tables of a paper that are run at the configured scale, by name.
+
+    Raises:
+        UserError: the scale names a table that the paper does not have.
+    """
+    tables = load_paper(name)["tables"]
+    chosen = config["scales"][config["scale"]]["tables"].get(name, list(tables))
+    for table in chosen:
+        if table not in tables:
+            where = f"scales.{config['scale']}.tables.{name}"
+            raise UserError(f"config: {where}: no table {table!r}; allowed: {', '.join(tables)}")
+    return {table: tables[table] for table in chosen}
 
 
 def _check_rows(rows: list[dict], runs: Mapping, where: str) -> None:
@@ -38,7 +82,7 @@ def _check_rows(rows: list[dict], runs: Mapping, where: str) -> None:
         if row["run"] not in runs:
             raise UserError(f"{where}.rows[{index}].run = {row['run']!r}: no such run; allowed: {', '.join(runs)}")
         for key in ("run", "label"):
-            if row[key] in [other[key] for other in rows[:index]]:
+            if (row[key], row["column"]) in [(other[key], other["column"]) for other in rows[:index]]:
                 raise UserError(f"{where}.rows[{index}].{key} = {row[key]!r}: another row of the table has it")
 
 
@@ -76,8 +120,7 @@ def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
     seeds = config["seeds"] or config["scales"][config["scale"]]["seeds"]
     specs = {}
     for name in config["papers"]:
-        paper = load_paper(name)
-        used = {row["run"]: None for table in paper["tables"].values() for row in table["rows"]}
+        used = {row["run"]: None for table in tables_at(config, name).values() for row in table["rows"]}
         for run in used:
             for seed in seeds:
                 specs[name, run, seed] = scaled_spec(config, name, run, seed)

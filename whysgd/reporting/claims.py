@@ -17,8 +17,8 @@ def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
     Each comparison claims that a difference d of means is at least a threshold. Its 95 % interval is
     d ± t·s with s² = Σ c² s_r²/n_r and the Welch–Satterthwaite degrees of freedom. The comparison holds if
     the whole interval is at or above the threshold, fails if it is below, and is undetermined if the
-    interval straddles it or a run has fewer than two seeds. A chain holds if all its comparisons hold and
-    fails if one fails.
+    interval straddles it or a run has fewer than two seeds. A check holds if all its comparisons hold and
+    fails if one fails. If a run is missing, the evidence is the list of those that are.
 
     Args:
         check: see `whysgd.checks`.
@@ -27,8 +27,11 @@ def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
     Returns:
         `verdict` and `evidence`, a sentence with each difference and its interval.
     """
-    verdicts, evidence = [], []
-    for comparison in parse_check(check):
+    comparisons, verdicts, evidence = parse_check(check), [], []
+    missing = dict.fromkeys(run for c in comparisons for run in c.runs if not values.get(run))
+    if missing:
+        return {"verdict": "undetermined", "evidence": f"not run: {', '.join(missing)}"}
+    for comparison in comparisons:
         verdict, sentence = _compare(comparison, values)
         verdicts.append(verdict)
         evidence.append(sentence)
@@ -38,8 +41,6 @@ def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
 
 def _compare(comparison: Comparison, values: dict) -> tuple[str, str]:
     runs, needed = comparison.runs, comparison.needed
-    if missing := [run for run in runs if not values.get(run)]:
-        return "undetermined", f"{', '.join(missing)} not run"
     name = " ".join(f"{'+' if c > 0 else '−'} {run}" for run, c in runs.items()).removeprefix("+ ")
     claimed = f"claimed {'>' if comparison.strict else '≥'} {needed:g}"
     difference = sum(c * math.fsum(values[r]) / len(values[r]) for r, c in runs.items())

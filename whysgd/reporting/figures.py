@@ -33,27 +33,32 @@ def save_figure(figure, paths: list[str | Path]) -> None:
 def plot_curves(table: dict, histories: pd.DataFrame, setting: str):
     """Training loss, gradient norm and test accuracy over epochs, one colour for each row of a table.
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed.
+    Lines are means over seeds, bands reach from the lowest to the highest seed. A table with columns has one
+    panel for each, with the test accuracy.
 
     Args:
-        table: its definition in papers/*.yaml.
+        table: its definition, as `whysgd.papers.load_paper` has it.
         histories: the frame of `read_histories`, of the table's runs.
         setting: on what was measured, for the title.
     """
-    panels = {
-        "step_loss": ("loss of the step (training mode)", "log"),
-        "gradient_norm": ("gradient norm before clipping", "log"),
-        "test_accuracy": ("test accuracy [%]", "linear"),
-    }
-    labels = {row["run"]: row["label"] for row in table["rows"]}
-    colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels.values())}
-    shown = histories[histories.run.isin(labels)].assign(row=lambda frame: frame.run.map(labels))
+    panels = (
+        ("step_loss", "loss of the step (training mode)", "log", None),
+        ("gradient_norm", "gradient norm before clipping", "log", None),
+        ("test_accuracy", "test accuracy [%]", "linear", None),
+    )
+    if table["columns"]:
+        columns = dict.fromkeys(row["column"] for row in table["rows"])
+        panels = [("test_accuracy", f"test accuracy [%], {column}", "linear", column) for column in columns]
+    labels = dict.fromkeys(row["label"] for row in table["rows"])
+    colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(12, 4))
-        for axis, (column, (name, scale)) in zip(axes, panels.items(), strict=True):
+        figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4))
+        for axis, (measure, name, scale, column) in zip(axes, panels, strict=True):
+            names = {row["run"]: row["label"] for row in table["rows"] if column in (None, row["column"])}
+            shown = histories[histories.run.isin(names)]
             sns.lineplot(
-                shown, x="epoch", y=column, hue="row", hue_order=list(colours), palette=colours,
-                errorbar=("pi", 100), ax=axis, legend=column == "test_accuracy",
+                shown.assign(row=shown.run.map(names)), x="epoch", y=measure, hue="row", hue_order=list(colours),
+                palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[-1],
             )  # fmt: skip
             axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -87,7 +92,8 @@ def plot_comparison(table: dict, lines: pd.DataFrame, runs: pd.DataFrame, settin
             axis.plot(seeds, [place + 0.13] * len(seeds), "o", color="#D55E00", alpha=0.4, ms=5, label=label)
         means = lines.measured_mean.astype(float)
         axis.plot(means, [p + 0.13 for p in places], "D", color="#D55E00", ms=6, label="measured, mean")
-        axis.set_yticks(list(places), lines.label)
+        columns = [f" ({column})" for column in lines.column] if "column" in lines else [""] * len(lines)
+        axis.set_yticks(list(places), [label + column for label, column in zip(lines.label, columns, strict=True)])
         axis.invert_yaxis()
         axis.set_xlabel("accuracy [%]")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
