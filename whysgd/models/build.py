@@ -33,6 +33,9 @@ def initialize(model: nn.Module, seed: int) -> None:
     Convolutions: normal with standard deviation √(2/fan_out) (He et al. 2015, as in torchvision's
     ResNets and the published code); linear layers: uniform in ±1/√fan_in (torch's default); batch
     norm: weight 1, bias 0, also the last one of a residual block.
+
+    Raises:
+        TypeError: a layer of another kind has parameters; nothing may stay as memory happened to be.
     """
     random = stream(seed, "init")
     for module in model.modules():
@@ -49,6 +52,8 @@ def initialize(model: nn.Module, seed: int) -> None:
             module.reset_running_stats()
             _fill(module.weight, 1.0)
             _fill(module.bias, 0.0)
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise TypeError(f"no initial weights are known for {type(module).__name__}")
 
 
 @torch.no_grad()
