@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: run env test check format readme lock clean
+.PHONY: run env test check format bench readme lock clean
 
 run: env
 	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
@@ -35,7 +35,11 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
-# Puts the default run's tables into README.md.
+# Times each question side by side; tables go to results/benchmarks.
+bench: env
+	$(BIN)/python benchmarks/step_cpu.py
+
+# Puts the tables of the default run and of the benchmarks into README.md.
 readme: env
 	$(BIN)/python workflow_scripts/update_readme.py
 

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from whysgd.models.twice import batch_norm, convolution, is_twice_differentiable
+
 
 class Conv2d(nn.Conv2d):
     """2-D convolution; weights (C_out, C_in, h, w), or stacked (k, C_out, C_in, h, w)."""
@@ -29,28 +31,35 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         k = self.stack
-        if k is None:
+        if k is None and not is_twice_differentiable():
             return super().forward(x)
         pointwise = self.kernel_size == self.stride == (1, 1) and self.groups == 1 and self.padding == (0, 0)
-        if pointwise and len(x) < 16:
+        if k is not None and pointwise and len(x) < 16:
             # torch's grouped 1×1 convolution loops over the groups for so few images: 4 times slower.
             pixels = x.reshape(len(x), k, -1, x.shape[2] * x.shape[3])
-            out = self.weight.flatten(2).unsqueeze(0) @ pixels
-            out = out.reshape(len(x), -1, *x.shape[2:])
-            return out if self.bias is None else out + self.bias.reshape(-1, 1, 1)
-        bias = None if self.bias is None else self.bias.flatten()
-        weight = self.weight.flatten(0, 1)
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, k * self.groups)
+            out = (self.weight.flatten(2).unsqueeze(0) @ pixels).reshape(len(x), -1, *x.shape[2:])
+        else:
+            weight = self.weight if k is None else self.weight.flatten(0, 1)
+            convolve = convolution if is_twice_differentiable() else _conv2d
+            out = convolve(x, weight, self.stride, self.padding, self.dilation, (k or 1) * self.groups)
+        return out if self.bias is None else out + self.bias.reshape(-1, 1, 1)
+
+
+def _conv2d(x, weight, stride, padding, dilation, groups):
+    return F.conv2d(x, weight, None, stride, padding, dilation, groups)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm over each block; weight (C,), or stacked (k, C) with buffers (k, C)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.weight.dim() == 1:
+        stacked, twice = self.weight.dim() == 2, is_twice_differentiable() and self.training
+        if not stacked and not twice:
             return super().forward(x)
         mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
         weight, bias = self.weight.reshape(-1), self.bias.reshape(-1)
+        if twice:
+            return batch_norm(x, mean, variance, weight, bias, self.momentum, self.eps)
         return F.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, self.eps)
 
 

@@ -5,12 +5,15 @@ sees views of them. For k blocks at once θ is (k, P), one copy for each block, 
 """
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from math import prod
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+
+from whysgd.models.twice import twice_differentiable
 
 
 class Layout:
@@ -92,7 +95,8 @@ class Objective:
         """
         if not differentiable:
             theta = theta.detach().requires_grad_()
-        losses, statistics = self.losses(theta, images, labels)
+        with twice_differentiable() if differentiable else nullcontext():
+            losses, statistics = self.losses(theta, images, labels)
         (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=differentiable)
         return losses.detach(), gradients, statistics
 
