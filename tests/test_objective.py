@@ -52,9 +52,11 @@ def test_running_statistics_are_torchs_after_block_by_block_passes(most):
             parameter.copy_(value)
     running = objective.buffers.vector(dict(peer.named_buffers()))
     blocks = random_blocks([4, 4, 3, 3, 2])
+    statistics = []
     for images, labels in as_stacks(blocks, most):
         copies = theta if len(labels) == 1 else theta.expand(len(labels), -1)
-        running = objective.update_running(running, objective.losses(copies, images, labels)[1])
+        statistics.append(objective.losses(copies, images, labels)[1])
+    running = 0.9 ** len(blocks) * running + objective.statistic_weights(len(blocks), theta) @ torch.cat(statistics)
     for x, _ in blocks:
         peer.train()(x)
     torch.testing.assert_close(running, objective.buffers.vector(dict(peer.named_buffers())), rtol=1e-12, atol=1e-12)

@@ -8,7 +8,9 @@ import torch
 from whysgd.spec import Penalty
 from whysgd.training.objective import Objective
 from whysgd.training.penalties import PENALTIES, Block, needs_graph, needs_pre_gradient
+from whysgd.training.ranks import Ranks
 
+ALONE = Ranks()
 # Images (k, n, C, H, W) and labels (k, n) of k blocks of n images.
 Stack = tuple[torch.Tensor, torch.Tensor]
 
@@ -60,6 +62,8 @@ def step_gradient(
     lr: float,
     penalty: Penalty | None = None,
     averaging: str = "mean",
+    first: int = 0,
+    ranks: Ranks = ALONE,
 ) -> StepGradient:
     """Accumulate over the blocks of one step.
 
@@ -68,9 +72,11 @@ def step_gradient(
         theta, running: parameters (P,) and running statistics (Q,); neither is changed.
         stacks: called for each pass over the blocks, yields them in order, in stacks of equal size;
             stacks of one block are the plain loop.
-        blocks: how many there are in all.
+        blocks: how many there are in all, on every rank.
         lr: the current learning rate η, which scales the penalty.
         penalty, averaging: as in `RunSpec`.
+        first: number of the first block that `stacks` yields.
+        ranks: who have the other blocks; the result is the sum over all of them.
 
     Returns:
         the gradient; the penalty's passes leave the running statistics alone.
@@ -78,27 +84,29 @@ def step_gradient(
     Source: the loop that all four papers share; averaging as in geiping2022's released code.
     """
     weights = block_weights(blocks, averaging, theta.dtype, theta.device)
+    kept = objective.statistic_weights(blocks, theta)
     pre_gradient = None
     if penalty is not None and needs_pre_gradient(penalty):
-        pre_gradient = step_gradient(objective, theta, running, stacks, blocks, lr, None, averaging).gradient
-    gradient = torch.zeros_like(theta)
+        pre_gradient = step_gradient(
+            objective, theta, running, stacks, blocks, lr, None, averaging, first, ranks
+        ).gradient  # fmt: skip
+    gradient, statistic = torch.zeros_like(theta), torch.zeros_like(running)
     loss, penalty_value = theta.new_zeros(()), theta.new_zeros(())
-    done = 0
     for images, labels in stacks():
-        k = len(labels)
-        weight = weights[done : done + k]
+        here = slice(first, first + len(labels))
         if penalty is None:
-            losses, part, statistics = _plain(objective, theta, images, labels, weight)
+            losses, part, statistics = _plain(objective, theta, images, labels, weights[here])
         else:
             losses, part, statistics, values = _regularized(
-                objective, theta, images, labels, weight, lr, penalty, pre_gradient
+                objective, theta, images, labels, weights[here], lr, penalty, pre_gradient
             )
             penalty_value += values.sum() / blocks
         gradient += part
         loss += losses.sum() / blocks
-        running = objective.update_running(running, statistics)
-        done += k
-    return StepGradient(gradient, loss, penalty_value, running)
+        statistic += kept[here] @ statistics
+        first += len(labels)
+    gradient, statistic, loss, penalty_value = ranks.sum(gradient, statistic, loss, penalty_value)
+    return StepGradient(gradient, loss, penalty_value, (1 - objective.momentum) ** blocks * running + statistic)
 
 
 def _plain(objective, theta, images, labels, weight):

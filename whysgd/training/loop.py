@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.spec import RunSpec, steps_per_epoch
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
-from whysgd.training.gradients import step_gradient
+from whysgd.training.gradients import ALONE, step_gradient
 from whysgd.training.objective import Objective
 from whysgd.training.progress import Progress
+from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
 from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, history_csv, now, run_metrics
 from whysgd.training.schedules import learning_rate
 from whysgd.training.sgd import sgd_step
@@ -38,15 +40,22 @@ class Trainer:
         device: where tensors live.
         blocks_at_once: most blocks in one stack; None chooses by size, 1 is the plain loop.
         dtype: of all arithmetic.
+        ranks: the processes that share each step's blocks.
     """
 
     def __init__(
-        self, spec: RunSpec, dataset: Dataset, device="cpu", blocks_at_once: int | None = None, dtype=torch.float32
+        self,
+        spec: RunSpec,
+        dataset: Dataset,
+        device="cpu",
+        blocks_at_once: int | None = None,
+        dtype=torch.float32,
+        ranks: Ranks = ALONE,
     ):
         images = dataset.train.images
         if spec.block > len(images):
             raise UserError(f"{spec.run}: block = {spec.block}: must be at most {len(images)}, the training images")
-        self.spec, self.device = spec, torch.device(device)
+        self.spec, self.device, self.ranks = spec, torch.device(device), ranks
         statistics = spec.normalize or dataset.manifest
         mean, std = (_field(statistics, name) for name in ("mean", "std"))
         if not len(mean) == len(std) == images.shape[1]:
@@ -101,10 +110,11 @@ class Trainer:
         clock = epoch if spec.schedule.unit == "epoch" else state.step
         lr = learning_rate(spec.schedule, spec.lr, clock)
         blocks = step_blocks(spec, self.blocks, within)
-        groups = stacks(blocks, self.blocks_at_once)
+        first, own = self.ranks.share(blocks)
+        groups = stacks(own, self.blocks_at_once)
         result = step_gradient(
             self.objective, state.theta, state.running, lambda: map(self.load, groups),
-            len(blocks), lr, spec.penalty, spec.averaging,
+            len(blocks), lr, spec.penalty, spec.averaging, first, self.ranks,
         )  # fmt: skip
         gradient, norm = result.gradient, result.gradient.norm()
         for transform in self.transforms:
@@ -156,7 +166,8 @@ def train(spec: RunSpec, data: Path, out: Path, device="cpu", checkpoint_seconds
 
     Continues from a checkpoint of the same job if there is one; the result is bit-identical to an
     uninterrupted run's on the CPU with the same number of threads (apart from times). A loss that is
-    not finite ends the run as a result marked `diverged`.
+    not finite ends the run as a result marked `diverged`. Under torchrun every rank calls this with the same
+    arguments; the result is that of one process up to rounding, and a checkpoint may be continued by any number.
 
     Args:
         spec: the run.
@@ -166,36 +177,65 @@ def train(spec: RunSpec, data: Path, out: Path, device="cpu", checkpoint_seconds
         checkpoint_seconds: time between two checkpoints.
 
     Returns:
-        the metrics.
+        the metrics; an empty dict on ranks that do not lead.
 
     Raises:
-        UserError: the data are damaged, another process trains in the same folder, or a block is too small
-            for batch norm.
+        UserError: the data are damaged, another process trains in the same folder, a block is too small for
+            batch norm, or another rank has died.
     """
+    ranks, device = join_ranks(torch.device(device))
+    try:
+        with _lock(out) if ranks.leads else nullcontext():
+            return _train(spec, data, out, device, checkpoint_seconds, ranks)
+    except RuntimeError as error:
+        if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
+            raise
+        raise UserError(f"{out}: rank {ranks.rank}: another rank has ended; start again to continue") from None
+    finally:
+        leave_ranks()
+
+
+def _lock(out: Path) -> FileLock:
+    """The run's folder, made and locked."""
     lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        return lock.acquire()
     except Timeout:
         raise UserError(f"{out}: another process is training in this folder; wait for it or end it") from None
     except OSError as error:
         raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
-    with lock:
-        return _train(spec, data, out, device, checkpoint_seconds)
 
 
-def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: float) -> dict:
+def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: float, ranks: Ranks) -> dict:
     dataset = load_dataset(data)
     code = code_digest(__name__)
     identity = digest_of({"spec": spec.to_dict(), "data": dataset.manifest["sha256"], "code": code})
-    if (finished := _finished(out, spec, dataset, code)) is not None:
-        print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
-        return finished
-    trainer = Trainer(spec, dataset, device)
+    finished = _finished(out, spec, dataset, code)
+    trainer = Trainer(spec, dataset, device, ranks=ranks)
     trainer.state = load_checkpoint(out, identity, trainer.device) or trainer.state
-    state = trainer.state
+    # Nobody writes before everybody has read.
+    ranks.wait()
+    if finished is not None:
+        if ranks.leads:
+            print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
+        return finished
+    diverged = _make_steps(trainer, out, identity, checkpoint_seconds)
+    if not ranks.leads:
+        return {}
+    metrics = run_metrics(spec, trainer.state, dataset.manifest, trainer.device, code, diverged)
+    write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
+    write_text(out / HISTORY, history_csv(trainer.state.history))
+    write_json(out / METRICS, metrics)
+    remove_checkpoint(out)
+    return metrics
+
+
+def _make_steps(trainer: Trainer, out: Path, identity: str, checkpoint_seconds: float) -> bool:
+    """Make all steps that are left, with evaluations and checkpoints; returns whether the run diverged."""
+    spec, state, leads = trainer.spec, trainer.state, trainer.ranks.leads
     state.started = state.started or now()
-    progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, state.step)
+    progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, state.step) if leads else None
     last, begin, diverged = time.monotonic(), time.perf_counter(), False
     while state.step < trainer.total and not diverged:
         try:
@@ -204,12 +244,15 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
             if "more than 1 value per channel" not in str(error):
                 raise
             raise UserError(f"{spec.run}: a block of one image is too small for batch norm; use drop_last") from None
+        due = state.step in trainer.evaluation_steps
+        finite = math.isfinite(step["step_loss"].item()) and (not due or math.isfinite(state.theta.norm().item()))
+        diverged = not finite
+        if not leads:
+            continue
         progress.step()
-        diverged = not math.isfinite(step["step_loss"].item())
-        if diverged or state.step in trainer.evaluation_steps:
+        if diverged or due:
             state.seconds += time.perf_counter() - begin
             state.history.append(trainer.evaluate(step))
-            diverged = diverged or not math.isfinite(state.history[-1]["parameter_norm"])
             progress.evaluation(state.history[-1])
             begin = time.perf_counter()
         # A diverged state is never saved: continued from, it would not look diverged.
@@ -218,13 +261,9 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
             save_checkpoint(out, state, identity)
             last, begin = time.monotonic(), time.perf_counter()
     state.seconds += time.perf_counter() - begin
-    progress.close()
-    metrics = run_metrics(spec, state, dataset.manifest, trainer.device, code, diverged)
-    write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
-    write_text(out / HISTORY, history_csv(state.history))
-    write_json(out / METRICS, metrics)
-    remove_checkpoint(out)
-    return metrics
+    if leads:
+        progress.close()
+    return diverged
 
 
 def _finished(out: Path, spec: RunSpec, dataset: Dataset, code: str) -> dict | None:

@@ -66,7 +66,7 @@ class Objective:
 
         Returns:
             losses (k,); statistics (k, Q): momentum · (mean or unbiased variance) of each block and
-            norm layer, see `update_running`.
+            norm layer, see `statistic_weights`.
         """
         k, n = labels.shape
         stacked = theta.dim() == 2
@@ -100,14 +100,17 @@ class Objective:
         (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=differentiable)
         return losses.detach(), gradients, statistics
 
-    def update_running(self, running: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
-        """Running statistics (Q,) after k further blocks, as if these had passed one by one.
+    def statistic_weights(self, blocks: int, like: torch.Tensor) -> torch.Tensor:
+        """Weights (N,) of N blocks' statistics in the running ones, as if the blocks had passed one by one.
 
-        r_k = (1 − m)^k r_0 + Σ_i (1 − m)^(k−1−i) s_i, with s_i = m · (statistic of block i).
+        r_N = (1 − m)^N r_0 + Σ_i (1 − m)^(N−1−i) s_i, with s_i = m · (statistic of block i).
+
+        Args:
+            blocks: N.
+            like: gives dtype and device.
         """
-        k = len(statistics)
-        keep = (1 - self.momentum) ** torch.arange(k - 1, -1, -1, dtype=running.dtype, device=running.device)
-        return (1 - self.momentum) ** k * running + keep @ statistics
+        power = torch.arange(blocks - 1, -1, -1, dtype=like.dtype, device=like.device)
+        return (1 - self.momentum) ** power
 
     @torch.inference_mode()
     def logits(self, theta: torch.Tensor, running: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
