@@ -105,6 +105,12 @@ def case(dataset, block: int, penalty_name: str) -> dict:
     }  # fmt: skip
 
 
+def _shown(value) -> str:
+    if isinstance(value, str):
+        return value
+    return "–" if value != value else f"{value:.0f}" if value > 1000 else f"{value:.1f}"
+
+
 def main() -> None:
     prepare_device("cpu", 1)
     folder = Path("results/data/digits")
@@ -115,7 +121,9 @@ def main() -> None:
     for line in lines:
         same = next(other for other in lines if other["blocks"] == line["blocks"] and other["penalty"] == "none")
         line["times a plain step"] = line["whysgd [ms]"] / same["whysgd [ms]"]
-    table = pd.DataFrame(lines).to_markdown(index=False, floatfmt=".2f", missingval="–")
+    shown = pd.DataFrame(lines).map(_shown)
+    align = ["left", "left", *["right"] * (len(shown.columns) - 2)]
+    table = shown.to_markdown(index=False, colalign=align, disable_numparse=True)
     write_json(OUT / "step_cpu.json", [{k: None if v != v else v for k, v in line.items()} for line in lines])
     write_text(OUT / "step_cpu.md", f"Mini network (5,122 parameters), 512 images, one thread, fp32.\n\n{table}\n")
     print((OUT / "step_cpu.md").read_text())
