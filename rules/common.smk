@@ -6,7 +6,7 @@ from pathlib import Path
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
-from whysgd.papers import expand, load_paper, tables_at
+from whysgd.papers import claims_at, expand, load_paper, tables_at
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them.
@@ -82,7 +82,7 @@ def figures_of(paper, *kinds):
 
 def claims_of(paper, kind):
     """Path of a paper's verdicts, if it makes claims."""
-    return [f"results/{SCALE}/claims/{paper}.{kind}"] if load_paper(paper)["claims"] else []
+    return [f"results/{SCALE}/claims/{paper}.{kind}"] if claims_at(CONFIG, paper) else []
 
 
 def outputs_of(paper):

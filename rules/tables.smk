@@ -57,7 +57,7 @@ rule check_claims:
     log:
         "results/{scale}/logs/check_claims/{paper}.log",
     params:
-        claims=lambda wildcards: load_paper(wildcards.paper)["claims"],
+        claims=lambda wildcards: claims_at(CONFIG, wildcards.paper),
         code=code_digest("workflow_scripts/check_claims.py"),
     threads: 1
     conda:

@@ -6,7 +6,7 @@ import yaml
 from whysgd import papers
 from whysgd.config import load_config
 from whysgd.errors import UserError
-from whysgd.papers import expand, load_paper, scaled_spec
+from whysgd.papers import claims_at, expand, load_paper, scaled_spec
 from whysgd.spec import Augmentation, RunSpec, steps_per_epoch
 from whysgd.validation import ROOT
 
@@ -77,6 +77,11 @@ def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_
         assert cell["column"].lower().replace("-", "") == (column or "resnet18") == spec.model
         assert spec.block == MAIN[row][-1]
         assert spec.lr == MAIN[row][3]
+
+
+def test_a_scale_judges_the_claims_it_can():
+    assert [c["id"] for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4"]
+    assert [c["id"] for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-1] == "g5"
 
 
 def test_a_scale_runs_the_tables_it_names():

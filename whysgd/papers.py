@@ -77,6 +77,16 @@ def tables_at(config: Mapping, name: str) -> dict:
     return {table: tables[table] for table in chosen}
 
 
+def claims_at(config: Mapping, name: str) -> list[dict]:
+    """The claims of a paper whose runs all belong to the configured scale."""
+    planned = {row["run"] for table in tables_at(config, name).values() for row in table["rows"]}
+    return [
+        claim
+        for claim in load_paper(name)["claims"]
+        if all(run in planned for comparison in parse_check(claim["check"]) for run in comparison.runs)
+    ]
+
+
 def _check_rows(rows: list[dict], runs: Mapping, where: str) -> None:
     for index, row in enumerate(rows):
         if row["run"] not in runs:
@@ -190,7 +200,8 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     for key in ("block", "macro_batch"):
         size = getattr(spec, key)
         if size != FULL_BATCH and size > images:
-            refuse(key, size, f"must be at most {images}, the training images of {spec.dataset}")
+            remedy = f"; a larger scales.{spec.scale}.block_divisor makes blocks smaller"
+            refuse(key, size, f"must be at most {images}, the training images of {spec.dataset}{remedy}")
     per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
     length = spec.epochs * per_epoch
     if spec.schedule.warmup > length:

@@ -11,7 +11,7 @@ def make_table(table: dict, paper: str, runs: str, csv: str, md: str, tex: str) 
     frame = pd.read_csv(runs)
     lines = tables.make_table(table, paper, frame)
     setting = tables.setting_of(frame[frame.run.isin(lines.row)])
-    write_text(csv, lines.to_csv(index=False, float_format="%.4f"))
+    write_text(csv, lines.to_csv(index=False, float_format="%.8f"))
     write_text(md, tables.to_markdown(lines, table["title"], table["setting"], setting))
     write_text(tex, tables.to_latex(lines, table["title"], table["setting"], setting))
 

@@ -41,7 +41,7 @@ def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
 
 def _compare(comparison: Comparison, values: dict) -> tuple[str, str]:
     runs, needed = comparison.runs, comparison.needed
-    name = " ".join(f"{'+' if c > 0 else '−'} {run}" for run, c in runs.items()).removeprefix("+ ")
+    name = " ".join(f"{'+' if c > 0 else '-'} {run}" for run, c in runs.items()).removeprefix("+ ")
     claimed = f"claimed {'>' if comparison.strict else '≥'} {needed:g}"
     difference = sum(c * math.fsum(values[r]) / len(values[r]) for r, c in runs.items())
     if min(len(values[run]) for run in runs) < 2:
