@@ -35,7 +35,8 @@ class Conv2d(nn.Conv2d):
             return super().forward(x)
         pointwise = self.kernel_size == self.stride == (1, 1) and self.groups == 1 and self.padding == (0, 0)
         if k is not None and pointwise and len(x) < 16:
-            # torch's grouped 1×1 convolution loops over the groups for so few images: 4 times slower.
+            # torch's grouped 1×1 convolution loops over the groups for so few images: 2.1 ms against 0.44 ms for
+            # the mini network's shortcut, forward and backward.
             pixels = x.reshape(len(x), k, -1, x.shape[2] * x.shape[3])
             out = (self.weight.flatten(2).unsqueeze(0) @ pixels).reshape(len(x), -1, *x.shape[2:])
         else:

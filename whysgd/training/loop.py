@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,8 @@ class Trainer:
         if spec.block > len(images):
             raise UserError(f"{spec.run}: block = {spec.block}: must be at most {len(images)}, the training images")
         self.spec, self.device, self.ranks = spec, torch.device(device), ranks
-        statistics = spec.normalize or dataset.manifest
-        mean, std = (_field(statistics, name) for name in ("mean", "std"))
+        statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+        mean, std = statistics["mean"], statistics["std"]
         if not len(mean) == len(std) == images.shape[1]:
             raise UserError(f"{spec.run}: normalize: has {len(mean)} channels, the images have {images.shape[1]}")
         self.normalize = Normalizer(mean, std, dtype, device)
@@ -146,10 +147,6 @@ class Trainer:
         named = {**objective.parameters.views(state.theta), **objective.buffers.views(state.running)}
         counters = {name: torch.tensor(state.blocks) for name in objective.counters}
         return {name: tensor.cpu().clone() for name, tensor in {**named, **counters}.items()}
-
-
-def _field(source, name: str):
-    return source[name] if isinstance(source, dict) else getattr(source, name)
 
 
 def default_blocks_at_once(parameters: int, block: int, pixels: int) -> int:
