@@ -1,11 +1,11 @@
 # make        environment, then the default pipeline; ends by printing the tables
-# make test   environment, then all tests
+# make test   environment, then the tests; make test-slow those that take minutes
 # make env    only the environment, in .venv
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: run env test check format bench readme lock clean
+.PHONY: run env test test-slow check format bench readme lock clean
 
 run: env
 	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
@@ -23,6 +23,9 @@ env: .venv/made
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: env
+	$(BIN)/python -m pytest -n 2 -m slow
 
 check: env
 	$(BIN)/ruff check .

@@ -4,19 +4,14 @@ The network, data and blocks of the mini scale, one thread. Every pair is timed 
 ratio is the median over the rounds. `python benchmarks/step_cpu.py` writes results/benchmarks/step_cpu.{json,md}.
 """
 
-import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
-import pandas as pd
 import torch
+from common import digits, median_ratio, side_by_side, write_table
 from torch.nn import functional as F
 
 from whysgd.config import load_config
-from whysgd.data.build import build_dataset
-from whysgd.data.canonical import load_dataset
-from whysgd.files import write_json, write_text
 from whysgd.models.build import build_model
 from whysgd.papers import scaled_spec
 from whysgd.spec import Penalty
@@ -24,11 +19,10 @@ from whysgd.training.device import prepare_device
 from whysgd.training.loop import Trainer
 
 ROUNDS = 7
-OUT = Path("results/benchmarks")
 PENALTIES = {
     "none": None,
     "forward differences": Penalty("gradient_norm"),
-    "exact": Penalty("gradient_norm", implementation="autograd"),
+    "exact": Penalty("gradient_norm", variant="exact"),
 }
 
 
@@ -37,7 +31,7 @@ def plain_step(model, optimizer, batches, penalty, lr):
     parameters = list(model.parameters())
     total = [torch.zeros_like(p) for p in parameters]
     for x, y in batches:
-        exact = penalty is not None and penalty.implementation == "autograd"
+        exact = penalty is not None and penalty.exact
         grads = torch.autograd.grad(F.cross_entropy(model(x), y), parameters, create_graph=exact)
         added = [torch.zeros_like(g) for g in grads]
         if exact:
@@ -62,25 +56,17 @@ def plain_step(model, optimizer, batches, penalty, lr):
     optimizer.step()
 
 
-def seconds(work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def case(dataset, block: int, penalty_name: str) -> dict:
     """Median seconds of a step of both, their ratio, and the share of ours outside model arithmetic."""
     base = scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
     spec = replace(base, block=block, penalty=PENALTIES[penalty_name], clip=None, augment=None)
-    ours = Trainer(spec, dataset)
-    ours._begin_epoch(0)
-    loaded = [ours.load(b[None]) for b in ours.blocks]
-    batches = [(x[0], y[0]) for x, y in loaded]
+    ours, loader = Trainer(spec, dataset), Trainer(spec, dataset, blocks_at_once=1).feed
+    batches = [(ours.normalize(x[0]), y[0]) for x, y in loader.stacks(0, 0, ours.blocks)]
     model = build_model(spec.model, 1, 10, spec.seed).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     # The arithmetic alone: forward and backward of the stacked blocks, as often as the penalty asks for.
-    k = min(ours.blocks_at_once, len(batches))
+    k = min(ours.grouping.most, len(batches))
     images, labels = torch.stack([x for x, _ in batches[:k]]), torch.stack([y for _, y in batches[:k]])
     copies = ours.state.theta.expand(k, -1)
     passes = {"none": 1, "forward differences": 2, "exact": None}[penalty_name]
@@ -90,43 +76,25 @@ def case(dataset, block: int, penalty_name: str) -> dict:
             for _ in range(passes):
                 ours.objective.gradients(copies, images, labels)
 
-    def loop():
-        plain_step(model, optimizer, batches, spec.penalty, 0.1)
-
-    loop(), ours.step(), passes and arithmetic()
-    times = [
-        (seconds(loop), seconds(ours.step), seconds(arithmetic) if passes else float("nan")) for _ in range(ROUNDS)
-    ]
-    plain, fast, inner = (median(column) for column in zip(*times, strict=True))
+    works = {"loop": lambda: plain_step(model, optimizer, batches, spec.penalty, 0.1), "ours": ours.step}
+    times = side_by_side({**works, **({"arithmetic": arithmetic} if passes else {})}, ROUNDS)
+    middle = {name: median(values) for name, values in times.items()}
+    outside = 100 * (1 - middle["arithmetic"] / middle["ours"]) if passes else float("nan")
     return {
-        "blocks": f"{len(batches)} of {block}", "penalty": penalty_name, "loop [ms]": 1e3 * plain,
-        "whysgd [ms]": 1e3 * fast, "times faster": median(a / b for a, b, _ in times),
-        "images per second": len(batches) * block / fast, "outside arithmetic [%]": 100 * (1 - inner / fast),
+        "blocks": f"{len(batches)} of {block}", "penalty": penalty_name, "loop [ms]": 1e3 * middle["loop"],
+        "whysgd [ms]": 1e3 * middle["ours"], "times faster": median_ratio(times["loop"], times["ours"]),
+        "images per second": len(batches) * block / middle["ours"], "outside arithmetic [%]": outside,
     }  # fmt: skip
-
-
-def _shown(value) -> str:
-    if isinstance(value, str):
-        return value
-    return "–" if value != value else f"{value:.0f}" if value > 1000 else f"{value:.1f}"
 
 
 def main() -> None:
     prepare_device("cpu", 1)
-    folder = Path("results/data/digits")
-    if not (folder / "manifest.json").is_file():
-        build_dataset("digits", None, Path("data"), folder)
-    dataset = load_dataset(folder)
+    dataset = digits()
     lines = [case(dataset, block, name) for block in (16, 4) for name in PENALTIES]
     for line in lines:
         same = next(other for other in lines if other["blocks"] == line["blocks"] and other["penalty"] == "none")
         line["times a plain step"] = line["whysgd [ms]"] / same["whysgd [ms]"]
-    shown = pd.DataFrame(lines).map(_shown)
-    align = ["left", "left", *["right"] * (len(shown.columns) - 2)]
-    table = shown.to_markdown(index=False, colalign=align, disable_numparse=True)
-    write_json(OUT / "step_cpu.json", [{k: None if v != v else v for k, v in line.items()} for line in lines])
-    write_text(OUT / "step_cpu.md", f"Mini network (5,122 parameters), 512 images, one thread, fp32.\n\n{table}\n")
-    print((OUT / "step_cpu.md").read_text())
+    write_table("step_cpu", "Mini network (5,122 parameters), 512 images, one thread, fp32.", lines)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,15 @@ rule train:
     resources:
         # None of these decides a result, so none of them is a reason to train again.
         device=CONFIG["device"],
+        # For `--resources gpu=N` and for schedulers; with neither it limits nothing.
+        gpu=int(CONFIG["device"] != "cpu"),
+        engine=CONFIG["engine"],
+        images_on=CONFIG["images_on"],
         checkpoint_seconds=CONFIG["checkpoint_seconds"],
     conda:
         "../envs/whysgd.yaml"
     shell:
         "python -m whysgd train --spec {params.spec:q} --data $(dirname {input.manifest:q})"
         " --out $(dirname {output.metrics:q}) --device {resources.device} --threads {threads}"
+        " --engine {resources.engine} --images-on {resources.images_on}"
         " --checkpoint-seconds {resources.checkpoint_seconds} > {log:q} 2>&1"

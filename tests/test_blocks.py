@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import make_spec
 
-from whysgd.data.blocks import epoch_blocks, stacks, step_blocks
+from whysgd.data.blocks import epoch_blocks, step_range
 from whysgd.spec import blocks_per_epoch, steps_per_epoch
 
 
@@ -32,29 +32,20 @@ def test_with_shuffle_each_epoch_and_seed_has_its_own_order():
 
 def test_a_step_takes_one_block_a_macro_batch_or_all():
     sgd = make_spec(macro_batch=5)
-    blocks = epoch_blocks(sgd, 23, 0)
     assert steps_per_epoch(sgd, 23) == 5
-    assert [len(step_blocks(sgd, blocks, step)) for step in range(5)] == [1] * 5
+    assert [step_range(sgd, 5, step) for step in range(5)] == [(i, i + 1) for i in range(5)]
     macro = make_spec(macro_batch=10)
     assert steps_per_epoch(macro, 23) == 3
     # The last macro-batch has what is left: one block of three images.
-    assert [[len(b) for b in step_blocks(macro, blocks, step)] for step in range(3)] == [[5, 5], [5, 5], [3]]
+    assert [step_range(macro, 5, step) for step in range(3)] == [(0, 2), (2, 4), (4, 5)]
     full = make_spec()
     assert steps_per_epoch(full, 23) == 1
-    assert len(step_blocks(full, blocks, 0)) == 5
+    assert step_range(full, 5, 0) == (0, 5)
 
 
 def test_novacks_epoch_has_33_micro_batches_in_its_last_step():
     spec = make_spec(macro_batch=5120, block=128, drop_last=False)
     blocks = epoch_blocks(spec, 40_000, 0)
     assert steps_per_epoch(spec, 40_000) == 8
-    last = step_blocks(spec, blocks, 7)
-    assert (len(last), len(last[-1])) == (33, 64)
-
-
-def test_stacks_keep_order_and_never_mix_sizes():
-    blocks = epoch_blocks(make_spec(), 23, 0)
-    stacked = stacks(blocks, 3)
-    assert [stack.shape for stack in stacked] == [(3, 5), (1, 5), (1, 3)]
-    assert np.concatenate([stack.ravel() for stack in stacked]).tolist() == np.concatenate(blocks).tolist()
-    assert [stack.shape[0] for stack in stacks(blocks, 1)] == [1] * 5
+    first, end = step_range(spec, len(blocks), 7)
+    assert (end - first, len(blocks[-1])) == (33, 64)

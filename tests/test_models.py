@@ -5,10 +5,15 @@ from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from whysgd.config import load_config
 from whysgd.errors import UserError
+from whysgd.models.alexnet import SMALLEST, final_size
 from whysgd.models.build import build_model
+from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+from whysgd.papers import load_paper, scaled_spec
 from whysgd.training.objective import Objective
+from whysgd.validation import ROOT
 
 # Parameters for 3 channels and 10 classes, as counted for these networks with the CIFAR stem.
 PARAMETERS = {
@@ -21,6 +26,25 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts(name):
     assert sum(p.numel() for p in build_model(name, 3, 10, 0).parameters()) == PARAMETERS[name]
+
+
+# Channels and size of the images, and parameters for 10 classes, layer by layer.
+SIZED = {
+    "fc_d2_w100": (1, 28, 784 * 100 + 100 * 10),
+    "fc_d3_w128": (1, 28, 118_016),
+    "fc_d10_w1024": (3, 32, 11_544_576),
+    # Five convolutions, then a head of 64 features and 64 · (1 + log2 64) = 448 hidden units.
+    "alexnet_ch64": (3, 32, 3136 + 102_464 + 3 * 36_928 + 29_120 + 201_152 + 4490),
+    "alexnet_ch8": (1, 28, 136 + 1608 + 3 * 584 + 288 + 1056 + 330),
+    # 3 · 3 pixels are left of 64 · 64: 45 features, 45 · ⌊1 + log2 45⌋ = 270 hidden units.
+    "alexnet_ch5": (3, 64, 245 + 630 + 3 * 230 + 12_420 + 73_170 + 2710),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_parameter_counts_of_networks_for_one_image_size(name):
+    channels, size, expected = SIZED[name]
+    assert sum(p.numel() for p in build_model(name, channels, 10, 0, size).parameters()) == expected
 
 
 def test_the_mini_network_has_the_size_of_the_study():
@@ -83,7 +107,51 @@ def test_outputs_are_those_of_torchvisions_network(name, training):
     torch.testing.assert_close(model.train(training)(x), peer.train(training)(x), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["resnet_mini", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn"])
+def fc_peer(inputs, width):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(inputs, width, bias=False), nn.ReLU(), nn.Linear(width, width, bias=False), nn.ReLU(),
+        nn.Linear(width, width, bias=False), nn.ReLU(), nn.Linear(width, 10, bias=False),
+    )  # fmt: skip
+
+
+def alexnet_peer(channels, ch, features, hidden):
+    return nn.Sequential(
+        nn.Conv2d(channels, ch, kernel_size=4, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2),
+        nn.Conv2d(ch, ch, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2),
+        nn.Conv2d(ch, ch, kernel_size=3, padding=1), nn.ReLU(),
+        nn.Conv2d(ch, ch, kernel_size=3, padding=1), nn.ReLU(),
+        nn.Conv2d(ch, ch, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2),
+        nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+        nn.Linear(hidden, 10),
+    )  # fmt: skip
+
+
+SIZED_PEERS = {
+    ("fc_d4_w16", 1, 28): lambda: fc_peer(784, 16),
+    ("fc_d4_w7", 3, 8): lambda: fc_peer(192, 7),
+    ("alexnet_ch64", 3, 32): lambda: alexnet_peer(3, 64, 64, 448),
+    ("alexnet_ch6", 1, 28): lambda: alexnet_peer(1, 6, 6, 18),
+    ("alexnet_ch5", 3, 64): lambda: alexnet_peer(3, 5, 45, 270),
+}
+
+
+@pytest.mark.parametrize(("name", "channels", "size"), SIZED_PEERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_are_those_of_the_same_layers_of_torch(double, name, channels, size, training):
+    model, peer = build_model(name, channels, 10, 0, size).double(), SIZED_PEERS[name, channels, size]()
+    torch.manual_seed(0)
+    for mine, other in zip(model.parameters(), peer.parameters(), strict=True):
+        other.data.copy_(mine)
+    x = torch.randn(4, channels, size, size)
+    torch.testing.assert_close(model.train(training)(x), peer(x), rtol=1e-12, atol=1e-12)
+
+
+STACKED = [
+    "resnet_mini", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn", "fc_d2_w7", "fc_d4_w16", "alexnet_ch4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKED)
 def test_a_stacked_network_is_a_loop_over_blocks(name):
     model = build_model(name, 3, 10, 0).double()
     objective = Objective(model)
@@ -100,15 +168,17 @@ def test_a_stacked_network_is_a_loop_over_blocks(name):
         torch.testing.assert_close(statistics[i], statistic[0], rtol=1e-9, atol=1e-9)
 
 
-def test_initial_weights_depend_on_the_seed_alone():
+@pytest.mark.parametrize("name", ["resnet_mini", "fc_d3_w16", "alexnet_ch4"])
+def test_initial_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(0)
-    first = build_model("resnet_mini", 1, 10, 5).state_dict()
+    first = build_model(name, 1, 10, 5).state_dict()
     torch.manual_seed(1)
     random_state = torch.get_rng_state()
-    second = build_model("resnet_mini", 1, 10, 5).state_dict()
+    second = build_model(name, 1, 10, 5).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert torch.equal(random_state, torch.get_rng_state())
-    assert not torch.equal(first["stem.weight"], build_model("resnet_mini", 1, 10, 6).state_dict()["stem.weight"])
+    other, key = build_model(name, 1, 10, 6).state_dict(), next(iter(first))
+    assert not torch.equal(first[key], other[key])
 
 
 def test_initial_weights_have_the_stated_distribution():
@@ -125,6 +195,20 @@ def test_initial_weights_have_the_stated_distribution():
             assert (module.running_var == 1).all()
 
 
+@pytest.mark.parametrize("name", ["fc_d3_w128", "alexnet_ch64"])
+def test_initial_weights_of_simsekli2019_are_uniform_as_torchs(name):
+    for module in build_model(name, 3, 10, 0).modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            convolution = isinstance(module, nn.Conv2d)
+            fan_in = module.in_channels * module.kernel_size[0] ** 2 if convolution else module.in_features
+            bound = fan_in**-0.5
+            assert module.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+            assert abs(module.weight.mean().item()) < 0.05 * bound
+            for parameter in module.parameters():
+                # A bias has as few as ten numbers.
+                assert (0.99 if parameter.dim() > 1 else 0.7) * bound < parameter.abs().max() <= bound * (1 + 1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet18", 28), ("resnet50", 28), ("resnet_mini", 25), ("resnet_mini", 7)]
 )
@@ -135,6 +219,50 @@ def test_images_of_odd_size_pass(name, size):
 def test_an_unknown_network_is_named_with_what_is_allowed():
     with pytest.raises(UserError, match="model = 'resnet19': no such network; allowed: resnet18, "):
         build_model("resnet19", 3, 10, 0)
+
+
+MISNAMED = [
+    "fc_d1_w8", "fc_d3", "fc_d3_w0", "fc_d03_w8", "fc_w8_d3", "xfc_d3_w8", "fc_d3_w8x", "alexnet_ch0", "alexnet",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_a_size_that_cannot_be_is_refused_wherever_a_network_is_named(name, monkeypatch):
+    allowed = r"resnet18, .*, fc_d<depth>_w<width>, alexnet_ch<channels>$"
+    with pytest.raises(UserError, match=f"^model = '{name}': no such network; allowed: {allowed}"):
+        build_model(name, 3, 10, 0)
+    with pytest.raises(UserError, match=rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
+        load_config(settings={"scales": {"mini": {"description": "mine", "seeds": [0], "models": {"*": name}}}})
+    monkeypatch.setitem(load_paper("geiping2022")["runs"]["sgd"], "model", name)
+    message = f"runs.sgd.model = '{name}' at scale paper: no such network; allowed: {allowed}"
+    with pytest.raises(UserError, match=message):
+        scaled_spec(load_config([ROOT / "config/paper.yaml"]), "geiping2022", "sgd", 0)
+
+
+@pytest.mark.parametrize("name", ["fc_d2_w1", "fc_d10_w1024", "alexnet_ch64"])
+def test_a_network_of_any_size_may_be_named_in_papers_and_scales(name, monkeypatch):
+    scales = {"mini": {"description": "mine", "seeds": [0], "models": {"*": name}}}
+    assert scaled_spec(load_config(settings={"scales": scales}), "geiping2022", "sgd", 0).model == name
+    monkeypatch.setitem(load_paper("geiping2022")["runs"]["sgd"], "model", name)
+    assert scaled_spec(load_config([ROOT / "config/paper.yaml"]), "geiping2022", "sgd", 0).model == name
+
+
+def test_a_name_says_the_size():
+    assert architecture("fc_d3_w128") == ("fc", {"depth": 3, "width": 128})
+    assert architecture("alexnet_ch64") == ("alexnet", {"width": 64})
+
+
+def test_every_name_that_an_error_offers_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in ALLOWED if f"`{name}`" not in readme] == []
+
+
+def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():
+    message = r"^model = 'alexnet_ch4': images of 8×8 are too small; allowed: at least 28×28$"
+    with pytest.raises(UserError, match=message):
+        build_model("alexnet_ch4", 1, 10, 0, size=8)
+    assert min(size for size in range(1, 100) if final_size(size) >= 1) == SMALLEST
+    assert build_model("alexnet_ch4", 1, 10, 0, SMALLEST)(torch.zeros(2, 1, SMALLEST, SMALLEST)).shape == (2, 10)
 
 
 LAYERS = {

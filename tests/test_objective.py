@@ -39,7 +39,7 @@ def test_one_block_needs_no_stack_and_several_do():
     _, stacked, _ = objective.gradients(theta[None], x[None], y[None])
     torch.testing.assert_close(single, stacked[0], rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="a copy of θ each"):
-        objective.losses(theta, x.expand(2, *x.shape), y.expand(2, -1))
+        objective.gradients(theta, x.expand(2, *x.shape), y.expand(2, -1))
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

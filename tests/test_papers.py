@@ -37,7 +37,7 @@ def test_the_main_table_is_as_published(run):
     assert (spec.penalty is not None) == penalty
     if penalty:
         assert (spec.penalty.block_strength, spec.penalty.eps) == (0.5, 1e-2)
-        assert spec.penalty.implementation == "forward-differences"
+        assert spec.penalty.variant == "forward-differences"
     assert spec.full_batch == (run != "sgd")
     assert spec.shuffle == (run in ("sgd", "fb-practice"))
     assert (spec.dataset, spec.model) == ("cifar10", "resnet18")

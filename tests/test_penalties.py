@@ -76,7 +76,7 @@ def test_theta_is_not_touched(problem):
 @pytest.mark.parametrize("acc", [0.0, 0.3])
 def test_the_regularizer_is_the_formula_of_the_released_code(problem, acc):
     theta, gradient, g, hessian = problem
-    settings = Penalty("gradient_norm", 0.5, acc, implementation="autograd")
+    settings = Penalty("gradient_norm", 0.5, acc, variant="exact")
     at, pre = theta.clone().requires_grad_(), torch.randn_like(theta)
     block = Block(at, gradient(at, True), gradient, 0.8, pre if acc else None)
     added, value = gradient_norm(block, settings)

@@ -40,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
     train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
+    train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
     train.add_argument("--threads", type=int, default=1)
     train.add_argument("--checkpoint-seconds", type=float, default=30.0)
     train.set_defaults(command=_train)
@@ -66,11 +68,16 @@ def _train(options) -> None:
     spec = _spec(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
     from whysgd.training.device import prepare_device
+    from whysgd.training.gpus import claim_gpu
     from whysgd.training.loop import train
 
+    gpu = claim_gpu() if options.device != "cpu" else None
     device = prepare_device(options.device, options.threads)
+    if gpu is not None and device.type == "cpu":
+        gpu.release()  # There is one, but torch cannot use it: nobody need wait for it.
     data = options.data or Path("results/data", spec.dataset)
-    train(spec, data, options.out or Path(spec.folder), device, options.checkpoint_seconds)
+    out = options.out or Path(spec.folder)
+    train(spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on)
 
 
 def _spec(options) -> RunSpec:

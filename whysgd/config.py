@@ -7,7 +7,7 @@ import yaml
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
-from whysgd.models.catalog import CATALOG
+from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.validation import ROOT, dotted, read_yaml, validated
 
 DEFAULT_FILE = ROOT / "config.yaml"
@@ -68,9 +68,11 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
         if name in (SAME, *BUILT_IN):
             raise UserError(f"{where(('datasets', name))}: {dotted(('datasets', name))}: the name is taken")
     for scale, rules in checked["scales"].items():
-        for key, known in (("datasets", (*BUILT_IN, *checked["datasets"])), ("models", CATALOG)):
-            for name, target in rules[key].items():
-                check(("scales", scale, key, name), target, (SAME, *known))
+        for name, target in rules["datasets"].items():
+            check(("scales", scale, "datasets", name), target, (SAME, *BUILT_IN, *checked["datasets"]))
+        for name, target in rules["models"].items():
+            if architecture(target) is None:
+                check(("scales", scale, "models", name), target, (SAME, *ALLOWED))
     return checked
 
 

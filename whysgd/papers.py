@@ -9,7 +9,7 @@ from whysgd.checks import parse_check
 from whysgd.config import PAPERS, SAME
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
-from whysgd.models.catalog import CATALOG
+from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.spec import FULL_BATCH, RunSpec, steps_per_epoch
 from whysgd.validation import read_yaml, validated
 
@@ -174,8 +174,11 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     if settings["macro_batch"] != FULL_BATCH and settings["macro_batch"] % settings["block"]:
         shown = f"{where}.macro_batch = {settings['macro_batch']} at scale {config['scale']}"
         raise UserError(f"{shown}: must be `all` or a multiple of the block size {settings['block']}")
-    given = {**settings, "evaluations": config["evaluations"]}
-    spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
+    given = {"precision": config["precision"], **settings, "evaluations": config["evaluations"]}
+    try:
+        spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
+    except ValueError as error:
+        raise UserError(f"{where}: at scale {config['scale']}: {error}") from None
     _check(spec, config, where)
     return spec
 
@@ -194,8 +197,8 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     known = [*BUILT_IN, *config["datasets"]]
     if spec.dataset not in known:
         refuse("dataset", spec.dataset, f"no such data set; allowed: {', '.join(known)}")
-    if spec.model not in CATALOG:
-        refuse("model", spec.model, f"no such network; allowed: {', '.join(CATALOG)}")
+    if architecture(spec.model) is None:
+        refuse("model", spec.model, f"no such network; allowed: {', '.join(ALLOWED)}")
     images = train_images(config, spec.dataset)
     for key in ("block", "macro_batch"):
         size = getattr(spec, key)

@@ -24,20 +24,9 @@ def epoch_blocks(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
     return [order[start : min(start + spec.block, end)] for start in range(0, end, spec.block)]
 
 
-def step_blocks(spec: RunSpec, blocks: list[np.ndarray], step: int) -> list[np.ndarray]:
-    """The blocks of step number `step` of an epoch: its macro-batch."""
+def step_range(spec: RunSpec, blocks: int, step: int) -> tuple[int, int]:
+    """First block and the one after the last of the macro-batch of a step, in an epoch of so many blocks."""
     if spec.full_batch:
-        return blocks
+        return 0, blocks
     size = spec.blocks_per_step
-    return blocks[step * size : (step + 1) * size]
-
-
-def stacks(blocks: list[np.ndarray], most: int) -> list[np.ndarray]:
-    """Neighbouring blocks of equal size, stacked to arrays (k, n) with k at most `most`."""
-    stacked: list[list[np.ndarray]] = []
-    for block in blocks:
-        if stacked and len(stacked[-1]) < most and len(stacked[-1][0]) == len(block):
-            stacked[-1].append(block)
-        else:
-            stacked.append([block])
-    return [np.stack(group) for group in stacked]
+    return step * size, min((step + 1) * size, blocks)

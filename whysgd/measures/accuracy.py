@@ -17,7 +17,7 @@ def evaluate(objective: Objective, theta, running, images, labels, normalize) ->
     Args:
         objective: the network.
         theta, running: (P,) and (Q,).
-        images, labels: (n, C, H, W) uint8 and (n,).
+        images, labels: (n, C, H, W) uint8, on any device, and (n,) on that of θ.
         normalize: uint8 to floating point.
 
     Returns:
@@ -26,7 +26,8 @@ def evaluate(objective: Objective, theta, running, images, labels, normalize) ->
     loss, correct = theta.new_zeros(()), torch.zeros((), dtype=torch.int64, device=theta.device)
     for start in range(0, len(labels), BATCH):
         part = labels[start : start + BATCH]
-        logits = objective.logits(theta, running, normalize(images[start : start + BATCH]))
+        batch = images[start : start + BATCH].to(theta.device, non_blocking=True)
+        logits = objective.logits(theta, running, normalize(batch))
         loss += F.cross_entropy(logits, part, reduction="sum")
         correct += (logits.argmax(1) == part).sum()
     mean = loss.item() / len(labels)

@@ -4,48 +4,70 @@ import torch
 from torch import nn
 
 from whysgd.errors import UserError
-from whysgd.models.catalog import CATALOG
+from whysgd.models.alexnet import AlexNet
+from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.models.densenet import DenseNet
+from whysgd.models.fully_connected import FullyConnected
 from whysgd.models.resnet import ResNet
 from whysgd.models.vgg import VGG
 from whysgd.streams import stream
 
 FAMILIES = {"resnet": ResNet, "densenet": DenseNet, "vgg": VGG}
+# These are made for images of one size.
+SIZED_FAMILIES = {"fc": FullyConnected, "alexnet": AlexNet}
 
 
-def build_model(name: str, channels: int, classes: int, seed: int) -> nn.Module:
+def build_model(name: str, channels: int, classes: int, seed: int, size: int = 32) -> nn.Module:
     """The network `name` in fp32 on the CPU, its weights a function of the seed alone.
 
+    Args:
+        name: one of `whysgd.models.catalog.ALLOWED`.
+        channels: of the images.
+        classes: number of logits.
+        seed: of the run.
+        size: height and width of the images.
+
     Raises:
-        UserError: no such network.
+        UserError: no such network, or not for images of this size.
     """
-    if name not in CATALOG:
-        raise UserError(f"model = {name!r}: no such network; allowed: {', '.join(CATALOG)}")
-    family, arguments = CATALOG[name]
-    model = FAMILIES[family](channels, classes, **arguments)
-    initialize(model, seed)
+    found = architecture(name)
+    if found is None:
+        raise UserError(f"model = {name!r}: no such network; allowed: {', '.join(ALLOWED)}")
+    family, arguments = found
+    if family in SIZED_FAMILIES:
+        model = SIZED_FAMILIES[family](channels, classes, size, **arguments)
+    else:
+        model = FAMILIES[family](channels, classes, **arguments)
+    initialize(model, seed, getattr(model, "torch_default", False))
     return model
 
 
-def initialize(model: nn.Module, seed: int) -> None:
+def initialize(model: nn.Module, seed: int, torch_default: bool = False) -> None:
     """Set all weights and buffers in place.
 
     Convolutions: normal with standard deviation √(2/fan_out) (He et al. 2015, as in torchvision's
-    ResNets and the published code); linear layers: uniform in ±1/√fan_in (torch's default); batch
-    norm: weight 1, bias 0, also the last one of a residual block.
+    ResNets and the published code), biases 0; linear layers: uniform in ±1/√fan_in (torch's default), biases
+    too; batch norm: weight 1, bias 0, also the last one of a residual block.
+
+    Args:
+        model: a network of `whysgd.models.layers`.
+        seed: of the run.
+        torch_default: set convolutions as linear layers are set, which is torch's default. A network asks for
+            it by an attribute of this name.
 
     Raises:
         TypeError: a layer of another kind has parameters; nothing may stay as memory happened to be.
     """
     random = stream(seed, "init")
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not torch_default:
             fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
             _fill(module.weight, random.standard_normal(module.weight.shape) * (2 / fan_out) ** 0.5)
             if module.bias is not None:
                 _fill(module.bias, 0.0)
-        elif isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            bound = fan_in**-0.5
             for parameter in module.parameters():
                 _fill(parameter, random.uniform(-bound, bound, parameter.shape))
         elif isinstance(module, nn.BatchNorm2d):

@@ -1,5 +1,7 @@
 """The networks by name: family and its arguments. Plain data, readable without torch."""
 
+import re
+
 _RESNET18 = {"block": "basic", "depths": (2, 2, 2, 2)}
 
 CATALOG: dict[str, tuple[str, dict]] = {
@@ -18,3 +20,22 @@ CATALOG: dict[str, tuple[str, dict]] = {
     # One block of width 8 and one of width 16, for the mini scale.
     "resnet_mini": ("resnet", {"block": "basic", "depths": (1, 1), "width": 8}),
 }
+
+# simsekli2019's families come in any size. No leading zeros, so that a network has one name.
+_PARAMETRIZED = {
+    "fc": re.compile(r"fc_d(?P<depth>[2-9]|[1-9][0-9]+)_w(?P<width>[1-9][0-9]*)"),
+    "alexnet": re.compile(r"alexnet_ch(?P<width>[1-9][0-9]*)"),
+}
+
+# What an error offers.
+ALLOWED = (*CATALOG, "fc_d<depth>_w<width>", "alexnet_ch<channels>")
+
+
+def architecture(name: str) -> tuple[str, dict] | None:
+    """Family and arguments of the network `name`; None if there is no such network."""
+    if name in CATALOG:
+        return CATALOG[name]
+    for family, pattern in _PARAMETRIZED.items():
+        if match := pattern.fullmatch(name):
+            return family, {key: int(number) for key, number in match.groupdict().items()}
+    return None

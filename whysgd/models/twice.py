@@ -152,11 +152,12 @@ class _BatchNormGradient(Function):
         pu, u_hat, _ = _norm_backward(u, x, None, mean, scale, ctx.eps)
         pg, g_hat, _ = _norm_backward(g, x, None, mean, scale, ctx.eps)
         x_hat = (x - _wide(mean)) * _wide(scale)
-        q = (u * pg).sum((0, 2, 3))
+        # Sums and statistics are in the weights' precision, which may be higher than that of x and g.
+        q = (u.to(mean.dtype) * pg).sum((0, 2, 3))
         for_g = torch.addcmul(_wide(b), pu, _wide(weight)).addcmul_(x_hat, _wide(a))
         for_x = pg * _wide(a - weight * scale * u_hat / n)
         for_x.addcmul_(pu, _wide(-weight * scale * g_hat / n)).addcmul_(x_hat, _wide(-weight * scale * q / n))
-        return for_g, for_x, q, None, None, None
+        return for_g.to(g.dtype), for_x.to(x.dtype), q, None, None, None
 
 
 def _norm_backward(g, x, weight, mean, scale, eps):

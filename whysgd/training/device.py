@@ -6,6 +6,7 @@ import sys
 import torch
 
 from whysgd.errors import UserError
+from whysgd.spec import RunSpec, resolved_precision
 
 
 def prepare_device(name: str = "auto", threads: int = 1) -> torch.device:
@@ -19,15 +20,59 @@ def prepare_device(name: str = "auto", threads: int = 1) -> torch.device:
         UserError: cuda was asked for and there is none.
     """
     torch.set_num_threads(threads)
-    # "fp32" means fp32: torch's default would let cuDNN round to TF32.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    allow_tf32(False)
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device = cuda: there is no GPU that torch can use; allowed: auto, cpu")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        # All blocks have one shape, so trying algorithms once pays.
+        torch.backends.cudnn.benchmark = True
         return torch.device("cuda")
     _keep_freed_memory()
     return torch.device("cpu")
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let GPUs round the factors of fp32 products to 10 bits of mantissa, or not: "fp32" means fp32.
+
+    torch's default would let cuDNN do it.
+    """
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def precision_on(spec: RunSpec, device: torch.device) -> str:
+    """fp32, tf32 or bf16: what the run's precision means on a device.
+
+    Raises:
+        UserError: the device does not have it.
+    """
+    precision = resolved_precision(spec, device.type)
+    gpu = device.type == "cuda"
+    if precision == "tf32" and not gpu:
+        raise UserError(f"{spec.run}: precision = 'tf32': needs a GPU; allowed on a CPU: auto, fp32, bf16")
+    if precision == "bf16" and gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if spec.precision == "bf16":
+            raise UserError(f"{spec.run}: precision = 'bf16': this GPU does not have it; allowed: auto, fp32, tf32")
+        return "fp32"
+    return precision
+
+
+def engine_on(engine: str, device: torch.device) -> str:
+    """The engine that `engine` means on a device; see `whysgd.training.loop.Trainer`.
+
+    Raises:
+        UserError: a CUDA graph was asked for without a GPU.
+    """
+    if engine == "graph" and device.type != "cuda":
+        raise UserError("engine = 'graph': needs a GPU; allowed on a CPU: auto, eager, compiled")
+    if engine == "auto":
+        return "compiled" if device.type == "cuda" else "eager"
+    return engine
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of a GPU's memory, used or not; 0 for a CPU."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 
 
 def _keep_freed_memory() -> None:

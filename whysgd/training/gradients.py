@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -11,7 +12,7 @@ from whysgd.training.penalties import PENALTIES, Block, needs_graph, needs_pre_g
 from whysgd.training.ranks import Ranks
 
 ALONE = Ranks()
-# Images (k, n, C, H, W) and labels (k, n) of k blocks of n images.
+# Images (k, n, C, H, W), normalized or what `StackSums.normalize` takes, and labels (k, n) of k blocks of n images.
 Stack = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -32,6 +33,7 @@ class StepGradient:
     running: torch.Tensor
 
 
+@lru_cache(maxsize=8)
 def block_weights(blocks: int, averaging: str, dtype=torch.float32, device="cpu") -> torch.Tensor:
     """The weight of each of N blocks in ḡ.
 
@@ -40,7 +42,7 @@ def block_weights(blocks: int, averaging: str, dtype=torch.float32, device="cpu"
     code from its release until 2023, and so the published numbers).
 
     Returns:
-        weights (N,), in the order of the blocks.
+        weights (N,), in the order of the blocks; the same tensor for the same arguments.
 
     Raises:
         ValueError: another averaging.
@@ -53,30 +55,70 @@ def block_weights(blocks: int, averaging: str, dtype=torch.float32, device="cpu"
     return (1 - 1 / blocks) ** power / blocks
 
 
+class StackSums:
+    """Sums over the blocks of a step, stack by stack: the readable engine; see `whysgd.training.graphs` for a GPU's.
+
+    Args:
+        objective: the losses of blocks.
+        penalty: as in `RunSpec`.
+        copies: for several blocks without a penalty, one copy of the weights for each (fast for small networks on
+            a CPU); otherwise they share them. A penalty always takes copies: it shifts them block by block.
+        normalize: from images as they are stored to what the network takes.
+    """
+
+    def __init__(self, objective: Objective, penalty: Penalty | None = None, copies: bool = True, normalize=None):
+        self.objective, self.penalty, self.copies = objective, penalty, copies
+        self.normalize = normalize or (lambda images: images)
+
+    def begin(self, theta: torch.Tensor, statistics: int, lr: float, pre_gradient: torch.Tensor | None = None) -> None:
+        """Start a step at θ (P,) with sums of zero; `statistics` is Q."""
+        self.theta, self.lr, self.pre_gradient = theta.detach(), lr, pre_gradient
+        self.totals = (torch.zeros_like(theta), theta.new_zeros(statistics), theta.new_zeros(()), theta.new_zeros(()))
+
+    def add(self, images: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, kept: torch.Tensor) -> None:
+        """Add one stack: k blocks with their weights (k,) in the gradient and in the running statistics."""
+        parts = self.compute(self.theta, images, labels, weight, kept, self.lr, self.pre_gradient)
+        for total, part in zip(self.totals, parts, strict=True):
+            total += part
+
+    def compute(self, theta, images, labels, weight, kept, lr, pre_gradient) -> tuple[torch.Tensor, ...]:
+        """What one stack adds: Σ w_B (g_B + penalty_B), Σ kept_B s_B, Σ L_B, Σ λR_B. No side effects."""
+        images = self.normalize(images)
+        if self.penalty is None:
+            losses, part, statistics = _plain(self.objective, theta, images, labels, weight, self.copies)
+            values = losses.new_zeros(())
+        else:
+            losses, part, statistics, values = _regularized(
+                self.objective, theta, images, labels, weight, lr, self.penalty, pre_gradient
+            )
+        return part, kept @ statistics, losses.sum(), values.sum()
+
+
 def step_gradient(
-    objective: Objective,
+    sums: StackSums,
     theta: torch.Tensor,
     running: torch.Tensor,
     stacks: Callable[[], Iterable[Stack]],
     blocks: int,
     lr: float,
-    penalty: Penalty | None = None,
     averaging: str = "mean",
     first: int = 0,
     ranks: Ranks = ALONE,
+    plain: StackSums | None = None,
 ) -> StepGradient:
     """Accumulate over the blocks of one step.
 
     Args:
-        objective: the losses of blocks.
+        sums: computes stacks of blocks, with the run's penalty.
         theta, running: parameters (P,) and running statistics (Q,); neither is changed.
         stacks: called for each pass over the blocks, yields them in order, in stacks of equal size;
             stacks of one block are the plain loop.
         blocks: how many there are in all, on every rank.
         lr: the current learning rate η, which scales the penalty.
-        penalty, averaging: as in `RunSpec`.
+        averaging: as in `RunSpec`.
         first: number of the first block that `stacks` yields.
         ranks: who have the other blocks; the result is the sum over all of them.
+        plain: computes stacks without a penalty, for one that needs the full gradient beforehand.
 
     Returns:
         the gradient; the penalty's passes leave the running statistics alone.
@@ -84,36 +126,28 @@ def step_gradient(
     Source: the loop that all four papers share; averaging as in geiping2022's released code.
     """
     weights = block_weights(blocks, averaging, theta.dtype, theta.device)
-    kept = objective.statistic_weights(blocks, theta)
+    kept = sums.objective.statistic_weights(blocks, theta)
     pre_gradient = None
-    if penalty is not None and needs_pre_gradient(penalty):
+    if sums.penalty is not None and needs_pre_gradient(sums.penalty):
+        plain = plain or StackSums(sums.objective, None, sums.copies, sums.normalize)
         pre_gradient = step_gradient(
-            objective, theta, running, stacks, blocks, lr, None, averaging, first, ranks
-        ).gradient  # fmt: skip
-    gradient, statistic = torch.zeros_like(theta), torch.zeros_like(running)
-    loss, penalty_value = theta.new_zeros(()), theta.new_zeros(())
+            plain, theta, running, stacks, blocks, lr, averaging, first, ranks
+        ).gradient.clone()  # fmt: skip
+    sums.begin(theta, len(running), lr, pre_gradient)
     for images, labels in stacks():
         here = slice(first, first + len(labels))
-        if penalty is None:
-            losses, part, statistics = _plain(objective, theta, images, labels, weights[here])
-        else:
-            losses, part, statistics, values = _regularized(
-                objective, theta, images, labels, weights[here], lr, penalty, pre_gradient
-            )
-            penalty_value += values.sum() / blocks
-        gradient += part
-        loss += losses.sum() / blocks
-        statistic += kept[here] @ statistics
+        sums.add(images, labels, weights[here], kept[here])
         first += len(labels)
-    gradient, statistic, loss, penalty_value = ranks.sum(gradient, statistic, loss, penalty_value)
-    return StepGradient(gradient, loss, penalty_value, (1 - objective.momentum) ** blocks * running + statistic)
+    gradient, statistic, loss, penalty_value = ranks.sum(*sums.totals)
+    running = (1 - sums.objective.momentum) ** blocks * running + statistic
+    return StepGradient(gradient, loss / blocks, penalty_value / blocks, running)
 
 
-def _plain(objective, theta, images, labels, weight):
+def _plain(objective, theta, images, labels, weight, copies):
     """Σ_B w_B g_B for one stack, from a single backward pass."""
     theta = theta.detach().requires_grad_()
     k = len(labels)
-    losses, statistics = objective.losses(theta if k == 1 else theta.expand(k, -1), images, labels)
+    losses, statistics = objective.losses(theta.expand(k, -1) if copies and k > 1 else theta, images, labels)
     (gradient,) = torch.autograd.grad((losses * weight).sum(), theta)
     return losses.detach(), gradient, statistics
 

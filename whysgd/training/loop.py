@@ -4,25 +4,28 @@ import math
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
 from whysgd.codedigest import code_digest
-from whysgd.data.augmentation import Normalizer, crop_and_flip, draw
-from whysgd.data.blocks import epoch_blocks, stacks, step_blocks
+from whysgd.data.augmentation import Normalizer
+from whysgd.data.blocks import step_range
 from whysgd.data.canonical import Dataset, load_dataset
+from whysgd.data.feed import Feed
 from whysgd.errors import UserError
 from whysgd.files import digest_of, read_json, write_atomically, write_json, write_text
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
-from whysgd.spec import RunSpec, steps_per_epoch
+from whysgd.spec import Penalty, RunSpec, blocks_per_epoch, steps_per_epoch
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
-from whysgd.training.gradients import ALONE, step_gradient
+from whysgd.training.device import allow_tf32, engine_on, memory_of, precision_on
+from whysgd.training.gradients import ALONE, StackSums, step_gradient
+from whysgd.training.graphs import GraphedSums
+from whysgd.training.grouping import choose_grouping
 from whysgd.training.objective import Objective
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
@@ -30,6 +33,7 @@ from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, hi
 from whysgd.training.schedules import learning_rate
 from whysgd.training.sgd import sgd_step
 from whysgd.training.transforms import Context, transforms_of
+from whysgd.training.watch import LossWatch
 
 
 class Trainer:
@@ -40,8 +44,14 @@ class Trainer:
         dataset: the canonical data set it names.
         device: where tensors live.
         blocks_at_once: most blocks in one stack; None chooses by size, 1 is the plain loop.
-        dtype: of all arithmetic.
+        dtype: of weights and sums, and, unless the precision is lower, of all arithmetic.
         ranks: the processes that share each step's blocks.
+        engine: "eager", operation by operation; "graph", each stack a CUDA graph; "compiled", by a compiler and, on
+            a GPU, also as a graph; "auto": compiled on a GPU, eager on a CPU.
+        images_on: "device", "host" or "auto", see `whysgd.data.feed`.
+
+    Raises:
+        UserError: the run does not fit the images, or the device.
     """
 
     def __init__(
@@ -52,6 +62,8 @@ class Trainer:
         blocks_at_once: int | None = None,
         dtype=torch.float32,
         ranks: Ranks = ALONE,
+        engine: str = "auto",
+        images_on: str = "auto",
     ):
         images = dataset.train.images
         if spec.block > len(images):
@@ -62,60 +74,61 @@ class Trainer:
         if not len(mean) == len(std) == images.shape[1]:
             raise UserError(f"{spec.run}: normalize: has {len(mean)} channels, the images have {images.shape[1]}")
         self.normalize = Normalizer(mean, std, dtype, device)
-        self.data = {
-            split: tuple(torch.from_numpy(array).to(self.device) for array in (part.images, part.labels))
-            for split, part in (("train", dataset.train), ("test", dataset.test))
-        }
-        model = build_model(spec.model, images.shape[1], len(dataset.manifest["classes"]), spec.seed)
+        self.precision = precision_on(spec, self.device)
+        self.engine = engine_on(engine, self.device)
+        model = build_model(
+            spec.model, images.shape[1], len(dataset.manifest["classes"]), spec.seed, images.shape[2]
+        )  # fmt: skip
         model.to(self.device, dtype)
-        self.objective = Objective(model)
+        self.objective = Objective(model, torch.bfloat16 if self.precision == "bf16" else None)
         theta = self.objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
         buffers = (
             self.objective.buffers.vector(dict(model.named_buffers())) if self.objective.buffers.names else theta[:0]
         )
         self.state = State(theta, torch.zeros_like(theta), buffers.clone())
         self.images = len(images)
+        self.blocks = blocks_per_epoch(spec, self.images)
         self.steps_per_epoch = steps_per_epoch(spec, self.images)
         self.total = spec.epochs * self.steps_per_epoch
         points = min(spec.evaluations, self.total)
         self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
-        self.blocks_at_once = blocks_at_once or default_blocks_at_once(
-            len(theta), spec.block, images.shape[2] * images.shape[3]
-        )
+        per_step = -(-(spec.blocks_per_step or self.blocks) // ranks.size)
+        self.grouping = choose_grouping(spec, self.objective, images.shape[1:], per_step, memory_of(self.device))
+        if blocks_at_once is not None:
+            self.grouping = replace(self.grouping, most=blocks_at_once)
+        self.sums, self.plain_sums = (self._sums(penalty) for penalty in (spec.penalty, None))
+        self.feed = Feed(spec, images, dataset.train.labels, self.device, self.grouping.most, images_on)
+        self.data = {
+            split: (
+                torch.from_numpy(part.images).to(self.device if self.feed.resident else "cpu"),
+                torch.from_numpy(part.labels).to(self.device),
+            )
+            for split, part in (("train", dataset.train), ("test", dataset.test))
+        }
         self.transforms = transforms_of(spec)
-        self._epoch = -1
 
-    def _begin_epoch(self, epoch: int) -> None:
-        if epoch == self._epoch:
-            return
-        self._epoch = epoch
-        self.blocks = epoch_blocks(self.spec, self.images, epoch)
-        augment = self.spec.augment
-        self.draws = draw(augment, self.images, self.spec.seed, epoch, self.device) if augment else None
-
-    def load(self, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (k, n, C, H, W), augmented and normalized, and labels (k, n), of the image numbers (k, n)."""
-        images, labels = self.data["train"]
-        index = torch.from_numpy(index).to(self.device)
-        flat = index.flatten()
-        chosen = images[flat]
-        if self.draws is not None:
-            chosen = crop_and_flip(chosen, self.draws.take(flat), self.spec.augment.crop_padding)
-        return self.normalize(chosen).unflatten(0, index.shape), labels[index]
+    def _sums(self, penalty: Penalty | None) -> StackSums:
+        """What computes a stack of blocks, in the way and by the engine chosen."""
+        copies = self.grouping.way != "shared"
+        if self.engine == "eager":
+            return StackSums(self.objective, penalty, copies, self.normalize)
+        capture = None if self.device.type == "cuda" else lambda body: body
+        streams = self.grouping.way == "streams"
+        compiled = self.engine == "compiled"
+        return GraphedSums(self.objective, penalty, copies, self.normalize, compiled, capture, streams)
 
     def step(self) -> dict:
         """Make one optimizer step; returns what the history records of it (tensors are not read back)."""
         spec, state = self.spec, self.state
+        allow_tf32(self.precision == "tf32")
         epoch, within = divmod(state.step, self.steps_per_epoch)
-        self._begin_epoch(epoch)
         clock = epoch if spec.schedule.unit == "epoch" else state.step
         lr = learning_rate(spec.schedule, spec.lr, clock)
-        blocks = step_blocks(spec, self.blocks, within)
-        first, own = self.ranks.share(blocks)
-        groups = stacks(own, self.blocks_at_once)
+        first, end = step_range(spec, self.blocks, within)
+        own, own_end = self.ranks.share(first, end)
         result = step_gradient(
-            self.objective, state.theta, state.running, lambda: map(self.load, groups),
-            len(blocks), lr, spec.penalty, spec.averaging, first, self.ranks,
+            self.sums, state.theta, state.running, lambda: self.feed.stacks(epoch, own, own_end),
+            end - first, lr, spec.averaging, own - first, self.ranks, self.plain_sums,
         )  # fmt: skip
         gradient, norm = result.gradient, result.gradient.norm()
         for transform in self.transforms:
@@ -124,14 +137,15 @@ class Trainer:
         sgd_step(state.theta, state.momentum, gradient, lr, spec.momentum, spec.nesterov, spec.weight_decay)
         state.running = result.running
         state.step += 1
-        state.blocks += len(blocks)
+        state.blocks += end - first
         clipped = norm > spec.clip if spec.clip is not None else torch.zeros((), dtype=torch.bool)
         return {"epoch": epoch + 1, "lr": lr, "step_loss": result.loss, "full_loss": full_loss,
                 "gradient_norm": norm, "clipped": clipped}  # fmt: skip
 
     def evaluate(self, step: dict) -> dict:
-        """One line of the history: the step just made, and both splits after it."""
+        """One line of the history: the step just made, and both splits after it, in fp32 whatever the precision."""
         state = self.state
+        allow_tf32(False)
         row = {"step": state.step}
         row |= {key: value.item() if isinstance(value, torch.Tensor) else value for key, value in step.items()}
         for split, (images, labels) in self.data.items():
@@ -149,16 +163,15 @@ class Trainer:
         return {name: tensor.cpu().clone() for name, tensor in {**named, **counters}.items()}
 
 
-def default_blocks_at_once(parameters: int, block: int, pixels: int) -> int:
-    """How many blocks to stack: as many as keep weight copies (4 MB) and one channel of the images in cache.
-
-    Small networks on small images are bound by the overhead of each operation and gain up to 16 times;
-    large ones are bound by arithmetic and gain nothing.
-    """
-    return max(1, min((1 << 20) // parameters, (1 << 15) // (block * pixels)))
-
-
-def train(spec: RunSpec, data: Path, out: Path, device="cpu", checkpoint_seconds: float = 30.0) -> dict:
+def train(
+    spec: RunSpec,
+    data: Path,
+    out: Path,
+    device="cpu",
+    checkpoint_seconds: float = 30.0,
+    engine: str = "auto",
+    images_on: str = "auto",
+) -> dict:
     """Run one specification to its end and write metrics.json, history.csv and model.safetensors.
 
     Continues from a checkpoint of the same job if there is one; the result is bit-identical to an
@@ -172,6 +185,7 @@ def train(spec: RunSpec, data: Path, out: Path, device="cpu", checkpoint_seconds
         out: the run's folder.
         device: where to train.
         checkpoint_seconds: time between two checkpoints.
+        engine, images_on: see `Trainer`.
 
     Returns:
         the metrics; an empty dict on ranks that do not lead.
@@ -183,7 +197,7 @@ def train(spec: RunSpec, data: Path, out: Path, device="cpu", checkpoint_seconds
     ranks, device = join_ranks(torch.device(device))
     try:
         with _lock(out) if ranks.leads else nullcontext():
-            return _train(spec, data, out, device, checkpoint_seconds, ranks)
+            return _train(spec, data, out, device, checkpoint_seconds, ranks, engine, images_on)
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
             raise
@@ -204,12 +218,12 @@ def _lock(out: Path) -> FileLock:
         raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
 
 
-def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: float, ranks: Ranks) -> dict:
+def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ranks: Ranks, engine, images_on) -> dict:
     dataset = load_dataset(data)
     code = code_digest(__name__)
     identity = digest_of({"spec": spec.to_dict(), "data": dataset.manifest["sha256"], "code": code})
     finished = _finished(out, spec, dataset, code)
-    trainer = Trainer(spec, dataset, device, ranks=ranks)
+    trainer = Trainer(spec, dataset, device, ranks=ranks, engine=engine, images_on=images_on)
     trainer.state = load_checkpoint(out, identity, trainer.device) or trainer.state
     # Nobody writes before everybody has read.
     ranks.wait()
@@ -220,7 +234,9 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds: flo
     diverged = _make_steps(trainer, out, identity, checkpoint_seconds)
     if not ranks.leads:
         return {}
-    metrics = run_metrics(spec, trainer.state, dataset.manifest, trainer.device, code, diverged)
+    metrics = run_metrics(
+        spec, trainer.state, dataset.manifest, trainer.device, code, diverged, trainer.precision, trainer.engine
+    )  # fmt: skip
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
     write_text(out / HISTORY, history_csv(trainer.state.history))
     write_json(out / METRICS, metrics)
@@ -234,6 +250,7 @@ def _make_steps(trainer: Trainer, out: Path, identity: str, checkpoint_seconds: 
     state.started = state.started or now()
     progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, state.step) if leads else None
     last, begin, diverged = time.monotonic(), time.perf_counter(), False
+    watch = LossWatch(trainer.device)
     while state.step < trainer.total and not diverged:
         try:
             step = trainer.step()
@@ -242,8 +259,8 @@ def _make_steps(trainer: Trainer, out: Path, identity: str, checkpoint_seconds: 
                 raise
             raise UserError(f"{spec.run}: a block of one image is too small for batch norm; use drop_last") from None
         due = state.step in trainer.evaluation_steps
-        finite = math.isfinite(step["step_loss"].item()) and (not due or math.isfinite(state.theta.norm().item()))
-        diverged = not finite
+        watch.add(step["step_loss"])
+        diverged = not watch.finite(wait=due) or (due and not math.isfinite(state.theta.norm().item()))
         if not leads:
             continue
         progress.step()
@@ -253,7 +270,7 @@ def _make_steps(trainer: Trainer, out: Path, identity: str, checkpoint_seconds: 
             progress.evaluation(state.history[-1])
             begin = time.perf_counter()
         # A diverged state is never saved: continued from, it would not look diverged.
-        if not diverged and time.monotonic() - last >= checkpoint_seconds:
+        if not diverged and time.monotonic() - last >= checkpoint_seconds and watch.unread_finite():
             state.seconds += time.perf_counter() - begin
             save_checkpoint(out, state, identity)
             last, begin = time.monotonic(), time.perf_counter()

@@ -60,7 +60,7 @@ def gradient_norm(block: Block, settings: Penalty) -> tuple[torch.Tensor, torch.
     v = settings.block_strength * g
     if block.pre_gradient is not None:
         v = v + settings.acc_strength * block.pre_gradient
-    product = PRODUCTS[settings.implementation](block.gradient, block.theta, block.g, v, settings.eps)
+    product = PRODUCTS[settings.variant](block.gradient, block.theta, block.g, v, settings.eps)
     value = block.lr / 4 * settings.block_strength * g.norm(dim=-1).square()
     return block.lr / 4 * product, value
 
@@ -70,7 +70,7 @@ PENALTIES = {"gradient_norm": gradient_norm}
 
 def needs_graph(settings: Penalty) -> bool:
     """Whether `Block.g` must be differentiable."""
-    return settings.implementation == "autograd"
+    return settings.exact
 
 
 def needs_pre_gradient(settings: Penalty) -> bool:
@@ -122,6 +122,7 @@ def _step(v: torch.Tensor, eps: float) -> torch.Tensor:
 PRODUCTS = {
     "forward-differences": forward_difference,
     "central-differences": central_difference,
-    "autograd": exact_product,
+    "exact": exact_product,
 }
-ALIASES = {"finite_diff": "forward-differences"}
+# As the released code and its users call them.
+ALIASES = {"finite_diff": "forward-differences", "autograd": "exact"}

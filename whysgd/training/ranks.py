@@ -23,10 +23,10 @@ class Ranks:
         """Whether this process evaluates, logs and writes files."""
         return self.rank == 0
 
-    def share(self, blocks: list) -> tuple[int, list]:
-        """This rank's neighbouring blocks, as evenly as whole blocks allow, and the number of the first."""
-        first, end = (len(blocks) * r // self.size for r in (self.rank, self.rank + 1))
-        return first, blocks[first:end]
+    def share(self, first: int, end: int) -> tuple[int, int]:
+        """This rank's part of the blocks first … end − 1, neighbours, as evenly as whole blocks allow."""
+        own, following = (first + (end - first) * r // self.size for r in (self.rank, self.rank + 1))
+        return own, following
 
     def sum(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """The tensors summed over all ranks, in one all-reduce."""

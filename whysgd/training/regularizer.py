@@ -29,7 +29,7 @@ class GradRegularizer:
         block_strength, acc_strength: weights of the block's and of the full gradient in v.
         eps: step of the differences, ‖ε v‖.
         implementation: "finite_diff" (= "forward-differences", the published one),
-            "central-differences" or "autograd" (double backward, the exact product).
+            "central-differences" or "autograd" (= "exact": double backward).
         mixed_precision: evaluate the network under bf16 autocast; only with "autograd", since a
             difference of bf16 gradients is noise.
 
@@ -56,15 +56,15 @@ class GradRegularizer:
         implementation: str = "finite_diff",
         mixed_precision: bool = False,
     ):
-        implementation = ALIASES.get(implementation, implementation)
-        if implementation not in PRODUCTS:
+        variant = ALIASES.get(implementation, implementation)
+        if variant not in PRODUCTS:
             raise ValueError(f"implementation = {implementation!r}: allowed: {', '.join([*ALIASES, *PRODUCTS])}")
         if block_strength < 0 or acc_strength < 0 or eps <= 0:
             raise ValueError("block_strength and acc_strength must be at least 0, eps above 0")
-        if mixed_precision and implementation != "autograd":
+        if mixed_precision and variant != "exact":
             raise ValueError('mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"')
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.settings = Penalty("gradient_norm", block_strength, acc_strength, eps, implementation)
+        self.settings = Penalty("gradient_norm", block_strength, acc_strength, eps, variant)
         self.mixed_precision = mixed_precision
 
     def __call__(

@@ -35,7 +35,16 @@ def history_csv(rows: list[dict]) -> str:
     return text.getvalue()
 
 
-def run_metrics(spec: RunSpec, state: State, manifest: dict, device: torch.device, code: str, diverged: bool) -> dict:
+def run_metrics(
+    spec: RunSpec,
+    state: State,
+    manifest: dict,
+    device: torch.device,
+    code: str,
+    diverged: bool,
+    precision: str,
+    engine: str,
+) -> dict:
     """The content of metrics.json.
 
     Args:
@@ -44,6 +53,7 @@ def run_metrics(spec: RunSpec, state: State, manifest: dict, device: torch.devic
         device: it was trained on.
         code: digest of the training code.
         diverged: whether it ended because the loss was not finite.
+        precision, engine: in which and by which its steps were computed.
 
     Returns:
         final and best (highest test accuracy) loss and accuracy on both splits, in nats and percent, None
@@ -71,6 +81,8 @@ def run_metrics(spec: RunSpec, state: State, manifest: dict, device: torch.devic
         "code_digest": code,
         "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **_versions()},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "precision": precision,
+        "engine": engine,
         "threads": torch.get_num_threads(),
         "seconds_per_step": state.seconds / max(1, state.step),
         "images_per_second": per_epoch * passes / state.seconds,

@@ -1,0 +1,99 @@
+"""The engine of a GPU, on a CPU: fixed places in memory, replays, compiled functions, blocks side by side."""
+
+import pytest
+import torch
+from conftest import make_dataset, make_spec
+from networks import as_stacks, random_blocks, smooth_objective
+
+from whysgd.spec import Penalty
+from whysgd.training import graphs
+from whysgd.training.gradients import StackSums, step_gradient
+from whysgd.training.graphs import GraphedSums, compile_function
+from whysgd.training.loop import Trainer
+
+SIZES = [4, 4, 4, 6, 6, 2]
+PENALTIES = {
+    "none": None,
+    "differences": Penalty("gradient_norm"),
+    "exact": Penalty("gradient_norm", variant="exact"),
+    "full gradient": Penalty("gradient_norm", 0.5, 0.4, variant="exact"),
+}
+
+
+def replay_eagerly(body):
+    """A capture without a GPU: runs the body once, as capturing does, and again at each replay."""
+    body()
+    return body
+
+
+def steps(sums, plain, most, count=4):
+    """Some steps along a moving θ at a changing rate; every step's blocks are new."""
+    objective, start = sums.objective, smooth_objective()[1]
+    theta, running, results = start.clone(), torch.zeros(sum(objective.buffers.sizes), dtype=torch.float64), []
+    for step in range(count):
+        blocks = random_blocks(SIZES, seed=step)
+        result = step_gradient(
+            sums, theta, running, lambda b=blocks: as_stacks(b, most), len(blocks), 0.3 + step, plain=plain
+        )
+        results.append([part.clone() for part in (result.gradient, result.loss, result.penalty, result.running)])
+        theta.sub_(0.1 * result.gradient)
+    return results
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES.keys())
+@pytest.mark.parametrize(("most", "copies", "streams"), [(1, True, False), (2, True, False), (3, False, True)])
+def test_replays_give_what_the_readable_engine_gives(penalty, most, copies, streams):
+    objective, _ = smooth_objective()
+    expected = steps(StackSums(objective, penalty), None, 1)
+    engines = [
+        GraphedSums(objective, p, copies, None, compiled=False, capture=replay_eagerly, streams=streams)
+        for p in (penalty, None)
+    ]
+    for ours, theirs in zip(steps(*engines, most), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+    # One capture for each shape: 4, 6 and 2 images, in full stacks and what is left.
+    assert len(engines[0].replays) <= 5
+
+
+def test_another_theta_is_captured_anew():
+    objective, theta = smooth_objective()
+    sums = GraphedSums(objective, None, True, None, compiled=False, capture=replay_eagerly)
+    blocks, running = random_blocks(SIZES), torch.zeros(sum(objective.buffers.sizes), dtype=torch.float64)
+
+    def gradient(engine, at):
+        return step_gradient(engine, at, running, lambda: as_stacks(blocks, 2), len(blocks), 0.1).gradient.clone()
+
+    for at in (theta, theta + 0.1):
+        torch.testing.assert_close(gradient(sums, at), gradient(StackSums(objective), at), rtol=1e-9, atol=1e-11)
+
+
+def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, capsys):
+    def broken(traced, dynamic):
+        def fail(*arguments):
+            raise RuntimeError("Failed to find a working triton installation")
+
+        return fail
+
+    monkeypatch.setattr(graphs.torch, "compile", broken)
+    assert compile_function(lambda x: x + 1, [torch.ones(2)]) is None
+    assert "no compiler can be used (Failed to find a working triton" in capsys.readouterr().err
+    monkeypatch.setattr(graphs.torch, "compile", lambda traced, dynamic: lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        compile_function(lambda x: x + 1, [torch.ones(2)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES.keys())
+def test_a_compiled_step_is_the_readable_one(penalty):
+    dataset = make_dataset(train=20)
+    spec = make_spec(penalty=penalty, drop_last=True)
+    ours, plain = (
+        Trainer(spec, dataset, engine=engine, blocks_at_once=k, dtype=torch.float64)
+        for engine, k in (("compiled", 2), ("eager", 1))
+    )
+    for _ in range(3):
+        ours.step(), plain.step()
+        # The forward difference divides a rounding error by ε, and ReLU kinks amplify it.
+        tolerance = 1e-5 if penalty and not penalty.exact else 1e-9
+        torch.testing.assert_close(ours.state.theta, plain.state.theta, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(ours.state.running, plain.state.running, rtol=tolerance, atol=tolerance)

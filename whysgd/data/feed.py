@@ -1,0 +1,141 @@
+"""The training images of each epoch: in its order, augmented, on the device.
+
+An epoch is made ready in chunks of whole blocks, augmented in one pass; a stack of blocks is then a slice. On a GPU
+the next chunk is prepared, on a stream of its own, while the current one is used: from images that live there, or,
+where they do not fit, from the computer's memory.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from whysgd.data.augmentation import Draws, crop_and_flip, draw
+from whysgd.data.blocks import epoch_blocks
+from whysgd.spec import RunSpec, blocks_per_epoch
+
+# Bytes of images in one chunk: enough to keep a GPU busy, and little beside a CPU's memory.
+CHUNK_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}
+# Images stay in the computer's memory if they would take more than this share of the GPU's.
+LARGEST_SHARE = 0.25
+
+
+class Feed:
+    """Stacks of blocks, the same on every device and wherever the images lie.
+
+    Args:
+        spec: says the order, the blocks and the augmentation.
+        images, labels: (N, C, H, W) uint8 and (N,) int64, of the whole training set.
+        device: where stacks are wanted.
+        most: blocks in one stack, at most.
+        images_on: "device", "host" (they stream from the computer's memory), or "auto" by size.
+        chunk_bytes: of uint8 images; None chooses by device.
+        ahead: prepare the next chunk in a thread; None does so for a GPU.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        images: np.ndarray,
+        labels: np.ndarray,
+        device,
+        most: int = 1,
+        images_on: str = "auto",
+        chunk_bytes: int | None = None,
+        ahead: bool | None = None,
+    ):
+        self.spec, self.device, self.most = spec, torch.device(device), most
+        self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
+        if fits(images.nbytes, self.device, images_on):
+            self.images = self.images.to(self.device)
+        self.blocks = blocks_per_epoch(spec, len(images))
+        block_bytes = spec.block * images[0].nbytes
+        # Whole stacks, so that the borders of chunks change no stack.
+        stacks = max(1, (chunk_bytes or CHUNK_BYTES[self.device.type]) // (block_bytes * most))
+        self.per_chunk = stacks * most
+        gpu = self.device.type == "cuda"
+        self.stream = torch.cuda.Stream(self.device) if gpu else None
+        self.executor = ThreadPoolExecutor(1) if (gpu if ahead is None else ahead) else None
+        self.pending: dict[tuple[int, int], Future] = {}
+        self.current: tuple | None = None
+        self.epoch: tuple | None = None
+
+    @property
+    def resident(self) -> bool:
+        """Whether the images live on the device."""
+        return self.images.device.type == self.device.type
+
+    def stacks(self, epoch: int, first: int, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The blocks first … end − 1 of an epoch, in order, in stacks of neighbours of equal size.
+
+        Yields:
+            images (k, n, C, H, W) uint8 and labels (k, n).
+        """
+        n = self.spec.block
+        while first < end:
+            chunk = first // self.per_chunk
+            images, labels = self._chunk(epoch, chunk)
+            start = chunk * self.per_chunk
+            stop = min(first + self.most, end, start + self.per_chunk)
+            # Only the epoch's last block can have fewer images; it is a stack of its own.
+            short = len(labels) - (stop - 1 - start) * n
+            if short < n and stop - first > 1:
+                stop -= 1
+            rows = slice((first - start) * n, (stop - start) * n)
+            k = stop - first
+            yield images[rows].unflatten(0, (k, -1)), labels[rows].unflatten(0, (k, -1))
+            first = stop
+
+    def _chunk(self, epoch: int, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (m, C, H, W) and labels (m,) of one chunk, in order."""
+        key = (epoch, chunk)
+        if self.current is None or self.current[0] != key:
+            future = self.pending.pop(key, None)
+            images, labels, ready = future.result() if future else self._prepare(key)
+            if ready is not None:
+                stream = torch.cuda.current_stream(self.device)
+                stream.wait_event(ready)
+                for tensor in (images, labels):
+                    tensor.record_stream(stream)
+            self.current = (key, images, labels)
+            if self.executor is not None:
+                last = (chunk + 1) * self.per_chunk >= self.blocks
+                following = (epoch + 1, 0) if last else (epoch, chunk + 1)
+                # What was foreseen and not wanted is dropped.
+                self.pending = {following: self.executor.submit(self._prepare, following)}
+        return self.current[1:]
+
+    def _prepare(self, key: tuple[int, int]):
+        """Gather, move and augment one chunk; the event, on a GPU, says when that is done."""
+        epoch, chunk = key
+        if self.epoch is None or self.epoch[0] != epoch:
+            augment, images = self.spec.augment, len(self.labels)
+            draws = draw(augment, images, self.spec.seed, epoch) if augment else None
+            self.epoch = (epoch, epoch_blocks(self.spec, images, epoch), draws)
+        _, blocks, draws = self.epoch
+        chosen = blocks[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
+        order = torch.from_numpy(np.concatenate(chosen))
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            labels = self._moved(self.labels[order])
+            images = self.images[self._moved(order)] if self.resident else self._moved(self.images[order])
+            if draws is not None:
+                own = draws.take(order)
+                own = Draws(*(self._moved(part) for part in (own.top, own.left, own.flip)))
+                images = crop_and_flip(images, own, self.spec.augment.crop_padding)
+            return images, labels, self.stream.record_event() if self.stream else None
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def fits(size: int, device: torch.device, images_on: str = "auto") -> bool:
+    """Whether so many bytes of images shall live on the device."""
+    if images_on != "auto":
+        return images_on == "device"
+    if device.type != "cuda":
+        return True
+    return size <= LARGEST_SHARE * torch.cuda.get_device_properties(device).total_memory

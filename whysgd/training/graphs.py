@@ -1,0 +1,150 @@
+"""The block step of a GPU: compiled into few kernels, and captured so that one launch makes them all.
+
+`StackSums.compute` is a function of tensors alone, backward passes included. Traced into one graph of plain
+operations, a compiler can fuse across forward, backward and the penalty's second derivatives (compiling the network
+and then differentiating twice fails). Captured as a CUDA graph, a stack costs the processor one launch.
+"""
+
+import sys
+from collections.abc import Callable
+
+import torch
+
+from whysgd.training.gradients import StackSums
+
+
+class GraphedSums(StackSums):
+    """`StackSums` with fixed places in memory for everything a step reads and writes.
+
+    Args:
+        compiled: compile what computes a stack.
+        capture: capture(body) returns a function that does again what body() does.
+        streams: compute the blocks of a stack one by one, each on a stream of its own, instead of together: for
+            networks too large for copies of their weights, and blocks too small to fill the chip.
+
+    The others are those of `StackSums`.
+    """
+
+    def __init__(
+        self,
+        objective,
+        penalty=None,
+        copies: bool = True,
+        normalize=None,
+        compiled: bool = True,
+        capture: Callable[[Callable], Callable] | None = None,
+        streams: bool = False,
+    ):
+        super().__init__(objective, penalty, copies, normalize)
+        self.compiled, self.capture, self.streams = compiled, capture or _capture, streams
+        self.functions: dict[tuple, Callable] = {}
+        self.replays: dict[tuple, tuple] = {}
+        self.place = None
+
+    def begin(self, theta, statistics: int, lr: float, pre_gradient=None) -> None:
+        """Start a step; θ is read where it lies, so it should be updated in place from step to step."""
+        if self.place != theta.data_ptr():
+            self.place = theta.data_ptr()
+            self.replays.clear()
+            super().begin(theta, statistics, lr, pre_gradient)
+            self.lr = theta.new_zeros(())
+            self.pre_gradient = None if pre_gradient is None else torch.empty_like(theta)
+        for total in self.totals:
+            total.zero_()
+        self.lr.fill_(lr)
+        if pre_gradient is not None:
+            self.pre_gradient.copy_(pre_gradient)
+
+    def add(self, images, labels, weight, kept) -> None:
+        """Add one stack, by replaying what was captured for its shape."""
+        shape = tuple(images.shape)
+        if shape not in self.replays:
+            slots = tuple(torch.empty_like(part).copy_(part) for part in (images, labels, weight, kept))
+            # Capturing runs the body, to warm it up.
+            before = [total.clone() for total in self.totals]
+            replay = self.capture(lambda: self._accumulate(*slots))
+            for total, value in zip(self.totals, before, strict=True):
+                total.copy_(value)
+            self.replays[shape] = slots, replay
+        slots, replay = self.replays[shape]
+        for slot, part in zip(slots, (images, labels, weight, kept), strict=True):
+            slot.copy_(part)
+        replay()
+
+    def _accumulate(self, images, labels, weight, kept) -> None:
+        k = len(labels)
+        if self.streams and k > 1:
+            parts = _side_by_side(
+                [lambda i=i: self._parts(images[i : i + 1], labels[i : i + 1], weight[i : i + 1], kept[i : i + 1])
+                 for i in range(k)], images.device,
+            )  # fmt: skip
+        else:
+            parts = [self._parts(images, labels, weight, kept)]
+        for part in parts:
+            for total, value in zip(self.totals, part, strict=True):
+                total.add_(value)
+
+    def _parts(self, images, labels, weight, kept):
+        arguments = [self.theta, images, labels, weight, kept, self.lr]
+        if self.pre_gradient is not None:
+            arguments.append(self.pre_gradient)
+        shape = tuple(images.shape)
+        if shape not in self.functions:
+            self.functions[shape] = compile_function(self._tensors_only, arguments) if self.compiled else None
+        return (self.functions[shape] or self._tensors_only)(*arguments)
+
+    def _tensors_only(self, theta, images, labels, weight, kept, lr, pre_gradient=None):
+        return self.compute(theta, images, labels, weight, kept, lr, pre_gradient)
+
+
+def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Callable | None:
+    """A function of tensors that may differentiate inside, compiled for arguments of these shapes.
+
+    Returns:
+        None, after a line on stderr, where there is no compiler.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    # Without cuDNN batch norm is traced as an operation that the compiler takes apart and fuses; which library
+    # computes a convolution is decided later, when it runs.
+    with torch.backends.cudnn.flags(enabled=False):
+        traced = make_fx(function)(*arguments)
+    compiled = torch.compile(traced, dynamic=False)
+    try:
+        compiled(*arguments)
+    except Exception as error:
+        if "compiler" not in str(error).lower() and "triton" not in str(error).lower():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        print(f"no compiler can be used ({reason}); going on without, more slowly", file=sys.stderr)
+        return None
+    return compiled
+
+
+def _side_by_side(works: list[Callable], device: torch.device) -> list:
+    """The results of several functions, each on a CUDA stream of its own; on a CPU one after another."""
+    if device.type != "cuda":
+        return [work() for work in works]
+    main, results = torch.cuda.current_stream(device), []
+    streams = [torch.cuda.Stream(device) for _ in works]
+    for stream, work in zip(streams, works, strict=True):
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            results.append(work())
+    for stream in streams:
+        main.wait_stream(stream)
+    return results
+
+
+def _capture(body: Callable) -> Callable:
+    """A CUDA graph of what body() launches, after three rounds in which libraries choose their algorithms."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            body()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        body()
+    return graph.replay
