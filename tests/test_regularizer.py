@@ -129,7 +129,9 @@ def test_differences_are_refused_where_they_are_noise(setup):
 
 def test_mistakes_are_named(setup):
     model, optimizer, x, y, grads, *_ = setup
-    with pytest.raises(ValueError, match="implementation = 'magic': allowed: finite_diff, forward-differences"):
+    with pytest.raises(
+        ValueError, match="implementation = 'magic': allowed: finite_diff, autograd, forward-differences"
+    ):
         GradRegularizer(model, optimizer, F.cross_entropy, implementation="magic")
     with pytest.raises(ValueError, match="eps above 0"):
         GradRegularizer(model, optimizer, F.cross_entropy, eps=0)

@@ -151,7 +151,7 @@ EDITS = {
     "the device": ("tiny.yaml", "scale: tiny", "scale: tiny\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5", {}),
     "a message of the configuration": ("whysgd/validation.py", "must not repeat an entry", "must not have an entry twice", {}),
     "what a precision means": (
-        "whysgd/training/device.py", "cudnn.allow_tf32 = False", "cudnn.allow_tf32 = True", {"train": 14, **AFTER_TRAINING},
+        "whysgd/training/device.py", "    allow_tf32(False)\n", "    allow_tf32(True)\n", {"train": 14, **AFTER_TRAINING},
     ),
     "how data are read": (
         "whysgd/data/sources.py", "(255 / 16)", "(254 / 16)", {"build_dataset": 1, "train": 14, **AFTER_TRAINING},

@@ -25,7 +25,7 @@ from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint
 from whysgd.training.device import allow_tf32, engine_on, memory_of, precision_on
 from whysgd.training.gradients import ALONE, StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums
-from whysgd.training.grouping import choose_grouping
+from whysgd.training.grouping import Grouping, choose_grouping
 from whysgd.training.objective import Objective
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
@@ -44,6 +44,7 @@ class Trainer:
         dataset: the canonical data set it names.
         device: where tensors live.
         blocks_at_once: most blocks in one stack; None chooses by size, 1 is the plain loop.
+        grouping: how they are computed, too; None chooses.
         dtype: of weights and sums, and, unless the precision is lower, of all arithmetic.
         ranks: the processes that share each step's blocks.
         engine: "eager", operation by operation; "graph", each stack a CUDA graph; "compiled", by a compiler and, on
@@ -64,6 +65,7 @@ class Trainer:
         ranks: Ranks = ALONE,
         engine: str = "auto",
         images_on: str = "auto",
+        grouping: Grouping | None = None,
     ):
         images = dataset.train.images
         if spec.block > len(images):
@@ -93,7 +95,9 @@ class Trainer:
         points = min(spec.evaluations, self.total)
         self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
         per_step = -(-(spec.blocks_per_step or self.blocks) // ranks.size)
-        self.grouping = choose_grouping(spec, self.objective, images.shape[1:], per_step, memory_of(self.device))
+        self.grouping = grouping or choose_grouping(
+            spec, self.objective, images.shape[1:], per_step, memory_of(self.device)
+        )  # fmt: skip
         if blocks_at_once is not None:
             self.grouping = replace(self.grouping, most=blocks_at_once)
         self.sums, self.plain_sums = (self._sums(penalty) for penalty in (spec.penalty, None))

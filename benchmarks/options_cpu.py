@@ -1,0 +1,82 @@
+"""What do bf16, the layout of images and a compiler bring on a CPU, and does the compiler's start-up pay?
+
+One thread. `python benchmarks/options_cpu.py` writes results/benchmarks/options_cpu.{json,md}. The compiler takes
+minutes for the larger network.
+"""
+
+import math
+import time
+from dataclasses import replace
+from statistics import median
+
+import torch
+from common import digits, median_ratio, side_by_side, write_table
+from processes import spec_and_images
+
+from whysgd.config import load_config
+from whysgd.papers import scaled_spec
+from whysgd.spec import Penalty
+from whysgd.training import objective
+from whysgd.training.device import prepare_device
+from whysgd.training.loop import Trainer
+
+ROUNDS = 5
+
+
+def in_torchs_layout(trainer: Trainer):
+    """A step with images laid out as torch does by itself."""
+
+    def step():
+        objective.CHANNELS_LAST = torch.contiguous_format
+        trainer.step()
+        objective.CHANNELS_LAST = torch.channels_last
+
+    return step
+
+
+def lines_of(job: str, make, planned: int) -> list[dict]:
+    """Lines of one job: `make(precision, engine)` gives its trainer, `planned` is how many steps its run has."""
+    options = {
+        "fp32": make("fp32", "eager").step,
+        "fp32, torch's layout": in_torchs_layout(make("fp32", "eager")),
+        "bf16": make("bf16", "eager").step,
+    }
+    compiled, start = make("fp32", "compiled"), time.perf_counter()
+    compiled.step()
+    startup = time.perf_counter() - start
+    options["fp32, compiled"] = compiled.step
+    times = side_by_side(options, ROUNDS)
+    lines = []
+    for name in options:
+        gain = median(times["fp32"]) - median(times[name])
+        pays = math.ceil(startup / gain) if "compiled" in name and gain > 0 else float("nan")
+        lines.append({
+            "job": job, "option": name, "ms a step": 1e3 * median(times[name]),
+            "times faster": median_ratio(times["fp32"], times[name]),
+            "start-up [s]": startup if "compiled" in name else float("nan"), "pays after [steps]": pays,
+            "steps of the run": planned,
+        })  # fmt: skip
+    return lines
+
+
+def main() -> None:
+    prepare_device("cpu", 1)
+    dataset, spec = digits(), scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
+    exact = replace(spec, penalty=Penalty("gradient_norm", variant="exact"))
+
+    def mini(precision, engine):
+        return Trainer(replace(exact, precision=precision), dataset, engine=engine)
+
+    half, images = spec_and_images("ResNet-18 at half width, SGD")
+
+    def large(precision, engine):
+        return Trainer(replace(half, precision=precision), images, engine=engine)
+
+    lines = lines_of("mini network, full batch, exact penalty", mini, spec.epochs)
+    lines += lines_of("ResNet-18 at half width, SGD", large, 30 * 390)
+    heading = "One thread. Stacked blocks, as of the mini network, have a layout of their own."
+    write_table("options_cpu", heading, lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What only a GPU can show: the fast paths there against the plain loop, in the precisions they stand for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import make_dataset, make_spec
+from test_loop import folder_of, results
+
+from whysgd.spec import Penalty
+from whysgd.training.loop import Trainer, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+DIFFERENCES, EXACT = Penalty("gradient_norm"), Penalty("gradient_norm", variant="exact")
+PENALTIES = {"none": None, "differences": DIFFERENCES, "exact": EXACT}
+# Largest relative difference of one step's movement from the plain fp32 loop on the CPU.
+TOLERANCE = {
+    ("fp32", "none"): 1e-3, ("fp32", "differences"): 5e-2, ("fp32", "exact"): 1e-2,
+    ("tf32", "none"): 5e-2, ("tf32", "differences"): 0.6, ("tf32", "exact"): 0.1,
+    ("bf16", "none"): 0.2, ("bf16", "exact"): 0.3,
+}  # fmt: skip
+
+
+def small(model="resnet18_half", channels=3, **changes):
+    spec = make_spec(model=model, block=8, drop_last=True, clip=None, epochs=50, **changes)
+    return spec, make_dataset(train=40, channels=channels, size=16)
+
+
+def movement(trainer, theta, momentum, running):
+    """What one step adds to θ from a given state."""
+    trainer.state.step = 3
+    trainer.state.theta.copy_(theta)
+    trainer.state.momentum.copy_(momentum)
+    trainer.state.running = running.to(trainer.device)
+    trainer.step()
+    return trainer.state.theta.cpu() - theta
+
+
+@pytest.mark.parametrize(("precision", "penalty"), TOLERANCE)
+@pytest.mark.parametrize("engine", ["eager", "graph", "compiled"])
+@pytest.mark.parametrize("model", ["resnet18_half", "resnet_mini"])
+def test_each_step_is_the_plain_loops(precision, penalty, engine, model):
+    spec, dataset = small(model, penalty=PENALTIES[penalty])
+    plain = Trainer(spec, dataset, "cpu", blocks_at_once=1)
+    fast = Trainer(replace(spec, precision=precision), dataset, "cuda", engine=engine)
+    for _ in range(4):
+        state = [tensor.clone() for tensor in (plain.state.theta, plain.state.momentum, plain.state.running)]
+        expected = movement(plain, *state)
+        found = movement(fast, *state)
+        difference = (found - expected).norm() / expected.norm()
+        assert difference < TOLERANCE[precision, penalty], difference
+
+
+@pytest.mark.parametrize("images_on", ["device", "host"])
+@pytest.mark.parametrize("macro_batch", ["all", 8])
+def test_images_on_the_device_and_streamed_ones_are_those_of_the_cpu(images_on, macro_batch):
+    spec, dataset = small(macro_batch=macro_batch)
+    cpu = Trainer(spec, dataset, "cpu").feed
+    gpu = Trainer(spec, dataset, "cuda", images_on=images_on).feed
+    assert gpu.resident == (images_on == "device")
+    for epoch in range(5):
+        flat = [
+            torch.cat([images.flatten(0, 1).cpu() for images, _ in feed.stacks(epoch, 0, 5)]) for feed in (cpu, gpu)
+        ]
+        assert torch.equal(*flat)
+
+
+def test_a_step_does_not_wait_for_the_gpu():
+    spec, dataset = small(macro_batch=8, penalty=None)
+    trainer = Trainer(spec, dataset, "cuda", engine="graph")
+    for _ in range(5):
+        trainer.step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        # Within an epoch: at its end the next one's images are waited for.
+        trainer.step()
+        trainer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_run_on_a_gpu_continues_from_its_checkpoint(tmp_path, monkeypatch):
+    spec, dataset = small(penalty=None)
+    data = folder_of(dataset, tmp_path / "data")
+    metrics = train(spec, data, tmp_path / "whole", "cuda")
+    assert metrics["precision"] == "bf16"
+    assert metrics["engine"] == "compiled"
+    real, made = Trainer.step, []
+
+    def dying(self):
+        if len(made) == 20:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, data, tmp_path / "cut", "cuda", checkpoint_seconds=1e-9)
+    monkeypatch.setattr(Trainer, "step", real)
+    assert train(spec, data, tmp_path / "cut", "cuda")["sessions"] == 2
+    assert results(tmp_path / "whole")[0]["steps"] == results(tmp_path / "cut")[0]["steps"]
