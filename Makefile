@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: run env test test-slow check format bench readme lock clean
+.PHONY: run env test test-slow check format bench bench-gpu readme lock clean
 
 run: env
 	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
@@ -38,9 +38,20 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
-# Times each question side by side; tables go to results/benchmarks.
+# Times each question side by side, about half an hour; tables go to results/benchmarks.
 bench: env
 	$(BIN)/python benchmarks/step_cpu.py
+	$(BIN)/python benchmarks/processes.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/product_distance.py
+	$(BIN)/python benchmarks/options_cpu.py
+	$(BIN)/python benchmarks/memory.py
+
+# On a machine with a GPU; see benchmarks/step_gpu.py for parts of it.
+bench-gpu: env
+	$(BIN)/python -m pytest tests/test_gpu.py
+	$(BIN)/python benchmarks/step_gpu.py
+	$(BIN)/python benchmarks/memory.py
 
 # Puts the tables of the default run and of the benchmarks into README.md.
 readme: env

@@ -1,4 +1,4 @@
-"""Put the default run's tables into README.md, between the marks that name their files."""
+"""Put measured tables into README.md and docs/*.md, between the marks that name their files."""
 
 import re
 import sys
@@ -9,14 +9,19 @@ from whysgd.files import write_text
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def update_readme(readme: Path) -> None:
-    text = readme.read_text(encoding="utf-8")
-    filled = MARKED.sub(lambda m: f"{m[1]}\n{Path(m[2]).read_text(encoding='utf-8')}\n{m[3]}", text)
-    write_text(readme, filled)
+def update_tables(document: Path) -> None:
+    """Fill every marked place of a document; a table that was not measured here is left as it is, with a word."""
+
+    def filled(match: re.Match) -> str:
+        file = Path(match[2])
+        if not file.is_file():
+            print(f"{document}: {file} does not exist; its table is left as it is", file=sys.stderr)
+            return match[0]
+        return f"{match[1]}\n{file.read_text(encoding='utf-8')}\n{match[3]}"
+
+    write_text(document, MARKED.sub(filled, document.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
-    try:
-        update_readme(Path("README.md"))
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename}: no such file; run `make` first")
+    for document in (Path("README.md"), *sorted(Path("docs").glob("*.md"))):
+        update_tables(document)

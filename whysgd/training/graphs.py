@@ -90,25 +90,26 @@ class GraphedSums(StackSums):
             arguments.append(self.pre_gradient)
         shape = tuple(images.shape)
         if shape not in self.functions:
-            self.functions[shape] = compile_function(self._tensors_only, arguments) if self.compiled else None
-        return (self.functions[shape] or self._tensors_only)(*arguments)
+            function = self._tensors_only
+            self.functions[shape] = compile_function(function, arguments) if self.compiled else function
+        return self.functions[shape](*arguments)
 
     def _tensors_only(self, theta, images, labels, weight, kept, lr, pre_gradient=None):
         return self.compute(theta, images, labels, weight, kept, lr, pre_gradient)
 
 
-def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Callable | None:
+def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Callable:
     """A function of tensors that may differentiate inside, compiled for arguments of these shapes.
 
     Returns:
-        None, after a line on stderr, where there is no compiler.
+        the function itself, after a line on stderr, where there is no compiler.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     # Without cuDNN batch norm is traced as an operation that the compiler takes apart and fuses; which library
     # computes a convolution is decided later, when it runs.
     with torch.backends.cudnn.flags(enabled=False):
-        traced = make_fx(function)(*arguments)
+        traced = make_fx(lambda *tensors: function(*tensors))(*arguments)
     compiled = torch.compile(traced, dynamic=False)
     try:
         compiled(*arguments)
@@ -117,7 +118,7 @@ def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Calla
             raise
         reason = str(error).strip().splitlines()[0]
         print(f"no compiler can be used ({reason}); going on without, more slowly", file=sys.stderr)
-        return None
+        return function
     return compiled
 
 
