@@ -28,6 +28,7 @@ include: "rules/report.smk"
 wildcard_constraints:
     scale=SCALE,
     dataset="[A-Za-z0-9_.-]+",
+    store="[a-z0-9-]+",
     paper="|".join(CONFIG["papers"]),
     run="[A-Za-z0-9_.-]+",
     seed=r"\d+",

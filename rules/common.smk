@@ -12,8 +12,9 @@ DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test":
 # Figures of each table, with the text under them.
 CAPTIONS = {
     kind: Path(workflow.basedir, "docs/captions", f"{kind}.rst").read_text(encoding="utf-8").strip()
-    for kind in ("comparison", "curves")
+    for kind in ("comparison", "curves", "sheet")
 }
+TABLE_FIGURES = ("comparison", "curves")
 
 for key in workflow.config_settings.config:
     config[key] = retyped(config[key])
@@ -24,6 +25,8 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 SCALE = CONFIG["scale"]
+# The stored copies that the runs train on, by data set and name.
+STORES = {(spec.dataset, spec.store.name): spec.store for spec in RUNS.values() if spec.store}
 
 
 def spec_of(wildcards):
@@ -34,10 +37,31 @@ def spec_of(wildcards):
     return RUNS[key]
 
 
+def dataset_files(wildcards):
+    """The canonical form of a data set."""
+    return {name: f"results/data/{wildcards.dataset}/{file}" for name, file in DATA_FILES.items()}
+
+
 def data_of(wildcards):
-    """The canonical data set of a run."""
-    folder = f"results/data/{spec_of(wildcards).dataset}"
-    return {name: f"{folder}/{file}" for name, file in DATA_FILES.items()}
+    """What a run reads: its data set and, if it has, its stored copies."""
+    spec = spec_of(wildcards)
+    store = {"store": f"results/stores/{spec.dataset}/{spec.store.name}.lmdb"} if spec.store else {}
+    return {**{name: f"results/data/{spec.dataset}/{file}" for name, file in DATA_FILES.items()}, **store}
+
+
+def store_options(wildcards):
+    """How stored copies that are asked for by their path are made."""
+    key = (wildcards.dataset, wildcards.store)
+    if key not in STORES:
+        raise WorkflowError(f"no run of the configured papers trains on the stored copies {'/'.join(key)}")
+    plan = STORES[key]
+    flags = " --flip" * plan.flip + " --clean-first" * plan.clean_first
+    return f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}{flags}"
+
+
+def store_argument(wildcards, input):
+    """The option of a training job that names its stored copies."""
+    return f"--store {input.store}" if hasattr(input, "store") else ""
 
 
 def own_dataset(wildcards):
@@ -76,8 +100,16 @@ def tables_of(paper, *kinds):
 
 def figures_of(paper, *kinds):
     """Paths of a paper's figures."""
-    names = [f"{table}_{figure}" for table in tables_at(CONFIG, paper) for figure in CAPTIONS]
-    return [f"results/{SCALE}/figures/{paper}_{name}.{kind}" for name in names for kind in kinds]
+    names = [f"{paper}_{table}_{figure}" for table in tables_at(CONFIG, paper) for figure in TABLE_FIGURES]
+    names += [name for table in tables_at(CONFIG, paper) for name in sheets_of(paper, table)]
+    return [f"results/{SCALE}/figures/{name}.{kind}" for name in dict.fromkeys(names) for kind in kinds]
+
+
+def sheets_of(paper, table):
+    """Names of the figures of the stores that a table's runs train on."""
+    rows = {row["run"] for row in tables_at(CONFIG, paper)[table]["rows"]}
+    specs = [spec for spec in RUNS.values() if spec.paper == paper and spec.run in rows and spec.store]
+    return list(dict.fromkeys(f"{spec.dataset}_{spec.store.name}_sheet" for spec in specs))
 
 
 def claims_of(paper, kind):
@@ -101,8 +133,11 @@ def page_contents():
                 "setting": table["setting"],
                 "csv": f"results/{SCALE}/tables/{paper}_{name}.csv",
                 "figures": [
-                    {"file": f"results/{SCALE}/figures/{paper}_{name}_{kind}.png", "caption": caption}
-                    for kind, caption in CAPTIONS.items()
+                    {"file": f"results/{SCALE}/figures/{figure}.png", "caption": CAPTIONS[kind]}
+                    for kind, figure in [
+                        *((kind, f"{paper}_{name}_{kind}") for kind in TABLE_FIGURES),
+                        *(("sheet", sheet) for sheet in sheets_of(paper, name)),
+                    ]
                 ],
             }
             for name, table in tables_at(CONFIG, paper).items()

@@ -1,4 +1,4 @@
-# One figure for each table and kind.
+# One figure for each table and kind, and one for each store.
 
 
 rule plot_curves:
@@ -47,3 +47,25 @@ rule plot_comparison:
         "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/plot_comparison.py"
+
+
+rule plot_sheet:
+    input:
+        unpack(dataset_files),
+        store="results/stores/{dataset}/{store}.lmdb",
+    output:
+        svg=report(
+            "results/{scale}/figures/{dataset}_{store}_sheet.svg",
+            category="Data",
+            caption="../docs/captions/sheet.rst",
+        ),
+        png="results/{scale}/figures/{dataset}_{store}_sheet.png",
+    log:
+        "results/{scale}/logs/plot_sheet/{dataset}_{store}.log",
+    params:
+        code=code_digest("workflow_scripts/plot_sheet.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_sheet.py"

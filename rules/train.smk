@@ -14,6 +14,7 @@ rule train:
         "results/{scale}/benchmarks/train/{paper}/{run}/seed-{seed}.tsv"
     params:
         spec=lambda wildcards: json.dumps(spec_of(wildcards).to_dict()),
+        store=store_argument,
         code=code_digest("whysgd.training.loop", "whysgd.training.device"),
     threads: CONFIG["threads"]
     resources:
@@ -27,7 +28,7 @@ rule train:
     conda:
         "../envs/whysgd.yaml"
     shell:
-        "python -m whysgd train --spec {params.spec:q} --data $(dirname {input.manifest:q})"
+        "python -m whysgd train --spec {params.spec:q} --data $(dirname {input.manifest:q}) {params.store}"
         " --out $(dirname {output.metrics:q}) --device {resources.device} --threads {threads}"
         " --engine {resources.engine} --images-on {resources.images_on}"
         " --checkpoint-seconds {resources.checkpoint_seconds} > {log:q} 2>&1"

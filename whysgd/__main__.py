@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from whysgd.errors import UserError
-from whysgd.spec import RunSpec
+from whysgd.spec import RunSpec, StoredCopies
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     train.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
+    train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
     train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
@@ -53,6 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--data-dir", help="folder for downloads, instead of the configuration's")
     build.add_argument("--out", type=Path, help="default: results/data/<dataset>")
     build.set_defaults(command=_build_dataset)
+
+    store = commands.add_parser("build-store", help="write augmented copies of a data set into one LMDB file")
+    store.add_argument("dataset", help="its name, for the default folders")
+    store.add_argument("--copies", type=int, required=True, help="how many of each image")
+    store.add_argument("--crop-padding", type=int, default=4, help="pixels of the random crop")
+    store.add_argument("--flip", action="store_true", help="flip half of the images")
+    store.add_argument("--clean-first", action="store_true", help="the first copy is the images as they are")
+    store.add_argument("--seed", type=int, default=0)
+    store.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
+    store.add_argument("--out", type=Path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
+    store.set_defaults(command=_build_store)
 
     show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")
     show.add_argument("scale", nargs="?", default="mini")
@@ -77,7 +89,7 @@ def _train(options) -> None:
         gpu.release()  # There is one, but torch cannot use it: nobody need wait for it.
     data = options.data or Path("results/data", spec.dataset)
     out = options.out or Path(spec.folder)
-    train(spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on)
+    train(spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on, options.store)
 
 
 def _spec(options) -> RunSpec:
@@ -114,6 +126,20 @@ def _build_dataset(options) -> None:
     manifest = build_dataset(options.dataset, own, Path(config["data_dir"]), folder)
     counts = f"{manifest['train_images']} training and {manifest['test_images']} test images"
     print(f"{folder}: {manifest['label']}, {counts} of {len(manifest['classes'])} classes")
+
+
+def _build_store(options) -> None:
+    from whysgd.data.build_store import build_store, write_description
+    from whysgd.data.canonical import load_dataset
+
+    if options.copies < 1 or options.crop_padding < 0 or options.seed < 0:
+        raise UserError("build-store: --copies must be at least 1, --crop-padding and --seed at least 0")
+    plan = StoredCopies(options.copies, options.crop_padding, options.flip, options.seed, options.clean_first)
+    dataset = load_dataset(options.data or Path("results/data", options.dataset))
+    path = options.out or Path("results/stores", options.dataset, f"{plan.name}.lmdb")
+    store = build_store(dataset, plan, path, progress=sys.stderr.isatty())
+    write_description(store, path)
+    print(f"{path}: {len(store):,} images of {dataset.manifest['label']}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _show(options) -> None:

@@ -142,8 +142,8 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
 
     The rules, the same for every row: data set and network by the scale's maps; epochs, warmup
     and horizon divided by `time_divisor`, the epochs rounded and at least 1; block and macro-batch
-    divided by `block_divisor`; learning rate times `lr_factor`; the scale's augmentation where the
-    row has one. The paper's normalization belongs to its data set: another one uses its own
+    divided by `block_divisor`; learning rate times `lr_factor`; stored copies divided by
+    `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one. The paper's normalization belongs to its data set: another one uses its own
     statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -170,6 +170,9 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     settings["schedule"] = {**settings["schedule"], **times}
     if settings.get("augment") and scale["augmentation"]:
         settings["augment"] = scale["augmentation"]
+    if settings.get("store"):
+        copies = max(1, round(settings["store"]["copies"] / scale["copies_divisor"]))
+        settings["store"] = {**settings["store"], "copies": copies, **(scale["augmentation"] or {})}
 
     if settings["macro_batch"] != FULL_BATCH and settings["macro_batch"] % settings["block"]:
         shown = f"{where}.macro_batch = {settings['macro_batch']} at scale {config['scale']}"

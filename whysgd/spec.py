@@ -23,6 +23,30 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class StoredCopies:
+    """Augmented copies of the training images, drawn once and then fixed; see `whysgd.data.build_store`.
+
+    Attributes:
+        copies: how many, N.
+        crop_padding, flip: of each image of each copy, as in `Augmentation`.
+        seed: of the draws, the same for all runs.
+        clean_first: the first copy is the images as they are.
+    """
+
+    copies: int
+    crop_padding: int
+    flip: bool
+    seed: int = 0
+    clean_first: bool = False
+
+    @property
+    def name(self) -> str:
+        """Names its file; equal for equal values."""
+        parts = [f"x{self.copies}", f"crop{self.crop_padding}", f"seed{self.seed}"]
+        return "-".join(parts + ["flip"] * self.flip + ["clean"] * self.clean_first)
+
+
+@dataclass(frozen=True)
 class Normalization:
     """Per-channel mean and standard deviation on the scale 0 to 1."""
 
@@ -61,11 +85,13 @@ class RunSpec:
     """Everything that determines the result of one run, and nothing else.
 
     A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole
-    training set ("all") is full batch. An epoch is one pass over the training set.
+    training set ("all") is full batch. An epoch is one pass over the training set; over stored copies of it, full
+    batch takes them all in each, and stochastic runs take copy e mod N in epoch e.
 
     Attributes:
         paper, run, scale, seed: which run it is; they also name its folder.
         dataset, normalize, augment: the images; None takes the training set's own statistics, and no augmentation.
+        store: train on stored copies; None trains on the images themselves.
         model: a name of `whysgd.models.catalog`.
         macro_batch, block: images of one step ("all": every one) and of one block.
         shuffle, drop_last: a new order in every epoch; leave out a last block that is not full.
@@ -96,6 +122,7 @@ class RunSpec:
     weight_decay: float = 0.0
     normalize: Normalization | None = None
     augment: Augmentation | None = None
+    store: StoredCopies | None = None
     penalty: Penalty | None = None
     clip: float | None = None
     averaging: str = "mean"
@@ -125,6 +152,7 @@ class RunSpec:
             "schedule": isinstance(self.schedule, Schedule) and self.schedule.decay in ("constant", "cosine"),
             "averaging": self.averaging in ("mean", "historical"),
             "precision": self.precision in PRECISIONS,
+            "store": self.store is None or (whole(self.store.copies, 1) and whole(self.store.crop_padding, 0)),
         }
         for name, fine in rules.items():
             if not fine:
@@ -158,6 +186,7 @@ class RunSpec:
             "schedule": Schedule,
             "normalize": Normalization,
             "augment": Augmentation,
+            "store": StoredCopies,
             "penalty": Penalty,
         }
         known = {field.name for field in fields(cls)}
@@ -209,12 +238,18 @@ def resolved_precision(spec: RunSpec, device: str) -> str:
     return "bf16" if spec.penalty is None or spec.penalty.exact else "tf32"
 
 
+def epoch_images(spec: RunSpec, train_images: int) -> int:
+    """Images of one epoch, for a training set of `train_images`: all stored copies for full batch, else one."""
+    return train_images * (spec.store.copies if spec.store and spec.full_batch else 1)
+
+
 def steps_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Optimizer steps of one pass over `train_images` images (the last one may have fewer blocks)."""
+    """Optimizer steps of one epoch, for a training set of `train_images` (the last may have fewer blocks)."""
     blocks = blocks_per_epoch(spec, train_images)
     return 1 if spec.full_batch else -(-blocks // spec.blocks_per_step)
 
 
 def blocks_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Blocks of one pass; a last one that is not full counts unless `drop_last`."""
-    return train_images // spec.block if spec.drop_last else -(-train_images // spec.block)
+    """Blocks of one epoch; a last one that is not full counts unless `drop_last`."""
+    images = epoch_images(spec, train_images)
+    return images // spec.block if spec.drop_last else -(-images // spec.block)

@@ -32,11 +32,24 @@ def draw(augmentation: Augmentation, images: int, seed: int, epoch: int, device=
     The stream is that of (seed, "augment", epoch): an image's draw does not depend on the order or
     the block in which it is used.
     """
-    random = stream(seed, "augment", epoch)
-    offsets = random.integers(0, 2 * augmentation.crop_padding + 1, size=(2, images))
-    flip = random.integers(0, 2, size=images) if augmentation.flip else np.zeros(images, np.int64)
-    top, left, flip = (torch.from_numpy(part).to(device) for part in (*offsets, flip))
-    return Draws(top, left, flip.bool())
+    top, left, flip = (
+        torch.from_numpy(part).to(device) for part in _draw(stream(seed, "augment", epoch), augmentation, images)
+    )  # fmt: skip
+    return Draws(top, left, flip)
+
+
+def draw_copy(augmentation: Augmentation, images: int, seed: int, copy: int) -> tuple[np.ndarray, ...]:
+    """The augmentation of every image of one stored copy: top, left and flip, all (n,).
+
+    The stream is that of (seed, "store", copy): an image's draw depends on its copy and its index alone.
+    """
+    return _draw(stream(seed, "store", copy), augmentation, images)
+
+
+def _draw(random: np.random.Generator, augmentation: Augmentation, images: int) -> tuple[np.ndarray, ...]:
+    top, left = random.integers(0, 2 * augmentation.crop_padding + 1, size=(2, images))
+    flip = random.integers(0, 2, size=images).astype(bool) if augmentation.flip else np.zeros(images, bool)
+    return top, left, flip
 
 
 def crop_and_flip(images: torch.Tensor, draws: Draws, padding: int) -> torch.Tensor:

@@ -2,15 +2,25 @@
 
 import numpy as np
 
-from whysgd.spec import RunSpec
+from whysgd.spec import RunSpec, epoch_images
 from whysgd.streams import stream
 
 
 def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch visits the images: the data set's, or a permutation of its own."""
+    """The order in which an epoch visits its images: the data set's, or a permutation of its own.
+
+    Image i of stored copy c has the number c · images + i. A stochastic epoch e visits copy e mod N, full batch all.
+
+    Args:
+        spec: the run.
+        images: of the training set, or of one copy.
+        epoch: from 0.
+    """
+    first = epoch % spec.store.copies * images if spec.store and not spec.full_batch else 0
+    count = epoch_images(spec, images)
     if not spec.shuffle:
-        return np.arange(images)
-    return stream(spec.seed, "order", epoch).permutation(images)
+        return first + np.arange(count)
+    return first + stream(spec.seed, "order", epoch).permutation(count)
 
 
 def epoch_blocks(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
@@ -20,7 +30,7 @@ def epoch_blocks(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
     `spec.drop_last`.
     """
     order = epoch_order(spec, images, epoch)
-    end = images - images % spec.block if spec.drop_last else images
+    end = len(order) - len(order) % spec.block if spec.drop_last else len(order)
     return [order[start : min(start + spec.block, end)] for start in range(0, end, spec.block)]
 
 

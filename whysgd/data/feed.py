@@ -2,7 +2,7 @@
 
 An epoch is made ready in chunks of whole blocks, augmented in one pass; a stack of blocks is then a slice. On a GPU
 the next chunk is prepared, on a stream of its own, while the current one is used: from images that live there, or,
-where they do not fit, from the computer's memory.
+where they do not fit, from the computer's memory or a store on disk.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,14 @@ import torch
 
 from whysgd.data.augmentation import Draws, crop_and_flip, draw
 from whysgd.data.blocks import epoch_blocks
+from whysgd.data.store import Store
 from whysgd.spec import RunSpec, blocks_per_epoch
 
 # Bytes of images in one chunk: enough to keep a GPU busy, and little beside a CPU's memory.
 CHUNK_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}
-# Images stay in the computer's memory if they would take more than this share of the GPU's.
-LARGEST_SHARE = 0.25
+# Images stay where they are if they would take more than this share of the GPU's memory; a store stays on disk, for a
+# CPU, if it has more than these bytes.
+LARGEST_SHARE, LARGEST_ON_CPU = 0.25, 512 << 20
 
 
 class Feed:
@@ -27,10 +29,11 @@ class Feed:
 
     Args:
         spec: says the order, the blocks and the augmentation.
-        images, labels: (N, C, H, W) uint8 and (N,) int64, of the whole training set.
+        images, labels: (N, C, H, W) uint8 and (N,) int64, of the whole training set; or a store of copies of it
+            (`whysgd.data.store`), and the labels of one copy.
         device: where stacks are wanted.
         most: blocks in one stack, at most.
-        images_on: "device", "host" (they stream from the computer's memory), or "auto" by size.
+        images_on: "device", "host" (they stream from the computer's memory or the store), or "auto" by size.
         chunk_bytes: of uint8 images; None chooses by device.
         ahead: prepare the next chunk in a thread; None does so for a GPU.
     """
@@ -38,7 +41,7 @@ class Feed:
     def __init__(
         self,
         spec: RunSpec,
-        images: np.ndarray,
+        images: np.ndarray | Store,
         labels: np.ndarray,
         device,
         most: int = 1,
@@ -47,11 +50,18 @@ class Feed:
         ahead: bool | None = None,
     ):
         self.spec, self.device, self.most = spec, torch.device(device), most
-        self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
-        if fits(images.nbytes, self.device, images_on):
+        self.labels, self.count = torch.from_numpy(labels), len(images)
+        stored = not isinstance(images, np.ndarray)
+        image_bytes = images.image_bytes if stored else images[0].nbytes
+        self.resident = fits(len(images) * image_bytes, self.device, images_on, stored)
+        if stored and not self.resident:
+            self.images, self.store = None, images
+        else:
+            self.images, self.store = torch.from_numpy(images.read() if stored else images), None
+        if self.resident:
             self.images = self.images.to(self.device)
-        self.blocks = blocks_per_epoch(spec, len(images))
-        block_bytes = spec.block * images[0].nbytes
+        self.blocks = blocks_per_epoch(spec, len(labels))
+        block_bytes = spec.block * image_bytes
         # Whole stacks, so that the borders of chunks change no stack.
         stacks = max(1, (chunk_bytes or CHUNK_BYTES[self.device.type]) // (block_bytes * most))
         self.per_chunk = stacks * most
@@ -61,11 +71,6 @@ class Feed:
         self.pending: dict[tuple[int, int], Future] = {}
         self.current: tuple | None = None
         self.epoch: tuple | None = None
-
-    @property
-    def resident(self) -> bool:
-        """Whether the images live on the device."""
-        return self.images.device.type == self.device.type
 
     def stacks(self, epoch: int, first: int, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The blocks first … end − 1 of an epoch, in order, in stacks of neighbours of equal size.
@@ -111,15 +116,20 @@ class Feed:
         """Gather, move and augment one chunk; the event, on a GPU, says when that is done."""
         epoch, chunk = key
         if self.epoch is None or self.epoch[0] != epoch:
-            augment, images = self.spec.augment, len(self.labels)
-            draws = draw(augment, images, self.spec.seed, epoch) if augment else None
-            self.epoch = (epoch, epoch_blocks(self.spec, images, epoch), draws)
+            augment = self.spec.augment
+            draws = draw(augment, self.count, self.spec.seed, epoch) if augment else None
+            self.epoch = (epoch, epoch_blocks(self.spec, len(self.labels), epoch), draws)
         _, blocks, draws = self.epoch
         chosen = blocks[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
         order = torch.from_numpy(np.concatenate(chosen))
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
-            labels = self._moved(self.labels[order])
-            images = self.images[self._moved(order)] if self.resident else self._moved(self.images[order])
+            labels = self._moved(self.labels[order % len(self.labels)])
+            if self.store is not None:
+                images = self._moved(torch.from_numpy(self.store.take(order.numpy())))
+            elif self.resident:
+                images = self.images[self._moved(order)]
+            else:
+                images = self._moved(self.images[order])
             if draws is not None:
                 own = draws.take(order)
                 own = Draws(*(self._moved(part) for part in (own.top, own.left, own.flip)))
@@ -132,10 +142,10 @@ class Feed:
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
-def fits(size: int, device: torch.device, images_on: str = "auto") -> bool:
-    """Whether so many bytes of images shall live on the device."""
+def fits(size: int, device: torch.device, images_on: str = "auto", stored: bool = False) -> bool:
+    """Whether so many bytes of images, in memory or in a store, shall live on the device."""
     if images_on != "auto":
         return images_on == "device"
     if device.type != "cuda":
-        return True
+        return not stored or size <= LARGEST_ON_CPU
     return size <= LARGEST_SHARE * torch.cuda.get_device_properties(device).total_memory

@@ -1,4 +1,4 @@
-"""The figures: training curves, and measured against published."""
+"""The figures: training curves, measured against published, and a sheet of stored images."""
 
 from pathlib import Path
 
@@ -6,10 +6,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from whysgd.data.canonical import Dataset
+from whysgd.data.store import Store
 from whysgd.files import write_atomically
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the order of the rows is that of the table.
@@ -99,3 +102,43 @@ def plot_comparison(table: dict, lines: pd.DataFrame, runs: pd.DataFrame, settin
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         figure.suptitle(f"published: {table['setting'] or table['title']}\nmeasured: {setting}", fontsize=9)
     return figure
+
+
+def plot_sheet(dataset: Dataset, store: Store, rows: int = 10, columns: int = 10):
+    """One image of each class, a row for each, with its stored versions beside it.
+
+    Args:
+        dataset: whose training images are on the left.
+        store: of its augmented copies.
+        rows, columns: classes and copies shown, at most.
+    """
+    labels = dataset.train.labels
+    shown = [int(np.flatnonzero(labels == c)[0]) for c in range(len(store.classes)) if (labels == c).any()][:rows]
+    copies = min(store.copies, columns)
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = plt.subplots(
+            len(shown), copies + 1, figsize=(0.8 * (copies + 1) + 1, 0.8 * len(shown) + 1), squeeze=False
+        )  # fmt: skip
+        for line, number in zip(axes, shown, strict=True):
+            versions = store.take(number + store.images * np.arange(copies))
+            for axis, image in zip(line, [dataset.train.images[number], *versions], strict=True):
+                _show(axis, image)
+            name = store.classes[labels[number]]
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        titles = ["original", *("clean" if store.meta["clean_first"] and c == 0 else f"{c}" for c in range(copies))]
+        for axis, title in zip(axes[0], titles, strict=True):
+            axis.set_title(title, fontsize=9)
+        crop, flip = store.meta["crop_padding"], "flip" if store.meta["flip"] else "no flip"
+        kept = f", {copies} of {store.copies} shown" if copies < store.copies else ""
+        figure.suptitle(
+            f"{store.meta['source']['label']}: stored copies{kept}; crop padding {crop}, {flip}", fontsize=10
+        )  # fmt: skip
+    return figure
+
+
+def _show(axis, image) -> None:
+    """A picture (C, H, W) of one or three channels; of others the first."""
+    axis.imshow(image.transpose(1, 2, 0) if len(image) == 3 else image[0], cmap="gray", vmin=0, vmax=255)
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set_visible(False)

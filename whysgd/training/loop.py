@@ -15,7 +15,8 @@ from whysgd.codedigest import code_digest
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.blocks import step_range
 from whysgd.data.canonical import Dataset, load_dataset
-from whysgd.data.feed import Feed
+from whysgd.data.feed import Feed, fits
+from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import digest_of, read_json, write_atomically, write_json, write_text
 from whysgd.measures.accuracy import evaluate
@@ -45,6 +46,7 @@ class Trainer:
         device: where tensors live.
         blocks_at_once: most blocks in one stack; None chooses by size, 1 is the plain loop.
         grouping: how they are computed, too; None chooses.
+        store: the stored copies that the run trains on, if it does.
         dtype: of weights and sums, and, unless the precision is lower, of all arithmetic.
         ranks: the processes that share each step's blocks.
         engine: "eager", operation by operation; "graph", each stack a CUDA graph; "compiled", by a compiler and, on
@@ -66,8 +68,11 @@ class Trainer:
         engine: str = "auto",
         images_on: str = "auto",
         grouping: Grouping | None = None,
+        store: Store | None = None,
     ):
         images = dataset.train.images
+        if (spec.store is None) != (store is None):
+            raise UserError(f"{spec.run}: store: the run and what it is given do not agree")
         if spec.block > len(images):
             raise UserError(f"{spec.run}: block = {spec.block}: must be at most {len(images)}, the training images")
         self.spec, self.device, self.ranks = spec, torch.device(device), ranks
@@ -101,10 +106,12 @@ class Trainer:
         if blocks_at_once is not None:
             self.grouping = replace(self.grouping, most=blocks_at_once)
         self.sums, self.plain_sums = (self._sums(penalty) for penalty in (spec.penalty, None))
-        self.feed = Feed(spec, images, dataset.train.labels, self.device, self.grouping.most, images_on)
+        self.feed = Feed(
+            spec, images if store is None else store, dataset.train.labels, self.device, self.grouping.most, images_on
+        )  # fmt: skip
         self.data = {
             split: (
-                torch.from_numpy(part.images).to(self.device if self.feed.resident else "cpu"),
+                torch.from_numpy(part.images).to(self.device if fits(part.images.nbytes, self.device) else "cpu"),
                 torch.from_numpy(part.labels).to(self.device),
             )
             for split, part in (("train", dataset.train), ("test", dataset.test))
@@ -175,6 +182,7 @@ def train(
     checkpoint_seconds: float = 30.0,
     engine: str = "auto",
     images_on: str = "auto",
+    store: Path | None = None,
 ) -> dict:
     """Run one specification to its end and write metrics.json, history.csv and model.safetensors.
 
@@ -190,6 +198,7 @@ def train(
         device: where to train.
         checkpoint_seconds: time between two checkpoints.
         engine, images_on: see `Trainer`.
+        store: file of the stored copies, for a run on such.
 
     Returns:
         the metrics; an empty dict on ranks that do not lead.
@@ -201,7 +210,7 @@ def train(
     ranks, device = join_ranks(torch.device(device))
     try:
         with _lock(out) if ranks.leads else nullcontext():
-            return _train(spec, data, out, device, checkpoint_seconds, ranks, engine, images_on)
+            return _train(spec, data, out, device, checkpoint_seconds, ranks, engine, images_on, store)
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
             raise
@@ -222,12 +231,14 @@ def _lock(out: Path) -> FileLock:
         raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
 
 
-def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ranks: Ranks, engine, images_on) -> dict:
+def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ranks: Ranks, engine, images_on, store) -> dict:
     dataset = load_dataset(data)
+    copies = _open_copies(spec, dataset, store)
+    stored = copies and copies.meta["sha256"]
     code = code_digest(__name__)
-    identity = digest_of({"spec": spec.to_dict(), "data": dataset.manifest["sha256"], "code": code})
-    finished = _finished(out, spec, dataset, code)
-    trainer = Trainer(spec, dataset, device, ranks=ranks, engine=engine, images_on=images_on)
+    identity = digest_of({"spec": spec.to_dict(), "data": dataset.manifest["sha256"], "store": stored, "code": code})
+    finished = _finished(out, spec, dataset, stored, code)
+    trainer = Trainer(spec, dataset, device, ranks=ranks, engine=engine, images_on=images_on, store=copies)
     trainer.state = load_checkpoint(out, identity, trainer.device) or trainer.state
     # Nobody writes before everybody has read.
     ranks.wait()
@@ -239,7 +250,7 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ran
     if not ranks.leads:
         return {}
     metrics = run_metrics(
-        spec, trainer.state, dataset.manifest, trainer.device, code, diverged, trainer.precision, trainer.engine
+        spec, trainer.state, dataset.manifest, trainer.device, code, diverged, trainer.precision, trainer.engine, stored
     )  # fmt: skip
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
     write_text(out / HISTORY, history_csv(trainer.state.history))
@@ -284,10 +295,23 @@ def _make_steps(trainer: Trainer, out: Path, identity: str, checkpoint_seconds: 
     return diverged
 
 
-def _finished(out: Path, spec: RunSpec, dataset: Dataset, code: str) -> dict | None:
+def _open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | None:
+    """The run's stored copies, checked to be those of its data set and settings."""
+    if spec.store is None:
+        return None
+    copies = open_store(store or Path("results/stores", spec.dataset, f"{spec.store.name}.lmdb"), verify=True)
+    wanted = {**asdict(spec.store), "source": dataset.manifest["sha256"]}
+    found = {**{key: copies.meta[key] for key in asdict(spec.store)}, "source": copies.meta["source"]["sha256"]}
+    if different := [key for key in wanted if wanted[key] != found[key]]:
+        raise UserError(f"{copies.path}: is of another {', '.join(different)} than the run asks for")
+    return copies
+
+
+def _finished(out: Path, spec: RunSpec, dataset: Dataset, stored: str | None, code: str) -> dict | None:
     """The metrics of the same job, if it has been run to its end in this folder."""
     if not all((out / file).is_file() for file in (METRICS, HISTORY, MODEL)):
         return None
     metrics = read_json(out / METRICS)
-    same = (metrics.get("spec_digest"), metrics.get("data", {}).get("sha256"), metrics.get("code_digest"))
-    return metrics if same == (spec.digest, dataset.manifest["sha256"], code) else None
+    data = metrics.get("data", {})
+    same = (metrics.get("spec_digest"), data.get("sha256"), data.get("store_sha256"), metrics.get("code_digest"))
+    return metrics if same == (spec.digest, dataset.manifest["sha256"], stored, code) else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import whysgd
-from whysgd.spec import RunSpec, steps_per_epoch
+from whysgd.spec import RunSpec, epoch_images, steps_per_epoch
 from whysgd.training.checkpoint import State
 
 METRICS, HISTORY, MODEL = "metrics.json", "history.csv", "model.safetensors"
@@ -44,6 +44,7 @@ def run_metrics(
     diverged: bool,
     precision: str,
     engine: str,
+    store_sha256: str | None = None,
 ) -> dict:
     """The content of metrics.json.
 
@@ -54,6 +55,7 @@ def run_metrics(
         code: digest of the training code.
         diverged: whether it ended because the loss was not finite.
         precision, engine: in which and by which its steps were computed.
+        store_sha256: of the stored copies it was trained on, if it was.
 
     Returns:
         final and best (highest test accuracy) loss and accuracy on both splits, in nats and percent, None
@@ -63,7 +65,8 @@ def run_metrics(
     final = state.history[-1]
     best = max(state.history, key=lambda row: row["test_accuracy"])
     images = manifest["train_images"]
-    per_epoch = images - images % spec.block if spec.drop_last else images
+    per_epoch = epoch_images(spec, images)
+    per_epoch -= per_epoch % spec.block if spec.drop_last else 0
     passes = state.step / steps_per_epoch(spec, images)
     return {
         "paper": spec.paper,
@@ -77,7 +80,10 @@ def run_metrics(
         "parameters": len(state.theta),
         "settings": spec.to_dict(),
         "spec_digest": spec.digest,
-        "data": {key: manifest[key] for key in ("name", "label", "sha256", "train_images", "test_images")},
+        "data": {
+            **{key: manifest[key] for key in ("name", "label", "sha256", "train_images", "test_images")},
+            "store_sha256": store_sha256,
+        },
         "code_digest": code,
         "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **_versions()},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),

@@ -1,0 +1,350 @@
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import lmdb
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_dataset, make_spec
+from test_loop import folder_of
+from torch.utils.data import DataLoader
+from torchvision.transforms import functional as tv
+
+from whysgd.__main__ import main
+from whysgd.data import build_store as building
+from whysgd.data.augmentation import draw_copy
+from whysgd.data.build_store import build_store, map_size
+from whysgd.data.feed import Feed
+from whysgd.data.store import Store, open_store
+from whysgd.errors import UserError
+from whysgd.files import read_json
+from whysgd.spec import Augmentation, StoredCopies, steps_per_epoch
+from whysgd.training.loop import Trainer, train
+
+PLAN = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of 5 images of 3×8×8 (23 in a copy: chunks reach over copies), transactions of two."""
+    monkeypatch.setattr(building, "CHUNK_BYTES", 1000 + building.PAGE_HEADER)
+    monkeypatch.setattr(building, "TRANSACTION_BYTES", 1500)
+
+
+def colour():
+    return make_dataset(channels=3)
+
+
+def obvious(dataset, plan):
+    """All copies, image by image, with torchvision."""
+    copies = []
+    for copy in range(plan.copies):
+        top, left, flip = draw_copy(Augmentation(plan.crop_padding, plan.flip), len(dataset.train.labels), plan.seed, copy)
+        for i, image in enumerate(torch.from_numpy(dataset.train.images)):
+            if not (plan.clean_first and copy == 0):
+                image = tv.crop(tv.pad(image, [plan.crop_padding]), top[i], left[i], 8, 8)
+                image = tv.hflip(image) if flip[i] else image
+            copies.append(image)
+    return torch.stack(copies).numpy()
+
+
+@pytest.mark.parametrize(
+    "plan", [PLAN, replace(PLAN, clean_first=True), replace(PLAN, flip=False), replace(PLAN, copies=1, crop_padding=0)]
+)
+def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_path, small_chunks, plan):
+    dataset = colour()
+    store = build_store(dataset, plan, tmp_path / "s.lmdb")
+    expected = obvious(dataset, plan)
+    assert np.array_equal(store.read(), expected)
+    assert np.array_equal(np.concatenate([chunk.copy() for chunk in store.chunks()]), expected)
+    assert (store.copies, store.images, store.shape, len(store)) == (plan.copies, 23, (3, 8, 8), plan.copies * 23)
+    assert np.array_equal(store.labels, dataset.train.labels)
+    numbers = np.random.default_rng(0).integers(0, len(store), 100)
+    assert np.array_equal(store.take(numbers), expected[numbers])
+    assert store.take(np.array([], np.int64)).shape == (0, 3, 8, 8)
+    image, label = store[len(store) - 1]
+    assert np.array_equal(image.numpy(), expected[-1])
+    assert label == dataset.train.labels[-1]
+    assert np.array_equal(store[-1][0].numpy(), expected[-1])
+    with pytest.raises(IndexError):
+        store[len(store)]
+
+
+def test_what_it_is_stands_inside(tmp_path):
+    dataset = colour()
+    store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
+    assert {key: store.meta[key] for key in asdict(PLAN)} == asdict(PLAN)
+    assert store.meta["classes"] == store.classes == dataset.manifest["classes"]
+    assert store.meta["source"] == {key: dataset.manifest[key] for key in ("name", "label", "sha256")}
+    content = hashlib.sha256(np.ascontiguousarray(store.read()))
+    content.update(store.labels.astype("<i8"))
+    assert store.meta["sha256"] == content.hexdigest()
+    # As the module documents it, for readers in other languages.
+    with lmdb.open(str(tmp_path / "s.lmdb"), subdir=False, readonly=True, lock=False).begin() as transaction:
+        keys = [key for key, _ in transaction.cursor()]
+    assert keys == [b"images/00000000", b"labels", b"meta"]
+
+
+def test_the_draws_of_an_image_depend_on_seed_copy_and_index_alone():
+    augmentation = Augmentation(4, True)
+    few, many = (np.stack(draw_copy(augmentation, n, 0, 3)[:1]) for n in (1000, 1000))
+    assert np.array_equal(few, many)
+    different = {tuple(draw_copy(augmentation, 50, seed, copy)[0]) for seed in (0, 1) for copy in (0, 1)}
+    assert len(different) == 4
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("stop", range(0, 15, 2))
+def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tmp_path, small_chunks, monkeypatch, stop):
+    dataset, path = colour(), tmp_path / "s.lmdb"
+    build_store(dataset, PLAN, tmp_path / "whole.lmdb")
+    real = building.copies_in_chunks
+
+    def stopping(*arguments):
+        for number, chunk in enumerate(real(*arguments)):
+            if number == stop:
+                raise KeyboardInterrupt
+            yield chunk
+
+    monkeypatch.setattr(building, "copies_in_chunks", stopping)
+    if stop < 14:
+        with pytest.raises(KeyboardInterrupt):
+            build_store(dataset, PLAN, path)
+        assert not path.exists()
+    monkeypatch.setattr(building, "copies_in_chunks", real)
+    build_store(dataset, PLAN, path)
+    assert digest(path) == digest(tmp_path / "whole.lmdb")
+    left = {file.name for file in tmp_path.iterdir()} - {"s.lmdb", "whole.lmdb"}
+    assert not [name for name in left if not name.endswith(".lock")], left
+
+
+def test_what_was_written_is_not_written_again(tmp_path, small_chunks, monkeypatch):
+    dataset, path, put = colour(), tmp_path / "s.lmdb", []
+    real = building.copies_in_chunks
+    monkeypatch.setattr(building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x")))
+    with pytest.raises(ZeroDivisionError):
+        build_store(dataset, PLAN, path)
+    monkeypatch.setattr(building, "copies_in_chunks", real)
+    part = next(tmp_path.glob(".s.lmdb.*.part"))
+    with lmdb.open(str(part), subdir=False, lock=False).begin() as transaction:
+        # Transactions of two chunks each.
+        assert transaction.stat()["entries"] == 8
+    del put
+    build_store(dataset, PLAN, path)
+
+
+def test_another_plans_part_is_not_continued(tmp_path, small_chunks, monkeypatch):
+    dataset, path = colour(), tmp_path / "s.lmdb"
+    real = building.copies_in_chunks
+    monkeypatch.setattr(building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x")))
+    with pytest.raises(ZeroDivisionError):
+        build_store(dataset, PLAN, path)
+    monkeypatch.setattr(building, "copies_in_chunks", real)
+    other = replace(PLAN, seed=6)
+    assert np.array_equal(build_store(dataset, other, path).read(), obvious(dataset, other))
+    assert not list(tmp_path.glob(".*.part"))
+
+
+BUILD = """
+import sys; sys.path.insert(0, {tests!r})
+from conftest import make_dataset
+from whysgd.data import build_store as b
+from whysgd.spec import StoredCopies
+b.TRANSACTION_BYTES = 1 << 14
+b.CHUNK_BYTES = 2000
+b.build_store(make_dataset(train=997, channels=3), StoredCopies(20, 2, True), __import__("pathlib").Path({path!r}))
+"""
+
+
+def builder(path):
+    code = BUILD.format(tests=str(ROOT / "tests"), path=str(path))
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_killed_builds_and_two_at_once_end_with_one_sound_store(tmp_path):
+    path = tmp_path / "s.lmdb"
+    assert builder(tmp_path / "whole.lmdb").wait(60) == 0
+    for delay in (1.0, 1.3, 1.6, 1.9):
+        process = builder(path)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    both = [builder(path), builder(path)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert digest(path) == digest(tmp_path / "whole.lmdb")
+
+
+def test_a_finished_store_is_left_and_one_of_another_plan_refused(tmp_path):
+    dataset, path = colour(), tmp_path / "s.lmdb"
+    build_store(dataset, PLAN, path)
+    before = path.stat().st_mtime_ns
+    build_store(dataset, PLAN, path)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"s.lmdb: is another store \(of another seed\); remove it to build it again"):
+        build_store(dataset, replace(PLAN, seed=1), path)
+
+
+DAMAGES = {
+    "cut short": lambda b: b[: len(b) // 2],
+    "cut by a byte": lambda b: b[:-1],
+    "longer": lambda b: b + b"x",
+    "empty": lambda b: b"",
+    "not a store": lambda b: b"hello",
+    "a bit of an image": lambda b: b[:9000] + bytes([b[9000] ^ 4]) + b[9001:],
+    "a bit of a tree": lambda b: b[:8200] + bytes([b[8200] ^ 64]) + b[8201:],
+    "a bit of the header": lambda b: b[:20] + bytes([b[20] ^ 1]) + b[21:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_store_is_refused_and_named(tmp_path, damage):
+    path = tmp_path / "s.lmdb"
+    build_store(colour(), PLAN, path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"s\.lmdb: .*remove it to build it again"):
+        open_store(path, verify=True)
+
+
+def test_every_flipped_bit_is_seen(tmp_path):
+    path = tmp_path / "s.lmdb"
+    build_store(colour(), PLAN, path)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for place in random.integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="remove it to build it again"):
+            open_store(path, verify=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 100_000])
+def test_what_is_no_store_is_refused_also_without_verifying(tmp_path, content):
+    (tmp_path / "s.lmdb").write_bytes(content)
+    with pytest.raises(UserError, match=r"s\.lmdb"):
+        open_store(tmp_path / "s.lmdb")
+
+
+def test_a_store_that_is_not_there(tmp_path):
+    for verify in (False, True):
+        with pytest.raises(UserError, match="gone.lmdb: no store there; make one with `python -m whysgd build-store`"):
+            open_store(tmp_path / "gone.lmdb", verify)
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    usage = building.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match="s.lmdb: the disk is full: the build needs"):
+        build_store(colour(), PLAN, tmp_path / "s.lmdb")
+    monkeypatch.undo()
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(building.os, "fsync", full)
+    with pytest.raises(UserError, match="the disk is full; with more room the build continues where it stopped"):
+        build_store(colour(), PLAN, tmp_path / "s.lmdb")
+    monkeypatch.undo()
+    assert not (tmp_path / "s.lmdb").exists()
+    build_store(colour(), PLAN, tmp_path / "s.lmdb")
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 3), (700, 1, 8, 8), (90, 3, 32, 32), (3, 3, 400, 400)])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_the_map_is_large_enough_and_the_file_little_more_than_its_content(tmp_path, shape, copies):
+    dataset = make_dataset(train=shape[0])
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    dataset = replace(dataset, train=replace(dataset.train, images=images))
+    store = build_store(dataset, StoredCopies(copies, 1, False), tmp_path / "s.lmdb")
+    size, content = store.path.stat().st_size, store.read().nbytes
+    assert size < map_size(store.meta)
+    assert size <= 1.02 * content + 8 * shape[0] + 8 * building.PAGE
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_it_works_with_dataloader_workers(tmp_path, context):
+    dataset = colour()
+    store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
+    expected = obvious(dataset, PLAN)
+    loader = DataLoader(store, batch_size=7, num_workers=2, multiprocessing_context=multiprocessing.get_context(context))
+    images, labels = zip(*loader, strict=True)
+    assert np.array_equal(torch.cat(images).numpy(), expected)
+    assert torch.cat(labels).tolist() == np.tile(dataset.train.labels, 3).tolist()
+
+
+@pytest.mark.parametrize("images_on", ["device", "host"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_path, images_on, shuffle):
+    dataset = colour()
+    store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
+    images = obvious(dataset, PLAN)
+    settings = {"augment": None, "store": PLAN, "shuffle": shuffle}
+    sgd = make_spec(macro_batch=5, **settings)
+    feed = Feed(sgd, store, dataset.train.labels, "cpu", images_on=images_on)
+    assert feed.resident == (images_on == "device")
+    for epoch in range(5):
+        stacks = list(feed.stacks(epoch, 0, feed.blocks))
+        seen = torch.cat([x.flatten(0, 1) for x, _ in stacks]).numpy()
+        labels = torch.cat([y.flatten() for _, y in stacks]).numpy()
+        copy = images[epoch % 3 * 23 :][:23]
+        order = [int(np.flatnonzero((copy == image).all((1, 2, 3)))[0]) for image in seen]
+        assert sorted(order) == list(range(23))
+        assert shuffle or order == list(range(23))
+        assert np.array_equal(labels, dataset.train.labels[order])
+    full = make_spec(**settings)
+    feed = Feed(full, store, dataset.train.labels, "cpu", images_on=images_on)
+    assert feed.blocks == 14
+    seen = torch.cat([x.flatten(0, 1) for x, _ in feed.stacks(0, 0, feed.blocks)]).numpy()
+    assert len(seen) == 69
+    assert shuffle or np.array_equal(seen, images)
+
+
+def test_steps_are_those_of_one_copy():
+    plan = StoredCopies(10, 4, True)
+    sgd = make_spec(macro_batch=128, block=128, drop_last=True, epochs=300, store=plan)
+    assert sgd.epochs * steps_per_epoch(sgd, 50_000) == 117_000
+    assert steps_per_epoch(make_spec(store=plan), 50_000) == 1
+
+
+def test_a_run_reads_its_store_and_refuses_another(tmp_path):
+    dataset = make_dataset(channels=3)
+    data = folder_of(dataset, tmp_path / "data")
+    build_store(dataset, PLAN, tmp_path / "s.lmdb")
+    spec = make_spec(augment=None, store=PLAN, epochs=4)
+    metrics = train(spec, data, tmp_path / "run", store=tmp_path / "s.lmdb")
+    assert metrics["data"]["store_sha256"] == open_store(tmp_path / "s.lmdb").meta["sha256"]
+    streamed = train(spec, data, tmp_path / "streamed", store=tmp_path / "s.lmdb", images_on="host")
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "streamed/model.safetensors").read_bytes()
+    assert streamed["final"] == metrics["final"]
+    with pytest.raises(UserError, match="s.lmdb: is of another seed than the run asks for"):
+        train(replace(spec, store=replace(PLAN, seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
+    with pytest.raises(UserError, match="the run and what it is given do not agree"):
+        Trainer(spec, dataset)
+
+
+def test_the_command_line(tmp_path, capsys):
+    folder_of(make_dataset(channels=3), tmp_path / "data")
+    command = ["build-store", "tiny", "--copies", "2", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "s.lmdb")]
+    assert main([*command, "--flip", "--clean-first"]) == 0
+    assert "46 images of tiny" in capsys.readouterr().out
+    assert read_json(tmp_path / "s.json")["clean_first"] is True
+    assert json.loads((tmp_path / "s.json").read_text())["bytes"] == (tmp_path / "s.lmdb").stat().st_size
+    assert main([*command[:3], "0", *command[4:]]) == 1
+    assert capsys.readouterr().err == "error: build-store: --copies must be at least 1, --crop-padding and --seed at least 0\n"
+
+
+def test_a_store_can_be_opened_again_after_a_fork_in_the_middle_of_reading(tmp_path):
+    store = build_store(colour(), PLAN, tmp_path / "s.lmdb")
+    expected = store[5][0]
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert torch.equal(pool.apply(Store.__getitem__, (store, 5))[0], expected)

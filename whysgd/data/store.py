@@ -1,0 +1,188 @@
+"""Reading a store: augmented copies of a data set's training images in one LMDB file, drawn once and then fixed.
+
+Keys and values, in the order of the file:
+
+    b"images/00000000", b"images/00000001", …    `chunk` images each (the last one fewer), uint8, (C, H, W) one after another
+    b"labels"                                    int64, little-endian, one for each image of a copy
+    b"meta"                                      JSON: what the store is, see `META`
+
+Image i of copy c has the number c · images + i, and lies in chunk number // chunk. Many images share a value because
+LMDB gives every large value whole pages of 4 KiB. Behind LMDB's last page stands one line with the sha256 of all before
+it, trees included, so that a damaged file is seen before LMDB follows a wrong pointer in it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import lmdb
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from whysgd.errors import UserError
+
+FORMAT = "whysgd store 1"
+TRAILER_BYTES = len(b"whysgd sha256 ") + 64 + 1
+# What b"meta" has. `sha256` is that of all images in order, then the labels, as they lie in the values.
+META = (
+    "format", "copies", "images", "shape", "classes", "chunk", "clean_first", "crop_padding", "flip", "seed", "source",
+    "mean", "std", "sha256",
+)  # fmt: skip
+
+
+def open_store(path: str | os.PathLike, verify: bool = False) -> "Store":
+    """Open a store for reading.
+
+    Args:
+        path: the file.
+        verify: read the whole file first and compare it with its checksum. A damaged file that is not verified can
+            end the process.
+
+    Returns:
+        a torch `Dataset` of (image (C, H, W) uint8, label) pairs, all copies one after another; usable with
+        DataLoader workers, after fork and spawn.
+
+    Raises:
+        UserError: there is no store, it is cut short or altered, or not of this format; the line names it.
+
+    Example:
+        >>> store = open_store("results/stores/digits/x10-crop1-seed0.lmdb")
+        >>> image, label = store[0]
+        >>> store.copies, store.images, store.classes
+    """
+    if verify:
+        verify_file(Path(path))
+    return Store(path)
+
+
+def verify_file(path: Path) -> None:
+    """Compare a store's file with the checksum at its end.
+
+    Raises:
+        UserError: it is missing, cut short or altered.
+    """
+    if not path.is_file():
+        raise _missing(path)
+    if (size := path.stat().st_size - TRAILER_BYTES) < 0:
+        raise refused(path, "it was cut short")
+    with open(path, "rb") as file:
+        expected = trailer(file, size)
+        if file.read() != expected:
+            raise refused(path, "it was altered or cut short (the checksum differs)")
+
+
+def trailer(file: BinaryIO, size: int) -> bytes:
+    """The line that stands behind the first `size` bytes of a store."""
+    digest, left = hashlib.sha256(), size
+    while left and (part := file.read(min(left, 1 << 22))):
+        digest.update(part)
+        left -= len(part)
+    return b"whysgd sha256 " + digest.hexdigest().encode() + b"\n"
+
+
+def refused(path: Path, why: str) -> UserError:
+    """The error that names a store and what is wrong with it."""
+    return UserError(f"{path}: {why}; remove it to build it again")
+
+
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path}: no store there; make one with `python -m whysgd build-store`")
+
+
+class Store(Dataset):
+    """See `open_store`.
+
+    Attributes:
+        meta: what b"meta" has, see `META`.
+        copies, images: how many copies, and images in each.
+        shape: of one image, (C, H, W).
+        classes: names.
+        labels: (images,) int64, the same for each copy.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self._opened: tuple | None = None
+        try:
+            self.meta = json.loads(bytes(self._get(b"meta")))
+            labels = np.frombuffer(self._get(b"labels"), "<i8")
+        except (lmdb.Error, ValueError) as error:
+            raise refused(self.path, f"not a readable store ({error})") from None
+        if self.meta.get("format") != FORMAT or any(key not in self.meta for key in META):
+            raise refused(self.path, f"not a store of the format {FORMAT!r}")
+        self.copies, self.images, self.classes = (self.meta[key] for key in ("copies", "images", "classes"))
+        self.shape, self.labels = tuple(self.meta["shape"]), labels.astype(np.int64)
+        self.image_bytes = int(np.prod(self.shape))
+        if len(labels) != self.images:
+            raise refused(self.path, "its labels are not those of its images")
+
+    def __len__(self) -> int:
+        return self.copies * self.images
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.path}: image {number} of {len(self)}")
+        number %= len(self)
+        return torch.from_numpy(self.take(np.array([number]))[0]), int(self.labels[number % self.images])
+
+    def __getstate__(self) -> dict:
+        # An open LMDB belongs to one process: a worker opens its own.
+        return {**self.__dict__, "_opened": None}
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All images in order, in arrays (m, C, H, W) that are views of the file: valid while the store is open."""
+        for start in range(0, len(self), self.meta["chunk"]):
+            yield self._chunk(start // self.meta["chunk"])
+
+    def read(self) -> np.ndarray:
+        """All images (copies · images, C, H, W), in one sequential read."""
+        images = np.empty((len(self), *self.shape), np.uint8)
+        start = 0
+        for chunk in self.chunks():
+            images[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return images
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """The images of these numbers (m,), in their order: (m, C, H, W)."""
+        images = np.empty((len(numbers), *self.shape), np.uint8)
+        which, within = np.divmod(numbers, self.meta["chunk"])
+        # Each chunk is looked up once, whatever the order.
+        order = np.argsort(which, kind="stable")
+        borders = np.flatnonzero(np.diff(which[order], prepend=-1, append=-1))
+        for start, end in zip(borders[:-1], borders[1:], strict=True):
+            group = order[start:end]
+            images[group] = self._chunk(int(which[group[0]]))[within[group]]
+        return images
+
+    def _chunk(self, number: int) -> np.ndarray:
+        return np.frombuffer(self._get(b"images/%08d" % number), np.uint8).reshape(-1, *self.shape)
+
+    def _get(self, key: bytes) -> memoryview:
+        """A value, as a view of the file."""
+        process = os.getpid()
+        if self._opened is None or self._opened[0] != process:
+            environment = self._open()
+            self._opened = process, environment, environment.begin(buffers=True)
+        value = self._opened[2].get(key)
+        if value is None:
+            raise ValueError(f"no {key.decode()}")
+        return value
+
+    def _open(self) -> lmdb.Environment:
+        if not self.path.is_file():
+            raise _missing(self.path)
+        size = self.path.stat().st_size
+        environment = lmdb.open(
+            str(self.path), subdir=False, readonly=True, lock=False, readahead=True, max_spare_txns=1
+        )  # fmt: skip
+        # LMDB maps the file into memory: a page behind its end would end the process.
+        expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if size != expected + TRAILER_BYTES:
+            environment.close()
+            raise refused(self.path, f"it has {size} bytes and should have {expected + TRAILER_BYTES}")
+        return environment
