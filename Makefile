@@ -44,6 +44,7 @@ bench: env
 	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/product_distance.py
+	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/options_cpu.py
 	$(BIN)/python benchmarks/memory.py
 

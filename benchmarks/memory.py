@@ -31,6 +31,10 @@ def measure(network: str, block: int, variant: str, precision: str, device: torc
     labels, one = torch.zeros(1, block, dtype=torch.int64, device=device), torch.ones(1, device=device)
     sums.begin(theta, sum(objective.buffers.sizes), 0.1)
     allow_tf32(precision == "tf32")
+    if device.type == "cuda":
+        # Libraries start and choose their algorithms.
+        sums.add(images, labels, one, one)
+        torch.cuda.reset_peak_memory_stats()
     taken = seconds(lambda: sums.add(images, labels, one, one))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30, taken
@@ -56,6 +60,7 @@ def main() -> None:
             command += ["--threads", str(options.threads), "--case", variant, precision]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             # Killed for want of memory, say: then there is no number.
+            print(done.stderr, end="", file=sys.stderr)
             peak, taken = map(float, done.stdout.split()) if done.returncode == 0 else (float("nan"),) * 2
             lines.append({"penalty": variant, "precision": precision, "peak [GiB]": peak, "seconds": taken})
     where = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU, the whole process"

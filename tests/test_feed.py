@@ -99,3 +99,13 @@ def test_images_that_are_not_contiguous_are_read_right():
     spec = make_spec(augment=None)
     loader = Feed(spec, images, data.train.labels, "cpu")
     assert torch.equal(next(iter(loader.stacks(0, 0, 1)))[0][0], obvious(spec, data, 0)[0][0])
+
+
+def test_a_rank_foresees_its_own_blocks(dataset, monkeypatch):
+    loader = feed(make_spec(), dataset, chunk_bytes=5 * IMAGE, ahead=True)
+    prepared, real = [], Feed._prepare
+    monkeypatch.setattr(Feed, "_prepare", lambda self, key: prepared.append(key) or real(self, key))
+    for epoch in (0, 1):
+        list(loader.stacks(epoch, 1, 3))
+    loader.executor.shutdown()
+    assert prepared == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]

@@ -50,6 +50,7 @@ def test_each_step_is_the_plain_loops(precision, penalty, engine, model):
         found = movement(fast, *state)
         difference = (found - expected).norm() / expected.norm()
         assert difference < TOLERANCE[precision, penalty], difference
+    assert fast.engine_used == engine
 
 
 @pytest.mark.parametrize("images_on", ["device", "host"])

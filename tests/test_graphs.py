@@ -8,7 +8,7 @@ from networks import as_stacks, random_blocks, smooth_objective
 from whysgd.spec import Penalty
 from whysgd.training import graphs
 from whysgd.training.gradients import StackSums, step_gradient
-from whysgd.training.graphs import GraphedSums, compile_function
+from whysgd.training.graphs import GraphedSums
 from whysgd.training.loop import Trainer
 
 SIZES = [4, 4, 4, 6, 6, 2]
@@ -67,23 +67,31 @@ def test_another_theta_is_captured_anew():
         torch.testing.assert_close(gradient(sums, at), gradient(StackSums(objective), at), rtol=1e-9, atol=1e-11)
 
 
-def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, capsys):
-    def broken(traced, dynamic):
+def broken(message):
+    """In place of torch.compile."""
+
+    def make(traced, dynamic):
         def fail(*arguments):
-            raise RuntimeError("Failed to find a working triton installation")
+            raise RuntimeError(message)
 
         return fail
 
-    monkeypatch.setattr(graphs.torch, "compile", broken)
+    return make
 
-    def add_one(x):
-        return x + 1
 
-    assert compile_function(add_one, [torch.ones(2)]) is add_one
-    assert "no compiler can be used (Failed to find a working triton" in capsys.readouterr().err
-    monkeypatch.setattr(graphs.torch, "compile", lambda traced, dynamic: lambda x: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        compile_function(lambda x: x + 1, [torch.ones(2)])
+def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(graphs.torch, "compile", broken("Cannot find a working triton installation"))
+    spec, dataset = make_spec(penalty=None), make_dataset()
+    ours, plain = (Trainer(spec, dataset, engine=engine) for engine in ("compiled", "eager"))
+    assert ours.engine_used == "compiled"
+    ours.step(), plain.step()
+    assert ours.engine_used == "eager"
+    assert capsys.readouterr().err.count("no compiler can be used (Cannot find a working triton installation)") == 1
+    torch.testing.assert_close(ours.state.theta, plain.state.theta)
+    # Any other error, even one that speaks of the compiler, is a bug and is shown.
+    monkeypatch.setattr(graphs.torch, "compile", broken("Cannot view a tensor; see torch.compiler.set_stance"))
+    with pytest.raises(RuntimeError, match="Cannot view"):
+        Trainer(spec, dataset, engine="compiled").step()
 
 
 @pytest.mark.slow

@@ -47,7 +47,9 @@ def obvious(dataset, plan):
     """All copies, image by image, with torchvision."""
     copies = []
     for copy in range(plan.copies):
-        top, left, flip = draw_copy(Augmentation(plan.crop_padding, plan.flip), len(dataset.train.labels), plan.seed, copy)
+        top, left, flip = draw_copy(
+            Augmentation(plan.crop_padding, plan.flip), len(dataset.train.labels), plan.seed, copy
+        )
         for i, image in enumerate(torch.from_numpy(dataset.train.images)):
             if not (plan.clean_first and copy == 0):
                 image = tv.crop(tv.pad(image, [plan.crop_padding]), top[i], left[i], 8, 8)
@@ -106,7 +108,9 @@ def digest(path):
 
 
 @pytest.mark.parametrize("stop", range(0, 15, 2))
-def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tmp_path, small_chunks, monkeypatch, stop):
+def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(
+    tmp_path, small_chunks, monkeypatch, stop
+):
     dataset, path = colour(), tmp_path / "s.lmdb"
     build_store(dataset, PLAN, tmp_path / "whole.lmdb")
     real = building.copies_in_chunks
@@ -132,7 +136,9 @@ def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tm
 def test_what_was_written_is_not_written_again(tmp_path, small_chunks, monkeypatch):
     dataset, path, put = colour(), tmp_path / "s.lmdb", []
     real = building.copies_in_chunks
-    monkeypatch.setattr(building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x")))
+    monkeypatch.setattr(
+        building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x"))
+    )
     with pytest.raises(ZeroDivisionError):
         build_store(dataset, PLAN, path)
     monkeypatch.setattr(building, "copies_in_chunks", real)
@@ -147,7 +153,9 @@ def test_what_was_written_is_not_written_again(tmp_path, small_chunks, monkeypat
 def test_another_plans_part_is_not_continued(tmp_path, small_chunks, monkeypatch):
     dataset, path = colour(), tmp_path / "s.lmdb"
     real = building.copies_in_chunks
-    monkeypatch.setattr(building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x")))
+    monkeypatch.setattr(
+        building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x"))
+    )
     with pytest.raises(ZeroDivisionError):
         build_store(dataset, PLAN, path)
     monkeypatch.setattr(building, "copies_in_chunks", real)
@@ -237,14 +245,16 @@ def test_what_is_no_store_is_refused_also_without_verifying(tmp_path, content):
 
 def test_a_store_that_is_not_there(tmp_path):
     for verify in (False, True):
-        with pytest.raises(UserError, match="gone.lmdb: no store there; make one with `python -m whysgd build-store`"):
+        with pytest.raises(
+            UserError, match=r"gone\.lmdb: no store there; make one with `python -m whysgd build-store`"
+        ):
             open_store(tmp_path / "gone.lmdb", verify)
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     usage = building.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(building.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match="s.lmdb: the disk is full: the build needs"):
+    with pytest.raises(UserError, match=r"s\.lmdb: the disk is full: the build needs"):
         build_store(colour(), PLAN, tmp_path / "s.lmdb")
     monkeypatch.undo()
 
@@ -276,7 +286,9 @@ def test_it_works_with_dataloader_workers(tmp_path, context):
     dataset = colour()
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
     expected = obvious(dataset, PLAN)
-    loader = DataLoader(store, batch_size=7, num_workers=2, multiprocessing_context=multiprocessing.get_context(context))
+    loader = DataLoader(
+        store, batch_size=7, num_workers=2, multiprocessing_context=multiprocessing.get_context(context)
+    )
     images, labels = zip(*loader, strict=True)
     assert np.array_equal(torch.cat(images).numpy(), expected)
     assert torch.cat(labels).tolist() == np.tile(dataset.train.labels, 3).tolist()
@@ -326,7 +338,7 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
     streamed = train(spec, data, tmp_path / "streamed", store=tmp_path / "s.lmdb", images_on="host")
     assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "streamed/model.safetensors").read_bytes()
     assert streamed["final"] == metrics["final"]
-    with pytest.raises(UserError, match="s.lmdb: is of another seed than the run asks for"):
+    with pytest.raises(UserError, match=r"s\.lmdb: is of another seed than the run asks for"):
         train(replace(spec, store=replace(PLAN, seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
     with pytest.raises(UserError, match="the run and what it is given do not agree"):
         Trainer(spec, dataset)
@@ -334,13 +346,25 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
 
 def test_the_command_line(tmp_path, capsys):
     folder_of(make_dataset(channels=3), tmp_path / "data")
-    command = ["build-store", "tiny", "--copies", "2", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "s.lmdb")]
+    command = [
+        "build-store",
+        "tiny",
+        "--copies",
+        "2",
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "s.lmdb"),
+    ]
     assert main([*command, "--flip", "--clean-first"]) == 0
     assert "46 images of tiny" in capsys.readouterr().out
     assert read_json(tmp_path / "s.json")["clean_first"] is True
     assert json.loads((tmp_path / "s.json").read_text())["bytes"] == (tmp_path / "s.lmdb").stat().st_size
     assert main([*command[:3], "0", *command[4:]]) == 1
-    assert capsys.readouterr().err == "error: build-store: --copies must be at least 1, --crop-padding and --seed at least 0\n"
+    assert (
+        capsys.readouterr().err
+        == "error: build-store: --copies must be at least 1, --crop-padding and --seed at least 0\n"
+    )
 
 
 def test_a_store_can_be_opened_again_after_a_fork_in_the_middle_of_reading(tmp_path):

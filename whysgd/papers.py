@@ -143,8 +143,8 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     The rules, the same for every row: data set and network by the scale's maps; epochs, warmup
     and horizon divided by `time_divisor`, the epochs rounded and at least 1; block and macro-batch
     divided by `block_divisor`; learning rate times `lr_factor`; stored copies divided by
-    `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one. The paper's normalization belongs to its data set: another one uses its own
-    statistics.
+    `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one. The
+    paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
     if run not in runs:

@@ -8,6 +8,7 @@ where they do not fit, from the computer's memory or a store on disk.
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from threading import Lock
 
 import numpy as np
 import torch
@@ -67,10 +68,13 @@ class Feed:
         self.per_chunk = stacks * most
         gpu = self.device.type == "cuda"
         self.stream = torch.cuda.Stream(self.device) if gpu else None
-        self.executor = ThreadPoolExecutor(1) if (gpu if ahead is None else ahead) else None
+        # A thread's device is the first GPU until it is told otherwise.
+        settings = {"initializer": torch.cuda.set_device, "initargs": (self.device,)} if gpu else {}
+        self.executor = ThreadPoolExecutor(1, **settings) if (gpu if ahead is None else ahead) else None
         self.pending: dict[tuple[int, int], Future] = {}
         self.current: tuple | None = None
         self.epoch: tuple | None = None
+        self.lock = Lock()
 
     def stacks(self, epoch: int, first: int, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The blocks first … end − 1 of an epoch, in order, in stacks of neighbours of equal size.
@@ -78,10 +82,14 @@ class Feed:
         Yields:
             images (k, n, C, H, W) uint8 and labels (k, n).
         """
-        n = self.spec.block
+        n, begin = self.spec.block, first
         while first < end:
             chunk = first // self.per_chunk
-            images, labels = self._chunk(epoch, chunk)
+            # After these blocks an epoch of the same ones is expected: another pass, or the next epoch.
+            last = (chunk + 1) * self.per_chunk >= (end if self.spec.full_batch else self.blocks)
+            restart = begin // self.per_chunk if self.spec.full_batch else 0
+            following = (epoch + 1, restart) if last else (epoch, chunk + 1)
+            images, labels = self._chunk(epoch, chunk, following)
             start = chunk * self.per_chunk
             stop = min(first + self.most, end, start + self.per_chunk)
             # Only the epoch's last block can have fewer images; it is a stack of its own.
@@ -93,8 +101,8 @@ class Feed:
             yield images[rows].unflatten(0, (k, -1)), labels[rows].unflatten(0, (k, -1))
             first = stop
 
-    def _chunk(self, epoch: int, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (m, C, H, W) and labels (m,) of one chunk, in order."""
+    def _chunk(self, epoch: int, chunk: int, following: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (m, C, H, W) and labels (m,) of one chunk, in order; `following` is likely to be the next one."""
         key = (epoch, chunk)
         if self.current is None or self.current[0] != key:
             future = self.pending.pop(key, None)
@@ -106,20 +114,22 @@ class Feed:
                     tensor.record_stream(stream)
             self.current = (key, images, labels)
             if self.executor is not None:
-                last = (chunk + 1) * self.per_chunk >= self.blocks
-                following = (epoch + 1, 0) if last else (epoch, chunk + 1)
                 # What was foreseen and not wanted is dropped.
+                for unwanted in self.pending.values():
+                    unwanted.cancel()
                 self.pending = {following: self.executor.submit(self._prepare, following)}
         return self.current[1:]
 
     def _prepare(self, key: tuple[int, int]):
         """Gather, move and augment one chunk; the event, on a GPU, says when that is done."""
         epoch, chunk = key
-        if self.epoch is None or self.epoch[0] != epoch:
-            augment = self.spec.augment
-            draws = draw(augment, self.count, self.spec.seed, epoch) if augment else None
-            self.epoch = (epoch, epoch_blocks(self.spec, len(self.labels), epoch), draws)
-        _, blocks, draws = self.epoch
+        # Both threads come here when the one that looks ahead was wrong.
+        with self.lock:
+            if self.epoch is None or self.epoch[0] != epoch:
+                augment = self.spec.augment
+                draws = draw(augment, self.count, self.spec.seed, epoch) if augment else None
+                self.epoch = (epoch, epoch_blocks(self.spec, len(self.labels), epoch), draws)
+            _, blocks, draws = self.epoch
         chosen = blocks[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
         order = torch.from_numpy(np.concatenate(chosen))
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():

@@ -2,7 +2,7 @@
 
 Keys and values, in the order of the file:
 
-    b"images/00000000", b"images/00000001", …    `chunk` images each (the last one fewer), uint8, (C, H, W) one after another
+    b"images/00000000", b"images/00000001", …    `chunk` images each (the last has fewer): uint8, (C, H, W), in order
     b"labels"                                    int64, little-endian, one for each image of a copy
     b"meta"                                      JSON: what the store is, see `META`
 
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -154,7 +155,7 @@ class Store(Dataset):
         # Each chunk is looked up once, whatever the order.
         order = np.argsort(which, kind="stable")
         borders = np.flatnonzero(np.diff(which[order], prepend=-1, append=-1))
-        for start, end in zip(borders[:-1], borders[1:], strict=True):
+        for start, end in pairwise(borders):
             group = order[start:end]
             images[group] = self._chunk(int(which[group[0]]))[within[group]]
         return images

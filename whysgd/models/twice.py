@@ -149,8 +149,10 @@ class _BatchNormGradient(Function):
         """
         g, x, weight, mean, scale = ctx.saved_tensors
         n = x.numel() / x.shape[1]
-        pu, u_hat, _ = _norm_backward(u, x, None, mean, scale, ctx.eps)
-        pg, g_hat, _ = _norm_backward(g, x, None, mean, scale, ctx.eps)
+        # Not None for γ = 1: without a weight CUDA's kernel has no sums to return.
+        one = torch.ones_like(mean)
+        pu, u_hat, _ = _norm_backward(u, x, one, mean, scale, ctx.eps)
+        pg, g_hat, _ = _norm_backward(g, x, one, mean, scale, ctx.eps)
         x_hat = (x - _wide(mean)) * _wide(scale)
         # Sums and statistics are in the weights' precision, which may be higher than that of x and g.
         q = (u.to(mean.dtype) * pg).sum((0, 2, 3))

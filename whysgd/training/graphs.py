@@ -17,8 +17,8 @@ class GraphedSums(StackSums):
     """`StackSums` with fixed places in memory for everything a step reads and writes.
 
     Args:
-        compiled: compile what computes a stack.
-        capture: capture(body) returns a function that does again what body() does.
+        compiled: compile what computes a stack; False afterwards where there is no compiler.
+        capture: capture(body) returns a function that does again what body() does; None: a `CudaCapture`.
         streams: compute the blocks of a stack one by one, each on a stream of its own, instead of together: for
             networks too large for copies of their weights, and blocks too small to fill the chip.
 
@@ -36,7 +36,9 @@ class GraphedSums(StackSums):
         streams: bool = False,
     ):
         super().__init__(objective, penalty, copies, normalize)
-        self.compiled, self.capture, self.streams = compiled, capture or _capture, streams
+        self.compiled, self.capture, self.streams = compiled, capture or CudaCapture(), streams
+        # Made once: torch hands out 32 streams in turn, and one of them prepares images.
+        self.side: list[torch.cuda.Stream] = []
         self.functions: dict[tuple, Callable] = {}
         self.replays: dict[tuple, tuple] = {}
         self.place = None
@@ -74,10 +76,11 @@ class GraphedSums(StackSums):
     def _accumulate(self, images, labels, weight, kept) -> None:
         k = len(labels)
         if self.streams and k > 1:
-            parts = _side_by_side(
-                [lambda i=i: self._parts(images[i : i + 1], labels[i : i + 1], weight[i : i + 1], kept[i : i + 1])
-                 for i in range(k)], images.device,
-            )  # fmt: skip
+            while images.is_cuda and len(self.side) < k:
+                self.side.append(torch.cuda.Stream())
+            rows = [slice(i, i + 1) for i in range(k)]
+            works = [lambda r=r: self._parts(images[r], labels[r], weight[r], kept[r]) for r in rows]
+            parts = _side_by_side(works, self.side)
         else:
             parts = [self._parts(images, labels, weight, kept)]
         for part in parts:
@@ -89,10 +92,13 @@ class GraphedSums(StackSums):
         if self.pre_gradient is not None:
             arguments.append(self.pre_gradient)
         shape = tuple(images.shape)
-        if shape not in self.functions:
-            function = self._tensors_only
-            self.functions[shape] = compile_function(function, arguments) if self.compiled else function
-        return self.functions[shape](*arguments)
+        if self.compiled and shape not in self.functions:
+            try:
+                self.functions[shape] = compile_function(self._tensors_only, arguments)
+            except NoCompilerError as error:
+                print(f"no compiler can be used ({error}); going on without, more slowly", file=sys.stderr)
+                self.compiled = False
+        return self.functions.get(shape, self._tensors_only)(*arguments)
 
     def _tensors_only(self, theta, images, labels, weight, kept, lr, pre_gradient=None):
         return self.compute(theta, images, labels, weight, kept, lr, pre_gradient)
@@ -101,8 +107,8 @@ class GraphedSums(StackSums):
 def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Callable:
     """A function of tensors that may differentiate inside, compiled for arguments of these shapes.
 
-    Returns:
-        the function itself, after a line on stderr, where there is no compiler.
+    Raises:
+        NoCompilerError: there is none that works.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -110,42 +116,59 @@ def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Calla
     # computes a convolution is decided later, when it runs.
     with torch.backends.cudnn.flags(enabled=False):
         traced = make_fx(lambda *tensors: function(*tensors))(*arguments)
+    # That library may lay out its results in another way than the one that was traced, so no view may be taken of them.
+    for node in traced.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    traced.recompile()
     compiled = torch.compile(traced, dynamic=False)
     try:
         compiled(*arguments)
     except Exception as error:
-        if "compiler" not in str(error).lower() and "triton" not in str(error).lower():
+        if not any(sign in f"{type(error).__name__} {error}" for sign in NO_COMPILER):
             raise
-        reason = str(error).strip().splitlines()[0]
-        print(f"no compiler can be used ({reason}); going on without, more slowly", file=sys.stderr)
-        return function
+        raise NoCompilerError(str(error).strip().splitlines()[0]) from None
     return compiled
 
 
-def _side_by_side(works: list[Callable], device: torch.device) -> list:
-    """The results of several functions, each on a CUDA stream of its own; on a CPU one after another."""
-    if device.type != "cuda":
+# What torch's errors say where Triton, or a C++ compiler, is missing.
+NO_COMPILER = ("TritonMissing", "working triton", "InvalidCxxCompiler", "No working C++ compiler")
+
+
+class NoCompilerError(RuntimeError):
+    """Compiling needs Triton on a GPU, a C++ compiler on a CPU."""
+
+
+def _side_by_side(works: list[Callable], streams: list) -> list:
+    """The results of several functions, each on a CUDA stream of its own; without streams one after another."""
+    if not streams:
         return [work() for work in works]
-    main, results = torch.cuda.current_stream(device), []
-    streams = [torch.cuda.Stream(device) for _ in works]
-    for stream, work in zip(streams, works, strict=True):
+    main, results = torch.cuda.current_stream(), []
+    for stream, work in zip(streams, works, strict=False):
         stream.wait_stream(main)
         with torch.cuda.stream(stream):
             results.append(work())
-    for stream in streams:
+    for stream in streams[: len(works)]:
         main.wait_stream(stream)
     return results
 
 
-def _capture(body: Callable) -> Callable:
-    """A CUDA graph of what body() launches, after three rounds in which libraries choose their algorithms."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
+class CudaCapture:
+    """Captures CUDA graphs that share their memory: they are replayed one after another, and leave nothing in it."""
+
+    def __init__(self):
+        self.pool = torch.cuda.graph_pool_handle()
+        self.side = torch.cuda.Stream()
+
+    def __call__(self, body: Callable) -> Callable:
+        """A graph of what body() launches, after three rounds in which libraries choose their algorithms."""
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
+            for _ in range(3):
+                body()
+        torch.cuda.current_stream().wait_stream(self.side)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may be preparing images: what it allocates is no part of the graph.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             body()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        body()
-    return graph.replay
+        return graph.replay

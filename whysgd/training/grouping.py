@@ -39,13 +39,14 @@ def choose_grouping(spec: RunSpec, objective: Objective, shape: tuple[int, ...],
     small = copies_that_fit(parameters, spec.block, shape[1] * shape[2])
     if small > 1 or memory == 0 or blocks == 1:
         return Grouping(small)
-    kept = saved_bytes(objective, spec.block, shape)
     if spec.penalty is None:
+        kept = saved_bytes(objective, spec.block, shape, 2) / 2
         return Grouping(even(min(MOST_SHARED, int(MEMORY_SHARE * memory / kept)), blocks), "shared")
+    kept = saved_bytes(objective, spec.block, shape)
     # The exact product keeps the first pass and its gradients while it differentiates them.
     fit = int(MEMORY_SHARE * memory / (kept * (3 if spec.penalty.exact else 1)))
     wanted = MOST_STREAMS if spec.block < LARGE_BLOCK else MOST_STREAMS // 2
-    return Grouping(even(min(wanted, fit), blocks), "streams")
+    return Grouping(max(1, min(wanted, fit, blocks)), "streams")
 
 
 def copies_that_fit(parameters: int, block: int, pixels: int) -> int:
@@ -64,8 +65,11 @@ def even(most: int, blocks: int) -> int:
     return divisors[0] if 2 * divisors[0] >= most else most
 
 
-def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...]) -> int:
-    """What a forward pass over one block keeps for the backward pass, in bytes; nothing is computed for it."""
+def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...], k: int = 1) -> int:
+    """What a forward pass over k blocks, sharing their weights, keeps for the backward pass, in bytes.
+
+    Nothing is computed for it.
+    """
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor):
@@ -74,8 +78,8 @@ def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...]) -> int
         return tensor
 
     theta = torch.zeros(sum(objective.parameters.sizes), device="meta", requires_grad=True)
-    images = torch.zeros((1, block, *shape), device="meta")
-    labels = torch.zeros((1, block), dtype=torch.int64, device="meta")
+    images = torch.zeros((k, block, *shape), device="meta")
+    labels = torch.zeros((k, block), dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         objective.losses(theta, images, labels)
     return sum(storage.nbytes() for storage in kept.values())

@@ -25,7 +25,7 @@ from whysgd.spec import Penalty, RunSpec, blocks_per_epoch, steps_per_epoch
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
 from whysgd.training.device import allow_tf32, engine_on, memory_of, precision_on
 from whysgd.training.gradients import ALONE, StackSums, step_gradient
-from whysgd.training.graphs import GraphedSums
+from whysgd.training.graphs import CudaCapture, GraphedSums
 from whysgd.training.grouping import Grouping, choose_grouping
 from whysgd.training.objective import Objective
 from whysgd.training.progress import Progress
@@ -76,6 +76,8 @@ class Trainer:
         if spec.block > len(images):
             raise UserError(f"{spec.run}: block = {spec.block}: must be at most {len(images)}, the training images")
         self.spec, self.device, self.ranks = spec, torch.device(device), ranks
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
         statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
         mean, std = statistics["mean"], statistics["std"]
         if not len(mean) == len(std) == images.shape[1]:
@@ -105,28 +107,44 @@ class Trainer:
         )  # fmt: skip
         if blocks_at_once is not None:
             self.grouping = replace(self.grouping, most=blocks_at_once)
-        self.sums, self.plain_sums = (self._sums(penalty) for penalty in (spec.penalty, None))
+        capture = None
+        if self.engine != "eager":
+            capture = CudaCapture() if self.device.type == "cuda" else lambda body: body
+        self.sums, self.plain_sums = (self._sums(penalty, capture) for penalty in (spec.penalty, None))
         self.feed = Feed(
             spec, images if store is None else store, dataset.train.labels, self.device, self.grouping.most, images_on
         )  # fmt: skip
+        measured = {"train": dataset.train, "test": dataset.test}
         self.data = {
             split: (
-                torch.from_numpy(part.images).to(self.device if fits(part.images.nbytes, self.device) else "cpu"),
+                # Training and measuring share what lies on the device.
+                self.feed.images if split == "train" and store is None else self._placed(part.images, images_on),
                 torch.from_numpy(part.labels).to(self.device),
             )
-            for split, part in (("train", dataset.train), ("test", dataset.test))
+            for split, part in measured.items()
         }
         self.transforms = transforms_of(spec)
 
-    def _sums(self, penalty: Penalty | None) -> StackSums:
+    def _placed(self, images, images_on: str) -> torch.Tensor:
+        """Images to measure on, in the device's memory if they fit."""
+        here = fits(images.nbytes, self.device, images_on)
+        return torch.from_numpy(images).to(self.device if here else "cpu")
+
+    def _sums(self, penalty: Penalty | None, capture) -> StackSums:
         """What computes a stack of blocks, in the way and by the engine chosen."""
         copies = self.grouping.way != "shared"
         if self.engine == "eager":
             return StackSums(self.objective, penalty, copies, self.normalize)
-        capture = None if self.device.type == "cuda" else lambda body: body
         streams = self.grouping.way == "streams"
         compiled = self.engine == "compiled"
         return GraphedSums(self.objective, penalty, copies, self.normalize, compiled, capture, streams)
+
+    @property
+    def engine_used(self) -> str:
+        """The engine, or what stands in for it where there is no compiler."""
+        if self.engine != "compiled" or self.sums.compiled:
+            return self.engine
+        return "graph" if self.device.type == "cuda" else "eager"
 
     def step(self) -> dict:
         """Make one optimizer step; returns what the history records of it (tensors are not read back)."""
@@ -231,7 +249,9 @@ def _lock(out: Path) -> FileLock:
         raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
 
 
-def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ranks: Ranks, engine, images_on, store) -> dict:
+def _train(
+    spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ranks: Ranks, engine, images_on, store
+) -> dict:
     dataset = load_dataset(data)
     copies = _open_copies(spec, dataset, store)
     stored = copies and copies.meta["sha256"]
@@ -250,7 +270,8 @@ def _train(spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ran
     if not ranks.leads:
         return {}
     metrics = run_metrics(
-        spec, trainer.state, dataset.manifest, trainer.device, code, diverged, trainer.precision, trainer.engine, stored
+        spec, trainer.state, dataset.manifest, trainer.device, code, diverged, trainer.precision, trainer.engine_used,
+        stored,
     )  # fmt: skip
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
     write_text(out / HISTORY, history_csv(trainer.state.history))

@@ -6,6 +6,7 @@ accumulate is summed in one all-reduce. The first rank alone evaluates, logs and
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -57,7 +58,11 @@ def join_ranks(device: torch.device) -> tuple[Ranks, torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    gpu = device.type == "cuda"
+    # One rank may compile for minutes while the others wait for it.
+    distributed.init_process_group(
+        "nccl" if gpu else "gloo", timeout=timedelta(hours=1), device_id=device if gpu else None
+    )  # fmt: skip
     return Ranks(distributed.get_rank(), distributed.get_world_size()), device
 
 
