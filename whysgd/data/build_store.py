@@ -3,11 +3,12 @@
 The store is a function of the images, the augmentation, the number of copies and the seed alone. Every image of every
 copy has draws of its own, which depend on (seed, copy, index) and on nothing else.
 
-One process writes: augmenting takes 3 µs an image, so the disk is what takes time, and more workers bring nothing. The
-file is first written in transactions of some 64 MB, each of which survives an interruption, and then copied compactly,
-so that the same bytes result whether or not it was interrupted.
+One process writes: augmenting takes 3 µs an image, so the disk is what takes time, and more workers bring nothing. A
+part is written in transactions of some 64 MB, each of which survives an interruption. Once it is whole it is copied in
+one go into the file that stays: LMDB lays out the same bytes only if it is asked for the same things in the same order.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -56,7 +57,8 @@ def build_store(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool
                 _build(dataset, plan, path, progress)
             store = open_store(path, verify=True)
     except (OSError, lmdb.Error) as error:
-        if isinstance(error, lmdb.DiskFullError) or getattr(error, "errno", None) == 28 or "space" in str(error):
+        # LMDB passes on the operating system's words.
+        if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
             raise UserError(f"{path}: the disk is full; with more room the build continues where it stopped") from None
         raise UserError(f"{path}: cannot be written ({error})") from None
     wanted = _meta(dataset, plan)
@@ -107,34 +109,58 @@ def _build(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool) -> 
             bar.update(chunk.nbytes)
             if number < written:
                 continue
-            transaction.put(b"images/%08d" % number, chunk.data, append=True)
+            transaction.put(_key(number), chunk.data, append=True)
             size += chunk.nbytes
             if size >= TRANSACTION_BYTES:
                 transaction.commit()
                 transaction, size = environment.begin(write=True), 0
+        transaction.commit()
         bar.close()
         digest.update(labels)
-        transaction.put(b"labels", labels.tobytes())
-        transaction.put(b"meta", json.dumps({**meta, "sha256": digest.hexdigest()}).encode())
-        transaction.commit()
-        compact = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(compact, "w+b") as file:
-                environment.copyfd(file.fileno(), compact=True)
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                line = trailer(file, size)
-                file.seek(size)
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(compact, path)
-        finally:
-            with suppress(OSError):
-                compact.unlink()
+        last = {b"labels": labels.tobytes(), b"meta": json.dumps({**meta, "sha256": digest.hexdigest()}).encode()}
+        _copy(environment, number + 1, last, path)
     finally:
         environment.close()
     part.unlink()
+
+
+def _copy(part: lmdb.Environment, chunks: int, last: dict[bytes, bytes], path: Path) -> None:
+    """Write the store from its whole part, with what comes last, and the checksum behind it all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        store = lmdb.open(
+            str(temporary), subdir=False, map_size=part.info()["map_size"], lock=False, sync=False, metasync=False
+        )  # fmt: skip
+        transaction, size = store.begin(write=True), 0
+        with part.begin(buffers=True) as written:
+            for number in range(chunks):
+                value = written.get(_key(number))
+                transaction.put(_key(number), value, append=True)
+                size += len(value)
+                if size >= TRANSACTION_BYTES:
+                    transaction.commit()
+                    transaction, size = store.begin(write=True), 0
+        for key, value in last.items():
+            transaction.put(key, value)
+        transaction.commit()
+        pages = (store.info()["last_pgno"] + 1) * store.stat()["psize"]
+        store.sync(True)
+        store.close()
+        with open(temporary, "r+b") as file:
+            line = trailer(file, pages)
+            file.truncate(pages)
+            file.seek(pages)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _key(number: int) -> bytes:
+    return b"images/%08d" % number
 
 
 def _remove_others(path: Path, part: Path) -> None:

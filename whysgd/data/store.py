@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
@@ -107,7 +108,7 @@ class Store(Dataset):
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self._opened: tuple | None = None
+        self._opened: _Opened | None = None
         try:
             self.meta = json.loads(bytes(self._get(b"meta")))
             labels = np.frombuffer(self._get(b"labels"), "<i8")
@@ -131,7 +132,7 @@ class Store(Dataset):
         return torch.from_numpy(self.take(np.array([number]))[0]), int(self.labels[number % self.images])
 
     def __getstate__(self) -> dict:
-        # An open LMDB belongs to one process: a worker opens its own.
+        # Another process opens the file itself; one that was forked reads on.
         return {**self.__dict__, "_opened": None}
 
     def chunks(self) -> Iterator[np.ndarray]:
@@ -165,25 +166,38 @@ class Store(Dataset):
 
     def _get(self, key: bytes) -> memoryview:
         """A value, as a view of the file."""
-        process = os.getpid()
-        if self._opened is None or self._opened[0] != process:
-            environment = self._open()
-            self._opened = process, environment, environment.begin(buffers=True)
-        value = self._opened[2].get(key)
+        if self._opened is None:
+            self._opened = _opened(self.path)
+        value = self._opened.transaction.get(key)
         if value is None:
             raise ValueError(f"no {key.decode()}")
         return value
 
-    def _open(self) -> lmdb.Environment:
-        if not self.path.is_file():
-            raise _missing(self.path)
-        size = self.path.stat().st_size
-        environment = lmdb.open(
-            str(self.path), subdir=False, readonly=True, lock=False, readahead=True, max_spare_txns=1
-        )  # fmt: skip
+
+class _Opened:
+    """A file that is open for reading; closed when nobody holds it any more."""
+
+    def __init__(self, path: Path):
+        size = path.stat().st_size
+        self.environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
         # LMDB maps the file into memory: a page behind its end would end the process.
-        expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if size != expected + TRAILER_BYTES:
-            environment.close()
-            raise refused(self.path, f"it has {size} bytes and should have {expected + TRAILER_BYTES}")
-        return environment
+        expected = (self.environment.info()["last_pgno"] + 1) * self.environment.stat()["psize"] + TRAILER_BYTES
+        if size != expected:
+            self.environment.close()
+            raise refused(path, f"it has {size} bytes and should have {expected}")
+        self.transaction = self.environment.begin(buffers=True)
+
+
+# LMDB refuses to open a file twice in one process.
+_OPENED: WeakValueDictionary[tuple, _Opened] = WeakValueDictionary()
+
+
+def _opened(path: Path) -> _Opened:
+    """The open file, shared by all stores of this process that read it."""
+    if not path.is_file():
+        raise _missing(path)
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if (opened := _OPENED.get(key)) is None:
+        opened = _OPENED[key] = _Opened(path)
+    return opened
