@@ -55,7 +55,7 @@ def store_options(wildcards):
     if key not in STORES:
         raise WorkflowError(f"no run of the configured papers trains on the stored copies {'/'.join(key)}")
     plan = STORES[key]
-    flags = " --flip" * plan.flip + " --clean-first" * plan.clean_first
+    flags = "".join(flag for flag, on in ((" --flip", plan.flip), (" --clean-first", plan.clean_first)) if on)
     return f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}{flags}"
 
 
@@ -101,7 +101,7 @@ def tables_of(paper, *kinds):
 def figures_of(paper, *kinds):
     """Paths of a paper's figures."""
     names = [f"{paper}_{table}_{figure}" for table in tables_at(CONFIG, paper) for figure in TABLE_FIGURES]
-    names += [name for table in tables_at(CONFIG, paper) for name in sheets_of(paper, table)]
+    names.extend(name for table in tables_at(CONFIG, paper) for name in sheets_of(paper, table))
     return [f"results/{SCALE}/figures/{name}.{kind}" for name in dict.fromkeys(names) for kind in kinds]
 
 

@@ -7,7 +7,7 @@ from whysgd import papers
 from whysgd.config import load_config
 from whysgd.errors import UserError
 from whysgd.papers import claims_at, expand, load_paper, scaled_spec
-from whysgd.spec import Augmentation, RunSpec, steps_per_epoch
+from whysgd.spec import Augmentation, RunSpec, StoredCopies, steps_per_epoch
 from whysgd.validation import ROOT
 
 # A second transcription of the published table, row by row: epochs, η, warmup, horizon, clip, penalty, block.
@@ -67,7 +67,7 @@ ARCHITECTURES = {
 
 def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_tables():
     specs = expand(load_config(settings={"scale": "paper", "seeds": [0]}))
-    assert len(specs) == 7 + 21 + 3
+    assert len(specs) == 7 + 21 + 3 + 9
     table = load_paper("geiping2022")["tables"]["architectures"]
     assert len(table["rows"]) == 28
     for cell, mean in zip(table["rows"], [m for means in ARCHITECTURES.values() for m in means], strict=True):
@@ -79,13 +79,43 @@ def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_
         assert spec.lr == MAIN[row][3]
 
 
+# Stochastic, block, copies, weight decay, mean.
+FIXED = {
+    "noaug-sgd": (True, 128, 0, 5e-4, 84.32), "noaug-sgd-star": (True, 128, 0, 5e-3, 90.07),
+    "noaug-fb": (False, 128, 0, 5e-4, None), "noaug-fb-strong-reg": (False, 32, 0, 5e-4, 89.17),
+    "x10-sgd": (True, 128, 10, 5e-4, 95.20), "x10-fb": (False, 128, 10, 5e-4, 88.44),
+    "x10-fb-strong-reg": (False, 32, 10, 5e-4, 95.11),
+}  # fmt: skip
+
+
+def test_the_table_of_fixed_data_sets_is_the_published_one():
+    specs = expand(load_config(settings={"scale": "paper", "seeds": [0]}))
+    rows = load_paper("geiping2022")["tables"]["fixed_dataset"]["rows"]
+    assert [row["run"] for row in rows] == list(FIXED)
+    for row in rows:
+        spec = specs["geiping2022", row["run"], 0]
+        stochastic, block, copies, decay, mean = FIXED[row["run"]]
+        assert (spec.full_batch, spec.block, spec.weight_decay, row["mean"]) == (not stochastic, block, decay, mean)
+        assert spec.augment is None
+        assert (spec.store.copies if spec.store else 0) == copies
+        assert spec.store is None or (spec.store.crop_padding, spec.store.flip) == (4, True)
+        assert spec.epochs * steps_per_epoch(spec, 50_000) == (117_000 if stochastic else 3000)
+        assert (spec.penalty is not None) == row["run"].endswith("strong-reg")
+
+
+def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
+    stores = {run: spec.store for (_, run, _), spec in expand(load_config()).items() if spec.store}
+    assert set(stores) == {run for run in FIXED if run.startswith("x10")}
+    assert set(stores.values()) == {StoredCopies(2, 1, False)}
+
+
 def test_a_scale_judges_the_claims_it_can():
-    assert [c["id"] for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4"]
-    assert [c["id"] for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-1] == "g5"
+    assert [c["id"] for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4", "g6"]
+    assert [c["id"] for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-2:] == ["g5", "g6"]
 
 
 def test_a_scale_runs_the_tables_it_names():
-    assert {key[1] for key in expand(load_config())} == set(MAIN)
+    assert {key[1] for key in expand(load_config())} == {*MAIN, *FIXED}
     scales = {"mini": {"seeds": [0], "datasets": {"*": "digits"}, "tables": {"geiping2022": ["mane"]}}}
     with pytest.raises(
         UserError, match=r"scales.mini.tables.geiping2022: no table 'mane'; allowed: main, architectures"
@@ -110,7 +140,7 @@ def test_a_scale_maps_every_row_by_the_same_rules():
 
 def test_every_row_is_run_once_for_each_seed():
     specs = expand(load_config(settings={"seeds": [0, 7]}))
-    assert set(specs) == {("geiping2022", run, seed) for run in MAIN for seed in (0, 7)}
+    assert set(specs) == {("geiping2022", run, seed) for run in (*MAIN, *FIXED) for seed in (0, 7)}
     assert len({spec.digest for spec in specs.values()}) == len(specs)
 
 
@@ -202,7 +232,6 @@ def test_each_mistake_in_a_paper_is_named(paper_file, changes, message):
 
 def test_a_new_row_needs_yaml_only(paper_file):
     rows = [{"run": "mine", "label": "My row"}]
-    specs = paper_file(
-        runs__mine={"like": "fb-clip", "lr": 0.2}, tables={"main": {"title": "T", "rows": rows}}, claims=[]
-    )
+    tables = {name: {"title": "T", "rows": rows} for name in ("main", "fixed_dataset")}
+    specs = paper_file(runs__mine={"like": "fb-clip", "lr": 0.2}, tables=tables, claims=[])
     assert [(key[1], spec.lr, spec.clip) for key, spec in specs.items()] == [("mine", pytest.approx(0.8), 0.25)] * 3

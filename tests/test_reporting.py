@@ -9,11 +9,13 @@ from scipy import stats
 from test_loop import folder_of
 
 from whysgd.checks import parse_check
+from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
 from whysgd.papers import load_paper
 from whysgd.reporting import figures, page, tables
 from whysgd.reporting.claims import evaluate_check, evaluate_claims
 from whysgd.reporting.frame import read_histories, read_runs
+from whysgd.spec import StoredCopies
 from whysgd.training.loop import train
 
 
@@ -21,7 +23,8 @@ def frame(values: dict, scale="mini", status="finished") -> pd.DataFrame:
     """A tidy frame with the given accuracies of each run."""
     lines = [
         {"paper": "p", "run": run, "scale": scale, "seed": seed, "status": status, "steps": 30, "test_accuracy": accuracy,
-         "dataset": "digits", "train_images": 5, "test_images": 6, "model": "m", "device": "cpu"}
+         "dataset": "digits", "train_images": 5, "test_images": 6, "model": "m", "device": "cpu",
+         "stored_copies": 0}
         for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)
     ]  # fmt: skip
     return pd.DataFrame(lines)
@@ -55,6 +58,28 @@ def test_at_the_papers_scale_there_is_no_note_and_diverged_runs_are_counted():
     diverged = tables.make_table(TABLE, "p", frame({"a": [10.0, 10.0]}, "paper", "diverged"))
     assert diverged.note[0] == "2 of 2 diverged"
     assert diverged.measured_mean[0] == 10.0
+
+
+def test_the_note_says_how_many_copies_were_stored():
+    runs = frame({"a": [1.0]}).assign(stored_copies=2)
+    assert tables.make_table(TABLE, "p", runs).note[0] == "scale mini, not the paper's: 30 steps; 2 stored copies"
+
+
+@pytest.mark.parametrize(("channels", "copies", "clean"), [(1, 2, False), (3, 12, True)])
+def test_a_sheet_shows_each_class_and_its_stored_versions(tmp_path, channels, copies, clean):
+    dataset = make_dataset(channels=channels)
+    plan = StoredCopies(copies, 2, True, clean_first=clean)
+    store = build_store(dataset, plan, tmp_path / "s.lmdb")
+    figure = figures.plot_sheet(dataset, store)
+    shown = min(copies, 10)
+    assert len(figure.axes) == 3 * (1 + shown)
+    number = int(np.flatnonzero(dataset.train.labels == 1)[0])
+    drawn = [np.asarray(axis.images[0].get_array()) for axis in figure.axes[1 + shown : 2 * (1 + shown)]]
+    expected = [dataset.train.images[number], *(store.take(np.array([number + 23 * c]))[0] for c in range(shown))]
+    for picture, image in zip(drawn, expected, strict=True):
+        assert np.array_equal(picture, image.transpose(1, 2, 0) if channels == 3 else image[0])
+    assert figure.axes[1].get_title() == ("clean" if clean else "0")
+    figures.save_figure(figure, [tmp_path / "sheet.png"])
 
 
 CELLS = {
@@ -166,7 +191,14 @@ def test_the_papers_claims_are_understood():
     names = {row["run"] for row in load_paper("geiping2022")["tables"]["main"]["rows"]}
     measured = frame({name: [90.0, 90.1] for name in names}).assign(paper="geiping2022")
     verdicts = evaluate_claims(claims, "geiping2022", measured)
-    assert verdicts.verdict.tolist() == ["fails", "undetermined", "holds", "undetermined", "undetermined"]
+    assert verdicts.verdict.tolist() == [
+        "fails",
+        "undetermined",
+        "holds",
+        "undetermined",
+        "undetermined",
+        "undetermined",
+    ]
     assert verdicts.evidence[4].startswith("not run: sgd.resnet50, fb.resnet50, ")
 
 

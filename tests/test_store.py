@@ -1,5 +1,4 @@
 import hashlib
-import itertools
 import json
 import multiprocessing
 import os
@@ -109,64 +108,69 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("stop", range(0, 15, 2))
-def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(
-    tmp_path, small_chunks, monkeypatch, stop
-):
+def dying_after(monkeypatch, chunks):
+    """Let the next builds die when they have made so many chunks."""
+    real, made = building.chunk_of_copies, []
+
+    def make(*arguments):
+        if len(made) == chunks:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(building, "chunk_of_copies", make)
+    return made
+
+
+@pytest.mark.parametrize("stops", [[0], [2], [5], [9], [13], [9, 2], [5, 0, 4], [3, 3, 3, 3]])
+def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tmp_path, small_chunks, stops):
     dataset, path = colour(), tmp_path / "s.lmdb"
     build_store(dataset, PLAN, tmp_path / "whole.lmdb")
-    real = building.copies_in_chunks
-
-    def stopping(*arguments):
-        for number, chunk in enumerate(real(*arguments)):
-            if number == stop:
-                raise KeyboardInterrupt
-            yield chunk
-
-    monkeypatch.setattr(building, "copies_in_chunks", stopping)
-    if stop < 14:
-        with pytest.raises(KeyboardInterrupt):
-            build_store(dataset, PLAN, path)
+    for stop in stops:
+        with pytest.MonkeyPatch.context() as patch:
+            dying_after(patch, stop)
+            with pytest.raises(KeyboardInterrupt):
+                build_store(dataset, PLAN, path)
         assert not path.exists()
-    monkeypatch.setattr(building, "copies_in_chunks", real)
     build_store(dataset, PLAN, path)
     assert digest(path) == digest(tmp_path / "whole.lmdb")
     left = {file.name for file in tmp_path.iterdir()} - {"s.lmdb", "whole.lmdb"}
     assert not [name for name in left if not name.endswith(".lock")], left
 
 
-def test_what_was_written_is_not_written_again(tmp_path, small_chunks, monkeypatch):
+def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
     dataset, path = colour(), tmp_path / "s.lmdb"
-    real = building.copies_in_chunks
-    monkeypatch.setattr(
-        building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x"))
-    )
-    with pytest.raises(ZeroDivisionError):
+    with pytest.MonkeyPatch.context() as patch:
+        dying_after(patch, 9)
+        with pytest.raises(KeyboardInterrupt):
+            build_store(dataset, PLAN, path)
+    with pytest.MonkeyPatch.context() as patch:
+        made = dying_after(patch, 99)
         build_store(dataset, PLAN, path)
-    monkeypatch.setattr(building, "copies_in_chunks", real)
-    part = next(tmp_path.glob(".s.lmdb.*.part"))
-    with lmdb.open(str(part), subdir=False, lock=False) as environment:
-        # Transactions of two chunks each.
-        assert environment.stat()["entries"] == 8
-    put = []
-    monkeypatch.setattr(building, "_key", lambda number: put.append(number) or b"images/%08d" % number)
-    build_store(dataset, PLAN, path)
-    # What was left, then the copy into the file that stays.
-    assert put[:6] == list(range(8, 14))
+    # 14 chunks in transactions of two, of which four were committed.
+    assert len(made) == 14 - 8
 
 
-def test_another_plans_part_is_not_continued(tmp_path, small_chunks, monkeypatch):
+def test_another_plans_part_is_not_continued(tmp_path, small_chunks):
     dataset, path = colour(), tmp_path / "s.lmdb"
-    real = building.copies_in_chunks
-    monkeypatch.setattr(
-        building, "copies_in_chunks", lambda *a: itertools.chain(itertools.islice(real(*a), 9), (1 / 0 for _ in "x"))
-    )
-    with pytest.raises(ZeroDivisionError):
-        build_store(dataset, PLAN, path)
-    monkeypatch.setattr(building, "copies_in_chunks", real)
+    with pytest.MonkeyPatch.context() as patch:
+        dying_after(patch, 9)
+        with pytest.raises(KeyboardInterrupt):
+            build_store(dataset, PLAN, path)
     other = replace(PLAN, seed=6)
     assert np.array_equal(build_store(dataset, other, path).read(), obvious(dataset, other))
-    assert not list(tmp_path.glob(".*.part"))
+    assert not list(tmp_path.glob(".*.part")) + list(tmp_path.glob(".*.earlier"))
+
+
+def test_chunks_are_the_same_in_any_order():
+    images = colour().train.images
+
+    def draws(copy):
+        return building.draws_of_copy(PLAN, len(images), copy)
+
+    whole = obvious(colour(), PLAN)
+    for start, count in ((60, 9), (0, 5), (20, 30), (22, 1)):
+        assert np.array_equal(building.chunk_of_copies(images, PLAN, draws, start, count), whole[start : start + count])
 
 
 BUILD = """

@@ -3,9 +3,9 @@
 The store is a function of the images, the augmentation, the number of copies and the seed alone. Every image of every
 copy has draws of its own, which depend on (seed, copy, index) and on nothing else.
 
-One process writes: augmenting takes 3 µs an image, so the disk is what takes time, and more workers bring nothing. A
-part is written in transactions of some 64 MB, each of which survives an interruption. Once it is whole it is copied in
-one go into the file that stays: LMDB lays out the same bytes only if it is asked for the same things in the same order.
+One process does it all: augmenting takes 3 µs an image, about as long as writing it. A part is written in transactions
+of some 64 MB, each of which survives an interruption. LMDB lays out the same bytes only if it is asked for the same
+things in the same order; so a build that was interrupted begins a new part, and takes from the earlier one what it has.
 """
 
 import errno
@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import lmdb
@@ -53,9 +54,11 @@ def build_store(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock:
-            if not path.exists():
+            there = path.exists()
+            if not there:
                 _build(dataset, plan, path, progress)
-            store = open_store(path, verify=True)
+            # What was just written has been read for its checksum already.
+            store = open_store(path, verify=there)
     except (OSError, lmdb.Error) as error:
         # LMDB passes on the operating system's words.
         if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
@@ -85,89 +88,117 @@ def _meta(dataset: Dataset, plan: StoredCopies) -> dict:
 
 
 def _build(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool) -> None:
-    meta = _meta(dataset, plan)
+    meta, images = _meta(dataset, plan), dataset.train.images
     labels = dataset.train.labels.astype("<i8")
-    total = plan.copies * len(labels) * dataset.train.images[0].nbytes
+    total, chunk = plan.copies * len(labels), meta["chunk"]
     # The part's name says what it is part of: another plan's is not continued.
     part = path.with_name(f".{path.name}.{digest_of(meta)}.part")
-    _remove_others(path, part)
-    done = part.stat().st_size if part.exists() else 0
-    needed = 2 * map_size(meta) - min(done, map_size(meta))
+    earlier = _earlier_part(path, part)
+    needed = map_size(meta)
     if shutil.disk_usage(path.parent).free < needed:
-        raise UserError(f"{path}: the disk is full: the build needs {needed / 1e9:.2f} GB, the store half of it")
-    environment = lmdb.open(str(part), subdir=False, map_size=map_size(meta), lock=False, sync=False, metasync=False)
+        raise UserError(f"{path}: the disk is full: the build needs {needed / 1e9:.2f} GB")
+    draws = lru_cache(2)(lambda copy: draws_of_copy(plan, len(images), copy))
+    bar = tqdm(total=total, unit="image", desc=path.name, disable=None if progress else True)
+    environment = lmdb.open(str(part), subdir=False, map_size=needed, lock=False)
     try:
-        with environment.begin() as transaction:
-            written = transaction.stat()["entries"]
-        digest = hashlib.sha256()
-        chunks = copies_in_chunks(dataset.train.images, plan, meta["chunk"])
-        bar = tqdm(total=total, unit="B", unit_scale=True, desc=path.name, disable=None if progress else True)
-        transaction, size = environment.begin(write=True), 0
-        for number, chunk in enumerate(chunks):
-            # Chunks that are there already are made again, since the checksum needs them, and not written.
-            digest.update(chunk)
-            bar.update(chunk.nbytes)
-            if number < written:
-                continue
-            transaction.put(_key(number), chunk.data, append=True)
-            size += chunk.nbytes
-            if size >= TRANSACTION_BYTES:
-                transaction.commit()
-                transaction, size = environment.begin(write=True), 0
-        transaction.commit()
-        bar.close()
-        digest.update(labels)
-        last = {b"labels": labels.tobytes(), b"meta": json.dumps({**meta, "sha256": digest.hexdigest()}).encode()}
-        _copy(environment, number + 1, last, path)
+        with _reading(earlier) as found, _Writer(environment) as writer:
+            for number, start in enumerate(range(0, total, chunk)):
+                value = found.get(_key(number)) if found else None
+                if value is None:
+                    value = chunk_of_copies(images, plan, draws, start, min(chunk, total - start)).data.cast("B")
+                writer.add(_key(number), value)
+                bar.update(len(value) // images[0].nbytes)
+            bar.close()
+            writer.finish(labels.tobytes(), meta)
+        pages = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     finally:
         environment.close()
-    part.unlink()
+    with open(part, "r+b") as file:
+        line = trailer(file, pages)
+        file.truncate(pages)
+        file.seek(pages)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    _remove_others(path)
 
 
-def _copy(part: lmdb.Environment, chunks: int, last: dict[bytes, bytes], path: Path) -> None:
-    """Write the store from its whole part, with what comes last, and the checksum behind it all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+class _Writer:
+    """Puts values in order, commits every 64 MB, and sums them up; what is not committed on failure is given up."""
+
+    def __init__(self, environment: lmdb.Environment):
+        self.environment, self.transaction, self.size = environment, environment.begin(write=True), 0
+        self.digest = hashlib.sha256()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind, *rest) -> None:
+        if kind is not None:
+            self.transaction.abort()
+
+    def add(self, key: bytes, value) -> None:
+        """Put a chunk of images."""
+        self.transaction.put(key, value, append=True)
+        self.digest.update(value)
+        self.size += len(value)
+        if self.size >= TRANSACTION_BYTES:
+            self.transaction.commit()
+            self.transaction, self.size = self.environment.begin(write=True), 0
+
+    def finish(self, labels: bytes, meta: dict) -> None:
+        """Put what comes last."""
+        self.digest.update(labels)
+        self.transaction.put(b"labels", labels)
+        self.transaction.put(b"meta", json.dumps({**meta, "sha256": self.digest.hexdigest()}).encode())
+        self.transaction.commit()
+
+
+def _earlier_part(path: Path, part: Path) -> Path | None:
+    """What an interrupted build of the same plan has left, out of the way of a new one.
+
+    The longer one, if that build had itself begun from another's part.
+    """
+    earlier = part.with_suffix(".earlier")
+    if part.exists() and not (earlier.exists() and _chunks_in(earlier) >= _chunks_in(part)):
+        os.replace(part, earlier)
+    part.unlink(missing_ok=True)
+    _remove_others(path, earlier)
+    if _chunks_in(earlier) == 0:
+        earlier.unlink(missing_ok=True)
+    return earlier if earlier.exists() else None
+
+
+def _chunks_in(part: Path) -> int:
+    """Chunks that survived in a part; 0 if it is not readable."""
     try:
-        store = lmdb.open(
-            str(temporary), subdir=False, map_size=part.info()["map_size"], lock=False, sync=False, metasync=False
-        )  # fmt: skip
-        transaction, size = store.begin(write=True), 0
-        with part.begin(buffers=True) as written:
-            for number in range(chunks):
-                value = written.get(_key(number))
-                transaction.put(_key(number), value, append=True)
-                size += len(value)
-                if size >= TRANSACTION_BYTES:
-                    transaction.commit()
-                    transaction, size = store.begin(write=True), 0
-        for key, value in last.items():
-            transaction.put(key, value)
-        transaction.commit()
-        pages = (store.info()["last_pgno"] + 1) * store.stat()["psize"]
-        store.sync(True)
-        store.close()
-        with open(temporary, "r+b") as file:
-            line = trailer(file, pages)
-            file.truncate(pages)
-            file.seek(pages)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        with lmdb.open(str(part), subdir=False, readonly=True, lock=False) as environment:
+            return environment.stat()["entries"]
+    except lmdb.Error:
+        return 0
+
+
+@contextmanager
+def _reading(part: Path | None):
+    """A transaction that reads a part, or None."""
+    if part is None:
+        yield None
+        return
+    with lmdb.open(str(part), subdir=False, readonly=True, lock=False) as environment, environment.begin() as reading:
+        yield reading
+
+
+def _remove_others(path: Path, kept: Path | None = None) -> None:
+    """Parts of other plans for this path."""
+    for pattern in ("part", "earlier"):
+        for file in path.parent.glob(f".{path.name}.*.{pattern}"):
+            if file != kept:
+                file.unlink(missing_ok=True)
 
 
 def _key(number: int) -> bytes:
     return b"images/%08d" % number
-
-
-def _remove_others(path: Path, part: Path) -> None:
-    """Parts of other plans for this path, and what a killed process left."""
-    for file in (*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(f".{path.name}.*.tmp")):
-        if file != part:
-            file.unlink(missing_ok=True)
 
 
 def map_size(meta: dict) -> int:
@@ -179,34 +210,32 @@ def map_size(meta: dict) -> int:
     return (pages + pages // 16 + 256) * PAGE
 
 
-def copies_in_chunks(images: np.ndarray, plan: StoredCopies, chunk: int) -> Iterator[np.ndarray]:
-    """All copies one after another, as arrays (m, C, H, W) of `chunk` images, the last one of fewer."""
-    buffer, filled = np.empty((chunk, *images.shape[1:]), np.uint8), 0
-    for copy in range(plan.copies):
-        for part in _one_copy(images, plan, copy, chunk):
-            start = 0
-            while start < len(part):
-                count = min(chunk - filled, len(part) - start)
-                buffer[filled : filled + count] = part[start : start + count]
-                filled, start = filled + count, start + count
-                if filled == chunk:
-                    yield buffer
-                    filled = 0
-    if filled:
-        yield buffer[:filled]
+def draws_of_copy(plan: StoredCopies, images: int, copy: int) -> tuple[np.ndarray, ...] | None:
+    """Top, left and flip of every image of a copy; None for a copy that is left as it is."""
+    if plan.clean_first and copy == 0:
+        return None
+    return draw_copy(Augmentation(plan.crop_padding, plan.flip), images, plan.seed, copy)
 
 
-def _one_copy(images: np.ndarray, plan: StoredCopies, copy: int, batch: int) -> Iterator[np.ndarray]:
-    """One copy in batches."""
-    plain = plan.clean_first and copy == 0
-    draws = None if plain else draw_copy(Augmentation(plan.crop_padding, plan.flip), len(images), plan.seed, copy)
-    for start in range(0, len(images), batch):
-        rows = slice(start, start + batch)
-        part = np.ascontiguousarray(images[rows])
-        if draws is None:
-            yield part
-        else:
-            yield crop_and_flip_each(part, *(d[rows] for d in draws), plan.crop_padding)
+def chunk_of_copies(images: np.ndarray, plan: StoredCopies, draws: Callable, start: int, count: int) -> np.ndarray:
+    """The images numbered start … start + count − 1 of the store: (count, C, H, W).
+
+    Args:
+        images: (n, C, H, W) of the training set; image i of copy c has the number c · n + i.
+        plan: how copies are made.
+        draws: draws(copy) is `draws_of_copy`; a function, so that it can remember.
+        start, count: which ones, in any order of calls.
+    """
+    out, filled = np.empty((count, *images.shape[1:]), np.uint8), 0
+    while filled < count:
+        copy, first = divmod(start + filled, len(images))
+        rows = slice(first, min(first + count - filled, len(images)))
+        part, drawn = images[rows], draws(copy)
+        if drawn is not None:
+            part = crop_and_flip_each(part, *(d[rows] for d in drawn), plan.crop_padding)
+        out[filled : filled + len(part)] = part
+        filled += len(part)
+    return out
 
 
 def crop_and_flip_each(images: np.ndarray, top, left, flip, padding: int) -> np.ndarray:

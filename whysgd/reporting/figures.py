@@ -117,7 +117,7 @@ def plot_sheet(dataset: Dataset, store: Store, rows: int = 10, columns: int = 10
     copies = min(store.copies, columns)
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = plt.subplots(
-            len(shown), copies + 1, figsize=(0.8 * (copies + 1) + 1, 0.8 * len(shown) + 1), squeeze=False
+            len(shown), copies + 1, figsize=(max(4.0, 0.8 * (copies + 1) + 1), 0.8 * len(shown) + 1), squeeze=False
         )  # fmt: skip
         for line, number in zip(axes, shown, strict=True):
             versions = store.take(number + store.images * np.arange(copies))
@@ -129,9 +129,9 @@ def plot_sheet(dataset: Dataset, store: Store, rows: int = 10, columns: int = 10
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=9)
         crop, flip = store.meta["crop_padding"], "flip" if store.meta["flip"] else "no flip"
-        kept = f", {copies} of {store.copies} shown" if copies < store.copies else ""
+        kept = f"{copies} of {store.copies}" if copies < store.copies else f"{copies}"
         figure.suptitle(
-            f"{store.meta['source']['label']}: stored copies{kept}; crop padding {crop}, {flip}", fontsize=10
+            f"{store.meta['source']['label']}\n{kept} stored copies: crop padding {crop}, {flip}", fontsize=10
         )  # fmt: skip
     return figure
 

@@ -34,7 +34,9 @@ def _run(file: Path) -> dict:
             "dataset": metrics["data"]["label"],
             "train_images": metrics["data"]["train_images"],
             "test_images": metrics["data"]["test_images"],
+            "stored_copies": (metrics["settings"]["store"] or {"copies": 0})["copies"],
             "model": metrics["settings"]["model"],
+            "precision": metrics["precision"],
             **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
         }
     except (KeyError, TypeError) as error:

@@ -47,6 +47,8 @@ def _note(runs: pd.DataFrame) -> str:
     if runs.scale.iloc[0] != "paper":
         steps = "/".join(map(str, sorted(runs.steps.unique())))
         parts.append(f"scale {runs.scale.iloc[0]}, not the paper's: {steps} steps")
+    if copies := runs.stored_copies.iloc[0]:
+        parts.append(f"{copies} stored copies")
     if diverged := int((runs.status == "diverged").sum()):
         parts.append(f"{diverged} of {len(runs)} diverged")
     return "; ".join(parts)
