@@ -60,8 +60,9 @@ def build_store(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool
             # What was just written has been read for its checksum already.
             store = open_store(path, verify=there)
     except (OSError, lmdb.Error) as error:
-        # LMDB passes on the operating system's words.
-        if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        # LMDB calls a write that was cut short an input/output error.
+        cut = isinstance(error, lmdb.Error) and shutil.disk_usage(path.parent).free < TRANSACTION_BYTES
+        if cut or getattr(error, "errno", None) == errno.ENOSPC:
             raise UserError(f"{path}: the disk is full; with more room the build continues where it stopped") from None
         raise UserError(f"{path}: cannot be written ({error})") from None
     wanted = _meta(dataset, plan)
@@ -96,7 +97,7 @@ def _build(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool) -> 
     earlier = _earlier_part(path, part)
     needed = map_size(meta)
     if shutil.disk_usage(path.parent).free < needed:
-        raise UserError(f"{path}: the disk is full: the build needs {needed / 1e9:.2f} GB")
+        raise UserError(f"{path}: the disk is full: the build needs {needed / 1e6:,.1f} MB")
     draws = lru_cache(2)(lambda copy: draws_of_copy(plan, len(images), copy))
     bar = tqdm(total=total, unit="image", desc=path.name, disable=None if progress else True)
     environment = lmdb.open(str(part), subdir=False, map_size=needed, lock=False)
