@@ -144,7 +144,9 @@ def _build_store(options) -> None:
 
 def _show(options) -> None:
     folder = Path("results", options.scale)
-    tables, claims = sorted(folder.glob("tables/*.md")), sorted(folder.glob("claims/*.md"))
+    # A paper's main table first.
+    tables = sorted(folder.glob("tables/*.md"), key=lambda file: (not file.stem.endswith("_main"), file.name))
+    claims = sorted(folder.glob("claims/*.md"))
     if not tables:
         raise UserError(f"{folder}/tables: no tables yet; run `snakemake --cores 2` first")
     for file in (*tables, *claims):
