@@ -66,14 +66,20 @@ def test_stacks_keep_order_and_never_mix_sizes(dataset):
     assert [len(labels) for _, labels in feed(make_spec(), dataset).stacks(0, 0, 5)] == [1] * 5
 
 
-def test_a_chunk_that_was_foreseen_is_not_prepared_again(dataset, monkeypatch):
-    loader = feed(make_spec(), dataset, chunk_bytes=10 * IMAGE, ahead=True)
+@pytest.mark.parametrize(
+    ("images", "first", "end", "expected"),
+    [(10, 0, 5, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]),
+     # A rank foresees its own blocks.
+     (5, 1, 3, [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)])],
+)  # fmt: skip
+def test_a_chunk_that_was_foreseen_is_not_prepared_again(dataset, monkeypatch, images, first, end, expected):
+    loader = feed(make_spec(), dataset, chunk_bytes=images * IMAGE, ahead=True)
     prepared, real = [], Feed._prepare
     monkeypatch.setattr(Feed, "_prepare", lambda self, key: prepared.append(key) or real(self, key))
     for epoch in (0, 1):
-        list(loader.stacks(epoch, 0, 5))
+        list(loader.stacks(epoch, first, end))
     loader.executor.shutdown()
-    assert prepared == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+    assert prepared == expected
 
 
 def test_an_error_while_preparing_ahead_is_not_lost(dataset, monkeypatch):
@@ -99,13 +105,3 @@ def test_images_that_are_not_contiguous_are_read_right():
     spec = make_spec(augment=None)
     loader = Feed(spec, images, data.train.labels, "cpu")
     assert torch.equal(next(iter(loader.stacks(0, 0, 1)))[0][0], obvious(spec, data, 0)[0][0])
-
-
-def test_a_rank_foresees_its_own_blocks(dataset, monkeypatch):
-    loader = feed(make_spec(), dataset, chunk_bytes=5 * IMAGE, ahead=True)
-    prepared, real = [], Feed._prepare
-    monkeypatch.setattr(Feed, "_prepare", lambda self, key: prepared.append(key) or real(self, key))
-    for epoch in (0, 1):
-        list(loader.stacks(epoch, 1, 3))
-    loader.executor.shutdown()
-    assert prepared == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]

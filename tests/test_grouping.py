@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from conftest import make_spec
@@ -69,12 +67,3 @@ def test_precision_halves_it():
 @pytest.mark.parametrize(("most", "blocks", "expected"), [(8, 390, 6), (8, 1562, 8), (4, 390, 3), (8, 5, 5), (0, 9, 1)])
 def test_stacks_are_even_where_a_divisor_is_near(most, blocks, expected):
     assert even(most, blocks) == expected
-
-
-def test_the_grouping_does_not_depend_on_the_seed():
-    objective = Objective(build_model("resnet18_half", 3, 10, 0))
-    spec = make_spec(block=128, penalty=None)
-    groupings = {
-        choose_grouping(replace(spec, seed=seed), objective, (3, 32, 32), 390, 80 * GIB).most for seed in (0, 1)
-    }
-    assert len(groupings) == 1

@@ -96,12 +96,13 @@ def test_what_it_is_stands_inside(tmp_path):
     assert keys == [b"images/00000000", b"labels", b"meta"]
 
 
-def test_the_draws_of_an_image_depend_on_seed_copy_and_index_alone():
+def test_the_draws_of_a_copy_depend_on_seed_and_copy_and_not_on_what_was_drawn_before():
     augmentation = Augmentation(4, True)
-    few, many = (np.stack(draw_copy(augmentation, n, 0, 3)[:1]) for n in (1000, 1000))
-    assert np.array_equal(few, many)
-    different = {tuple(draw_copy(augmentation, 50, seed, copy)[0]) for seed in (0, 1) for copy in (0, 1)}
-    assert len(different) == 4
+    alone = np.stack(draw_copy(augmentation, 50, 0, 3))
+    for copy in (1, 3, 0):
+        after = np.stack(draw_copy(augmentation, 50, 0, copy))
+        assert np.array_equal(after, alone) == (copy == 3)
+    assert not np.array_equal(np.stack(draw_copy(augmentation, 50, 1, 3)), alone)
 
 
 def digest(path):
@@ -122,15 +123,20 @@ def dying_after(monkeypatch, chunks):
     return made
 
 
+def interrupt(dataset, path, chunks):
+    """A build that ends when it has made so many chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        dying_after(patch, chunks)
+        with pytest.raises(KeyboardInterrupt):
+            build_store(dataset, PLAN, path)
+
+
 @pytest.mark.parametrize("stops", [[0], [2], [5], [9], [13], [9, 2], [5, 0, 4], [3, 3, 3, 3]])
 def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tmp_path, small_chunks, stops):
     dataset, path = colour(), tmp_path / "s.lmdb"
     build_store(dataset, PLAN, tmp_path / "whole.lmdb")
     for stop in stops:
-        with pytest.MonkeyPatch.context() as patch:
-            dying_after(patch, stop)
-            with pytest.raises(KeyboardInterrupt):
-                build_store(dataset, PLAN, path)
+        interrupt(dataset, path, stop)
         assert not path.exists()
     build_store(dataset, PLAN, path)
     assert digest(path) == digest(tmp_path / "whole.lmdb")
@@ -140,10 +146,7 @@ def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tm
 
 def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
     dataset, path = colour(), tmp_path / "s.lmdb"
-    with pytest.MonkeyPatch.context() as patch:
-        dying_after(patch, 9)
-        with pytest.raises(KeyboardInterrupt):
-            build_store(dataset, PLAN, path)
+    interrupt(dataset, path, 9)
     with pytest.MonkeyPatch.context() as patch:
         made = dying_after(patch, 99)
         build_store(dataset, PLAN, path)
@@ -153,10 +156,7 @@ def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
 
 def test_another_plans_part_is_not_continued(tmp_path, small_chunks):
     dataset, path = colour(), tmp_path / "s.lmdb"
-    with pytest.MonkeyPatch.context() as patch:
-        dying_after(patch, 9)
-        with pytest.raises(KeyboardInterrupt):
-            build_store(dataset, PLAN, path)
+    interrupt(dataset, path, 9)
     other = replace(PLAN, seed=6)
     assert np.array_equal(build_store(dataset, other, path).read(), obvious(dataset, other))
     assert not list(tmp_path.glob(".*.part")) + list(tmp_path.glob(".*.earlier"))

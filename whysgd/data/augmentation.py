@@ -41,7 +41,8 @@ def draw(augmentation: Augmentation, images: int, seed: int, epoch: int, device=
 def draw_copy(augmentation: Augmentation, images: int, seed: int, copy: int) -> tuple[np.ndarray, ...]:
     """The augmentation of every image of one stored copy: top, left and flip, all (n,).
 
-    The stream is that of (seed, "store", copy): an image's draw depends on its copy and its index alone.
+    The stream is that of (seed, "store", copy): an image's draw depends on its copy, its index and the number of
+    images, not on what is drawn before, or by whom.
     """
     return _draw(stream(seed, "store", copy), augmentation, images)
 

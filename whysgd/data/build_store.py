@@ -1,7 +1,7 @@
 """Building a store: augmented copies of a data set's training images, in one LMDB file.
 
 The store is a function of the images, the augmentation, the number of copies and the seed alone. Every image of every
-copy has draws of its own, which depend on (seed, copy, index) and on nothing else.
+copy has draws of its own, which depend on seed, copy, index and the number of images, and on nothing else.
 
 One process does it all: augmenting takes 3 µs an image, about as long as writing it. A part is written in transactions
 of some 64 MB, each of which survives an interruption. LMDB lays out the same bytes only if it is asked for the same
@@ -258,11 +258,6 @@ def crop_and_flip_each(images: np.ndarray, top, left, flip, padding: int) -> np.
     return out
 
 
-def describe(store: Store, path: Path) -> dict:
-    """The store's description, as the JSON beside it has it, with its size."""
-    return {**store.meta, "bytes": path.stat().st_size}
-
-
 def write_description(store: Store, path: Path) -> None:
-    """Write the description beside the store."""
-    write_json(path.with_suffix(".json"), describe(store, path))
+    """Write what the store is, and its size, into a JSON file beside it."""
+    write_json(path.with_suffix(".json"), {**store.meta, "bytes": path.stat().st_size})
