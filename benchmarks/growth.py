@@ -24,7 +24,7 @@ from whysgd.models.catalog import CATALOG
 from whysgd.papers import scaled_spec
 from whysgd.spec import Penalty, RunSpec
 from whysgd.training.device import prepare_device
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 ROUNDS = 5
 PENALTIES = {"none": None, "forward differences": Penalty("gradient_norm")}

@@ -18,7 +18,7 @@ from whysgd.papers import scaled_spec
 from whysgd.spec import Penalty
 from whysgd.training import objective
 from whysgd.training.device import prepare_device
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 ROUNDS = 5
 

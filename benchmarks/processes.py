@@ -19,7 +19,7 @@ from whysgd.data.canonical import Dataset, Split
 from whysgd.papers import scaled_spec
 from whysgd.spec import RunSpec
 from whysgd.training.device import prepare_device
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 # Job, images of a step, steps.
 JOBS = {"mini network, full batch with penalty": (512, 60), "ResNet-18 at half width, SGD": (128, 6)}

@@ -22,7 +22,7 @@ from whysgd.measures.product_distance import product_distances
 from whysgd.papers import scaled_spec
 from whysgd.spec import RunSpec, Schedule
 from whysgd.training.device import prepare_device
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 VARIANTS = ("forward-differences", "central-differences", "exact")
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16")

@@ -16,7 +16,7 @@ from whysgd.models.build import build_model
 from whysgd.papers import scaled_spec
 from whysgd.spec import Penalty
 from whysgd.training.device import prepare_device
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 ROUNDS = 7
 PENALTIES = {

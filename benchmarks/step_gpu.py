@@ -25,8 +25,8 @@ from whysgd.models.build import build_model
 from whysgd.spec import Augmentation, Penalty, RunSpec, Schedule
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.grouping import Grouping
-from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
+from whysgd.training.trainer import Trainer
 
 DIFFERENCES, EXACT = Penalty("gradient_norm"), Penalty("gradient_norm", variant="exact")
 # What is timed: macro-batch, block, penalty, precision, and passes over the data that its arithmetic stands for

@@ -1,5 +1,6 @@
 # Functions of the workflow; they live here only. All of them are pure: names in, paths or values out.
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -7,14 +8,14 @@ from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
 from whysgd.papers import claims_at, expand, load_paper, tables_at
+from whysgd.reporting.colours import method_colours
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them.
 CAPTIONS = {
     kind: Path(workflow.basedir, "docs/captions", f"{kind}.rst").read_text(encoding="utf-8").strip()
-    for kind in ("comparison", "curves", "sheet")
+    for kind in ("comparison", "curves", "accuracy", "micro_norm", "sheet")
 }
-TABLE_FIGURES = ("comparison", "curves")
 
 for key in workflow.config_settings.config:
     config[key] = retyped(config[key])
@@ -25,6 +26,8 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 SCALE = CONFIG["scale"]
+# Names of the runs that graft the gradient norms of another run, which must be finished before.
+GRAFTED = {spec.run for spec in RUNS.values() if spec.transform and spec.transform.reference}
 # The stored copies that the runs train on, by data set and name.
 STORES = {(spec.dataset, spec.store.name): spec.store for spec in RUNS.values() if spec.store}
 
@@ -49,6 +52,25 @@ def data_of(wildcards):
     return {**{name: f"results/data/{spec.dataset}/{file}" for name, file in DATA_FILES.items()}, **store}
 
 
+def grafted_from(wildcards):
+    """What a run reads that grafts another one's gradient norms: that run's log, beside the data."""
+    spec = spec_of(wildcards)
+    if spec.transform is None or spec.transform.reference is None:  # Another paper's run of the same name.
+        return data_of(wildcards)
+    reference = f"results/{spec.scale}/runs/{spec.paper}/{spec.transform.reference}/seed-{spec.seed}"
+    return {**data_of(wildcards), "reference": f"{reference}/gradient_norms.csv"}
+
+
+def any_of(runs):
+    """A pattern for the names of these runs."""
+    return "|".join(re.escape(run) for run in sorted(runs))
+
+
+def all_but(runs):
+    """A pattern for the names of all other runs."""
+    return f"(?!({any_of(runs)})/)[A-Za-z0-9_.-]+" if runs else "[A-Za-z0-9_.-]+"
+
+
 def store_options(wildcards):
     """How stored copies that are asked for by their path are made."""
     key = (wildcards.dataset, wildcards.store)
@@ -59,9 +81,10 @@ def store_options(wildcards):
     return f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}{flags}"
 
 
-def store_argument(wildcards, input):
-    """The option of a training job that names its stored copies."""
-    return f"--store {input.store}" if hasattr(input, "store") else ""
+def input_arguments(wildcards, input):
+    """The options of a training job that name its stored copies, or the log that it grafts from."""
+    options = {"store": "--store", "reference": "--norms"}
+    return " ".join(f"{flag} {input[name]}" for name, flag in options.items() if hasattr(input, name))
 
 
 def own_dataset(wildcards):
@@ -100,9 +123,20 @@ def tables_of(paper, *kinds):
 
 def figures_of(paper, *kinds):
     """Paths of a paper's figures."""
-    names = [f"{paper}_{table}_{figure}" for table in tables_at(CONFIG, paper) for figure in TABLE_FIGURES]
+    names = [f"{paper}_{table}_{kind}" for table in tables_at(CONFIG, paper) for kind in kinds_of(paper, table)]
     names.extend(name for table in tables_at(CONFIG, paper) for name in sheets_of(paper, table))
     return [f"results/{SCALE}/figures/{name}.{kind}" for name in dict.fromkeys(names) for kind in kinds]
+
+
+def kinds_of(paper, table):
+    """Kinds of the figures of a table; one of which no row is run has none."""
+    content = tables_at(CONFIG, paper)[table]
+    return content["figures"] if any(row["planned"] for row in content["rows"]) else []
+
+
+def colours_of(wildcards):
+    """The colour of each method of a table, the same at every scale."""
+    return method_colours(load_paper(wildcards.paper)["tables"])[wildcards.table]
 
 
 def sheets_of(paper, table):
@@ -135,7 +169,7 @@ def page_contents():
                 "figures": [
                     {"file": f"results/{SCALE}/figures/{figure}.png", "caption": CAPTIONS[kind]}
                     for kind, figure in [
-                        *((kind, f"{paper}_{name}_{kind}") for kind in TABLE_FIGURES),
+                        *((kind, f"{paper}_{name}_{kind}") for kind in kinds_of(paper, name)),
                         *(("sheet", sheet) for sheet in sheets_of(paper, name)),
                     ]
                 ],

@@ -49,6 +49,34 @@ rule plot_comparison:
         "../workflow_scripts/plot_comparison.py"
 
 
+rule plot_steps:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        histories="results/{scale}/frames/{paper}_histories.csv",
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_{measure}.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/steps.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_{measure}.png",
+    log:
+        "results/{scale}/logs/plot_steps/{paper}_{table}_{measure}.log",
+    wildcard_constraints:
+        measure="accuracy|micro_norm",
+    params:
+        table=table_of,
+        colours=colours_of,
+        caption=lambda wildcards: CAPTIONS[wildcards.measure],
+        code=code_digest("workflow_scripts/plot_steps.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_steps.py"
+
+
 rule plot_sheet:
     input:
         unpack(dataset_files),

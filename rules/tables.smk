@@ -46,6 +46,7 @@ rule make_table:
 rule check_claims:
     input:
         runs="results/{scale}/frames/{paper}_runs.csv",
+        histories="results/{scale}/frames/{paper}_histories.csv",
     output:
         csv="results/{scale}/claims/{paper}.csv",
         md=report(

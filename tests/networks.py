@@ -35,12 +35,17 @@ def smooth_objective(seed: int = 0):
     return objective, theta + 0.3 * torch.randn_like(theta)
 
 
-def plain_loss(model, layout, theta, images, labels):
-    """Mean cross entropy of one block with torch's own batch norm, nothing of the project's in between."""
+def plain_logits(model, layout, theta, images):
+    """Logits of one block with torch's own batch norm, nothing of the project's in between."""
     buffers = {name: torch.zeros_like(b) for name, b in model.named_buffers()}
     parts = theta.split(layout.sizes)
     named = {n: p.view(s) for n, p, s in zip(layout.names, parts, layout.shapes, strict=True)}
-    return F.cross_entropy(functional_call(model.train(), {**named, **buffers}, (images,)), labels)
+    return functional_call(model.train(), {**named, **buffers}, (images,))
+
+
+def plain_loss(model, layout, theta, images, labels):
+    """Mean cross entropy of one block."""
+    return F.cross_entropy(plain_logits(model, layout, theta, images), labels)
 
 
 def dense(objective, theta, images, labels):

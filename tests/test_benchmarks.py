@@ -17,7 +17,7 @@ import step_gpu
 
 from whysgd.models.build import build_model
 from whysgd.spec import Penalty, Schedule
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("penalty", [None, Penalty("gradient_norm"), Penalty("gradient_norm", variant="exact")])

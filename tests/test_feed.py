@@ -4,7 +4,7 @@ import torch
 from conftest import make_dataset, make_spec
 from torchvision.transforms import functional as tv
 
-from whysgd.data.augmentation import draw
+from whysgd.data.augmentation import crop_and_flip, draw
 from whysgd.data.blocks import epoch_blocks
 from whysgd.data.feed import Feed, fits
 
@@ -105,3 +105,29 @@ def test_images_that_are_not_contiguous_are_read_right():
     spec = make_spec(augment=None)
     loader = Feed(spec, images, data.train.labels, "cpu")
     assert torch.equal(next(iter(loader.stacks(0, 0, 1)))[0][0], obvious(spec, data, 0)[0][0])
+
+
+@pytest.mark.parametrize("images_on", ["device", "host"])
+def test_single_images_are_those_of_the_stacks(dataset, images_on):
+    spec = make_spec(macro_batch=5)
+    feed = Feed(spec, dataset.train.images, dataset.train.labels, "cpu", most=2, images_on=images_on)
+    stacks = [(i.flatten(0, 1), y.flatten()) for i, y in feed.stacks(3, 0, 5)]
+    images, labels = (torch.cat(parts) for parts in zip(*stacks, strict=True))
+    places = np.array([22, 0, 7, 7, 13])
+    taken = feed.take(3, places)
+    assert torch.equal(taken[0], images[places])
+    assert torch.equal(taken[1], labels[places])
+    # Neither an epoch's order nor what it draws changes by looking at other images.
+    feed.fresh(np.arange(5), "watch-augment", 3)
+    again = torch.cat([i.flatten(0, 1) for i, _ in feed.stacks(3, 0, 5)])
+    assert torch.equal(again, images)
+
+
+def test_fresh_images_are_augmented_by_a_stream_of_their_own(dataset):
+    feed = Feed(make_spec(), dataset.train.images, dataset.train.labels, "cpu")
+    numbers = np.array([3, 1, 20])
+    images, labels = feed.fresh(numbers, "watch-augment", 5)
+    draws = draw(make_spec().augment, 23, make_spec().seed, 5, purpose="watch-augment").take(torch.from_numpy(numbers))
+    assert torch.equal(images, crop_and_flip(torch.from_numpy(dataset.train.images[numbers]), draws, 1))
+    assert labels.tolist() == dataset.train.labels[numbers].tolist()
+    assert not torch.equal(images, feed.fresh(numbers, "watch-augment", 6)[0])

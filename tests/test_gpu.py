@@ -8,7 +8,8 @@ from conftest import make_dataset, make_spec
 from test_loop import folder_of, results
 
 from whysgd.spec import Penalty
-from whysgd.training.loop import Trainer, train
+from whysgd.training.loop import train
+from whysgd.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -9,7 +9,7 @@ from whysgd.spec import Penalty
 from whysgd.training import graphs
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums
-from whysgd.training.loop import Trainer
+from whysgd.training.trainer import Trainer
 
 SIZES = [4, 4, 4, 6, 6, 2]
 PENALTIES = {

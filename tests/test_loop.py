@@ -21,8 +21,9 @@ from whysgd.streams import stream
 from whysgd.training import loop
 from whysgd.training.device import prepare_device
 from whysgd.training.grouping import Grouping
-from whysgd.training.loop import Trainer, train
+from whysgd.training.loop import train
 from whysgd.training.schedules import learning_rate
+from whysgd.training.trainer import Trainer
 
 
 def plain_rate(schedule, lr, t):

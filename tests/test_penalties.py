@@ -3,9 +3,9 @@ import torch
 from networks import dense, random_blocks, smooth_objective
 
 from whysgd.spec import Penalty
+from whysgd.training.blocks import Block
 from whysgd.training.penalties import (
     PRODUCTS,
-    Block,
     central_difference,
     exact_product,
     forward_difference,

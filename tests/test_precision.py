@@ -11,8 +11,9 @@ from whysgd.errors import UserError
 from whysgd.measures.product_distance import RoundedFactors, product_distances, round_to_tf32
 from whysgd.models.build import build_model
 from whysgd.spec import Penalty, resolved_precision
-from whysgd.training.loop import Trainer, train
+from whysgd.training.loop import train
 from whysgd.training.objective import Objective
+from whysgd.training.trainer import Trainer
 
 EXACT = Penalty("gradient_norm", variant="exact")
 VARIANTS = ("forward-differences", "central-differences", "exact")

@@ -11,6 +11,7 @@ from test_loop import folder_of
 from whysgd.checks import parse_check
 from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
+from whysgd.layout import judged_claims
 from whysgd.papers import load_paper
 from whysgd.reporting import figures, page, tables
 from whysgd.reporting.claims import evaluate_check, evaluate_claims
@@ -23,27 +24,29 @@ def frame(values: dict, scale="mini", status="finished") -> pd.DataFrame:
     """A tidy frame with the given accuracies of each run."""
     lines = [
         {"paper": "p", "run": run, "scale": scale, "seed": seed, "status": status, "steps": 30, "test_accuracy": accuracy,
-         "dataset": "digits", "train_images": 5, "test_images": 6, "model": "m", "device": "cpu",
-         "stored_copies": 0}
+         "best_selected_on": "test", "dataset": "digits", "train_images": 5, "held_out_images": 0, "test_images": 6,
+         "model": "m", "device": "cpu", "stored_copies": 0}
         for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)
     ]  # fmt: skip
     return pd.DataFrame(lines)
 
 
+def row(run, label, mean=None, std=None, column=None) -> dict:
+    """A laid-out row, as `whysgd.layout` makes it."""
+    return {"run": run, "row": run, "label": label, "column": column, "method": column or run, "metric": "test_accuracy",
+            "mean": mean, "std": std, "gap": None, "published_gap": None, "planned": run is not None}  # fmt: skip
+
+
 TABLE = {
-    "title": "T", "setting": "CIFAR-10", "metric": "test_accuracy", "columns": None,
-    "rows": [
-        {"run": "a", "label": "A", "mean": 95.0, "std": 0.5, "column": None},
-        {"run": "b", "label": "B & co_1", "mean": 80.0, "std": None, "column": None},
-        {"run": "c", "label": "C", "mean": None, "std": None, "column": None},
-    ],
+    "title": "T", "setting": "CIFAR-10", "columns": None,
+    "rows": [row("a", "A", 95.0, 0.5), row("b", "B & co_1", 80.0), row("c", "C")],
 }  # fmt: skip
 
 
 def test_a_table_has_published_and_measured_side_by_side():
     table = tables.make_table(TABLE, "p", frame({"a": [90.0, 92.0, 97.0], "b": [81.5]}))
     assert table.columns.tolist() == tables.COLUMNS
-    first, second, third = (row for _, row in table.iterrows())
+    first, second, third = (line for _, line in table.iterrows())
     assert (first.measured_mean, first.measured_median, first.n) == (93.0, 92.0, 3)
     assert first.measured_std == pytest.approx(np.std([90, 92, 97], ddof=1))
     assert first.difference == pytest.approx(-2.0)
@@ -83,12 +86,10 @@ def test_a_sheet_shows_each_class_and_its_stored_versions(tmp_path, channels, co
 
 
 CELLS = {
-    "title": "T", "setting": "CIFAR-10", "metric": "test_accuracy", "columns": {"x": {"label": "X"}, "y": {"label": "Y"}},
+    "title": "T", "setting": "CIFAR-10", "columns": {"x": {"label": "X"}, "y": {"label": "Y"}},
     "rows": [
-        {"run": "a", "label": "A", "column": "X", "mean": 95.0, "std": None},
-        {"run": "a.y", "label": "A", "column": "Y", "mean": 96.0, "std": None},
-        {"run": "b", "label": "B", "column": "X", "mean": 80.0, "std": None},
-        {"run": "b.y", "label": "B", "column": "Y", "mean": 81.0, "std": None},
+        row("a", "A", 95.0, column="X"), row("a.y", "A", 96.0, column="Y"),
+        row("b", "B", 80.0, column="X"), row("b.y", "B", 81.0, column="Y"),
     ],
 }  # fmt: skip
 
@@ -187,10 +188,11 @@ def test_a_chain_fails_if_one_link_fails_and_holds_only_if_all_do():
 
 
 def test_the_papers_claims_are_understood():
-    claims = load_paper("geiping2022")["claims"]
+    planned = set(load_paper("geiping2022")["runs"])
+    claims = judged_claims(load_paper("geiping2022")["claims"], {}, planned)
     names = {row["run"] for row in load_paper("geiping2022")["tables"]["main"]["rows"]}
     measured = frame({name: [90.0, 90.1] for name in names}).assign(paper="geiping2022")
-    verdicts = evaluate_claims(claims, "geiping2022", measured)
+    verdicts = evaluate_claims(claims, "geiping2022", measured, measured)
     assert verdicts.verdict.tolist() == [
         "fails",
         "undetermined",
@@ -234,11 +236,7 @@ def test_damaged_metrics_are_named(tmp_path, content):
 
 def test_figures_are_drawn_with_every_row_and_are_reproducible(runs, tmp_path):
     histories, frame = read_histories(runs, courses(runs)), read_runs(runs)
-    rows = [
-        {"run": "a", "label": "Row A", "mean": 95.0, "std": 0.5, "column": None},
-        {"run": "b", "label": "Row B", "mean": 80.0, "std": None, "column": None},
-    ]
-    table = {**TABLE, "rows": rows}
+    table = {**TABLE, "rows": [row("a", "Row A", 95.0, 0.5), row("b", "Row B", 80.0)]}
     other = {"run": "b", "test_accuracy": 7.0}
     histories, frame = (pd.concat([part, part.assign(**other)]) for part in (histories, frame))
     lines = tables.make_table(table, "geiping2022", frame)

@@ -27,7 +27,8 @@ from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.spec import Augmentation, StoredCopies, steps_per_epoch
-from whysgd.training.loop import Trainer, train
+from whysgd.training.loop import train
+from whysgd.training.trainer import Trainer
 
 PLAN = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
 

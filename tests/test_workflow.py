@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.workflow
 # A world in which every row trains in a second: 32 images in blocks of 64/4 and 16/4, a few steps.
 TINY = {
     "scale": "tiny",
+    "papers": ["geiping2022"],
     "evaluations": 3,
     "scales": {
         "tiny": {
@@ -177,7 +179,9 @@ def test_a_further_seed_trains_that_seed_alone(finished):
 
 def test_a_single_run_can_be_asked_for_at_a_scale_without_tables(finished):
     folder, _ = finished
-    (folder / "other.yaml").write_text(yaml.safe_dump({"scale": "other", "scales": {"other": TINY["scales"]["tiny"]}}))
+    (folder / "other.yaml").write_text(
+        yaml.safe_dump({**TINY, "scale": "other", "scales": {"other": TINY["scales"]["tiny"]}})
+    )
     metrics = "results/other/runs/geiping2022/fb/seed-0/metrics.json"
     snakemake(folder, metrics, "--configfile", "other.yaml")
     assert (folder / metrics).exists()
@@ -206,12 +210,49 @@ def test_the_paper_scale_is_planned_quickly(finished):
     folder, _ = finished
     start = time.monotonic()
     jobs = planned(folder, "--configfile", "config/paper.yaml")
-    # The main table has 7 runs, the other networks have 21 more, each with 3 seeds.
+    # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others; each with 3 seeds.
     assert jobs == {
-        "build_dataset": 1, "build_store": 2, "plot_sheet": 2, "train": 120, "collect_runs": 1, "make_table": 5, "check_claims": 1, "plot_curves": 5,
-        "plot_comparison": 5, "write_page": 1,
+        "build_dataset": 2, "build_store": 2, "plot_sheet": 2, "train": 234, "train_grafted": 12, "collect_runs": 2, "make_table": 9,
+        "check_claims": 2, "plot_curves": 5, "plot_comparison": 6, "plot_steps": 8, "write_page": 1,
     }  # fmt: skip
     assert time.monotonic() - start < 10
+
+
+# Two rows of the grafting table, ten steps each.
+GRAFTING = {
+    "scale": "grafting", "papers": ["novack2023"], "evaluations": 2,
+    "scales": {"grafting": {
+        "seeds": [0, 1], "datasets": {"*": "digits"}, "models": {"*": "fc_d2_w4"}, "tables": {"novack2023": ["grafting"]}, "time_divisor": 5000,
+        "block_divisor": 32, "skip": {"novack2023": ["resnet18-cifar100", "vgg16-cifar100"]},
+    }},
+}  # fmt: skip
+
+
+def test_a_grafted_run_waits_for_the_log_of_the_run_of_its_seed(project):
+    folder = project.folder
+    (folder / "grafting.yaml").write_text(yaml.safe_dump(GRAFTING))
+    overlay = ["--configfile", "grafting.yaml"]
+    graph = snakemake(folder, "--rulegraph", *overlay).stdout
+    number = {name: n for n, name in re.findall(r"(\d+)\[label = \"(\w+)\"", graph)}
+    assert f"{number['train']} -> {number['train_grafted']}" in graph
+    # By seed: one grafted run needs one other run.
+    runs = "results/grafting/runs/novack2023"
+    wanted = f"{runs}/vgg16-cifar10.exter-graft/seed-1/metrics.json"
+    assert planned(folder, wanted, *overlay) == {"train": 1, "train_grafted": 1}
+    snakemake(folder, *overlay)
+    assert planned(folder, *overlay) == {}
+    log = folder / runs / "vgg16-cifar10.sb-sgd/seed-1/gradient_norms.csv"
+    grafted = pd.read_csv((folder / wanted).parent / "history.csv")
+    small = pd.read_csv(log).set_index("step").gradient_norm
+    np.testing.assert_allclose(grafted.step_length, 0.05 * small[grafted.step], rtol=1e-3)
+    table = pd.read_csv(folder / "results/grafting/tables/novack2023_grafting.csv")
+    assert table.measured_gap.notna().sum() == 6
+    assert table[table.row.str.startswith("resnet18-cifar100")].measured_mean.isna().all()
+    # Another small-batch run is another log: what was grafted from it is trained again, seed by seed.
+    folder = project(
+        "papers/novack2023.yaml", "lr: [0.05, 0.1, 0.05, 0.05, 0.2388]", "lr: [0.06, 0.1, 0.05, 0.05, 0.2388]"
+    )
+    assert planned(folder, wanted, *overlay) == {"train": 1, "train_grafted": 1}
 
 
 MESSAGES = {
@@ -255,7 +296,7 @@ def image_folder(tmp_path):
 
 
 FOLDER = {
-    "scale": "folder", "evaluations": 2,
+    "scale": "folder", "papers": ["geiping2022"], "evaluations": 2,
     "datasets": {"mine": {"source": "image_folder", "path": "", "label": "my images (JPEG)"}},
     "scales": {"folder": {
         "seeds": [0], "datasets": {"*": "mine"}, "models": {"*": "resnet_mini"}, "tables": {"geiping2022": ["main"]}, "time_divisor": 1000, "block_divisor": 8,
@@ -336,9 +377,22 @@ def test_the_rules_have_one_order_and_the_workflow_is_clean(finished):
     folder, _ = finished
     done = run(["snakemake", "--lint"], folder)
     assert "Congratulations" in done.stdout + done.stderr
-    order = ["input", "output", "log", "benchmark", "params", "threads", "resources", "conda", "script", "shell"]
+    order = [
+        "input",
+        "output",
+        "log",
+        "benchmark",
+        "wildcard_constraints",
+        "params",
+        "threads",
+        "resources",
+        "conda",
+        "script",
+        "shell",
+    ]
     for file in (folder / "rules").glob("*.smk"):
-        for rule in file.read_text().split("\nrule ")[1:]:
+        # What is inherited has its order from the rule it is taken from.
+        for rule in file.read_text().split("\nif ")[0].split("\nrule ")[1:]:
             directives = [
                 line.strip(" :").split(":")[0]
                 for line in rule.splitlines()

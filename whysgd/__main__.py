@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.spec import RunSpec, StoredCopies
+from whysgd.warm import enter, leave
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     train.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
     train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
+    train.add_argument("--norms", type=Path, help="log of the run whose gradient norms are grafted (default: likewise)")
     train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
@@ -89,7 +91,10 @@ def _train(options) -> None:
         gpu.release()  # There is one, but torch cannot use it: nobody need wait for it.
     data = options.data or Path("results/data", spec.dataset)
     out = options.out or Path(spec.folder)
-    train(spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on, options.store)
+    train(
+        spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
+        options.norms,
+    )  # fmt: skip
 
 
 def _spec(options) -> RunSpec:
@@ -162,4 +167,5 @@ def _show(options) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    enter()
+    leave(main())

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from whysgd.checks import parse_check
 from whysgd.config import PAPERS, SAME
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
+from whysgd.layout import judged_claims, lay_out, with_plan
 from whysgd.models.catalog import ALLOWED, architecture
-from whysgd.spec import FULL_BATCH, RunSpec, steps_per_epoch
+from whysgd.spec import FULL_BATCH, ONE_BLOCK, RunSpec, steps_per_epoch, trained_images
 from whysgd.validation import read_yaml, validated
 
 
@@ -18,8 +18,7 @@ from whysgd.validation import read_yaml, validated
 def load_paper(name: str) -> dict:
     """One paper: its tables, claims and `runs`, each with all its settings at paper scale.
 
-    A table of rows × columns is laid out as one row for each cell, whose run is `run.column` (or the row's own
-    run, for a column that changes nothing); `column` is the column's label, None in a table without columns.
+    Tables are laid out as `whysgd.layout.lay_out` says.
 
     Raises:
         UserError: its file is missing or not valid; the line names file and key.
@@ -29,81 +28,35 @@ def load_paper(name: str) -> dict:
     if paper["paper"] != name:
         raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
     paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
-    for table, content in paper["tables"].items():
-        if content["columns"]:
-            content["rows"] = _cells(paper, content, f"{file}: tables.{table}")
-        else:
-            content["rows"] = [{**row, "column": None} for row in content["rows"]]
-        _check_rows(content["rows"], paper["runs"], f"{file}: tables.{table}")
-    for index, claim in enumerate(paper["claims"]):
-        _check_claim(claim["check"], paper["runs"], f"{file}: claims[{index}]")
+    lay_out(paper, file)
     return paper
 
 
-def _cells(paper: dict, table: dict, where: str) -> list[dict]:
-    """One row for each cell of a table with columns; the runs they need are added to the paper's."""
-    cells, columns = [], table["columns"]
-    for index, row in enumerate(table["rows"]):
-        if row["run"] not in paper["runs"]:
-            allowed = ", ".join(paper["runs"])
-            raise UserError(f"{where}.rows[{index}].run = {row['run']!r}: no such run; allowed: {allowed}")
-        published = {}
-        for key in ("mean", "std"):
-            published[key] = [None] * len(columns) if row[key] is None else row[key]
-            if not isinstance(published[key], list) or len(published[key]) != len(columns):
-                wanted = f"must have a number or null for each of {', '.join(columns)}"
-                raise UserError(f"{where}.rows[{index}].{key} = {row[key]!r}: {wanted}")
-        for (name, column), mean, std in zip(columns.items(), published["mean"], published["std"], strict=True):
-            run = row["run"]
-            if column["settings"]:
-                run = f"{row['run']}.{name}"
-                paper["runs"][run] = {**paper["runs"][row["run"]], **column["settings"]}
-            cells.append({**row, "run": run, "column": column["label"], "mean": mean, "std": std})
-    return cells
-
-
 def tables_at(config: Mapping, name: str) -> dict:
-    """The tables of a paper that are run at the configured scale, by name.
+    """The tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
 
     Raises:
-        UserError: the scale names a table that the paper does not have.
+        UserError: the scale names a table, a run or a row that the paper does not have.
     """
-    tables = load_paper(name)["tables"]
-    chosen = config["scales"][config["scale"]]["tables"].get(name, list(tables))
+    paper, scale = load_paper(name), config["scales"][config["scale"]]
+    tables, where = paper["tables"], f"config: scales.{config['scale']}"
+    chosen = scale["tables"].get(name, list(tables))
     for table in chosen:
         if table not in tables:
-            where = f"scales.{config['scale']}.tables.{name}"
-            raise UserError(f"config: {where}: no table {table!r}; allowed: {', '.join(tables)}")
-    return {table: tables[table] for table in chosen}
+            raise UserError(f"{where}.tables.{name}: no table {table!r}; allowed: {', '.join(tables)}")
+    chosen = {table: tables[table] for table in chosen}
+    return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}")
 
 
 def claims_at(config: Mapping, name: str) -> list[dict]:
-    """The claims of a paper whose runs all belong to the configured scale."""
-    planned = {row["run"] for table in tables_at(config, name).values() for row in table["rows"]}
-    return [
-        claim
-        for claim in load_paper(name)["claims"]
-        if all(run in planned for comparison in parse_check(claim["check"]) for run in comparison.runs)
-    ]
+    """The claims of a paper, or the parts of them, whose runs all belong to the configured scale.
 
-
-def _check_rows(rows: list[dict], runs: Mapping, where: str) -> None:
-    for index, row in enumerate(rows):
-        if row["run"] not in runs:
-            raise UserError(f"{where}.rows[{index}].run = {row['run']!r}: no such run; allowed: {', '.join(runs)}")
-        for key in ("run", "label"):
-            if (row[key], row["column"]) in [(other[key], other["column"]) for other in rows[:index]]:
-                raise UserError(f"{where}.rows[{index}].{key} = {row[key]!r}: another row of the table has it")
-
-
-def _check_claim(check: str, runs: Mapping, where: str) -> None:
-    try:
-        comparisons = parse_check(check)
-    except UserError as error:
-        raise UserError(f"{where}.{error}") from None
-    for run in (name for comparison in comparisons for name in comparison.runs):
-        if run not in runs:
-            raise UserError(f"{where}.check = {check!r}: no run {run!r}; allowed: {', '.join(runs)}")
+    Returns:
+        see `whysgd.layout.judged_claims`.
+    """
+    paper = load_paper(name)
+    planned = {row["run"] for table in tables_at(config, name).values() for row in table["rows"] if row["planned"]}
+    return judged_claims(paper["claims"], paper["gaps"], planned)
 
 
 def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
@@ -130,7 +83,8 @@ def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
     seeds = config["seeds"] or config["scales"][config["scale"]]["seeds"]
     specs = {}
     for name in config["papers"]:
-        used = {row["run"]: None for table in tables_at(config, name).values() for row in table["rows"]}
+        rows = [row for table in tables_at(config, name).values() for row in table["rows"]]
+        used = {row["run"]: None for row in rows if row["run"] is not None and row.get("planned", True)}
         for run in used:
             for seed in seeds:
                 specs[name, run, seed] = scaled_spec(config, name, run, seed)
@@ -140,43 +94,41 @@ def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
 def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     """One run at the configured scale.
 
-    The rules, the same for every row: data set and network by the scale's maps; epochs, warmup
-    and horizon divided by `time_divisor`, the epochs rounded and at least 1; block and macro-batch
-    divided by `block_divisor`; learning rate times `lr_factor`; stored copies divided by
-    `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one. The
-    paper's normalization belongs to its data set: another one uses its own statistics.
+    The rules, the same for every row: data set and network by the scale's maps; epochs, steps, warmup and horizon
+    divided by `time_divisor`, those that are counted rounded and at least 1; blocks divided by `block_divisor`, and as
+    many of them in a step as published; learning rate times `lr_factor`; λ of a micro-batch penalty divided by
+    `strength_divisor`; stored copies divided by `copies_divisor`; the scale's augmentation where the row, or its stored
+    copies, have one.
+    The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
     if run not in runs:
         raise UserError(f"papers/{paper}.yaml: runs: no run {run!r}; allowed: {', '.join(runs)}")
     settings = dict(runs[run])
     where = f"papers/{paper}.yaml: runs.{run}"
-    required = {"dataset", "model", "macro_batch", "block", "epochs", "lr", "schedule"}
+    required = {"dataset", "model", "macro_batch", "block", "lr", "schedule"}
     if missing := sorted(required - set(settings)):
         raise UserError(f"{where}: {', '.join(missing)} must be given, here or under defaults")
 
-    scale = config["scales"][config["scale"]]
+    scale = scale_of(config, paper)
     dataset = _mapped(scale["datasets"], settings["dataset"])
     if dataset != settings["dataset"]:
         settings["normalize"] = None
     settings["dataset"] = dataset
     settings["model"] = _mapped(scale["models"], settings["model"])
-    settings["epochs"] = max(1, round(settings["epochs"] / scale["time_divisor"]))
     settings["lr"] *= scale["lr_factor"]
-    settings["block"] = max(1, round(settings["block"] / scale["block_divisor"]))
-    if settings["macro_batch"] != FULL_BATCH:
-        settings["macro_batch"] = max(1, round(settings["macro_batch"] / scale["block_divisor"]))
-    times = {key: settings["schedule"][key] / scale["time_divisor"] for key in ("warmup", "horizon")}
-    settings["schedule"] = {**settings["schedule"], **times}
+    settings |= _scaled_times(settings, scale["time_divisor"])
+    settings |= _scaled_blocks(settings, scale, where)
+    if (settings.get("penalty") or {}).get("strength") is not None:
+        strength = settings["penalty"]["strength"] / scale["strength_divisor"]
+        settings["penalty"] = {**settings["penalty"], "strength": strength}
     if settings.get("augment") and scale["augmentation"]:
         settings["augment"] = scale["augmentation"]
     if settings.get("store"):
         copies = max(1, round(settings["store"]["copies"] / scale["copies_divisor"]))
         settings["store"] = {**settings["store"], "copies": copies, **(scale["augmentation"] or {})}
 
-    if settings["macro_batch"] != FULL_BATCH and settings["macro_batch"] % settings["block"]:
-        shown = f"{where}.macro_batch = {settings['macro_batch']} at scale {config['scale']}"
-        raise UserError(f"{shown}: must be `all` or a multiple of the block size {settings['block']}")
+    settings.setdefault("epochs", None)
     given = {"precision": config["precision"], **settings, "evaluations": config["evaluations"]}
     try:
         spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
@@ -184,6 +136,42 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         raise UserError(f"{where}: at scale {config['scale']}: {error}") from None
     _check(spec, config, where)
     return spec
+
+
+def scale_of(config: Mapping, paper: str) -> dict:
+    """The configured scale's rules, as they are for one paper."""
+    scale = config["scales"][config["scale"]]
+    return {**scale, **scale["rules_of"].get(paper, {})}
+
+
+def _scaled_times(settings: Mapping, divisor: float) -> dict:
+    """The settings that are times, divided; epochs and steps stay whole numbers."""
+    schedule = settings["schedule"]
+    times = {key: schedule[key] / divisor for key in ("warmup", "horizon") if schedule.get(key) is not None}
+    scaled = {"schedule": {**schedule, **times}}
+    for key in ("epochs", "steps"):
+        if settings.get(key) is not None:
+            scaled[key] = max(1, round(settings[key] / divisor))
+    return scaled
+
+
+def _scaled_blocks(settings: Mapping, scale: Mapping, where: str) -> dict:
+    """The settings that are numbers of images, with as many blocks in a macro-batch as published."""
+
+    def divided(images):
+        return max(1, round(images / scale["block_divisor"]))
+
+    block, macro = settings["block"], settings["macro_batch"]
+    macro = block if macro == ONE_BLOCK else macro
+    if macro != FULL_BATCH and macro % block:
+        raise UserError(f"{where}.macro_batch = {macro}: must be `all`, `block` or a multiple of the block, {block}")
+    scaled = {"block": divided(block)}
+    scaled["macro_batch"] = macro if macro == FULL_BATCH else macro // block * scaled["block"]
+    if settings.get("watch"):
+        scaled["watch"] = {**settings["watch"], "micro_batch": divided(settings["watch"]["micro_batch"])}
+    if (settings.get("penalty") or {}).get("sample"):
+        scaled["penalty"] = {**settings["penalty"], "sample": divided(settings["penalty"]["sample"])}
+    return scaled
 
 
 def _mapped(names: Mapping, name: str) -> str:
@@ -202,14 +190,27 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         refuse("dataset", spec.dataset, f"no such data set; allowed: {', '.join(known)}")
     if architecture(spec.model) is None:
         refuse("model", spec.model, f"no such network; allowed: {', '.join(ALLOWED)}")
-    images = train_images(config, spec.dataset)
+    images = trained_images(spec, train_images(config, spec.dataset))
     for key in ("block", "macro_batch"):
         size = getattr(spec, key)
         if size != FULL_BATCH and size > images:
             remedy = f"; a larger scales.{spec.scale}.block_divisor makes blocks smaller"
-            refuse(key, size, f"must be at most {images}, the training images of {spec.dataset}{remedy}")
+            refuse(key, size, f"must be at most {images}, the images of {spec.dataset} that are trained on{remedy}")
+    if spec.held_out and images in (0, train_images(config, spec.dataset)):
+        refuse(
+            "held_out",
+            spec.held_out,
+            f"leaves {images} images of {spec.dataset} to train on: some must be on each side",
+        )
+    if spec.watch and spec.watch.micro_batch * spec.watch.micro_batches > images:
+        refuse("watch", asdict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
+    sample = getattr(spec.penalty, "sample", None)
+    if sample and not spec.full_batch and sample > spec.macro_batch:
+        refuse("penalty.sample", sample, f"must be at most {spec.macro_batch}, the images of a step")
     per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
-    length = spec.epochs * per_epoch
+    length = spec.epochs * per_epoch if spec.epochs else spec.steps
+    if spec.steps and spec.schedule.unit == "epoch":
+        length = -(-spec.steps // steps_per_epoch(spec, images))
     if spec.schedule.warmup > length:
         refuse("schedule.warmup", spec.schedule.warmup, f"must be at most {length}, the run's {spec.schedule.unit}s")
     if spec.nesterov and not spec.momentum:

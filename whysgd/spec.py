@@ -5,13 +5,17 @@ This module never imports torch; the workflow reads it at parse time.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from whysgd.files import digest_of
 
-FULL_BATCH = "all"
+# What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
+FULL_BATCH, ONE_BLOCK = "all", "block"
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 VARIANTS = ("forward-differences", "central-differences", "exact")
+# novack2023's, see whysgd.training.micro_batch and whysgd.training.transforms.
+MICRO_BATCH_PENALTIES = ("micro_batch_gradient_norm", "fisher_trace", "average_jacobian", "unit_jacobian")
+TRANSFORMS = ("iter_graft", "exter_graft", "normalize")
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Schedule:
     unit: str  # "epoch" | "step"
     warmup: float
     decay: str  # "constant" | "cosine"
-    horizon: float
+    horizon: float | None = None  # of the cosine
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,49 @@ class Penalty:
 
 
 @dataclass(frozen=True)
+class MicroBatchPenalty:
+    """novack2023's λR, R averaged over micro-batches, with its exact gradient; see `whysgd.training.micro_batch`.
+
+    Attributes:
+        name: one of `MICRO_BATCH_PENALTIES`.
+        strength: λ.
+        sample: take R from one micro-batch of so many images, drawn from those of the step, instead of from all.
+    """
+
+    name: str
+    strength: float
+    sample: int | None = None
+    exact = True
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What is done to the norm of a step's gradient; see `whysgd.training.transforms`.
+
+    Attributes:
+        name: one of `TRANSFORMS`.
+        reference: for exter_graft, the run of the same paper, scale and seed whose gradient norms are taken.
+    """
+
+    name: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the history measures beside the step: the average micro-batch gradient norm.
+
+    Attributes:
+        every: steps between two lines, the first step being one.
+        micro_batch, micro_batches: images of one micro-batch, and how many are drawn for a line.
+    """
+
+    every: int
+    micro_batch: int
+    micro_batches: int
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """Everything that determines the result of one run, and nothing else.
 
@@ -95,13 +142,16 @@ class RunSpec:
         model: a name of `whysgd.models.catalog`.
         macro_batch, block: images of one step ("all": every one) and of one block.
         shuffle, drop_last: a new order in every epoch; leave out a last block that is not full.
-        epochs: passes over the training set.
+        epochs, steps: length of the run, as passes over the training set or as optimizer steps; one of the two.
         lr, schedule: peak learning rate, and its course.
         momentum, nesterov, weight_decay: of SGD; the decay is coupled.
-        penalty, clip: the block's penalty; largest L2 norm of a step's gradient.
+        penalty, transform, clip: the block's penalty; what is done to the norm of a step's gradient, or its largest.
+        held_out: the last part of the training images, this share of them, is not trained on: its accuracy selects the
+            step that is reported as best. At 0, the test set's does.
+        watch: what else the history measures.
         averaging: of the blocks, see `whysgd.training.gradients.block_weights`.
         precision: of the network's arithmetic, see `resolved_precision`; sums and weights are fp32 in any.
-        evaluations: lines of the history.
+        evaluations: lines of the history with losses and accuracies.
     """
 
     paper: str
@@ -112,9 +162,10 @@ class RunSpec:
     model: str
     macro_batch: int | str
     block: int
-    epochs: int
+    epochs: int | None
     lr: float
     schedule: Schedule
+    steps: int | None = None
     shuffle: bool = False
     drop_last: bool = True
     momentum: float = 0.0
@@ -123,8 +174,11 @@ class RunSpec:
     normalize: Normalization | None = None
     augment: Augmentation | None = None
     store: StoredCopies | None = None
-    penalty: Penalty | None = None
+    penalty: Penalty | MicroBatchPenalty | None = None
+    transform: Transform | None = None
     clip: float | None = None
+    held_out: float = 0.0
+    watch: Watch | None = None
     averaging: str = "mean"
     precision: str = "auto"
     evaluations: int = 20
@@ -140,27 +194,32 @@ class RunSpec:
 
         names = ("paper", "run", "scale", "dataset", "model")
         sizes = self.full_batch or (whole(self.macro_batch, 1) and whole(self.block, 1))
+        lengths = [length for length in (self.epochs, self.steps) if length is not None]
+        cosine = self.schedule.decay == "cosine" if isinstance(self.schedule, Schedule) else False
         rules = {
             **{name: isinstance(getattr(self, name), str) for name in names},
-            **{name: whole(getattr(self, name), 1) for name in ("block", "epochs", "evaluations")},
+            **{name: whole(getattr(self, name), 1) for name in ("block", "evaluations")},
+            "epochs": len(lengths) == 1 and whole(lengths[0], 1),
             "seed": whole(self.seed, 0),
             "macro_batch": sizes and (self.full_batch or self.macro_batch % self.block == 0),
             "lr": real(self.lr, 0),
             "momentum": real(self.momentum, 0),
             "weight_decay": real(self.weight_decay, 0),
-            "clip": self.clip is None or real(self.clip, 0),
-            "schedule": isinstance(self.schedule, Schedule) and self.schedule.decay in ("constant", "cosine"),
+            "clip": self.clip is None or (real(self.clip, 0) and self.transform is None),
+            "schedule": isinstance(self.schedule, Schedule)
+            and self.schedule.decay in ("constant", "cosine")
+            and (not cosine or real(self.schedule.horizon, 0)),
             "averaging": self.averaging in ("mean", "historical"),
             "precision": self.precision in PRECISIONS,
             "store": self.store is None or (whole(self.store.copies, 1) and whole(self.store.crop_padding, 0)),
+            "held_out": real(self.held_out, 0) and self.held_out < 1 and not (self.held_out and self.store),
+            "watch": self.watch is None or all(whole(value, 1) for value in asdict(self.watch).values()),
         }
         for name, fine in rules.items():
             if not fine:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: not allowed")
-        if self.penalty is not None and self.penalty.variant not in VARIANTS:
-            raise ValueError(f"penalty.variant = {self.penalty.variant!r}: allowed: {', '.join(VARIANTS)}")
-        if problem := precision_problem(self):
-            raise ValueError(f"precision = {self.precision!r}: {problem}")
+                raise ValueError(f"{name} = {getattr(self, name)!r}: {_NEEDS.get(name, 'not allowed')}")
+        if problem := _penalty_problem(self.penalty) or _transform_problem(self.transform) or precision_problem(self):
+            raise ValueError(problem)
 
     @property
     def full_batch(self) -> bool:
@@ -187,7 +246,8 @@ class RunSpec:
             "normalize": Normalization,
             "augment": Augmentation,
             "store": StoredCopies,
-            "penalty": Penalty,
+            "transform": Transform,
+            "watch": Watch,
         }
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -196,7 +256,10 @@ class RunSpec:
         try:
             for key, part in parts.items():
                 if built.get(key) is not None:
-                    built[key] = part(**built[key])
+                    built[key] = _part(key, part, built[key])
+            if built.get("penalty") is not None:
+                part = MicroBatchPenalty if built["penalty"].get("name") in MICRO_BATCH_PENALTIES else Penalty
+                built["penalty"] = _part("penalty", part, built["penalty"])
             if isinstance(built.get("normalize"), Normalization):
                 norm = built["normalize"]
                 built["normalize"] = Normalization(tuple(norm.mean), tuple(norm.std))
@@ -215,6 +278,53 @@ class RunSpec:
         return f"results/{self.scale}/runs/{self.paper}/{self.run}/seed-{self.seed}"
 
 
+_NEEDS = {
+    "epochs": "either epochs or steps must be given, a whole number of at least 1",
+    "clip": "must be at least 0, and cannot be given beside a transform",
+    "held_out": "must be at least 0 and below 1, and cannot be given beside stored copies",
+}
+
+
+def _part(key: str, part: type, values: Mapping):
+    """One of the specification's parts; an unknown or missing key is named."""
+    known = {field.name for field in fields(part)}
+    needed = {field.name for field in fields(part) if field.default is MISSING}
+    if unknown := sorted(set(values) - known):
+        allowed = ", ".join(sorted(known))
+        raise ValueError(f"{key}: {', '.join(unknown)}: not of {values.get('name', key)}; allowed: {allowed}")
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"{key}: {', '.join(missing)} must be given")
+    return part(**values)
+
+
+def _penalty_problem(penalty: Penalty | MicroBatchPenalty | None) -> str | None:
+    """Why a penalty cannot be, or None."""
+    if penalty is None:
+        return None
+    if isinstance(penalty, Penalty):
+        if penalty.name != "gradient_norm":
+            return f"penalty.name = {penalty.name!r}: allowed: gradient_norm, {', '.join(MICRO_BATCH_PENALTIES)}"
+        return (
+            None
+            if penalty.variant in VARIANTS
+            else f"penalty.variant = {penalty.variant!r}: allowed: {', '.join(VARIANTS)}"
+        )
+    if penalty.sample is not None and penalty.sample < 1:
+        return f"penalty.sample = {penalty.sample!r}: must be at least 1"
+    return None if penalty.strength >= 0 else f"penalty.strength = {penalty.strength!r}: must be at least 0"
+
+
+def _transform_problem(transform: Transform | None) -> str | None:
+    """Why a transform cannot be, or None."""
+    if transform is None:
+        return None
+    if transform.name not in TRANSFORMS:
+        return f"transform.name = {transform.name!r}: allowed: {', '.join(TRANSFORMS)}"
+    if (transform.name == "exter_graft") != (transform.reference is not None):
+        return f"transform.reference = {transform.reference!r}: exter_graft names a run, the others none"
+    return None
+
+
 def precision_problem(spec: RunSpec) -> str | None:
     """Why the run's precision cannot be, or None.
 
@@ -222,7 +332,8 @@ def precision_problem(spec: RunSpec) -> str | None:
     change at all.
     """
     if spec.precision == "bf16" and spec.penalty is not None and not spec.penalty.exact:
-        return "a difference of bf16 gradients is noise; allowed: fp32, tf32, auto, or the penalty's variant exact"
+        why = "a difference of bf16 gradients is noise; allowed: fp32, tf32, auto, or the penalty's variant exact"
+        return f"precision = {spec.precision!r}: {why}"
     return None
 
 
@@ -236,6 +347,16 @@ def resolved_precision(spec: RunSpec, device: str) -> str:
     if device != "cuda":
         return "fp32"
     return "bf16" if spec.penalty is None or spec.penalty.exact else "tf32"
+
+
+def trained_images(spec: RunSpec, images: int) -> int:
+    """How many of the data set's training images are trained on; the rest, held out, comes last."""
+    return images - round(spec.held_out * images)
+
+
+def total_steps(spec: RunSpec, train_images: int) -> int:
+    """Optimizer steps of the run; `train_images` are those trained on, here and below."""
+    return spec.steps or spec.epochs * steps_per_epoch(spec, train_images)
 
 
 def epoch_images(spec: RunSpec, train_images: int) -> int:

@@ -125,8 +125,8 @@ def dotted(path: tuple) -> str:
 
 
 def _pattern(rule: str) -> str:
-    if rule == "^all$":
-        return "must be a whole number or `all`"
+    if rule == "^(all|block)$":
+        return "must be a whole number, `all` or `block`"
     return "must be a name: letters, digits, '-', '_' and '.', not beginning with a sign"
 
 

@@ -26,14 +26,16 @@ class Draws:
         return Draws(self.top[index], self.left[index], self.flip[index])
 
 
-def draw(augmentation: Augmentation, images: int, seed: int, epoch: int, device="cpu") -> Draws:
+def draw(
+    augmentation: Augmentation, images: int, seed: int, epoch: int, device="cpu", purpose: str = "augment"
+) -> Draws:
     """The augmentation of every image of the data set in one epoch.
 
     The stream is that of (seed, "augment", epoch): an image's draw does not depend on the order or
-    the block in which it is used.
+    the block in which it is used. What is drawn for another purpose has a stream of that name.
     """
     top, left, flip = (
-        torch.from_numpy(part).to(device) for part in _draw(stream(seed, "augment", epoch), augmentation, images)
+        torch.from_numpy(part).to(device) for part in _draw(stream(seed, purpose, epoch), augmentation, images)
     )  # fmt: skip
     return Draws(top, left, flip)
 

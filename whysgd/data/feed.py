@@ -120,31 +120,54 @@ class Feed:
                 self.pending = {following: self.executor.submit(self._prepare, following)}
         return self.current[1:]
 
+    def take(self, epoch: int, places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (m, C, H, W) uint8 and labels (m,) at these places of an epoch's order, augmented as in it.
+
+        A place counts the images in the order in which `stacks` yields them, from 0.
+        """
+        blocks, draws = self._plan(epoch)
+        return self._gather(np.concatenate(blocks)[places], draws)
+
+    def fresh(self, numbers: np.ndarray, purpose: str, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of these numbers, augmented by draws of a stream of their own, (seed, purpose, index)."""
+        augment = self.spec.augment
+        draws = draw(augment, self.count, self.spec.seed, index, purpose=purpose) if augment else None
+        return self._gather(numbers, draws)
+
     def _prepare(self, key: tuple[int, int]):
         """Gather, move and augment one chunk; the event, on a GPU, says when that is done."""
         epoch, chunk = key
+        blocks, draws = self._plan(epoch)
+        chosen = blocks[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            images, labels = self._gather(np.concatenate(chosen), draws)
+            return images, labels, self.stream.record_event() if self.stream else None
+
+    def _plan(self, epoch: int) -> tuple[list[np.ndarray], Draws | None]:
+        """The blocks of an epoch and the augmentation of every image in it."""
         # Both threads come here when the one that looks ahead was wrong.
         with self.lock:
             if self.epoch is None or self.epoch[0] != epoch:
                 augment = self.spec.augment
                 draws = draw(augment, self.count, self.spec.seed, epoch) if augment else None
                 self.epoch = (epoch, epoch_blocks(self.spec, len(self.labels), epoch), draws)
-            _, blocks, draws = self.epoch
-        chosen = blocks[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
-        order = torch.from_numpy(np.concatenate(chosen))
-        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
-            labels = self._moved(self.labels[order % len(self.labels)])
-            if self.store is not None:
-                images = self._moved(torch.from_numpy(self.store.take(order.numpy())))
-            elif self.resident:
-                images = self.images[self._moved(order)]
-            else:
-                images = self._moved(self.images[order])
-            if draws is not None:
-                own = draws.take(order)
-                own = Draws(*(self._moved(part) for part in (own.top, own.left, own.flip)))
-                images = crop_and_flip(images, own, self.spec.augment.crop_padding)
-            return images, labels, self.stream.record_event() if self.stream else None
+            return self.epoch[1:]
+
+    def _gather(self, numbers: np.ndarray, draws: Draws | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of these numbers, on the device, augmented by their draws."""
+        order = torch.from_numpy(numbers)
+        labels = self._moved(self.labels[order % len(self.labels)])
+        if self.store is not None:
+            images = self._moved(torch.from_numpy(self.store.take(numbers)))
+        elif self.resident:
+            images = self.images[self._moved(order)]
+        else:
+            images = self._moved(self.images[order])
+        if draws is not None:
+            own = draws.take(order)
+            own = Draws(*(self._moved(part) for part in (own.top, own.left, own.flip)))
+            images = crop_and_flip(images, own, self.spec.augment.crop_padding)
+        return images, labels
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.device.type == "cpu":

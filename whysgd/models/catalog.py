@@ -17,6 +17,9 @@ CATALOG: dict[str, tuple[str, dict]] = {
     "vgg16_bn": ("vgg", {"layers": 16, "norm": True}),
     # Half width, for the midi scale.
     "resnet18_half": ("resnet", {**_RESNET18, "width": 32}),
+    "resnet18_conv_half": ("resnet", {**_RESNET18, "width": 32, "shortcut": "B"}),
+    "vgg11_half": ("vgg", {"layers": 11, "norm": False, "width": 32}),
+    "vgg16_bn_half": ("vgg", {"layers": 16, "norm": True, "width": 32}),
     # One block of width 8 and one of width 16, for the mini scale.
     "resnet_mini": ("resnet", {"block": "basic", "depths": (1, 1), "width": 8}),
 }

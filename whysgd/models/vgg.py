@@ -24,21 +24,24 @@ class VGG(nn.Module):
         classes: number of logits.
         layers: 11 or 16.
         norm: batch norm after each convolution.
+        width: channels of the first stage; 64 is the published network, other widths scale all layers.
     """
 
-    def __init__(self, channels: int, classes: int, layers: int, norm: bool):
+    def __init__(self, channels: int, classes: int, layers: int, norm: bool, width: int = 64):
         super().__init__()
         features: list[nn.Module] = []
         for stage in STAGES[layers]:
-            for width in stage:
-                features.append(Conv2d(channels, width, 3, padding=1))
-                features += [BatchNorm2d(width)] if norm else []
+            for published in stage:
+                outputs = published * width // 64
+                features.append(Conv2d(channels, outputs, 3, padding=1))
+                features += [BatchNorm2d(outputs)] if norm else []
                 features.append(nn.ReLU())
-                channels = width
+                channels = outputs
             features.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*features)
+        hidden = 512 * width // 64
         self.head = nn.Sequential(
-            Linear(channels, 512), nn.ReLU(), Linear(512, 512), nn.ReLU(), Linear(512, classes)
+            Linear(channels, hidden), nn.ReLU(), Linear(hidden, hidden), nn.ReLU(), Linear(hidden, classes)
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

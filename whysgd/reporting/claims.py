@@ -1,74 +1,143 @@
 """The papers' claims on measured runs: holds, fails or undetermined."""
 
-import math
-from statistics import variance
+from collections.abc import Mapping
 
 import pandas as pd
-from scipy import stats
 
-from whysgd.checks import Comparison, parse_check
+from whysgd.checks import EARLY, Comparison, GapComparison, parse_check
+from whysgd.reporting.early import early_norm_ratios
+from whysgd.reporting.intervals import recovered, welch
 
-LEVEL = 0.95
+COLUMNS = ["id", "claim", "metric", "check", "verdict", "evidence"]
+# What a run's name stands for.
+MEANINGS = {
+    "test_accuracy": "points of test accuracy at the last step",
+    "best_test_accuracy": "points of test accuracy at the selected step",
+    EARLY: (
+        "the mean |log ratio| of the average micro-batch gradient norm to that of small-batch SGD, over the first tenth"
+        " of training"
+    ),
+}
 
 
-def evaluate_check(check: str, values: dict[str, list[float]]) -> dict:
+def evaluate_check(check: str, values: dict[str, list[float]], gaps: Mapping | None = None, digits: int = 2) -> dict:
     """Verdict of one check.
 
-    Each comparison claims that a difference d of means is at least a threshold. Its 95 % interval is
-    d ± t·s with s² = Σ c² s_r²/n_r and the Welch–Satterthwaite degrees of freedom. The comparison holds if
-    the whole interval is at or above the threshold, fails if it is below, and is undetermined if the
-    interval straddles it or a run has fewer than two seeds. A check holds if all its comparisons hold and
+    Each comparison claims that a difference d of means is at least a threshold. It holds if the whole 95 % interval
+    of d (`whysgd.reporting.intervals.welch`) is at or above the threshold, fails if it is below, and is undetermined if
+    the interval straddles it or a run has fewer than two seeds. gap(run) ≥ c is run − from − c·(to − from) ≥ 0, and
+    undetermined unless to − from is above 0 with its whole interval. A check holds if all its comparisons hold and
     fails if one fails. If a run is missing, the evidence is the list of those that are.
 
     Args:
         check: see `whysgd.checks`.
-        values: accuracies over seeds, by run.
+        values: of the claim's metric over seeds, by run.
+        gaps: the {from, to} of the runs whose gap it names.
+        digits: of the evidence's numbers.
 
     Returns:
         `verdict` and `evidence`, a sentence with each difference and its interval.
     """
     comparisons, verdicts, evidence = parse_check(check), [], []
-    missing = dict.fromkeys(run for c in comparisons for run in c.runs if not values.get(run))
+    needed = [run for comparison in comparisons for run in _needed(comparison, gaps)]
+    missing = dict.fromkeys(run for run in needed if not values.get(run))
     if missing:
         return {"verdict": "undetermined", "evidence": f"not run: {', '.join(missing)}"}
     for comparison in comparisons:
-        verdict, sentence = _compare(comparison, values)
+        if isinstance(comparison, GapComparison):
+            verdict, sentence = _compare_gap(comparison, values, gaps[comparison.run])
+        else:
+            verdict, sentence = _compare(comparison, values, digits)
         verdicts.append(verdict)
         evidence.append(sentence)
     verdict = "fails" if "fails" in verdicts else "undetermined" if "undetermined" in verdicts else "holds"
     return {"verdict": verdict, "evidence": "; ".join(evidence)}
 
 
-def _compare(comparison: Comparison, values: dict) -> tuple[str, str]:
+def _needed(comparison: Comparison | GapComparison, gaps: Mapping | None) -> list[str]:
+    ends = gaps[comparison.run].values() if isinstance(comparison, GapComparison) else ()
+    return [*comparison.runs, *ends]
+
+
+def _compare(comparison: Comparison, values: dict, digits: int) -> tuple[str, str]:
     runs, needed = comparison.runs, comparison.needed
     name = " ".join(f"{'+' if c > 0 else '-'} {run}" for run, c in runs.items()).removeprefix("+ ")
     claimed = f"claimed {'>' if comparison.strict else '≥'} {needed:g}"
-    difference = sum(c * math.fsum(values[r]) / len(values[r]) for r, c in runs.items())
-    if min(len(values[run]) for run in runs) < 2:
-        return "undetermined", f"{name} = {difference:+.2f}, {claimed} (one seed: no interval)"
-    parts = [c**2 * variance(values[r]) / len(values[r]) for r, c in runs.items()]
-    freedom = [len(values[r]) - 1 for r in runs]
-    spread = sum(parts)
-    if spread == 0:
-        half = 0.0
-    else:
-        degrees = spread**2 / sum(p**2 / f for p, f in zip(parts, freedom, strict=True))
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, degrees)) * spread**0.5
-    low, high = difference - half, difference + half
+    difference, half = welch(runs, values)
+    interval = _interval(difference, half, digits)
+    return _verdict(comparison, difference, half), f"{name} = {difference:+.{digits}f}{interval}, {claimed}{_why(half)}"
+
+
+def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str]) -> tuple[str, str]:
+    """The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval."""
+    gap = recovered(comparison.run, ends, values)
+    linear = comparison.comparison(ends)
+    difference, half = welch(linear.runs, values)
+    percent = "undefined" if gap.value is None else f"{100 * gap.value:.0f} %"
+    claimed = f"{100 * comparison.share:g} %"
+    side = "above" if comparison.sign > 0 else "below"
+    name = f"gap({comparison.run}) = {percent}"
+    if half is not None and not gap.resolved:
+        total, width = welch({ends["to"]: 1.0, ends["from"]: -1.0}, values)
+        small = f"{ends['to']} - {ends['from']} = {total:+.2f}{_interval(total, width)} is not clearly above 0"
+        return "undetermined", f"{name}, but {small}"
+    sentence = f"{name}, {difference:+.2f} points{_interval(difference, half)} {side} the claimed {claimed}{_why(half)}"
+    return _verdict(linear, difference, half), sentence
+
+
+def _verdict(comparison: Comparison, difference: float, half: float | None) -> str:
+    if half is None:
+        return "undetermined"
+    low, high, needed = difference - half, difference + half, comparison.needed
     holds, fails = (low > needed, high <= needed) if comparison.strict else (low >= needed, high < needed)
-    verdict = "holds" if holds else "fails" if fails else "undetermined"
-    return verdict, f"{name} = {difference:+.2f} [{low:+.2f}, {high:+.2f}], {claimed}"
+    return "holds" if holds else "fails" if fails else "undetermined"
 
 
-def evaluate_claims(claims: list[dict], paper: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """One line for each claim: id, claim, check, verdict, evidence."""
-    mine = runs[runs.paper == paper]
-    values = {run: group.test_accuracy.astype(float).tolist() for run, group in mine.groupby("run")}
-    return pd.DataFrame([{**claim, **evaluate_check(claim["check"], values)} for claim in claims],
-                        columns=["id", "claim", "check", "verdict", "evidence"])  # fmt: skip
+def _interval(difference: float, half: float | None, digits: int = 2) -> str:
+    return "" if half is None else f" [{difference - half:+.{digits}f}, {difference + half:+.{digits}f}]"
+
+
+def _why(half: float | None) -> str:
+    return " (one seed: no interval)" if half is None else ""
+
+
+def evaluate_claims(claims: list[dict], paper: str, runs: pd.DataFrame, histories: pd.DataFrame) -> pd.DataFrame:
+    """One line for each claim: the columns `COLUMNS`.
+
+    Args:
+        claims: as `whysgd.papers.claims_at` has them.
+        paper: whose they are.
+        runs, histories: the tidy frames.
+    """
+    runs, histories = (frame[frame.paper == paper] for frame in (runs, histories))
+    lines = []
+    for claim in claims:
+        values = _values(claim, runs, histories)
+        result = evaluate_check(claim["judged"], values, claim["gaps"], digits=3 if claim["metric"] == EARLY else 2)
+        if claim["left_out"]:
+            result["evidence"] += f"; not at this scale: {', '.join(claim['left_out'])}"
+        lines.append({**claim, **result})
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _values(claim: dict, runs: pd.DataFrame, histories: pd.DataFrame) -> dict[str, list[float]]:
+    """The claim's metric over seeds, by run."""
+    if claim["metric"] == EARLY:
+        return {run: early_norm_ratios(histories, run, gap["to"]) for run, gap in claim["gaps"].items()}
+    return {run: group[claim["metric"]].astype(float).tolist() for run, group in runs.groupby("run")}
+
+
+def shown(claims: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """For readers: a sentence on what is compared, and the claims without the metric, which the sentence explains."""
+    metrics = claims.groupby("metric", sort=False).id.agg(", ".join)
+    parts = [f"{MEANINGS[metric]} ({ids})" for metric, ids in metrics.items()]
+    parts = [MEANINGS[metric] for metric in metrics.index] if len(parts) == 1 else parts
+    sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals over seeds."
+    return sentence, claims.drop(columns="metric")
 
 
 def claims_to_markdown(claims: pd.DataFrame, measured: str) -> str:
-    """The claims with their verdicts; differences in points with 95 % intervals."""
-    body = claims.to_markdown(index=False, disable_numparse=True)
-    return f"Measured: {measured}. Differences in points, with 95 % intervals.\n\n{body}\n"
+    """The claims with their verdicts."""
+    sentence, lines = shown(claims)
+    body = lines.to_markdown(index=False, disable_numparse=True)
+    return f"Measured: {measured}. {sentence}\n\n{body}\n"

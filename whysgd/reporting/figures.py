@@ -14,9 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from whysgd.data.canonical import Dataset
 from whysgd.data.store import Store
 from whysgd.files import write_atomically
+from whysgd.reporting.colours import PALETTE
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the order of the rows is that of the table.
-PALETTE = ("#000000", "#999999", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 STYLE = {
     "svg.hashsalt": "whysgd", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
@@ -49,16 +48,19 @@ def plot_curves(table: dict, histories: pd.DataFrame, setting: str):
         ("gradient_norm", "gradient norm before clipping", "log", None),
         ("test_accuracy", "test accuracy [%]", "linear", None),
     )
+    rows = [row for row in table["rows"] if row["planned"]]
     if table["columns"]:
-        columns = dict.fromkeys(row["column"] for row in table["rows"])
+        columns = dict.fromkeys(row["column"] for row in rows)
         panels = [("test_accuracy", f"test accuracy [%], {column}", "linear", column) for column in columns]
-    labels = dict.fromkeys(row["label"] for row in table["rows"])
+    labels = dict.fromkeys(row["label"] for row in rows)
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4))
+        figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4), squeeze=False)
+        axes = axes[0]
         for axis, (measure, name, scale, column) in zip(axes, panels, strict=True):
-            names = {row["run"]: row["label"] for row in table["rows"] if column in (None, row["column"])}
-            shown = histories[histories.run.isin(names)]
+            # A run in two rows, at two metrics, has the course of both: it is the last one's.
+            names = {row["run"]: row["label"] for row in rows if column in (None, row["column"])}
+            shown = histories[histories.run.isin(names)].dropna(subset=[measure])
             sns.lineplot(
                 shown.assign(row=shown.run.map(names)), x="epoch", y=measure, hue="row", hue_order=list(colours),
                 palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[-1],
@@ -76,12 +78,14 @@ def plot_comparison(table: dict, lines: pd.DataFrame, runs: pd.DataFrame, settin
     """Published and measured accuracy of each row of a table, with a dot for every measured seed.
 
     Args:
-        table: its definition in papers/*.yaml.
+        table: as `whysgd.papers.tables_at` has it.
         lines: the frame of `make_table`.
         runs: the tidy frame of its runs.
         setting: on what was measured, for the title.
     """
-    places = range(len(lines))
+    exists = [row["run"] is not None for row in table["rows"]]
+    rows, lines = [row for row, there in zip(table["rows"], exists, strict=True) if there], lines[exists]
+    places = range(len(rows))
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(lines) + 1.6))
         axis.errorbar(
@@ -89,14 +93,14 @@ def plot_comparison(table: dict, lines: pd.DataFrame, runs: pd.DataFrame, settin
             xerr=lines.published_std.astype(float).fillna(0.0), fmt="o", mfc="none", color="black", capsize=2,
             label="published, mean ± std",
         )  # fmt: skip
-        for place, row in zip(places, lines.row, strict=True):
-            seeds = runs[runs.run == row][table["metric"]].astype(float)
+        for place, row in zip(places, rows, strict=True):
+            seeds = runs[runs.run == row["run"]][row["metric"]].astype(float)
             label = "measured, each seed" if place == 0 else None
             axis.plot(seeds, [place + 0.13] * len(seeds), "o", color="#D55E00", alpha=0.4, ms=5, label=label)
         means = lines.measured_mean.astype(float)
         axis.plot(means, [p + 0.13 for p in places], "D", color="#D55E00", ms=6, label="measured, mean")
-        columns = [f" ({column})" for column in lines.column] if "column" in lines else [""] * len(lines)
-        axis.set_yticks(list(places), [label + column for label, column in zip(lines.label, columns, strict=True)])
+        labels = [row["label"] + (f" ({row['column']})" if row["column"] else "") for row in rows]
+        axis.set_yticks(list(places), labels)
         axis.invert_yaxis()
         axis.set_xlabel("accuracy [%]")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

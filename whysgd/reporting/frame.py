@@ -8,15 +8,16 @@ import pandas as pd
 from whysgd.errors import UserError
 from whysgd.files import read_json
 
-MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+MEASURED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 KEYS = ["paper", "run", "scale", "seed"]
 
 
 def read_runs(metrics_files: Iterable[str | Path]) -> pd.DataFrame:
     """One line for each metrics.json.
 
-    Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the
-    evaluation of best test accuracy, and where, on what and with what it was trained.
+    Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the selected
+    evaluation, `best_step` and `best_selected_on`, its step and on what it was selected ("validation", the held-out
+    images, or "test"), and where, on what and with what it was trained. What a run does not have is None.
 
     Raises:
         UserError: a file is missing or damaged; the message names it.
@@ -30,10 +31,9 @@ def _run(file: Path) -> dict:
         return {
             **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
             **{key: metrics["final"][key] for key in MEASURED},
-            **{f"best_{key}": metrics["best"][key] for key in MEASURED},
+            **{f"best_{key}": metrics["best"][key] for key in ("step", "selected_on", *MEASURED)},
             "dataset": metrics["data"]["label"],
-            "train_images": metrics["data"]["train_images"],
-            "test_images": metrics["data"]["test_images"],
+            **{key: metrics["data"][key] for key in ("train_images", "held_out_images", "test_images")},
             "stored_copies": (metrics["settings"]["store"] or {"copies": 0})["copies"],
             "model": metrics["settings"]["model"],
             "precision": metrics["precision"],
@@ -44,7 +44,7 @@ def _run(file: Path) -> dict:
 
 
 def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[str | Path]) -> pd.DataFrame:
-    """Every line of the histories, with the keys of its run in front.
+    """Every line of the histories, with the keys of its run in front; what a line does not measure is NaN.
 
     Args:
         metrics_files, history_files: metrics.json and history.csv of the same runs, in the same order.

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from whysgd.reporting.tables import formatted
+from whysgd.reporting.claims import shown
+from whysgd.reporting.tables import formatted, formatted_gaps, gap_legend, headline, remarks
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,7 +24,10 @@ def write_page(title: str, setting: str, papers: list[dict]) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["table"] = _html
-    environment.filters["formatted"] = formatted
+    environment.filters |= {
+        "headline": headline, "formatted": formatted, "remarks": remarks, "gap_legend": gap_legend,
+        "formatted_gaps": formatted_gaps, "claims": shown,
+    }  # fmt: skip
     environment.filters["image"] = _image
     return environment.get_template("index.html").render(title=title, setting=setting, papers=papers)
 

@@ -2,47 +2,79 @@
 
 import pandas as pd
 
+from whysgd.reporting.intervals import recovered
+
 COLUMNS = [
-    "row", "label", "published_mean", "published_std", "measured_mean", "measured_std",
-    "measured_median", "n", "difference", "note",
+    "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
+    "difference", "measured_at", "note",
 ]  # fmt: skip
+GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
+NO_RUN, NOT_PLANNED, NOT_RUN = "no such run", "not at this scale", "not run"
+LAST = "the last step"
+GAPS = "Gap recovered, in percent of SB − LB: published → measured."
+DOUBT = "?: SB − LB is not distinguishable from 0 on these seeds, so the percentage says nothing."
+SELECTED = {"validation": "the step selected on the held-out images", "test": "the step of highest test accuracy"}
 
 
 def make_table(table: dict, paper: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """One line for each row of a published table.
+    """One line for each laid-out row, that is each cell, of a published table.
 
     Args:
-        table: its definition in papers/*.yaml.
+        table: as `whysgd.papers.tables_at` has it.
         paper: its paper.
-        runs: the tidy frame.
+        runs: the tidy frame of all runs of the paper.
 
     Returns:
-        the columns `COLUMNS`, and `column` after `row` in a table that has columns. Accuracies are in percent, the
-        standard deviation over seeds is that with n − 1, the difference is measured − published. A diverged run
-        counts with the accuracy it ended at, and the note says so.
+        the columns `COLUMNS`; `column` after `row` in a table that has columns; `GAP_COLUMNS` before `note` in one that
+        has gaps. Accuracies are in percent, the standard deviation over seeds is that with n − 1, the difference is
+        measured − published. Gaps are shares, see `whysgd.reporting.intervals.recovered`. A diverged run counts with
+        the accuracy it ended at, and the note says so. `measured_at` says at which step.
     """
-    lines = []
-    for row in table["rows"]:
-        mine = runs[(runs.paper == paper) & (runs.run == row["run"])]
-        values = mine[table["metric"]].astype(float)
-        measured = values.mean() if len(values) else None
-        published = row["mean"]
-        known = published is not None and measured is not None
-        lines.append({
-            "row": row["run"], "column": row["column"], "label": row["label"],
-            "published_mean": published, "published_std": row["std"],
-            "measured_mean": measured, "measured_std": values.std(ddof=1) if len(values) > 1 else None,
-            "measured_median": values.median() if len(values) else None, "n": len(values),
-            "difference": measured - published if known else None,
-            "note": _note(mine),
-        })  # fmt: skip
-    columns = [*COLUMNS[:1], "column", *COLUMNS[1:]] if table["columns"] else COLUMNS
+    mine = runs[runs.paper == paper]
+    gaps = any(row["gap"] for row in table["rows"])
+    lines = [_line(row, mine, gaps) for row in table["rows"]]
+    columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
+    columns[-1:-1] = GAP_COLUMNS if gaps else []
     return pd.DataFrame(lines, columns=columns)
 
 
-def _note(runs: pd.DataFrame) -> str:
+def _line(row: dict, runs: pd.DataFrame, gaps: bool) -> dict:
+    metric, published = row["metric"], row["mean"]
+    mine = runs[runs.run == row["run"]]
+    values = mine[metric].astype(float)
+    measured = values.mean() if len(values) else None
+    known = published is not None and measured is not None
+    return {
+        "row": row["run"], "column": row["column"], "label": row["label"],
+        "published_mean": published, "published_std": row["std"],
+        "measured_mean": measured, "measured_std": values.std(ddof=1) if len(values) > 1 else None,
+        "measured_median": values.median() if len(values) else None, "n": len(values),
+        "difference": measured - published if known else None,
+        "measured_at": _measured_at(metric, mine), **(_gap(row, runs) if gaps else {}), "note": _note(row, mine),
+    }  # fmt: skip
+
+
+def _measured_at(metric: str, runs: pd.DataFrame) -> str | None:
     if runs.empty:
-        return "not run"
+        return None
+    return SELECTED[runs.best_selected_on.iloc[0]] if metric.startswith("best_") else LAST
+
+
+def _gap(row: dict, runs: pd.DataFrame) -> dict:
+    if row["gap"] is None:
+        return dict.fromkeys(GAP_COLUMNS)
+    needed = runs[runs.run.isin([row["run"], *row["gap"].values()])]
+    values = {run: group[row["metric"]].astype(float).tolist() for run, group in needed.groupby("run")}
+    gap = recovered(row["run"], row["gap"], values)
+    numbers = (None, None, None, None) if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
+    return dict(zip(GAP_COLUMNS, (row["published_gap"], *numbers), strict=True))
+
+
+def _note(row: dict, runs: pd.DataFrame) -> str:
+    if row["run"] is None:
+        return NO_RUN
+    if runs.empty:
+        return NOT_RUN if row["planned"] else NOT_PLANNED
     parts = []
     if runs.scale.iloc[0] != "paper":
         steps = "/".join(map(str, sorted(runs.steps.unique())))
@@ -62,25 +94,31 @@ def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
     def all_of(column):
         return ", ".join(sorted(map(str, runs[column].unique())))
 
-    images = f"{all_of('train_images')} training and {all_of('test_images')} test images"
+    datasets = []
+    for dataset, group in sorted(runs.groupby("dataset")):
+        counts = group[["train_images", "held_out_images", "test_images"]].drop_duplicates()
+        images = [_images(*map(int, line)) for line in counts.sort_values(list(counts.columns)).to_numpy()]
+        datasets.append(f"{dataset} ({' or '.join(images)})")
     where = f", on {all_of('device')}" if device else ""
-    return f"scale {all_of('scale')}: {all_of('dataset')} ({images}), {all_of('model')}{where}"
+    return f"scale {all_of('scale')}: {', '.join(datasets)}, {all_of('model')}{where}"
+
+
+def _images(train: int, held_out: int, test: int) -> str:
+    return f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The table for readers.
 
     Returns:
-        row, label, published, measured mean ± std, median, n, difference and note; in a table with columns, a
-        line for each row and, for each column, `published → measured`.
+        row, label, published, measured mean ± std, median, n, difference, the gap where there is one, and note; in a
+        table with columns, a line for each row and, for each column, `published → measured`.
     """
     published = [_spread(m, s) for m, s in zip(table.published_mean, table.published_std, strict=True)]
     measured = [_spread(m, s) for m, s in zip(table.measured_mean, table.measured_std, strict=True)]
     if "column" in table:
-        cells = table.assign(cell=[f"{p} → {m}" for p, m in zip(published, measured, strict=True)])
-        wide = cells.pivot(index="label", columns="column", values="cell")
-        wide = wide.loc[table.label.unique(), table.column.unique()]
-        return wide.rename_axis(columns=None).reset_index()
+        return _wide(table, [f"{p} → {m}" for p, m in zip(published, measured, strict=True)])
+    gaps = {"gap recovered [%]": _gap_cells(table)} if "published_gap" in table else {}
     return pd.DataFrame({
         "row": table.row,
         "label": table.label,
@@ -89,8 +127,45 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
         "median": [_spread(m, None) for m in table.measured_median],
         "n": table.n,
         "difference": [f"{d:+.2f}" if pd.notna(d) else "–" for d in table.difference],
-        "note": table.note,
+        **gaps,
+        "note": table.note.fillna(""),
     })  # fmt: skip
+
+
+def formatted_gaps(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The gaps of a table with columns, in percent, `published → measured`; None if it has none.
+
+    Columns in which no row has one, those that the gap lies between, are left out.
+    """
+    if "column" not in table or "published_gap" not in table:
+        return None
+    shown = table.assign(cell=_gap_cells(table))
+    ends = shown.groupby("column").cell.agg(lambda cells: set(cells) <= {"", "n/a"})
+    shown = shown[~shown.column.isin(ends.index[ends])]
+    return _wide(shown, shown.cell.tolist())
+
+
+def _wide(table: pd.DataFrame, cells: list[str]) -> pd.DataFrame:
+    cells = [("n/a" if note == NO_RUN else cell) for cell, note in zip(cells, table.note, strict=True)]
+    wide = table.assign(cell=cells).pivot(index="label", columns="column", values="cell")
+    wide = wide.loc[table.label.unique(), table.column.unique()]
+    return wide.rename_axis(columns=None).reset_index()
+
+
+def _gap_cells(table: pd.DataFrame) -> list[str]:
+    """Empty for a row that has no gap."""
+    cells = []
+    for line in table[[*GAP_COLUMNS, "note"]].itertuples():
+        published, measured = _percent(line.published_gap), _percent(line.measured_gap)
+        doubt = " ?" if pd.notna(line.measured_gap) and not line.gap_resolved else ""
+        has = pd.notna(line.published_gap) or pd.notna(line.measured_gap)
+        cells.append("n/a" if line.note == NO_RUN else f"{published} → {measured}{doubt}" if has else "")
+    return cells
+
+
+def _percent(share) -> str:
+    # No negative zero.
+    return "–" if pd.isna(share) else f"{round(100 * share) + 0}"
 
 
 def _spread(mean, std) -> str:
@@ -99,28 +174,86 @@ def _spread(mean, std) -> str:
     return f"{mean:.2f}" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
 
 
+def headline(table: pd.DataFrame) -> str:
+    """What the numbers of a table are, in one sentence."""
+    steps = " or ".join(table.measured_at.dropna().unique())
+    steps += ", as the row says" if " or " in steps else ""
+    arrow = ", published → measured" if "column" in table else ""
+    return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+
+
+def remarks(table: pd.DataFrame) -> str:
+    """What the notes of a table with columns say, in one line: without columns, each row has its own.
+
+    What is true of every measured cell comes first; what is not names its cells.
+    """
+    if "column" not in table:
+        return ""
+    cells: dict[str, list[str]] = {}
+    measured = table[table.n > 0]
+    for line in measured.itertuples():
+        for note in (f"{line.n} seed{'s' if line.n > 1 else ''}", *str(line.note).split("; ")):
+            if note not in ("", "nan"):
+                cells.setdefault(note, []).append(f"{line.label}: {line.column}")
+    common = [note for note, names in cells.items() if len(names) == len(measured)]
+    others = [f"{note} ({', '.join(names)})" for note, names in cells.items() if note not in common]
+    others += ["– is not run at this scale"] if (table.note == NOT_PLANNED).any() else []
+    parts = [*common, *others]
+    return f"Notes: {'; '.join(parts)}." if parts else ""
+
+
+def gap_legend(table: pd.DataFrame) -> tuple[str, str]:
+    """What the gaps of a table are, and what its question marks mean; empty where it has none."""
+    cells = _gap_cells(table) if "published_gap" in table else []
+    return GAPS if any(cells) else "", DOUBT if any(cell.endswith("?") for cell in cells) else ""
+
+
 def to_markdown(table: pd.DataFrame, title: str, published: str, measured: str) -> str:
-    """Title, where both sides come from, and the table."""
+    """Title, where both sides come from, and the table; then the gaps, if it has any."""
     shown = formatted(table)
-    numbers = {"published", "measured", "median", "n", "difference"}
-    align = ["right" if column in numbers or "column" in table else "left" for column in shown.columns]
-    body = shown.to_markdown(index=False, colalign=align, disable_numparse=True)
-    head = f"**{title}.** Accuracy in percent, mean ± standard deviation over seeds"
-    head += ", published → measured." if "column" in table else "."
-    return f"{head}\n\nPublished: {published}.\nMeasured: {measured}.\n\n{body}\n"
+    numbers = {"published", "measured", "median", "n", "difference", "gap recovered [%]"}
+    wide = "column" in table
+    align = ["right" if column in numbers or (wide and column != "label") else "left" for column in shown.columns]
+    head = f"**{title}.** {headline(table)}\n\nPublished: {published}.\nMeasured: {measured}."
+    parts = [head, shown.to_markdown(index=False, colalign=align, disable_numparse=True)]
+    legend, doubt = gap_legend(table)
+    parts += [remarks(table), legend]
+    if (gaps := formatted_gaps(table)) is not None:
+        align = ["left"] + ["right"] * (len(gaps.columns) - 1)
+        parts.append(gaps.to_markdown(index=False, colalign=align, disable_numparse=True))
+    return "\n\n".join(part for part in (*parts, doubt) if part) + "\n"
 
 
 def to_latex(table: pd.DataFrame, title: str, published: str, measured: str) -> str:
-    """The same as a LaTeX table environment (needs the package booktabs)."""
-    shown = formatted(table).map(lambda value: _escape(str(value)))
-    caption = _escape(f"{title}. Accuracy in percent. Published: {published}. Measured: {measured}.")
+    """The same as LaTeX table environments (needs the package booktabs)."""
+    legend, doubt = gap_legend(table)
+    gaps = formatted_gaps(table)
+    own = " ".join(part for part in (legend, doubt) if part)
+    caption = f"{title}. {headline(table)} Published: {published}. Measured: {measured}. {remarks(table)}".strip()
+    if gaps is not None:
+        return f"{_latex(formatted(table), caption)}\n{_latex(gaps, f'{title}. {own}')}"
+    shown = formatted(table)
+    form = None if "column" in table else "ll" + "r" * (len(shown.columns) - 3) + "l"
+    return _latex(shown, f"{caption} {own}".strip(), form)
+
+
+def _latex(shown: pd.DataFrame, caption: str, form: str | None = None) -> str:
+    """Without a form, the first column is text and the others are numbers."""
+    shown = shown.map(lambda value: _escape(str(value)))
     shown.columns = [_escape(column) for column in shown.columns]
-    form = "l" + "r" * (len(shown.columns) - 1) if "column" in table else "llrrrrrl"
-    return shown.to_latex(index=False, caption=caption, column_format=form, escape=False)
+    form = form or "l" + "r" * (len(shown.columns) - 1)
+    return shown.to_latex(index=False, caption=_escape(caption), column_format=form, escape=False)
 
 
 def _escape(text: str) -> str:
-    for plain, tex in (("\\", r"\textbackslash "), ("±", r"$\pm$"), ("–", "--"), ("−", "$-$"), ("→", r"$\to$")):
+    for plain, tex in (
+        ("\\", r"\textbackslash "),
+        ("±", r"$\pm$"),
+        ("–", "--"),
+        ("−", "$-$"),
+        ("→", r"$\to$"),
+        ("η", r"$\eta$"),
+    ):
         text = text.replace(plain, tex)
     for sign in "&%#_":
         text = text.replace(sign, "\\" + sign)

@@ -21,14 +21,16 @@ class State:
     Attributes:
         theta, momentum, running: parameters (P,), momentum buffer (P,; zeros before the first step),
             batch norm's running statistics (Q,).
+        norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
         step: optimizer steps made; blocks: blocks that passed through batch norm.
-        history: one dict for each evaluation.
+        history: one dict for each line.
         seconds: spent in training steps, in all sessions; sessions: how often the run was started.
     """
 
     theta: torch.Tensor
     momentum: torch.Tensor
     running: torch.Tensor
+    norms: torch.Tensor
     step: int = 0
     blocks: int = 0
     seconds: float = 0.0
@@ -37,7 +39,7 @@ class State:
     history: list[dict] = field(default_factory=list)
 
 
-_TENSORS = ("theta", "momentum", "running")
+_TENSORS = ("theta", "momentum", "running", "norms")
 _NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history")
 
 

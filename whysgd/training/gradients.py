@@ -6,9 +6,11 @@ from functools import lru_cache
 
 import torch
 
-from whysgd.spec import Penalty
-from whysgd.training.objective import Objective
-from whysgd.training.penalties import PENALTIES, Block, needs_graph, needs_pre_gradient
+from whysgd.models.twice import twice_differentiable
+from whysgd.spec import MicroBatchPenalty, Penalty
+from whysgd.training.blocks import Block
+from whysgd.training.objective import Objective, block_losses
+from whysgd.training.penalties import PENALTIES, needs_graph, needs_logits, needs_pre_gradient
 from whysgd.training.ranks import Ranks
 
 ALONE = Ranks()
@@ -64,10 +66,18 @@ class StackSums:
         copies: for several blocks without a penalty, one copy of the weights for each (fast for small networks on
             a CPU); otherwise they share them. A penalty always takes copies: it shifts them block by block.
         normalize: from images as they are stored to what the network takes.
+        penalty_alone: leave out the blocks' own gradients.
     """
 
-    def __init__(self, objective: Objective, penalty: Penalty | None = None, copies: bool = True, normalize=None):
-        self.objective, self.penalty, self.copies = objective, penalty, copies
+    def __init__(
+        self,
+        objective: Objective,
+        penalty: Penalty | MicroBatchPenalty | None = None,
+        copies: bool = True,
+        normalize=None,
+        penalty_alone: bool = False,
+    ):
+        self.objective, self.penalty, self.copies, self.penalty_alone = objective, penalty, copies, penalty_alone
         self.normalize = normalize or (lambda images: images)
 
     def begin(self, theta: torch.Tensor, statistics: int, lr: float, pre_gradient: torch.Tensor | None = None) -> None:
@@ -75,22 +85,32 @@ class StackSums:
         self.theta, self.lr, self.pre_gradient = theta.detach(), lr, pre_gradient
         self.totals = (torch.zeros_like(theta), theta.new_zeros(statistics), theta.new_zeros(()), theta.new_zeros(()))
 
-    def add(self, images: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, kept: torch.Tensor) -> None:
-        """Add one stack: k blocks with their weights (k,) in the gradient and in the running statistics."""
-        parts = self.compute(self.theta, images, labels, weight, kept, self.lr, self.pre_gradient)
+    def add(self, images, labels, weight, kept, noise=None) -> None:
+        """Add one stack: k blocks with their weights (k,) in the gradient and in the running statistics.
+
+        `noise` has a row for each block, if the penalty draws; see `whysgd.training.micro_batch.penalty_noise`.
+        """
+        parts = self.compute(self.theta, images, labels, weight, kept, self.lr, self.pre_gradient, noise)
         for total, part in zip(self.totals, parts, strict=True):
             total += part
 
-    def compute(self, theta, images, labels, weight, kept, lr, pre_gradient) -> tuple[torch.Tensor, ...]:
+    def compute(
+        self, theta, images, labels, weight, kept, lr, pre_gradient=None, noise=None
+    ) -> tuple[torch.Tensor, ...]:
         """What one stack adds: Σ w_B (g_B + penalty_B), Σ kept_B s_B, Σ L_B, Σ λR_B. No side effects."""
         images = self.normalize(images)
         if self.penalty is None:
             losses, part, statistics = _plain(self.objective, theta, images, labels, weight, self.copies)
             values = losses.new_zeros(())
         else:
-            losses, part, statistics, values = _regularized(
-                self.objective, theta, images, labels, weight, lr, self.penalty, pre_gradient
+            regularized = _with_logits if needs_logits(self.penalty) else _regularized
+            losses, g, statistics, added, values = regularized(
+                self.objective, theta, images, labels, lr, self.penalty, pre_gradient, noise
             )
+            k = len(labels)
+            part = weight @ added.detach().view(k, -1)
+            if not self.penalty_alone:
+                part = weight @ g.detach().view(k, -1) + part
         return part, kept @ statistics, losses.sum(), values.sum()
 
 
@@ -105,6 +125,7 @@ def step_gradient(
     first: int = 0,
     ranks: Ranks = ALONE,
     plain: StackSums | None = None,
+    noise: torch.Tensor | None = None,
 ) -> StepGradient:
     """Accumulate over the blocks of one step.
 
@@ -119,6 +140,7 @@ def step_gradient(
         first: number of the first block that `stacks` yields.
         ranks: who have the other blocks; the result is the sum over all of them.
         plain: computes stacks without a penalty, for one that needs the full gradient beforehand.
+        noise: a row for each of the step's blocks, if the penalty draws.
 
     Returns:
         the gradient; the penalty's passes leave the running statistics alone.
@@ -136,7 +158,7 @@ def step_gradient(
     sums.begin(theta, len(running), lr, pre_gradient)
     for images, labels in stacks():
         here = slice(first, first + len(labels))
-        sums.add(images, labels, weights[here], kept[here])
+        sums.add(images, labels, weights[here], kept[here], None if noise is None else noise[here])
         first += len(labels)
     gradient, statistic, loss, penalty_value = ranks.sum(*sums.totals)
     running = (1 - sums.objective.momentum) ** blocks * running + statistic
@@ -152,16 +174,29 @@ def _plain(objective, theta, images, labels, weight, copies):
     return losses.detach(), gradient, statistics
 
 
-def _regularized(objective, theta, images, labels, weight, lr, penalty, pre_gradient):
-    """Σ_B w_B (g_B + penalty_B) for one stack, and the penalty's value for each block."""
-    k = len(labels)
-    theta = theta.detach()
-    copies = theta if k == 1 else theta.expand(k, -1)
+def _regularized(objective, theta, images, labels, lr, penalty, pre_gradient, noise):
+    """Losses, g_B, statistics, penalty_B and its value for each block of one stack; geiping2022's penalty."""
+    theta = _copies(theta, len(labels))
     graph = needs_graph(penalty)
     if graph:
-        copies = copies.clone().requires_grad_()
-    losses, g, statistics = objective.gradients(copies, images, labels, differentiable=graph)
-    block = Block(copies, g, lambda at: objective.gradients(at, images, labels)[1], lr, pre_gradient)
-    added, values = PENALTIES[penalty.name](block, penalty)
-    part = weight @ g.detach().view(k, -1) + weight @ added.detach().view(k, -1)
-    return losses, part, statistics, values
+        theta = theta.clone().requires_grad_()
+    losses, g, statistics = objective.gradients(theta, images, labels, differentiable=graph)
+    block = Block(theta, g, lambda at: objective.gradients(at, images, labels)[1], lr, pre_gradient)
+    return losses, g, statistics, *PENALTIES[penalty.name](block, penalty)
+
+
+def _with_logits(objective, theta, images, labels, lr, penalty, pre_gradient, noise):
+    """The same for penalties on the gradient of a function of the logits: one forward pass serves all."""
+    theta = _copies(theta, len(labels)).clone().requires_grad_()
+    with twice_differentiable():
+        logits, statistics = objective.forward(theta, images)
+    losses = block_losses(logits, labels)
+    (g,) = torch.autograd.grad(losses.sum(), theta, create_graph=needs_graph(penalty), retain_graph=True)
+    block = Block(theta, g, lr=lr, logits=logits, noise=noise)
+    return losses.detach(), g, statistics, *PENALTIES[penalty.name](block, penalty)
+
+
+def _copies(theta: torch.Tensor, k: int) -> torch.Tensor:
+    """θ (P,) for one block, a view (k, P) for several."""
+    theta = theta.detach()
+    return theta if k == 1 else theta.expand(k, -1)

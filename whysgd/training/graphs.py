@@ -34,8 +34,9 @@ class GraphedSums(StackSums):
         compiled: bool = True,
         capture: Callable[[Callable], Callable] | None = None,
         streams: bool = False,
+        penalty_alone: bool = False,
     ):
-        super().__init__(objective, penalty, copies, normalize)
+        super().__init__(objective, penalty, copies, normalize, penalty_alone)
         self.compiled, self.capture, self.streams = compiled, capture or CudaCapture(), streams
         # Made once: torch hands out 32 streams in turn, and one of them prepares images.
         self.side: list[torch.cuda.Stream] = []
@@ -57,11 +58,12 @@ class GraphedSums(StackSums):
         if pre_gradient is not None:
             self.pre_gradient.copy_(pre_gradient)
 
-    def add(self, images, labels, weight, kept) -> None:
+    def add(self, images, labels, weight, kept, noise=None) -> None:
         """Add one stack, by replaying what was captured for its shape."""
+        parts = (images, labels, weight, kept) if noise is None else (images, labels, weight, kept, noise)
         shape = tuple(images.shape)
         if shape not in self.replays:
-            slots = tuple(torch.empty_like(part).copy_(part) for part in (images, labels, weight, kept))
+            slots = tuple(torch.empty_like(part).copy_(part) for part in parts)
             # Capturing runs the body, to warm it up.
             before = [total.clone() for total in self.totals]
             replay = self.capture(lambda: self._accumulate(*slots))
@@ -69,39 +71,39 @@ class GraphedSums(StackSums):
                 total.copy_(value)
             self.replays[shape] = slots, replay
         slots, replay = self.replays[shape]
-        for slot, part in zip(slots, (images, labels, weight, kept), strict=True):
+        for slot, part in zip(slots, parts, strict=True):
             slot.copy_(part)
         replay()
 
-    def _accumulate(self, images, labels, weight, kept) -> None:
-        k = len(labels)
+    def _accumulate(self, *slots) -> None:
+        k = len(slots[1])
         if self.streams and k > 1:
-            while images.is_cuda and len(self.side) < k:
+            while slots[0].is_cuda and len(self.side) < k:
                 self.side.append(torch.cuda.Stream())
-            rows = [slice(i, i + 1) for i in range(k)]
-            works = [lambda r=r: self._parts(images[r], labels[r], weight[r], kept[r]) for r in rows]
+            works = [lambda i=i: self._parts(*(slot[i : i + 1] for slot in slots)) for i in range(k)]
             parts = _side_by_side(works, self.side)
         else:
-            parts = [self._parts(images, labels, weight, kept)]
+            parts = [self._parts(*slots)]
         for part in parts:
             for total, value in zip(self.totals, part, strict=True):
                 total.add_(value)
 
-    def _parts(self, images, labels, weight, kept):
-        arguments = [self.theta, images, labels, weight, kept, self.lr]
-        if self.pre_gradient is not None:
-            arguments.append(self.pre_gradient)
+    def _parts(self, images, labels, weight, kept, noise=None):
+        given = {"pre_gradient": self.pre_gradient, "noise": noise}
+        given = {name: tensor for name, tensor in given.items() if tensor is not None}
+        arguments = [self.theta, images, labels, weight, kept, self.lr, *given.values()]
+
+        def compute(*tensors):
+            return self.compute(*tensors[:6], **dict(zip(given, tensors[6:], strict=True)))
+
         shape = tuple(images.shape)
         if self.compiled and shape not in self.functions:
             try:
-                self.functions[shape] = compile_function(self._tensors_only, arguments)
+                self.functions[shape] = compile_function(compute, arguments)
             except NoCompilerError as error:
                 print(f"no compiler can be used ({error}); going on without, more slowly", file=sys.stderr)
                 self.compiled = False
-        return self.functions.get(shape, self._tensors_only)(*arguments)
-
-    def _tensors_only(self, theta, images, labels, weight, kept, lr, pre_gradient=None):
-        return self.compute(theta, images, labels, weight, kept, lr, pre_gradient)
+        return self.functions.get(shape, compute)(*arguments)
 
 
 def compile_function(function: Callable, arguments: list[torch.Tensor]) -> Callable:

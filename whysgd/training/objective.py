@@ -41,6 +41,11 @@ class Layout:
         return torch.cat([named[name].flatten(lead) for name in self.names], -1)
 
 
+def block_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy (k,) over each of k blocks, in nats, of logits (k, n, classes) and labels (k, n)."""
+    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
+
+
 class Objective:
     """L_B(θ), the mean cross entropy over each block, for a network of `whysgd.models`.
 
@@ -60,19 +65,18 @@ class Objective:
             raise ValueError(f"batch norm layers must share one momentum; found {momenta}")
         self.momentum = momenta.pop() if momenta else 0.0
 
-    def losses(self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):
-        """Losses of k blocks in training mode, and what they add to the running statistics.
+    def forward(self, theta: torch.Tensor, images: torch.Tensor):
+        """Logits of k blocks in training mode, and what they add to the running statistics.
 
         Args:
             theta: (k, P) with a copy for each block, or (P,) that all share.
             images: (k, n, C, H, W) normalized.
-            labels: (k, n).
 
         Returns:
-            losses (k,); statistics (k, Q): momentum · (mean or unbiased variance) of each block and
+            logits (k, n, classes); statistics (k, Q): momentum · (mean or unbiased variance) of each block and
             norm layer, see `statistic_weights`.
         """
-        k, n = labels.shape
+        k, n = images.shape[:2]
         stacked, shared = theta.dim() == 2, theta.dim() == 1 and k > 1
         # Batch norm updates its buffers in place: b ← (1 − m)·b + m·statistic. Starting from zero
         # leaves m·statistic, and the network's own running statistics are out of its reach.
@@ -90,12 +94,19 @@ class Objective:
             inputs = inputs.contiguous(memory_format=CHANNELS_LAST)
         named = {**self.parameters.views(theta), **fresh, **fresh_counters}
         logits = functional_call(self.model, named, (inputs,)).to(theta.dtype)
-        if stacked:
-            each = F.cross_entropy(logits.view(n, k, -1).transpose(1, 2), labels.T, reduction="none").mean(0)
-        else:
-            each = F.cross_entropy(logits, labels.flatten(), reduction="none").view(k, n).mean(1)
+        logits = logits.view(n, k, -1).transpose(0, 1) if stacked else logits.view(k, n, -1)
         statistics = self.buffers.vector(fresh, len(lead)) if fresh else theta.new_zeros(*lead, 0)
-        return each, statistics if lead else statistics[None]
+        return logits, statistics if lead else statistics[None]
+
+    def losses(self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):
+        """Losses (k,) of k blocks in training mode, and statistics (k, Q); see `forward`.
+
+        Args:
+            theta, images: as for `forward`.
+            labels: (k, n).
+        """
+        logits, statistics = self.forward(theta, images)
+        return block_losses(logits, labels), statistics
 
     def gradients(self, theta: torch.Tensor, images, labels, differentiable: bool = False):
         """Losses (k,), gradients of each block's loss (same shape as θ), and statistics (k, Q).

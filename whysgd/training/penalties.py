@@ -1,44 +1,22 @@
 """Penalties: each returns the gradient and the value of λR_B for one block, or for k stacked blocks.
 
 A penalty is a function `penalty(block, settings) -> (gradient, value)` in `PENALTIES`; a new one is a
-function there and a name in config/paper.schema.yaml.
+function there and a name in config/paper.schema.yaml. novack2023's are in `whysgd.training.micro_batch`.
 
-The gradient regularizer needs Hessian-vector products, three ways. On ReLU networks the forward
+geiping2022's gradient regularizer needs Hessian-vector products, three ways. On ReLU networks the forward
 difference at eps = 1e-2 is *not* an approximation of the exact product (cosine about 0.4 to 0.6 per block
 early in training): the step crosses kinks. The two are different regularizers; the published rows use the
 forward difference.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 
-from whysgd.spec import Penalty
-
-Gradient = Callable[[torch.Tensor], torch.Tensor]
+from whysgd.spec import MicroBatchPenalty, Penalty
+from whysgd.training.blocks import Block, Gradient
+from whysgd.training.micro_batch import MICRO_BATCH
 
 # A direction of norm 0 must give a product of 0, not 0/0.
 _TINY = 1e-30
-
-
-@dataclass(frozen=True)
-class Block:
-    """What a penalty may know about one block (P,), or k stacked blocks (k, P).
-
-    Attributes:
-        theta: θ, a copy for each block.
-        g: g_B = ∇L_B(θ); carries its graph to θ if the penalty `needs_graph`.
-        gradient: ∇L_B as a function of θ, without side effects.
-        lr: the current learning rate η.
-        pre_gradient: the full gradient ḡ_pre at the same θ, (P,), if the penalty `needs_pre_gradient`.
-    """
-
-    theta: torch.Tensor
-    g: torch.Tensor
-    gradient: Gradient
-    lr: float
-    pre_gradient: torch.Tensor | None = None
 
 
 def gradient_norm(block: Block, settings: Penalty) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,17 +43,22 @@ def gradient_norm(block: Block, settings: Penalty) -> tuple[torch.Tensor, torch.
     return block.lr / 4 * product, value
 
 
-PENALTIES = {"gradient_norm": gradient_norm}
+PENALTIES = {"gradient_norm": gradient_norm, **MICRO_BATCH}
 
 
-def needs_graph(settings: Penalty) -> bool:
+def needs_graph(settings: Penalty | MicroBatchPenalty) -> bool:
     """Whether `Block.g` must be differentiable."""
-    return settings.exact
+    return settings.exact and settings.name in ("gradient_norm", "micro_batch_gradient_norm")
 
 
-def needs_pre_gradient(settings: Penalty) -> bool:
+def needs_logits(settings: Penalty | MicroBatchPenalty) -> bool:
+    """Whether `Block.logits` must be there, and differentiable."""
+    return isinstance(settings, MicroBatchPenalty)
+
+
+def needs_pre_gradient(settings: Penalty | MicroBatchPenalty) -> bool:
     """Whether a pass over all blocks must be made beforehand."""
-    return settings.acc_strength != 0
+    return isinstance(settings, Penalty) and settings.acc_strength != 0
 
 
 def forward_difference(gradient: Gradient, theta, g, v, eps: float) -> torch.Tensor:

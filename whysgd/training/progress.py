@@ -31,7 +31,8 @@ class Progress:
 
     def evaluation(self, row: dict) -> None:
         """Show one line of the history."""
-        summary = f"train {row['train_accuracy']:.2f} % test {row['test_accuracy']:.2f} %"
+        splits = [split for split in ("train", "validation", "test") if row[f"{split}_accuracy"] is not None]
+        summary = " ".join(f"{split} {row[f'{split}_accuracy']:.2f} %" for split in splits)
         if self.bar is not None:
             self.bar.set_postfix_str(summary)
             return

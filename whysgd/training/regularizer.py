@@ -7,8 +7,9 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from whysgd.spec import Penalty
+from whysgd.training.blocks import Block
 from whysgd.training.objective import Layout
-from whysgd.training.penalties import ALIASES, PRODUCTS, Block, gradient_norm, needs_graph, needs_pre_gradient
+from whysgd.training.penalties import ALIASES, PRODUCTS, gradient_norm, needs_graph, needs_pre_gradient
 
 
 class GradRegularizer:

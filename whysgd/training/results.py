@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics.json, history.csv and model.safetensors."""
+"""What a run leaves behind: metrics.json, history.csv, gradient_norms.csv and model.safetensors."""
 
 import csv
 import io
@@ -12,22 +12,25 @@ from pathlib import Path
 import torch
 
 import whysgd
-from whysgd.spec import RunSpec, epoch_images, steps_per_epoch
+from whysgd.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
 from whysgd.training.checkpoint import State
 
-METRICS, HISTORY, MODEL = "metrics.json", "history.csv", "model.safetensors"
+METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
 # step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
 # before the step, in training mode: step_loss (mean over blocks, nats), full_loss (with ½·weight_decay·‖θ‖² and
-# the penalty's value), gradient_norm (L2, before clipping), clipped (0 or 1). At the weights after it, in
-# evaluation mode: losses (nats) and accuracies (percent) on both splits; parameter_norm (L2).
+# the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
+# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that watch it). step_length:
+# L2, of the step made. At the weights after it, in evaluation mode: losses (nats) and accuracies (percent) on all
+# splits, empty on lines without an evaluation; parameter_norm (L2).
 HISTORY_COLUMNS = (
-    "step", "epoch", "lr", "step_loss", "full_loss", "train_loss", "train_accuracy", "test_loss",
-    "test_accuracy", "gradient_norm", "clipped", "parameter_norm",
+    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "step_length",
+    "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
+    "test_loss", "test_accuracy",
 )  # fmt: skip
 
 
 def history_csv(rows: list[dict]) -> str:
-    """The history as CSV, one line for each evaluation; floats as Python writes them, exactly."""
+    """The history as CSV, one line for each of its lines; floats as Python writes them, exactly."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -44,7 +47,7 @@ def run_metrics(
     diverged: bool,
     precision: str,
     engine: str,
-    store_sha256: str | None = None,
+    sources: dict,
 ) -> dict:
     """The content of metrics.json.
 
@@ -55,16 +58,21 @@ def run_metrics(
         code: digest of the training code.
         diverged: whether it ended because the loss was not finite.
         precision, engine: in which and by which its steps were computed.
-        store_sha256: of the stored copies it was trained on, if it was.
+        sources: digests of what it was trained on: sha256 of the data set, store_sha256 of stored copies and
+            reference_digest of grafted norms, the last two None where there are none.
 
     Returns:
-        final and best (highest test accuracy) loss and accuracy on both splits, in nats and percent, None
-        where they are not finite; all settings; where, on what and with what it was trained; times.
+        final and best loss and accuracy on all splits, in nats and percent, None where they are not finite or there is
+        no such split; best is the evaluation of highest accuracy on the held-out images, or, if there are none, on the
+        test set, and `selected_on` says which; all settings; where, on what and with what it was trained; times.
     """
-    measured = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    splits = ("train", "validation", "test")
+    measured = tuple(f"{split}_{measure}" for split in splits for measure in ("loss", "accuracy"))
     final = state.history[-1]
-    best = max(state.history, key=lambda row: row["test_accuracy"])
-    images = manifest["train_images"]
+    selected_on = "validation" if spec.held_out else "test"
+    evaluations = [row for row in state.history if row["test_accuracy"] is not None]
+    best = max(evaluations, key=lambda row: row[f"{selected_on}_accuracy"])
+    images = trained_images(spec, manifest["train_images"])
     per_epoch = epoch_images(spec, images)
     per_epoch -= per_epoch % spec.block if spec.drop_last else 0
     passes = state.step / steps_per_epoch(spec, images)
@@ -76,13 +84,15 @@ def run_metrics(
         "status": "diverged" if diverged else "finished",
         "steps": state.step,
         "final": {key: _finite(final[key]) for key in measured},
-        "best": {"step": best["step"], **{key: _finite(best[key]) for key in measured}},
+        "best": {"step": best["step"], "selected_on": selected_on, **{key: _finite(best[key]) for key in measured}},
         "parameters": len(state.theta),
         "settings": spec.to_dict(),
         "spec_digest": spec.digest,
         "data": {
-            **{key: manifest[key] for key in ("name", "label", "sha256", "train_images", "test_images")},
-            "store_sha256": store_sha256,
+            **{key: manifest[key] for key in ("name", "label", "test_images")},
+            "train_images": images,
+            "held_out_images": manifest["train_images"] - images,
+            **sources,
         },
         "code_digest": code,
         "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **_versions()},
@@ -107,8 +117,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _processor() -> str:

@@ -11,6 +11,9 @@ import torch
 
 from whysgd.spec import RunSpec
 
+# A gradient of norm 0 stays 0, not 0/0.
+_TINY = 1e-30
+
 
 @dataclass(frozen=True)
 class Context:
@@ -19,10 +22,13 @@ class Context:
     Attributes:
         norm: L2 norm of the accumulated gradient, before any transform, a scalar.
         step: number of the step, from 0.
+        target: for grafts, the norm of another gradient, a scalar: of one micro-batch at the same θ, or of another run
+            at the same step.
     """
 
     norm: torch.Tensor
     step: int
+    target: torch.Tensor | None = None
 
 
 Transform = Callable[[torch.Tensor, Context], torch.Tensor]
@@ -41,6 +47,33 @@ def clip(gradient: torch.Tensor, context: Context, limit: float) -> torch.Tensor
     return gradient * torch.where(context.norm > limit, limit / (context.norm + 1e-6), 1.0)
 
 
+def graft(gradient: torch.Tensor, context: Context) -> torch.Tensor:
+    """g ← g · ‖g_SB‖ / ‖g‖: the direction of the large batch with the length of a small one's gradient.
+
+    IterGraft: g_SB is the gradient of one micro-batch of the step, at the same θ. ExterGraft: ‖g_SB‖ is the norm that a
+    finished small-batch run with the same seed had at the same step.
+
+    Args:
+        gradient: all parameters' gradients in one vector (P,).
+        context: has its norm, and ‖g_SB‖ as the target.
+
+    Source: Novack et al. 2023, section 4; Agarwal et al. 2020 for the name.
+    """
+    return gradient * (context.target / context.norm.clamp_min(_TINY))
+
+
+def normalize(gradient: torch.Tensor, context: Context) -> torch.Tensor:
+    """NGD: g ← g / ‖g‖.
+
+    Arguments and source as for `graft`; there is no target.
+    """
+    return gradient / context.norm.clamp_min(_TINY)
+
+
+TRANSFORMS: dict[str, Transform] = {"iter_graft": graft, "exter_graft": graft, "normalize": normalize}
+
+
 def transforms_of(spec: RunSpec) -> list[Transform]:
     """The run's transforms, in order."""
-    return [partial(clip, limit=spec.clip)] if spec.clip is not None else []
+    named = [TRANSFORMS[spec.transform.name]] if spec.transform else []
+    return named + ([partial(clip, limit=spec.clip)] if spec.clip is not None else [])

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from whysgd.errors import UserError
+from whysgd.training.norm_log import norms_csv, read_norms
+
+
+def log(tmp_path, text):
+    file = tmp_path / "log.csv"
+    file.write_text(text)
+    return file
+
+
+def test_norms_are_read_back_exactly_as_fp32(tmp_path):
+    norms = np.random.default_rng(0).lognormal(0, 3, 500).astype(np.float32)
+    file = log(tmp_path, norms_csv(norms.tolist()))
+    assert (read_norms(file, 500).astype(np.float32) == norms).all()
+    # A longer log is read as far as needed.
+    assert (read_norms(file, 77).astype(np.float32) == norms[:77]).all()
+
+
+def test_a_log_with_wider_spacing_is_interpolated(tmp_path):
+    text = "step,loss,gradient_norm\n1,9,1.0\n5,9,3.0\n9,9,1.0\n"
+    expected = [1.0, 1.5, 2.0, 2.5, 3.0, 2.5, 2.0, 1.5, 1.0, 1.0, 1.0, 1.0]
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 12), expected)
+    # A history that begins after its first spacing, and lines of it without a norm.
+    text = "step,gradient_norm\n4,2.0\n6,\n8,4.0\n"
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 8), [2, 2, 2, 2, 2.5, 3, 3.5, 4])
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "problem"),
+    [
+        ("step,gradient_norm\n1,1\n5,1\n9,1\n", 13, "is a log of steps 1 to 9, 4 apart at most; a run of 13 steps"),
+        ("step,gradient_norm\n1,1\n2,1\n", 3, "is a log of steps 1 to 2"),
+        ("step,gradient_norm\n9,1\n12,1\n", 12, "is a log of steps 9 to 12"),
+        ("step,gradient_norm\n1,1\n3,1\n2,1\n", 3, "must increase from line to line"),
+        ("step,gradient_norm\n1,1\n1,1\n", 1, "must increase from line to line"),
+        ("step,gradient_norm\n", 1, "must increase from line to line, and have a line"),
+        ("step,gradient_norm\n1,1\n2,nan\n", 2, "gradient_norm at step 2 must be a finite number above 0"),
+        ("step,gradient_norm\n1,0\n2,1\n", 2, "gradient_norm at step 1 must be a finite number above 0"),
+        ("step,gradient_norm\n1,one\n", 1, "not a log of gradient norms"),
+        ("step,norm\n1,1\n", 1, "has no column 'gradient_norm'; needs step and gradient_norm"),
+    ],
+)
+def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, steps, problem):
+    with pytest.raises(UserError, match=problem) as error:
+        read_norms(log(tmp_path, text), steps)
+    assert str(error.value).startswith(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_norm_after_the_last_needed_step_does_not_matter(tmp_path):
+    text = "step,gradient_norm\n1,1\n2,2\n3,inf\n"
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 2), [1, 2])
+
+
+def test_a_missing_log_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such file; the run whose gradient norms are grafted comes first"):
+        read_norms(tmp_path / "no.csv", 3)

@@ -1,0 +1,383 @@
+"""novack2023's runs on the loop: against plain PyTorch, selection, grafting, and a history that disturbs nothing."""
+
+import csv
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_dataset, make_spec
+from safetensors.torch import load_file
+from test_loop import assert_equal_results, folder_of, plain_blocks, results
+from torch.nn import functional as F
+from torchvision.transforms import functional as tv
+
+from whysgd.__main__ import main
+from whysgd.data.augmentation import draw
+from whysgd.data.canonical import Dataset, Split
+from whysgd.errors import UserError
+from whysgd.files import read_json
+from whysgd.models.build import build_model
+from whysgd.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
+from whysgd.streams import stream
+from whysgd.training.loop import train
+from whysgd.training.micro_batch import penalty_noise
+from whysgd.training.results import HISTORY_COLUMNS, NORMS
+from whysgd.training.trainer import Trainer
+
+# 29 images, of which 23 are trained on: blocks of 5 (the last of 3), steps of 2 blocks (the last of an epoch of 1).
+STEPS = 8
+CONSTANT = Schedule("step", 0, "constant")
+
+
+def novack_spec(**changes):
+    return make_spec(
+        **{
+            "paper": "novack2023", "macro_batch": 10, "epochs": None, "steps": STEPS, "lr": 0.3, "schedule": CONSTANT,
+            "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "penalty": None, "clip": None, "held_out": 0.2,
+            "evaluations": 4, **changes,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def images():
+    return make_dataset(29)
+
+
+def penalty(name, **settings):
+    return MicroBatchPenalty(name, 0.05, **settings)
+
+
+REFERENCE_NORMS = np.linspace(0.5, 1.5, STEPS)
+RUNS = {
+    "SB": novack_spec(macro_batch=5),
+    "LB": novack_spec(),
+    "GN": novack_spec(penalty=penalty("micro_batch_gradient_norm")),
+    "FT": novack_spec(penalty=penalty("fisher_trace")),
+    "AJ": novack_spec(penalty=penalty("average_jacobian")),
+    "UJ": novack_spec(penalty=penalty("unit_jacobian")),
+    "sampled GN": novack_spec(penalty=penalty("micro_batch_gradient_norm", sample=4)),
+    "sampled FT": novack_spec(penalty=penalty("fisher_trace", sample=4)),
+    "IterGraft": novack_spec(transform=Transform("iter_graft")),
+    "ExterGraft": novack_spec(transform=Transform("exter_graft", "sb")),
+    "NGD": novack_spec(transform=Transform("normalize")),
+}
+
+
+def norms_for(spec):
+    return REFERENCE_NORMS if spec.transform and spec.transform.reference else None
+
+
+def plain_penalty(model, name, x, y, noise):
+    """λR_B of one micro-batch, differentiable, from its definition."""
+    parameters, logits = list(model.parameters()), model(x)
+    if name == "fisher_trace":
+        rows = zip(logits.softmax(-1).tolist(), noise[: len(x)].tolist(), strict=True)
+        y = torch.tensor([min(int(np.searchsorted(np.cumsum(p), u, "right")), len(p) - 1) for p, u in rows])
+    score = {
+        "micro_batch_gradient_norm": lambda: F.cross_entropy(logits, y),
+        "fisher_trace": lambda: F.cross_entropy(logits, y),
+        "average_jacobian": lambda: logits.mean(0).sum(),
+        "unit_jacobian": lambda: logits.mean(0) @ noise,
+    }[name]()
+    return 0.05 * sum(g.square().sum() for g in torch.autograd.grad(score, parameters, create_graph=True))
+
+
+def reference_run(spec, dataset):
+    """The same run in plain PyTorch: block by block, with nn.Module and torch's own double backward."""
+    count = trained_images(spec, len(dataset.train.images))
+    images, labels = torch.from_numpy(dataset.train.images[:count]), torch.from_numpy(dataset.train.labels[:count])
+    model = build_model(spec.model, 1, 3, spec.seed).double()
+    parameters = list(model.parameters())
+    together = spec.macro_batch // spec.block
+    per_epoch = -(-len(plain_blocks(spec, count, 0)) // together)
+    norms = []
+    for step in range(STEPS):
+        epoch, within = divmod(step, per_epoch)
+        draws = draw(spec.augment, count, spec.seed, epoch)
+
+        def batch(numbers, draws=draws):
+            shown = []
+            for i in numbers:
+                image = tv.crop(tv.pad(images[i], [1]), draws.top[i], draws.left[i], 8, 8)
+                image = tv.hflip(image) if draws.flip[i] else image
+                shown.append(tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"]))
+            return torch.stack(shown), labels[list(numbers)]
+
+        def penalty_gradient(x, y, noise):
+            # Not a part of the step's passes: the running statistics do not move.
+            saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            value = plain_penalty(model, spec.penalty.name, x, y, noise)
+            added = torch.autograd.grad(value, parameters, allow_unused=True)
+            for name, buffer in model.named_buffers():
+                buffer.copy_(saved[name])
+            return [torch.zeros_like(p) if a is None else a for p, a in zip(parameters, added, strict=True)]
+
+        def noise_for(blocks, size, step=step):
+            return penalty_noise(spec.penalty, spec.seed, step, blocks, size, 3, parameters[0])
+
+        blocks = plain_blocks(spec, count, epoch)[within * together : (within + 1) * together]
+        sample = spec.penalty.sample if spec.penalty else None
+        noise = noise_for(len(blocks), spec.block) if spec.penalty and not sample else None
+        own = []
+        for i, block in enumerate(blocks):
+            x, y = batch(block)
+            gradient = list(torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters))
+            if spec.penalty and not sample:
+                added = penalty_gradient(x, y, None if noise is None else noise[i])
+                gradient = [g + a for g, a in zip(gradient, added, strict=True)]
+            own.append(gradient)
+        total = [sum(parts) / len(blocks) for parts in zip(*own, strict=True)]
+        if sample:
+            chosen = [number for block in blocks for number in block]
+            places = stream(spec.seed, "sample", step).choice(len(chosen), min(sample, len(chosen)), replace=False)
+            x, y = batch([chosen[place] for place in places])
+            noise = noise_for(1, len(y))
+            added = penalty_gradient(x, y, None if noise is None else noise[0])
+            total = [g + a for g, a in zip(total, added, strict=True)]
+        norm = torch.cat([g.flatten() for g in total]).norm()
+        norms.append(norm.item())
+        if spec.transform:
+            target = {"normalize": 1.0, "exter_graft": REFERENCE_NORMS[step]}.get(spec.transform.name)
+            if target is None:
+                micro = own[stream(spec.seed, "graft", step).integers(len(blocks))]
+                target = torch.cat([g.flatten() for g in micro]).norm()
+            total = [g * target / norm for g in total]
+        with torch.no_grad():
+            for p, g in zip(parameters, total, strict=True):
+                p -= spec.lr * g
+    return model.state_dict(), norms
+
+
+@pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize("blocks_at_once", [1, 3])
+def test_steps_equal_plain_pytorch(images, spec, blocks_at_once):
+    trainer = Trainer(spec, images, blocks_at_once=blocks_at_once, dtype=torch.float64, norms=norms_for(spec))
+    while trainer.state.step < STEPS:
+        trainer.step()
+    expected, norms = reference_run(spec, images)
+    ours = trainer.tensors()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-8, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+    np.testing.assert_allclose(trainer.state.norms.numpy(), norms, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["GN", "sampled FT", "IterGraft", "ExterGraft"])
+def test_the_history_changes_no_bit_of_the_run(images, tmp_path, name):
+    spec, data = RUNS[name], folder_of(images, tmp_path / "data")
+    norms = None
+    if norms_for(spec) is not None:
+        norms = tmp_path / "norms.csv"
+        norms.write_text("step,gradient_norm\n" + "".join(f"{i + 1},{x}\n" for i, x in enumerate(REFERENCE_NORMS)))
+    runs = {
+        "off": replace(spec, evaluations=1),
+        "on": replace(spec, evaluations=8, watch=Watch(1, 3, 4)),
+    }
+    weights = {}
+    for key, run in runs.items():
+        train(run, data, tmp_path / key, norms=norms)
+        weights[key] = load_file(tmp_path / key / "model.safetensors")
+    assert all(torch.equal(weights["off"][n], weights["on"][n]) for n in weights["off"])
+    lines = {key: list(csv.DictReader((tmp_path / key / "history.csv").open())) for key in runs}
+    assert [len(lines[key]) for key in ("off", "on")] == [1, 8]
+    assert all(float(line["micro_batch_norm2"]) > 0 for line in lines["on"])
+    assert lines["off"][0]["micro_batch_norm2"] == ""
+    same = [c for c in HISTORY_COLUMNS if c != "micro_batch_norm2"]
+    assert [lines["off"][0][c] for c in same] == [lines["on"][-1][c] for c in same]
+
+
+def test_lines_of_the_watch_are_every_so_many_steps_and_have_accuracies_at_evaluations_only(images, tmp_path):
+    spec = novack_spec(steps=9, evaluations=2, watch=Watch(4, 5, 2), penalty=penalty("fisher_trace"))
+    train(spec, folder_of(images, tmp_path / "data"), tmp_path / "run")
+    lines = list(csv.DictReader((tmp_path / "run/history.csv").open()))
+    assert [int(line["step"]) for line in lines] == [1, 4, 5, 9]
+    assert [line["test_accuracy"] != "" for line in lines] == [False, True, False, True]
+    assert [line["validation_loss"] != "" for line in lines] == [False, True, False, True]
+    for line in lines:
+        assert float(line["penalty"]) > 0
+        # Plain SGD: the step is η times the gradient.
+        assert float(line["step_length"]) == pytest.approx(0.3 * float(line["gradient_norm"]), rel=1e-4)
+    with (tmp_path / "run" / NORMS).open() as file:
+        norms = list(csv.DictReader(file))
+    assert [int(line["step"]) for line in norms] == list(range(1, 10))
+    assert np.float32(norms[4]["gradient_norm"]) == np.float32(lines[2]["gradient_norm"])
+
+
+def test_the_watched_norm_is_the_mean_over_its_micro_batches(images):
+    spec = novack_spec(watch=Watch(1, 3, 5))
+    trainer = Trainer(spec, images, dtype=torch.float64)
+    before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    measured = trainer.micro_batch_norm2()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.tensors().items())
+    model = build_model(spec.model, 1, 3, spec.seed).double()
+    chosen = stream(spec.seed, "watch", 0).choice(23, 15, replace=False)
+    draws = draw(spec.augment, 23, spec.seed, 0, purpose="watch-augment")
+    squares = []
+    for micro in chosen.reshape(5, 3):
+        shown = []
+        for i in micro:
+            image = tv.crop(tv.pad(torch.from_numpy(images.train.images[i]), [1]), draws.top[i], draws.left[i], 8, 8)
+            shown.append(tv.normalize((tv.hflip(image) if draws.flip[i] else image).double() / 255, [0.4], [0.2]))
+        loss = F.cross_entropy(model.train()(torch.stack(shown)), torch.from_numpy(images.train.labels[micro]))
+        squares.append(sum(g.square().sum() for g in torch.autograd.grad(loss, list(model.parameters()))))
+    torch.testing.assert_close(measured, torch.stack(squares).mean(), rtol=1e-9, atol=1e-12)
+
+
+def with_test_set(dataset, random):
+    """The same training images beside another test set."""
+    labels = random.integers(0, 3, 11)
+    test = Split(random.integers(0, 255, (11, 1, 8, 8)).astype(np.uint8), labels)
+    return Dataset(dataset.train, test, dataset.manifest)
+
+
+def test_no_test_image_influences_selection(images):
+    spec = novack_spec(steps=40, evaluations=20, macro_batch=5)
+    chosen, weights, tests = [], [], []
+    for i in range(4):
+        dataset = images if i == 0 else with_test_set(images, np.random.default_rng(i))
+        trainer = Trainer(spec, dataset)
+        rows = []
+        while trainer.state.step < trainer.total:
+            step = trainer.step()
+            if trainer.state.step in trainer.evaluation_steps:
+                rows.append(trainer.evaluate(step))
+        trainer.state.history = rows
+        from whysgd.training.results import run_metrics
+
+        trainer.state.seconds = 1.0
+        metrics = run_metrics(
+            spec, trainer.state, dataset.manifest, trainer.device, "code", False, "fp32", "eager", {}
+        )  # fmt: skip
+        assert metrics["best"]["selected_on"] == "validation"
+        best = max(row["validation_accuracy"] for row in rows)
+        first = next(row for row in rows if row["validation_accuracy"] == best)
+        assert metrics["best"]["step"] == first["step"]
+        assert metrics["best"]["test_accuracy"] == first["test_accuracy"]
+        assert metrics["final"]["test_accuracy"] == rows[-1]["test_accuracy"]
+        chosen.append(metrics["best"]["step"])
+        weights.append(trainer.state.theta)
+        tests.append([row["test_accuracy"] for row in rows])
+    assert len(set(chosen)) == 1
+    assert all(torch.equal(theta, weights[0]) for theta in weights)
+    # The test sets do differ, and would have chosen otherwise.
+    assert len({tuple(test) for test in tests}) == 4
+    by_test = {int(np.argmax(test)) for test in tests}
+    assert len(by_test) > 1
+
+
+def test_held_out_images_are_the_last_and_are_never_trained_on(images):
+    spec = novack_spec(macro_batch=5)
+    others = make_dataset(29)
+    others.train.images[23:] = 255 - others.train.images[23:]
+    results = []
+    for dataset in (images, others):
+        trainer = Trainer(spec, dataset)
+        while trainer.state.step < trainer.total:
+            step = trainer.step()
+        results.append((trainer.state.theta, trainer.evaluate(step)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][1]["validation_loss"] != results[1][1]["validation_loss"]
+    assert [len(labels) for _, labels in trainer.data.values()] == [23, 6, 11]
+
+
+def test_metrics_say_what_was_held_out_and_what_was_grafted(images, tmp_path):
+    data = folder_of(images, tmp_path / "data")
+    train(RUNS["SB"], data, tmp_path / "sb")
+    norms = tmp_path / "sb" / NORMS
+    metrics = train(RUNS["ExterGraft"], data, tmp_path / "run", norms=norms)
+    assert (metrics["data"]["train_images"], metrics["data"]["held_out_images"]) == (23, 6)
+    assert metrics["steps"] == STEPS
+    assert metrics["data"]["reference_digest"]
+    # Done already; with another log it is another job.
+    assert train(RUNS["ExterGraft"], data, tmp_path / "run", norms=norms)["ended"] == metrics["ended"]
+    norms.write_text(norms.read_text().replace("\n1,", "\n1,1"))
+    assert (
+        train(RUNS["ExterGraft"], data, tmp_path / "run", norms=norms)["data"]["reference_digest"]
+        != (metrics["data"]["reference_digest"])
+    )
+
+
+@pytest.mark.parametrize("name", ["FT", "sampled GN", "IterGraft", "ExterGraft"])
+@pytest.mark.parametrize("stop", [1, 5])
+def test_an_interrupted_run_continues_to_the_same_bits(images, tmp_path, monkeypatch, name, stop):
+    spec, data = replace(RUNS[name], watch=Watch(3, 5, 2)), folder_of(images, tmp_path / "data")
+    norms = tmp_path / "norms.csv"
+    norms.write_text("step,gradient_norm\n" + "".join(f"{i + 1},{x}\n" for i, x in enumerate(REFERENCE_NORMS)))
+    given = {"norms": norms} if norms_for(spec) is not None else {}
+    train(spec, data, tmp_path / "whole", **given)
+    real_step, made = Trainer.step, []
+
+    def step(trainer):
+        if len(made) == stop:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real_step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9, **given)
+    monkeypatch.setattr(Trainer, "step", real_step)
+    train(spec, data, tmp_path / "cut", **given)
+    assert read_json(tmp_path / "cut/metrics.json")["sessions"] == 2
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    assert (tmp_path / "whole" / NORMS).read_bytes() == (tmp_path / "cut" / NORMS).read_bytes()
+
+
+def test_grafting_reproduces_the_other_runs_step_lengths(images, tmp_path):
+    data = folder_of(images, tmp_path / "data")
+    train(replace(RUNS["SB"], watch=Watch(1, 5, 2)), data, tmp_path / "sb")
+    train(replace(RUNS["ExterGraft"], watch=Watch(1, 5, 2)), data, tmp_path / "run", norms=tmp_path / "sb" / NORMS)
+    lines = [list(csv.DictReader((tmp_path / run / "history.csv").open())) for run in ("sb", "run")]
+    lengths = [[float(line["step_length"]) for line in part] for part in lines]
+    np.testing.assert_allclose(lengths[1], lengths[0], rtol=1e-4)
+
+
+def test_a_missing_log_is_one_line(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = folder_of(images, tmp_path / "data")
+    import json
+
+    spec = json.dumps(RUNS["ExterGraft"].to_dict())
+    assert main(["train", "--spec", spec, "--data", str(data), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "results/mini/runs/novack2023/sb/seed-3/gradient_norms.csv: no such file; the run whose" in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"epochs": 3}, "epochs = 3: either epochs or steps must be given"),
+        ({"steps": None}, "epochs = None: either epochs or steps must be given"),
+        ({"held_out": 1.0}, "held_out = 1.0: must be at least 0 and below 1"),
+        ({"held_out": 0.2, "store": StoredCopies(2, 1, False)}, "cannot be given beside stored copies"),
+        ({"clip": 1.0, "transform": Transform("normalize")}, "clip = 1.0: .* cannot be given beside a transform"),
+        ({"transform": Transform("exter_graft")}, "transform.reference = None: exter_graft names a run"),
+        ({"transform": Transform("normalize", "sb")}, "transform.reference = 'sb': exter_graft names a run"),
+        ({"transform": Transform("graft")}, "transform.name = 'graft': allowed: iter_graft, exter_graft, normalize"),
+        ({"watch": Watch(0, 5, 2)}, "watch = "),
+    ],
+)
+def test_impossible_settings_are_refused(changes, problem):
+    with pytest.raises(ValueError, match=problem):
+        novack_spec(**changes)
+
+
+def test_a_specification_is_read_back_and_wrong_keys_are_named():
+    for spec in RUNS.values():
+        spec = replace(spec, watch=Watch(2, 5, 2))
+        assert type(spec).from_dict(spec.to_dict()) == spec
+    values = RUNS["GN"].to_dict()
+    with pytest.raises(ValueError, match="penalty: eps: not of fisher_trace; allowed: name, sample, strength"):
+        type(spec).from_dict({**values, "penalty": {"name": "fisher_trace", "strength": 1.0, "eps": 1.0}})
+    with pytest.raises(ValueError, match="penalty: strength must be given"):
+        type(spec).from_dict({**values, "penalty": {"name": "fisher_trace"}})
+    assert asdict(RUNS["GN"])["penalty"] == {"name": "micro_batch_gradient_norm", "strength": 0.05, "sample": None}
+
+
+def test_a_trainer_is_given_what_its_run_needs(images):
+    with pytest.raises(UserError, match="transform: the run and what it is given do not agree"):
+        Trainer(RUNS["ExterGraft"], images)
+    with pytest.raises(UserError, match="transform: the run and what it is given do not agree"):
+        Trainer(RUNS["LB"], images, norms=REFERENCE_NORMS)

@@ -1,0 +1,36 @@
+"""The README's table of methods says what the code does, with the names that both have."""
+
+import importlib
+import re
+
+import pytest
+
+from whysgd.spec import MICRO_BATCH_PENALTIES, TRANSFORMS
+from whysgd.training.penalties import PENALTIES, PRODUCTS
+from whysgd.validation import ROOT
+
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## The methods, exactly")[1].split("\n## ")[0]
+ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in SECTION.splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_each_method_names_its_paper_a_setting_and_a_function_that_exist(row):
+    _, equation, paper, setting, function = row
+    assert equation
+    assert (ROOT / "papers" / f"{paper}.yaml").is_file()
+    module, name = re.fullmatch(r"`(whysgd\.[a-z_]+\.[a-z_]+)\.([A-Za-z_.0-9]+)`", function).groups()
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert callable(found)
+    assert found.__doc__
+    schema = (ROOT / "config/paper.schema.yaml").read_text(encoding="utf-8")
+    for word in re.findall(r"[a-z_]+", setting.strip("`")):
+        assert re.search(rf"\b{word}\b", schema), word
+
+
+def test_no_method_is_missing():
+    settings = "\n".join(row[3] for row in ROWS)
+    assert set(MICRO_BATCH_PENALTIES) <= set(PENALTIES)
+    for name in (*PENALTIES, *PRODUCTS, *TRANSFORMS):
+        assert re.search(rf"\b{name}\b", settings), name

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from whysgd.training.transforms import TRANSFORMS, Context, clip, graft, normalize, transforms_of
+
+G = torch.tensor([3.0, 0.0, -4.0], dtype=torch.float64)
+
+
+def context(target=None, gradient=G):
+    return Context(gradient.norm(), 0, None if target is None else torch.tensor(target, dtype=torch.float64))
+
+
+def test_clipping_is_torchs():
+    for limit in (0.25, 4.9, 5.1):
+        parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        parameter.grad = G.clone()
+        torch.nn.utils.clip_grad_norm_([parameter], limit)
+        torch.testing.assert_close(clip(G, context(), limit), parameter.grad, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("target", [0.1, 5.0, 700.0])
+def test_a_graft_keeps_the_direction_and_takes_the_other_norm(target):
+    torch.testing.assert_close(graft(G, context(target)), target * torch.tensor([0.6, 0.0, -0.8]).double())
+
+
+def test_normalizing_leaves_the_direction():
+    torch.testing.assert_close(normalize(G, context()), torch.tensor([0.6, 0.0, -0.8]).double())
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_gradient_of_zero_stays_zero(name):
+    zero = torch.zeros(3)
+    assert torch.equal(TRANSFORMS[name](zero, context(2.0, zero)), zero)
+
+
+def test_runs_have_the_transform_that_they_name():
+    from test_novack import RUNS
+
+    assert [t.__name__ for t in transforms_of(RUNS["IterGraft"]) + transforms_of(RUNS["NGD"])] == ["graft", "normalize"]
+    assert transforms_of(RUNS["LB"]) == []

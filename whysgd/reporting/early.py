@@ -1,0 +1,32 @@
+"""How far a run's average micro-batch gradient norms are from those of another one, early in training."""
+
+import numpy as np
+import pandas as pd
+
+EARLY_PART = 10  # a tenth of the steps
+
+
+def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list[float]:
+    """The mean of |ln(norm of run / norm of reference)| over the first tenth of training, one number for each seed.
+
+    norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
+    runs of a seed have, up to a tenth of the steps; if there is none, their first one. A seed without such a line,
+    because one of the runs was not made or watches nothing, has no number.
+
+    Args:
+        histories: the frame of `read_histories`, of one paper.
+        run, reference: names of runs.
+    """
+    norms = histories[histories.micro_batch_norm2 > 0]
+    ratios = []
+    for seed, mine in norms[norms.run == run].groupby("seed"):
+        theirs = norms[(norms.run == reference) & (norms.seed == seed)]
+        both = mine.merge(theirs, on="step", suffixes=("", "_reference")).sort_values("step")
+        # A run that diverged is shorter than the other one.
+        steps = histories[histories.run.isin([run, reference]) & (histories.seed == seed)].step.max()
+        early = both[both.step <= steps / EARLY_PART]
+        early = both.head(1) if early.empty else early
+        if len(early):
+            logs = 0.5 * np.log(early.micro_batch_norm2 / early.micro_batch_norm2_reference)
+            ratios.append(float(logs.abs().mean()))
+    return ratios
