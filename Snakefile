@@ -13,6 +13,7 @@ configfile: os.path.join(workflow.basedir, "config.yaml")
 sys.path.insert(0, workflow.basedir)
 
 from whysgd.jobs import use_this_copy
+from whysgd.warm import offer
 
 use_this_copy(workflow.basedir)
 
@@ -23,6 +24,10 @@ include: "rules/train.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+
+
+if workflow.is_main_process:
+    offer(CONFIG["warm"])
 
 
 wildcard_constraints:
