@@ -7,17 +7,22 @@ import torch
 from conftest import make_dataset, make_spec
 from test_loop import folder_of, results
 
-from whysgd.spec import Penalty
+from whysgd.spec import MicroBatchPenalty, Penalty, Transform
 from whysgd.training.loop import train
 from whysgd.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 DIFFERENCES, EXACT = Penalty("gradient_norm"), Penalty("gradient_norm", variant="exact")
-PENALTIES = {"none": None, "differences": DIFFERENCES, "exact": EXACT}
+PENALTIES = {
+    "none": None, "differences": DIFFERENCES, "exact": EXACT, "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.05),
+    "AJ": MicroBatchPenalty("average_jacobian", 0.001), "UJ": MicroBatchPenalty("unit_jacobian", 0.01),
+    "sampled GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.05, sample=16),
+}  # fmt: skip
 # Largest relative difference of one step's movement from the plain fp32 loop on the CPU.
 TOLERANCE = {
-    ("fp32", "none"): 1e-3, ("fp32", "differences"): 5e-2, ("fp32", "exact"): 1e-2,
+    ("fp32", "none"): 1e-3, ("fp32", "differences"): 5e-2, ("fp32", "exact"): 1e-2, ("fp32", "GN"): 1e-2,
+    ("fp32", "AJ"): 1e-2, ("fp32", "UJ"): 1e-2, ("fp32", "sampled GN"): 1e-2, ("bf16", "GN"): 0.3,
     ("tf32", "none"): 5e-2, ("tf32", "differences"): 0.6, ("tf32", "exact"): 0.1,
     ("bf16", "none"): 0.2, ("bf16", "exact"): 0.3,
 }  # fmt: skip
@@ -52,6 +57,21 @@ def test_each_step_is_the_plain_loops(precision, penalty, engine, model):
         difference = (found - expected).norm() / expected.norm()
         assert difference < TOLERANCE[precision, penalty], difference
     assert fast.engine_used == engine
+
+
+def test_fisher_labels_and_iterative_grafts_are_those_of_the_cpu():
+    # Labels that are drawn may change with a rounding error, so FT is compared where most of them agree: in fp32.
+    changes = [
+        {"penalty": MicroBatchPenalty("fisher_trace", 0.05)},
+        {"penalty": None, "transform": Transform("iter_graft")},
+    ]
+    for change in changes:
+        spec, dataset = small(macro_batch=16, **change)
+        plain = Trainer(spec, dataset, "cpu", blocks_at_once=1)
+        fast = Trainer(replace(spec, precision="fp32"), dataset, "cuda")
+        state = [tensor.clone() for tensor in (plain.state.theta, plain.state.momentum, plain.state.running)]
+        expected, found = movement(plain, *state), movement(fast, *state)
+        assert (found - expected).norm() / expected.norm() < 0.05
 
 
 @pytest.mark.parametrize("images_on", ["device", "host"])

@@ -5,7 +5,7 @@ import torch
 from conftest import make_dataset, make_spec
 from networks import as_stacks, random_blocks, smooth_objective
 
-from whysgd.spec import Penalty
+from whysgd.spec import MicroBatchPenalty, Penalty
 from whysgd.training import graphs
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums
@@ -94,8 +94,16 @@ def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, capsys):
         Trainer(spec, dataset, engine="compiled").step()
 
 
+DRAWING = {
+    "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.05),
+    "FT": MicroBatchPenalty("fisher_trace", 0.05),
+    "UJ": MicroBatchPenalty("unit_jacobian", 0.05),
+    "sampled FT": MicroBatchPenalty("fisher_trace", 0.05, sample=4),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES.keys())
+@pytest.mark.parametrize("penalty", [*PENALTIES.values(), *DRAWING.values()], ids=[*PENALTIES, *DRAWING])
 def test_a_compiled_step_is_the_readable_one(penalty):
     dataset = make_dataset(train=20)
     spec = make_spec(penalty=penalty, drop_last=True)

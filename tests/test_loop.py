@@ -173,7 +173,7 @@ def folder_of(dataset, path):
     return path
 
 
-TIMES = ("seconds_per_step", "images_per_second", "sessions", "started", "ended")
+TIMES = ("cpu_seconds", "peak_memory_mb", "seconds_per_step", "images_per_second", "sessions", "started", "ended")
 
 
 def results(folder):

@@ -4,6 +4,9 @@ import csv
 import io
 import math
 import platform
+import resource
+import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -102,6 +105,10 @@ def run_metrics(
         "threads": torch.get_num_threads(),
         "seconds_per_step": state.seconds / max(1, state.step),
         "images_per_second": per_epoch * passes / state.seconds,
+        # Of this process, which Snakemake's own measurement does not see if it was forked for the job.
+        "cpu_seconds": time.process_time(),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        / (2**20 if sys.platform == "darwin" else 2**10),
         "sessions": state.sessions,
         "started": state.started,
         "ended": now(),
