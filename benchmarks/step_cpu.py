@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from whysgd.config import load_config
 from whysgd.models.build import build_model
 from whysgd.papers import scaled_spec
-from whysgd.spec import Penalty
+from whysgd.spec import MicroBatchPenalty, Penalty
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer
 
@@ -23,7 +23,31 @@ PENALTIES = {
     "none": None,
     "forward differences": Penalty("gradient_norm"),
     "exact": Penalty("gradient_norm", variant="exact"),
+    "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.01),
+    "FT": MicroBatchPenalty("fisher_trace", 0.01),
+    "AJ": MicroBatchPenalty("average_jacobian", 0.001),
+    "UJ": MicroBatchPenalty("unit_jacobian", 0.001),
 }
+# How often a penalty evaluates a gradient; the exact ones differentiate one instead.
+PASSES = {"none": 1, "forward differences": 2}
+
+
+def micro_batch_gradient(model, x, y, penalty) -> list[torch.Tensor]:
+    """Gradient of the loss and of novack2023's penalty of one micro-batch, as one would write it."""
+    parameters, logits = list(model.parameters()), model(x)
+    loss = F.cross_entropy(logits, y)
+    if penalty.name == "fisher_trace":
+        score = F.cross_entropy(logits, torch.distributions.Categorical(logits=logits.detach()).sample())
+    elif penalty.name == "average_jacobian":
+        score = logits.mean(0).sum()
+    elif penalty.name == "unit_jacobian":
+        u = torch.randn(logits.shape[1])
+        score = logits.mean(0) @ (u / u.norm())
+    else:
+        score = loss
+    q = torch.autograd.grad(score, parameters, create_graph=True)
+    total = loss + penalty.strength * sum(part.square().sum() for part in q)
+    return torch.autograd.grad(total, parameters)
 
 
 def plain_step(model, optimizer, batches, penalty, lr):
@@ -31,6 +55,10 @@ def plain_step(model, optimizer, batches, penalty, lr):
     parameters = list(model.parameters())
     total = [torch.zeros_like(p) for p in parameters]
     for x, y in batches:
+        if isinstance(penalty, MicroBatchPenalty):
+            for t, g in zip(total, micro_batch_gradient(model, x, y, penalty), strict=True):
+                t.add_(g, alpha=1 / len(batches))
+            continue
         exact = penalty is not None and penalty.exact
         grads = torch.autograd.grad(F.cross_entropy(model(x), y), parameters, create_graph=exact)
         added = [torch.zeros_like(g) for g in grads]
@@ -69,7 +97,7 @@ def case(dataset, block: int, penalty_name: str) -> dict:
     k = min(ours.grouping.most, len(batches))
     images, labels = torch.stack([x for x, _ in batches[:k]]), torch.stack([y for _, y in batches[:k]])
     copies = ours.state.theta.expand(k, -1)
-    passes = {"none": 1, "forward differences": 2, "exact": None}[penalty_name]
+    passes = PASSES.get(penalty_name)
 
     def arithmetic():
         for _ in range(len(batches) // k):
