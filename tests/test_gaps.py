@@ -115,10 +115,9 @@ def test_the_evidence_of_a_gap_has_percent_and_the_interval_that_decided():
     evidence = evaluate_check("gap(gn) >= 0.5", SURE, {"gn": ENDS})["evidence"]
     difference, half = welch({"gn": 1.0, "lb": -0.5, "sb": -0.5}, SURE)
     interval = f"[{difference - half:+.2f}, {difference + half:+.2f}]"
-    assert evidence == f"gap(gn) = 75 %, +1.00 points {interval} above the claimed 50 %"
+    assert evidence == f"gap(gn) = 75 %, claimed 50 %; points over that: +1.00 {interval}"
     evidence = evaluate_check("gap(gn) <= 0.9", SURE, {"gn": ENDS})["evidence"]
-    assert evidence.startswith("gap(gn) = 75 %, +0.60 points [")
-    assert evidence.endswith("] below the claimed 90 %")
+    assert evidence.startswith("gap(gn) = 75 %, claimed 90 %; points under that: +0.60 [")
 
 
 def test_without_a_gap_between_its_ends_nothing_is_determined():
@@ -128,7 +127,9 @@ def test_without_a_gap_between_its_ends_nothing_is_determined():
         result = evaluate_check(check, unclear, {"gn": ENDS})
         assert result["verdict"] == "undetermined"
         assert "but sb - lb = +1.00 [" in result["evidence"]
-        assert result["evidence"].endswith("is not clearly above 0")
+        assert result["evidence"].endswith("is not clearly above 0: there is no gap to recover")
+    below = {"gn": [99.0, 99.1], "lb": [90.0, 90.1], "sb": [85.0, 85.1]}
+    assert "] is below 0: there is no gap" in evaluate_check("gap(gn) <= 0.1", below, {"gn": ENDS})["evidence"]
 
 
 def cell(label, column, run, mean, gap=None, published=None, **other):
@@ -258,8 +259,8 @@ def test_early_norms_are_compared_over_the_first_tenth():
 def test_early_norms_take_one_line_if_there_is_none_and_survive_what_is_missing():
     coarse = pd.concat([history("a", [30, 60, 90], [np.e, 1e9, 1e9]), history("sb", [30, 60, 90], [1.0, 1.0, 1.0])])
     assert early_norm_ratios(coarse, "a", "sb") == pytest.approx([0.5])
-    # A run that diverged after a few steps is compared over the tenth of the whole length.
-    short = pd.concat([history("a", [1, 5], [np.e, np.e]), history("sb", [1, 5, 100], [1.0, 1.0, 1.0])])
+    # A run that diverged later is compared over the tenth of the whole length.
+    short = pd.concat([history("a", [1, 5, 12], [np.e, np.e, 9]), history("sb", [1, 5, 12, 100], [1.0, 1.0, 1.0, 1.0])])
     assert early_norm_ratios(short, "a", "sb") == pytest.approx([0.5])
     unwatched = pd.concat([history("a", [1, 2], [np.nan] * 2), history("sb", [1, 2], [1.0, 1.0])])
     assert early_norm_ratios(unwatched, "a", "sb") == []
@@ -287,7 +288,8 @@ def test_claims_are_judged_by_their_own_metric():
         {**claim, "id": "early", "metric": "early_norm_ratio", "judged": "gn < lb"},
     ]
     verdicts = evaluate_claims(claims, "p", runs, histories)
-    assert verdicts.verdict.tolist() == ["holds", "holds", "holds"]
+    # The first has a part that is not judged here.
+    assert verdicts.verdict.tolist() == ["undetermined", "holds", "holds"]
     assert verdicts.evidence[0].endswith("; not at this scale: gap(uj) <= 0.3")
     assert verdicts.evidence[2].startswith("lb - gn = +1.0")
     markdown = claims_to_markdown(verdicts, "here")
@@ -298,3 +300,27 @@ def test_claims_are_judged_by_their_own_metric():
     assert "first tenth of training (early); with 95 % intervals over seeds." in markdown
     assert "metric" not in markdown
     assert "Differences in points of test accuracy at the last step; with" in claims_to_markdown(verdicts[1:2], "here")
+
+
+def test_a_run_that_died_or_ended_early_imitates_nothing():
+    columns = ["run", "seed", "step", "step_loss", "micro_batch_norm2"]
+    rows = [("sb", 0, step, 1.0, 4.0) for step in range(1, 101)]
+    dead = pd.DataFrame([*rows, *(("a", 0, step, 1.0, 4.0 * (step < 5)) for step in range(1, 101))], columns=columns)
+    assert early_norm_ratios(dead, "a", "sb") == [np.inf]
+    short = pd.DataFrame([*rows, ("a", 0, 1, 1.0, 4.0), ("a", 0, 2, np.nan, np.nan)], columns=columns)
+    assert early_norm_ratios(short, "a", "sb") == [np.inf]
+    result = evaluate_check("a < b", {"a": [0.1, np.inf], "b": [0.3, 0.4]})
+    assert result["verdict"] == "undetermined"
+    assert "a: has no such number for one of its seeds" in result["evidence"]
+
+
+def test_a_part_that_is_not_at_this_scale_keeps_a_claim_from_holding():
+    runs = pd.DataFrame([("p", run, seed, value + seed / 100) for run, value in (("a", 90), ("b", 80)) for seed in (0, 1, 2)],
+                        columns=["paper", "run", "seed", "test_accuracy"])  # fmt: skip
+    claim = {"id": "x", "claim": "y", "check": "-", "metric": "test_accuracy", "gaps": {}, "left_out": []}
+    verdicts = [
+        evaluate_claims([{**claim, "judged": judged, "left_out": left_out}], "p", runs, runs).verdict.item()
+        for judged in ("a > b", "b > a")
+        for left_out in ([], ["c > d"])
+    ]
+    assert verdicts == ["holds", "undetermined", "fails", "fails"]

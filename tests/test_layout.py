@@ -276,6 +276,10 @@ MISTAKES = {
         (SECOND, WITH_COLUMNS + ", lr: [0.9]"), r"tables.second.rows\[0\].run: its run 'r.small' differs from that of tables.first.rows\[0\] in lr",
     ),
     "unknown reference": (("reference: small", "reference: smal"), r"tables.first.rows\[0\]: run r.graft: transform.reference = 'smal': no such other run or column"),
+    "circle of references": (
+        ("{macro_batch: 4}", "{macro_batch: 4, transform: {name: exter_graft, reference: graft}}"),
+        "run r.small: transform.reference: goes in a circle: r.small -> r.graft -> r.small",
+    ),
     "reference that is not run": (("lr: [0.1, 0.1, null", "lr: [null, 0.1, null"), r"rows\[1\].lr: column 'graft' needs the run of column 'small'"),
     "gap of no column": ((LARGE_GAP, "gap: {from: large, to: tiny}"), "tables.first.gap.to = 'tiny': no such column; allowed: small"),
     "half a gap": ((LARGE_GAP, "gap: {from: large}"), "tables.first.gap: to must be given"),

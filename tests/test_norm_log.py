@@ -37,8 +37,7 @@ def test_a_log_with_wider_spacing_is_interpolated(tmp_path):
         ("step,gradient_norm\n1,1\n3,1\n2,1\n", 3, "must increase from line to line"),
         ("step,gradient_norm\n1,1\n1,1\n", 1, "must increase from line to line"),
         ("step,gradient_norm\n", 1, "must increase from line to line, and have a line"),
-        ("step,gradient_norm\n1,1\n2,nan\n", 2, "gradient_norm at step 2 must be a finite number above 0"),
-        ("step,gradient_norm\n1,0\n2,1\n", 2, "gradient_norm at step 1 must be a finite number above 0"),
+        ("step,gradient_norm\n1,1\n21,2\n41,-50\n", 30, "gradient_norm at step 41 must be at least 0"),
         ("step,gradient_norm\n1,one\n", 1, "not a log of gradient norms"),
         ("step,norm\n1,1\n", 1, "has no column 'gradient_norm'; needs step and gradient_norm"),
     ],
@@ -50,9 +49,18 @@ def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, steps,
     assert "\n" not in str(error.value)
 
 
-def test_a_bad_norm_after_the_last_needed_step_does_not_matter(tmp_path):
+def test_from_where_the_other_run_diverged_there_is_no_norm(tmp_path):
     text = "step,gradient_norm\n1,1\n2,2\n3,inf\n"
     np.testing.assert_allclose(read_norms(log(tmp_path, text), 2), [1, 2])
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 9), [1, 2] + 7 * [np.nan])
+    sparse = "step,gradient_norm\n1,1\n21,2\n41,nan\n"
+    expected = np.interp(np.arange(1, 41), [1, 21], [1, 2])
+    np.testing.assert_allclose(read_norms(log(tmp_path, sparse), 45), [*expected, *5 * [np.nan]])
+    assert np.isnan(read_norms(log(tmp_path, "step,gradient_norm\n1,nan\n"), 3)).all()
+
+
+def test_a_norm_of_zero_is_a_norm(tmp_path):
+    np.testing.assert_allclose(read_norms(log(tmp_path, "step,gradient_norm\n1,0\n2,1\n"), 2), [0, 1])
 
 
 def test_a_missing_log_is_named(tmp_path):

@@ -14,6 +14,7 @@ from torchvision.transforms import functional as tv
 
 from whysgd.__main__ import main
 from whysgd.data.augmentation import draw
+from whysgd.data.build_store import build_store
 from whysgd.data.canonical import Dataset, Split
 from whysgd.errors import UserError
 from whysgd.files import read_json
@@ -331,6 +332,29 @@ def test_grafting_reproduces_the_other_runs_step_lengths(images, tmp_path):
     lines = [list(csv.DictReader((tmp_path / run / "history.csv").open())) for run in ("sb", "run")]
     lengths = [[float(line["step_length"]) for line in part] for part in lines]
     np.testing.assert_allclose(lengths[1], lengths[0], rtol=1e-4)
+
+
+def test_what_is_grafted_from_a_run_that_diverged_diverges_there_too(images, tmp_path):
+    data = folder_of(images, tmp_path / "data")
+    assert train(replace(RUNS["SB"], lr=1e30), data, tmp_path / "sb")["status"] == "diverged"
+    metrics = train(RUNS["ExterGraft"], data, tmp_path / "run", norms=tmp_path / "sb" / NORMS)
+    assert metrics["status"] == "diverged"
+    assert metrics["steps"] <= STEPS
+
+
+@pytest.mark.parametrize(
+    "change", [{"transform": Transform("iter_graft")}, {"penalty": penalty("fisher_trace", sample=20)}]
+)
+def test_images_of_stored_copies_are_drawn_from_all_of_them(images, tmp_path, change):
+    plan = StoredCopies(3, 1, False)
+    store = build_store(images, plan, tmp_path / "s.lmdb")
+    spec = novack_spec(macro_batch="all", held_out=0.0, augment=None, store=plan, **change)
+    trainer = Trainer(spec, images, store=store)
+    taken, take = [], trainer.feed.take
+    trainer.feed.take = lambda epoch, places: taken.extend(places) or take(epoch, places)
+    for _ in range(STEPS):
+        trainer.step()
+    assert 29 <= max(taken) < 3 * 29
 
 
 def test_a_missing_log_is_one_line(images, tmp_path, capsys, monkeypatch):

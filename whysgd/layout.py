@@ -142,6 +142,13 @@ def _check_references(paper: dict, places: Mapping, file: str) -> None:
             allowed = ", ".join(name for name in paper["runs"] if name != run)
             key = f"{places[run]}: run {run}: transform.reference"
             raise UserError(f"{file}: {key} = {reference!r}: no such other run or column; allowed: {allowed}")
+        chain = [run]
+        while reference is not None and reference not in chain:
+            chain.append(reference)
+            reference = (paper["runs"].get(reference, {}).get("transform") or {}).get("reference")
+        if reference is not None:
+            circle = " -> ".join([*chain, reference])
+            raise UserError(f"{file}: {places[run]}: run {run}: transform.reference: goes in a circle: {circle}")
 
 
 def _gaps(paper: dict, file: str) -> dict[str, dict]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from whysgd.checks import EARLY, Comparison, GapComparison, parse_check
@@ -61,6 +62,8 @@ def _needed(comparison: Comparison | GapComparison, gaps: Mapping | None) -> lis
 
 def _compare(comparison: Comparison, values: dict, digits: int) -> tuple[str, str]:
     runs, needed = comparison.runs, comparison.needed
+    if lost := [run for run in runs if not np.isfinite(values[run]).all()]:
+        return "undetermined", f"{', '.join(lost)}: has no such number for one of its seeds, which diverged or died"
     name = " ".join(f"{'+' if c > 0 else '-'} {run}" for run, c in runs.items()).removeprefix("+ ")
     claimed = f"claimed {'>' if comparison.strict else '≥'} {needed:g}"
     difference, half = welch(runs, values)
@@ -73,15 +76,21 @@ def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str
     gap = recovered(comparison.run, ends, values)
     linear = comparison.comparison(ends)
     difference, half = welch(linear.runs, values)
-    percent = "undefined" if gap.value is None else f"{100 * gap.value:.0f} %"
+    # Adding 0 makes -0 a 0.
+    percent = "undefined" if gap.value is None else f"{round(100 * gap.value) + 0} %"
     claimed = f"{100 * comparison.share:g} %"
-    side = "above" if comparison.sign > 0 else "below"
+    side = "over" if comparison.sign > 0 else "under"
     name = f"gap({comparison.run}) = {percent}"
     if half is not None and not gap.resolved:
         total, width = welch({ends["to"]: 1.0, ends["from"]: -1.0}, values)
-        small = f"{ends['to']} - {ends['from']} = {total:+.2f}{_interval(total, width)} is not clearly above 0"
+        negative = width is not None and total + width < 0
+        sign = "is below 0" if negative else "is not clearly above 0"
+        small = (
+            f"{ends['to']} - {ends['from']} = {total:+.2f}{_interval(total, width)} {sign}: there is no gap to recover"
+        )
         return "undetermined", f"{name}, but {small}"
-    sentence = f"{name}, {difference:+.2f} points{_interval(difference, half)} {side} the claimed {claimed}{_why(half)}"
+    interval = _interval(difference, half)
+    sentence = f"{name}, claimed {claimed}; points {side} that: {difference:+.2f}{interval}{_why(half)}"
     return _verdict(linear, difference, half), sentence
 
 
@@ -115,6 +124,8 @@ def evaluate_claims(claims: list[dict], paper: str, runs: pd.DataFrame, historie
         values = _values(claim, runs, histories)
         result = evaluate_check(claim["judged"], values, claim["gaps"], digits=3 if claim["metric"] == EARLY else 2)
         if claim["left_out"]:
+            # One part can refute a claim; to hold it needs all of them.
+            result["verdict"] = "fails" if result["verdict"] == "fails" else "undetermined"
             result["evidence"] += f"; not at this scale: {', '.join(claim['left_out'])}"
         lines.append({**claim, **result})
     return pd.DataFrame(lines, columns=COLUMNS)

@@ -11,13 +11,14 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list
 
     norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
     runs of a seed have, up to a tenth of the steps; if there is none, their first one. A seed without such a line,
-    because one of the runs was not made or watches nothing, has no number.
+    because one of the runs was not made or watches nothing, has no number; one in which a run ended before the tenth,
+    or had a norm of 0, has an infinite one: it imitates nothing.
 
     Args:
         histories: the frame of `read_histories`, of one paper.
         run, reference: names of runs.
     """
-    norms = histories[histories.micro_batch_norm2 > 0]
+    norms = histories[histories.micro_batch_norm2.notna()]
     ratios = []
     for seed, mine in norms[norms.run == run].groupby("seed"):
         theirs = norms[(norms.run == reference) & (norms.seed == seed)]
@@ -26,7 +27,10 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list
         steps = histories[histories.run.isin([run, reference]) & (histories.seed == seed)].step.max()
         early = both[both.step <= steps / EARLY_PART]
         early = both.head(1) if early.empty else early
-        if len(early):
+        ends = histories[histories.run.isin([run, reference]) & (histories.seed == seed)].groupby("run").step.max()
+        if ends.min() < steps / EARLY_PART or (early.filter(like="norm2") == 0).any(axis=None):
+            ratios.append(np.inf)
+        elif len(early):
             logs = 0.5 * np.log(early.micro_batch_norm2 / early.micro_batch_norm2_reference)
             ratios.append(float(logs.abs().mean()))
     return ratios

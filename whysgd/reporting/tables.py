@@ -28,7 +28,7 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame) -> pd.DataFrame:
         the columns `COLUMNS`; `column` after `row` in a table that has columns; `GAP_COLUMNS` before `note` in one that
         has gaps. Accuracies are in percent, the standard deviation over seeds is that with n − 1, the difference is
         measured − published. Gaps are shares, see `whysgd.reporting.intervals.recovered`. A diverged run counts with
-        the accuracy it ended at, and the note says so. `measured_at` says at which step.
+        the accuracy it ended at, or its best until then, and the note says so. `measured_at` says at which step.
     """
     mine = runs[runs.paper == paper]
     gaps = any(row["gap"] for row in table["rows"])

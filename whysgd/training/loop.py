@@ -1,5 +1,6 @@
 """Running one specification to its end: checkpoints, history, results."""
 
+import hashlib
 import math
 import sys
 import time
@@ -96,7 +97,7 @@ def _train(
     sources = {
         "sha256": dataset.manifest["sha256"],
         "store_sha256": copies and copies.meta["sha256"],
-        "reference_digest": None if grafted is None else digest_of(grafted.tolist()),
+        "reference_digest": None if grafted is None else hashlib.sha256(grafted.tobytes()).hexdigest(),
     }
     identity = digest_of({"spec": spec.to_dict(), "code": code, **sources})
     finished = _finished(out, spec, sources, code)

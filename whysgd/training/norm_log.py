@@ -23,30 +23,34 @@ def read_norms(path: Path, steps: int) -> np.ndarray:
 
     Where the log has a step its norm is taken as it is; between two steps of the log it is interpolated linearly, and
     before the first and after the last step it is theirs, as far as the log's own largest spacing. A longer log is read
-    as far as needed.
+    as far as needed. The log of a run that diverged ends with a norm that is not finite: from there on it has none.
 
     Args:
         path: a CSV file with the columns step and gradient_norm.
         steps: of the run that needs them.
 
     Returns:
-        norms (steps,), float64.
+        norms (steps,), float64; nan from the step on at which the other run diverged.
 
     Raises:
-        UserError: the file is missing or is no such log, its steps do not increase, a norm is not finite and above 0,
-            or it is too short.
+        UserError: the file is missing or is no such log, its steps do not increase, a norm is negative, or it is too
+            short.
     """
     logged, norms = _read_columns(path)
     if len(logged) == 0 or not (np.diff(logged) > 0).all():
         raise UserError(f"{path}: the column step must increase from line to line, and have a line")
-    bad = logged[~(np.isfinite(norms) & (norms > 0)) & (logged <= steps)]
-    if len(bad):
-        raise UserError(f"{path}: gradient_norm at step {bad[0]:.0f} must be a finite number above 0")
+    if (norms < 0).any():
+        raise UserError(f"{path}: gradient_norm at step {logged[norms < 0][0]:.0f} must be at least 0")
     spacing = np.diff(logged).max(initial=1)
-    if max(logged[0] - 1, steps - logged[-1]) >= spacing:
+    lost = logged[~np.isfinite(norms)]
+    if max(logged[0] - 1, 0 if len(lost) else steps - logged[-1]) >= spacing:
         reach = f"steps {logged[0]:.0f} to {logged[-1]:.0f}, {spacing:.0f} apart at most"
         raise UserError(f"{path}: is a log of {reach}; a run of {steps} steps needs one that covers them")
-    return np.interp(np.arange(1, steps + 1), logged, norms)
+    wanted, fine = np.arange(1, steps + 1), np.isfinite(norms)
+    if not fine.any():
+        return np.full(steps, np.nan)
+    read = np.interp(wanted, logged[fine], norms[fine])
+    return np.where(wanted >= lost[0], np.nan, read) if len(lost) else read
 
 
 def _read_columns(path: Path) -> tuple[np.ndarray, np.ndarray]:

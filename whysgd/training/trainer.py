@@ -18,6 +18,7 @@ from whysgd.spec import (
     Penalty,
     RunSpec,
     blocks_per_epoch,
+    epoch_images,
     steps_per_epoch,
     total_steps,
     trained_images,
@@ -210,7 +211,7 @@ class Trainer:
     def _places(self, first: int, end: int) -> np.ndarray:
         """Where the images of the blocks first … end − 1 stand in the epoch's order."""
         n = self.spec.block
-        return np.arange(first * n, min(end * n, self.images))
+        return np.arange(first * n, min(end * n, epoch_images(self.spec, self.images)))
 
     def with_sampled_penalty(self, result: StepGradient, epoch: int, first: int, end: int, lr: float) -> StepGradient:
         """Add the penalty of one micro-batch drawn from the images of the step; running statistics do not move."""
