@@ -188,7 +188,7 @@ def test_readers_see_the_gaps_below_the_table(lines):
     assert gaps.to_numpy().tolist() == [["A", "75 → 49", "10 → –"], ["B", "80 → 200 ?", "n/a"]]
     markdown = tables.to_markdown(lines, "T", "S", "M")
     assert "Gap recovered, in percent of SB − LB: published → measured." in markdown
-    assert "?: SB − LB is not distinguishable from 0 on these seeds" in markdown
+    assert "?: SB − LB is not clearly above 0 on these seeds" in markdown
     assert "1 seed (A: GN, B: SB, B: LB, B: GN)" in markdown
     assert "– is not run at this scale" in markdown
     assert ", at the last step." in markdown

@@ -12,7 +12,7 @@ GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_reso
 NO_RUN, NOT_PLANNED, NOT_RUN = "no such run", "not at this scale", "not run"
 LAST = "the last step"
 GAPS = "Gap recovered, in percent of SB − LB: published → measured."
-DOUBT = "?: SB − LB is not distinguishable from 0 on these seeds, so the percentage says nothing."
+DOUBT = "?: SB − LB is not clearly above 0 on these seeds, so the percentage says nothing."
 SELECTED = {"validation": "the step selected on the held-out images", "test": "the step of highest test accuracy"}
 
 
