@@ -148,7 +148,8 @@ def shown(claims: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def claims_to_markdown(claims: pd.DataFrame, measured: str) -> str:
-    """The claims with their verdicts."""
+    """The claims with their verdicts, and below them the evidence for each."""
     sentence, lines = shown(claims)
-    body = lines.to_markdown(index=False, disable_numparse=True)
-    return f"Measured: {measured}. {sentence}\n\n{body}\n"
+    body = lines[["id", "claim", "verdict"]].to_markdown(index=False, disable_numparse=True)
+    evidence = "\n".join(f"- {line.id}: {line.evidence}." for line in lines.itertuples())
+    return f"Measured: {measured}. {sentence}\n\n{body}\n\n{evidence}\n"
