@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import make_dataset, make_spec
-from test_loop import folder_of, results
+from test_loop import dying_after, folder_of, results
 
 from whysgd.spec import MicroBatchPenalty, Penalty, Transform
 from whysgd.training.loop import train
@@ -109,17 +109,7 @@ def test_a_run_on_a_gpu_continues_from_its_checkpoint(tmp_path, monkeypatch):
     metrics = train(spec, data, tmp_path / "whole", "cuda")
     assert metrics["precision"] == "bf16"
     assert metrics["engine"] == "compiled"
-    real, made = Trainer.step, []
-
-    def dying(self):
-        if len(made) == 20:
-            raise KeyboardInterrupt
-        made.append(1)
-        return real(self)
-
-    monkeypatch.setattr(Trainer, "step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with dying_after(monkeypatch, 20):
         train(spec, data, tmp_path / "cut", "cuda", checkpoint_seconds=1e-9)
-    monkeypatch.setattr(Trainer, "step", real)
     assert train(spec, data, tmp_path / "cut", "cuda")["sessions"] == 2
     assert results(tmp_path / "whole")[0]["steps"] == results(tmp_path / "cut")[0]["steps"]

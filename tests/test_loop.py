@@ -1,6 +1,7 @@
 import csv
 import io
 import math
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import pytest
@@ -190,6 +191,22 @@ def assert_equal_results(first, second):
     assert all(first[2][name].numpy().tobytes() == second[2][name].numpy().tobytes() for name in first[2])
 
 
+@contextmanager
+def dying_after(monkeypatch, steps):
+    """Training is interrupted, as by Ctrl-C, after so many steps."""
+    made, step = [], Trainer.step
+
+    def dying_step(self):
+        if len(made) == steps:
+            raise KeyboardInterrupt
+        made.append(1)
+        return step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", dying_step)
+        yield
+
+
 @pytest.mark.parametrize(
     "spec", [make_spec(epochs=6), make_spec(epochs=3, macro_batch=5, penalty=None)], ids=["fb", "sgd"]
 )
@@ -197,19 +214,9 @@ def assert_equal_results(first, second):
 def test_an_interrupted_run_continues_to_the_same_bits(dataset, tmp_path, monkeypatch, spec, stop):
     data = folder_of(dataset, tmp_path / "data")
     train(spec, data, tmp_path / "whole")
-    real_step, made = Trainer.step, []
-
-    def dying_step(self):
-        if len(made) == stop:
-            raise KeyboardInterrupt
-        made.append(1)
-        return real_step(self)
-
-    monkeypatch.setattr(Trainer, "step", dying_step)
-    with pytest.raises(KeyboardInterrupt):
+    with dying_after(monkeypatch, stop):
         train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
     assert not (tmp_path / "cut/metrics.json").exists()
-    monkeypatch.setattr(Trainer, "step", real_step)
     metrics = train(spec, data, tmp_path / "cut")
     assert metrics["sessions"] == 2
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import make_spec
 from networks import as_stacks, plain_logits, random_blocks, smooth_objective
 from torch.func import grad
 from torch.nn import functional as F
@@ -158,7 +159,5 @@ def test_unit_vectors_point_everywhere():
     [({"strength": -1.0}, "penalty.strength = -1.0"), ({"sample": 0}, "penalty.sample = 0")],
 )
 def test_impossible_settings_are_refused(changes, problem):
-    from conftest import make_spec
-
     with pytest.raises(ValueError, match=problem):
         make_spec(penalty=replace(MicroBatchPenalty("fisher_trace", 1.0), **changes))

@@ -1,6 +1,7 @@
 """novack2023's runs on the loop: against plain PyTorch, selection, grafting, and a history that disturbs nothing."""
 
 import csv
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from conftest import make_dataset, make_spec
 from safetensors.torch import load_file
-from test_loop import assert_equal_results, folder_of, plain_blocks, results
+from test_loop import assert_equal_results, dying_after, folder_of, plain_blocks, results
 from torch.nn import functional as F
 from torchvision.transforms import functional as tv
 
@@ -23,7 +24,7 @@ from whysgd.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Wa
 from whysgd.streams import stream
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise
-from whysgd.training.results import HISTORY_COLUMNS, NORMS
+from whysgd.training.results import HISTORY_COLUMNS, NORMS, run_metrics
 from whysgd.training.trainer import Trainer
 
 # 29 images, of which 23 are trained on: blocks of 5 (the last of 3), steps of 2 blocks (the last of an epoch of 1).
@@ -244,8 +245,6 @@ def test_no_test_image_influences_selection(images):
             if trainer.state.step in trainer.evaluation_steps:
                 rows.append(trainer.evaluate(step))
         trainer.state.history = rows
-        from whysgd.training.results import run_metrics
-
         trainer.state.seconds = 1.0
         metrics = run_metrics(
             spec, trainer.state, dataset.manifest, trainer.device, "code", False, "fp32", "eager", {}
@@ -307,18 +306,8 @@ def test_an_interrupted_run_continues_to_the_same_bits(images, tmp_path, monkeyp
     norms.write_text("step,gradient_norm\n" + "".join(f"{i + 1},{x}\n" for i, x in enumerate(REFERENCE_NORMS)))
     given = {"norms": norms} if norms_for(spec) is not None else {}
     train(spec, data, tmp_path / "whole", **given)
-    real_step, made = Trainer.step, []
-
-    def step(trainer):
-        if len(made) == stop:
-            raise KeyboardInterrupt
-        made.append(1)
-        return real_step(trainer)
-
-    monkeypatch.setattr(Trainer, "step", step)
-    with pytest.raises(KeyboardInterrupt):
+    with dying_after(monkeypatch, stop):
         train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9, **given)
-    monkeypatch.setattr(Trainer, "step", real_step)
     train(spec, data, tmp_path / "cut", **given)
     assert read_json(tmp_path / "cut/metrics.json")["sessions"] == 2
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
@@ -360,8 +349,6 @@ def test_images_of_stored_copies_are_drawn_from_all_of_them(images, tmp_path, ch
 def test_a_missing_log_is_one_line(images, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = folder_of(images, tmp_path / "data")
-    import json
-
     spec = json.dumps(RUNS["ExterGraft"].to_dict())
     assert main(["train", "--spec", spec, "--data", str(data), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from test_novack import RUNS
 
 from whysgd.training.transforms import TRANSFORMS, Context, clip, graft, normalize, transforms_of
 
@@ -34,7 +35,5 @@ def test_a_gradient_of_zero_stays_zero(name):
 
 
 def test_runs_have_the_transform_that_they_name():
-    from test_novack import RUNS
-
     assert [t.__name__ for t in transforms_of(RUNS["IterGraft"]) + transforms_of(RUNS["NGD"])] == ["graft", "normalize"]
     assert transforms_of(RUNS["LB"]) == []
