@@ -202,9 +202,10 @@ def dying_after(monkeypatch, steps):
         made.append(1)
         return step(self)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", dying_step)
-        yield
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 @pytest.mark.parametrize(
