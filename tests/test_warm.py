@@ -248,7 +248,9 @@ def started(workflow, tmp_path, script="", **options):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("warm_worker", [True, False])
 def test_a_signal_ends_the_job_as_it_would_without(stub, tmp_path, number, warm_worker):
-    process, child = started(stub, tmp_path, warm_worker=warm_worker)
+    # The tests themselves may run where signals are ignored: behind nohup, say.
+    usual = {"preexec_fn": lambda: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)]}
+    process, child = started(stub, tmp_path, warm_worker=warm_worker, **usual)
     assert (child == process.pid) != warm_worker
     process.send_signal(number)
     expected = (130, "", "interrupted\n") if number == signal.SIGINT else (-number, "", "")

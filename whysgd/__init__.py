@@ -9,7 +9,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ComputeKeskarSharpness": "whysgd.measures.keskar",
     "GradRegularizer": "whysgd.training.regularizer",
+    "KneeLRScheduler": "whysgd.training.knee",
     "RunSpec": "whysgd.spec",
     "UserError": "whysgd.errors",
 }
