@@ -128,6 +128,24 @@ def test_only_the_optimizers_parameters_move(trained):
     assert 0 < own < everything
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_any_optimizer_can_ascend(kind):
+    theta = [1.0, 1.0, 1.0]
+    model = Quadratic(theta)
+    optimizer = kind(model.parameters(), lr=99.0, weight_decay=9.0)
+    found = keskar_sharpness(model, quadratic, BATCHES, 1e-3, 1e-2, 600, optimizer)
+    assert found.raised_loss == pytest.approx(box_maximum(theta, 1e-3), rel=1e-12)
+    assert model.theta.tolist() == theta
+    assert (model.theta.grad, len(optimizer.state), optimizer.param_groups[0]["lr"]) == (None, 0, 99.0)
+
+
+def test_plain_steps_are_those_of_sgd(trained):
+    model, _, loader = trained
+    plain = keskar_sharpness(model, F.cross_entropy, loader, 1e-3, 0.1, 20)
+    sgd = keskar_sharpness(model, F.cross_entropy, loader, 1e-3, 0.1, 20, torch.optim.SGD(model.parameters(), lr=9.0))
+    assert plain.raised_loss == pytest.approx(sgd.raised_loss, rel=1e-6)
+
+
 @pytest.mark.parametrize("wrong", [{"epsilon": 0}, {"lr": -1}, {"steps": 0}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="must be above 0"):

@@ -90,19 +90,19 @@ def reference_run(spec, dataset):
     """The same run in plain PyTorch: block by block, with nn.Module and torch's own double backward."""
     count = trained_images(spec, len(dataset.train.images))
     images, labels = torch.from_numpy(dataset.train.images[:count]), torch.from_numpy(dataset.train.labels[:count])
-    model = build_model(spec.model, 1, 3, spec.seed).double()
+    model = build_model(spec.model, images.shape[1], 3, spec.seed).double()
     parameters = list(model.parameters())
     together = spec.macro_batch // spec.block
     per_epoch = -(-len(plain_blocks(spec, count, 0)) // together)
     norms = []
-    for step in range(STEPS):
+    for step in range(spec.steps):
         epoch, within = divmod(step, per_epoch)
         draws = draw(spec.augment, count, spec.seed, epoch)
 
         def batch(numbers, draws=draws):
             shown = []
             for i in numbers:
-                image = tv.crop(tv.pad(images[i], [1]), draws.top[i], draws.left[i], 8, 8)
+                image = tv.crop(tv.pad(images[i], [1]), draws.top[i], draws.left[i], *images.shape[2:])
                 image = tv.hflip(image) if draws.flip[i] else image
                 shown.append(tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"]))
             return torch.stack(shown), labels[list(numbers)]
@@ -162,6 +162,22 @@ def test_steps_equal_plain_pytorch(images, spec, blocks_at_once):
     ours = trainer.tensors()
     for name, tensor in expected.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-8, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+    np.testing.assert_allclose(trainer.state.norms.numpy(), norms, rtol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["resnet18_conv_half", "vgg11_half", "vgg16_bn_half"])
+@pytest.mark.parametrize("name", ["GN", "FT", "AJ", "UJ"])
+def test_steps_of_the_papers_networks_equal_plain_pytorch(model, name):
+    dataset = make_dataset(29, channels=3, size=32)
+    spec = replace(RUNS[name], model=model, steps=3, lr=0.05)
+    trainer = Trainer(spec, dataset, dtype=torch.float64)
+    while trainer.state.step < 3:
+        trainer.step()
+    expected, norms = reference_run(spec, dataset)
+    ours = trainer.tensors()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(ours[key], tensor, rtol=1e-7, atol=1e-8, msg=lambda m, n=key: f"{n}: {m}")
     np.testing.assert_allclose(trainer.state.norms.numpy(), norms, rtol=1e-8)
 
 

@@ -36,7 +36,7 @@ def keskar_sharpness(
     epsilon: float = EPSILON,
     lr: float = LR,
     steps: int = STEPS,
-    parameters: Iterable[torch.nn.Parameter] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Sharpness:
     """Maximize the loss in the box |θ − θ_0| ≤ ε(|θ_0| + 1), entry by entry, by projected gradient ascent.
 
@@ -50,7 +50,8 @@ def keskar_sharpness(
         criterion: criterion(model(inputs), labels) is a mini-batch's mean loss.
         batches: inputs and labels of the training set, where the model is; can be gone through more than once.
         epsilon, lr, steps: ε, the step of the ascent, and how many.
-        parameters: those that are moved; None moves all that require gradients.
+        optimizer: ascends in place of plain gradient steps: another one of its kind, with its settings but `lr` and no
+            weight decay, moves its parameters; itself it is not used or changed. None moves all parameters.
 
     Raises:
         ValueError: an ε or lr that is not above 0, no steps, or no batches.
@@ -59,7 +60,9 @@ def keskar_sharpness(
     """
     if not (epsilon > 0 and lr > 0 and steps >= 1):
         raise ValueError(f"epsilon = {epsilon}, lr = {lr}, max_steps = {steps}: must be above 0")
-    moved = [p for p in (model.parameters() if parameters is None else parameters) if p.requires_grad]
+    groups = [{"params": list(model.parameters())}] if optimizer is None else optimizer.param_groups
+    moved = [p for group in groups for p in group["params"] if p.requires_grad]
+    ascend = None if optimizer is None else _another(optimizer, moved, lr)
     start = [p.detach().clone() for p in moved]
     radius = [epsilon * (p.abs() + 1) for p in start]
     with _as_it_was(model, moved, start):
@@ -69,9 +72,15 @@ def keskar_sharpness(
                 loss = criterion(model(inputs), labels)
             gradients = torch.autograd.grad(loss, moved, allow_unused=True)
             with torch.no_grad():
-                for p, g, center, r in zip(moved, gradients, start, radius, strict=True):
-                    if g is not None:
-                        p.copy_((p + lr * g).clamp(center - r, center + r))
+                gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(moved, gradients, strict=True)]
+                if ascend is None:
+                    torch._foreach_add_(moved, gradients, alpha=lr)
+                else:
+                    for p, g in zip(moved, gradients, strict=True):
+                        p.grad = -g
+                    ascend.step()
+                for p, center, r in zip(moved, start, radius, strict=True):
+                    p.clamp_(center - r, center + r)
         after = max(mean_loss(model, criterion, batches), before)
     return Sharpness(100 * (after - before) / (1 + before), before, after)
 
@@ -88,6 +97,14 @@ def mean_loss(model: torch.nn.Module, criterion, batches: Iterable[Batch]) -> fl
     return total / count
 
 
+def _another(optimizer: torch.optim.Optimizer, parameters: list, lr: float) -> torch.optim.Optimizer:
+    """A fresh optimizer of the same kind and settings."""
+    settings = {**optimizer.defaults, "lr": lr}
+    if "weight_decay" in settings:
+        settings["weight_decay"] = 0
+    return type(optimizer)(parameters, **settings)
+
+
 def _again(batches: Iterable[Batch]) -> Iterator[Batch]:
     while True:
         yield from batches
@@ -97,6 +114,7 @@ def _again(batches: Iterable[Batch]) -> Iterator[Batch]:
 def _as_it_was(model: torch.nn.Module, parameters: list, values: list):
     """In evaluation mode within, and afterwards as before."""
     modes = {module: module.training for module in model.modules()}
+    gradients = [p.grad for p in parameters]
     model.eval()
     try:
         # A torch DataLoader draws from the global random state each time it is gone through.
@@ -106,8 +124,9 @@ def _as_it_was(model: torch.nn.Module, parameters: list, values: list):
         for module, training in modes.items():
             module.training = training
         with torch.no_grad():
-            for parameter, value in zip(parameters, values, strict=True):
+            for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
                 parameter.copy_(value)
+                parameter.grad = gradient
 
 
 class ComputeKeskarSharpness:
@@ -115,7 +134,7 @@ class ComputeKeskarSharpness:
 
     Args:
         model_final_ckpt: the trained network.
-        optimizer: its optimizer; says which parameters are moved, and is not used or changed itself.
+        optimizer: SGD (published), Adam, …; see `keskar_sharpness`.
         criterion: as in `keskar_sharpness`.
         trainloader: yields inputs and labels; they are moved to where the network is.
         epsilon, lr, max_steps: as in `keskar_sharpness`.
@@ -136,8 +155,8 @@ class ComputeKeskarSharpness:
         lr: float = LR,
         max_steps: int = STEPS,
     ):
-        self.model, self.criterion, self.trainloader = model_final_ckpt, criterion, trainloader
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.model, self.optimizer = model_final_ckpt, optimizer
+        self.criterion, self.trainloader = criterion, trainloader
         self.epsilon, self.lr, self.max_steps = epsilon, lr, max_steps
 
     def compute_sharpness(self) -> float:
@@ -145,7 +164,7 @@ class ComputeKeskarSharpness:
         device = next(self.model.parameters()).device
         loader = _Moved(self.trainloader, device)
         return keskar_sharpness(
-            self.model, self.criterion, loader, self.epsilon, self.lr, self.max_steps, self.parameters
+            self.model, self.criterion, loader, self.epsilon, self.lr, self.max_steps, self.optimizer
         ).sharpness
 
 
