@@ -84,7 +84,7 @@ def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
     specs = {}
     for name in config["papers"]:
         rows = [row for table in tables_at(config, name).values() for row in table["rows"]]
-        used = {row["run"]: None for row in rows if row["run"] is not None and row.get("planned", True)}
+        used = {row["run"]: None for row in rows if row["planned"]}
         for run in used:
             for seed in seeds:
                 specs[name, run, seed] = scaled_spec(config, name, run, seed)

@@ -304,11 +304,9 @@ def _penalty_problem(penalty: Penalty | MicroBatchPenalty | None) -> str | None:
     if isinstance(penalty, Penalty):
         if penalty.name != "gradient_norm":
             return f"penalty.name = {penalty.name!r}: allowed: gradient_norm, {', '.join(MICRO_BATCH_PENALTIES)}"
-        return (
-            None
-            if penalty.variant in VARIANTS
-            else f"penalty.variant = {penalty.variant!r}: allowed: {', '.join(VARIANTS)}"
-        )
+        if penalty.variant not in VARIANTS:
+            return f"penalty.variant = {penalty.variant!r}: allowed: {', '.join(VARIANTS)}"
+        return None
     if penalty.sample is not None and penalty.sample < 1:
         return f"penalty.sample = {penalty.sample!r}: must be at least 1"
     return None if penalty.strength >= 0 else f"penalty.strength = {penalty.strength!r}: must be at least 0"

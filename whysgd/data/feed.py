@@ -73,7 +73,7 @@ class Feed:
         self.executor = ThreadPoolExecutor(1, **settings) if (gpu if ahead is None else ahead) else None
         self.pending: dict[tuple[int, int], Future] = {}
         self.current: tuple | None = None
-        self.epoch: tuple | None = None
+        self.plans: dict[int, tuple] = {}
         self.lock = Lock()
 
     def stacks(self, epoch: int, first: int, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -145,13 +145,14 @@ class Feed:
 
     def _plan(self, epoch: int) -> tuple[list[np.ndarray], Draws | None]:
         """The blocks of an epoch and the augmentation of every image in it."""
-        # Both threads come here when the one that looks ahead was wrong.
+        # One thread may look ahead into the next epoch while the other one takes images of this one.
         with self.lock:
-            if self.epoch is None or self.epoch[0] != epoch:
+            if epoch not in self.plans:
                 augment = self.spec.augment
                 draws = draw(augment, self.count, self.spec.seed, epoch) if augment else None
-                self.epoch = (epoch, epoch_blocks(self.spec, len(self.labels), epoch), draws)
-            return self.epoch[1:]
+                plan = epoch_blocks(self.spec, len(self.labels), epoch), draws
+                self.plans = {**dict(list(self.plans.items())[-1:]), epoch: plan}
+            return self.plans[epoch]
 
     def _gather(self, numbers: np.ndarray, draws: Draws | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels of these numbers, on the device, augmented by their draws."""

@@ -73,11 +73,12 @@ def keskar_sharpness(
             gradients = torch.autograd.grad(loss, moved, allow_unused=True)
             with torch.no_grad():
                 gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(moved, gradients, strict=True)]
-                if ascend is None:
-                    torch._foreach_add_(moved, gradients, alpha=lr)
-                else:
-                    for p, g in zip(moved, gradients, strict=True):
+                for p, g in zip(moved, gradients, strict=True):
+                    if ascend is None:
+                        p.add_(g, alpha=lr)
+                    else:
                         p.grad = -g
+                if ascend is not None:
                     ascend.step()
                 for p, center, r in zip(moved, start, radius, strict=True):
                     p.clamp_(center - r, center + r)

@@ -170,7 +170,8 @@ class Trainer:
         own, own_end = self.ranks.share(first, end)
         result = step_gradient(
             self.sums, state.theta, state.running, lambda: self.feed.stacks(epoch, own, own_end),
-            end - first, lr, spec.averaging, own - first, self.ranks, self.plain_sums, self._noise(end - first),
+            end - first, lr, spec.averaging, own - first, self.ranks, self.plain_sums,
+            None if self.sampled else self._noise(end - first, spec.block),
         )  # fmt: skip
         if self.sampled:
             result = self.with_sampled_penalty(result, epoch, first, end, lr)
@@ -198,11 +199,8 @@ class Trainer:
         watch = self.spec.watch
         return step in self.evaluation_steps or (watch is not None and (step - 1) % watch.every == 0)
 
-    def _noise(self, blocks: int) -> torch.Tensor | None:
-        """What the penalty draws for the blocks of the next step."""
-        return None if self.sampled else self._penalty_noise(blocks, self.spec.block)
-
-    def _penalty_noise(self, blocks: int, images: int) -> torch.Tensor | None:
+    def _noise(self, blocks: int, images: int) -> torch.Tensor | None:
+        """What the penalty draws in the next step for so many blocks of so many images."""
         spec, state = self.spec, self.state
         if not isinstance(spec.penalty, MicroBatchPenalty):
             return None
@@ -224,7 +222,7 @@ class Trainer:
             images, labels = self.feed.take(epoch, chosen)
             one = state.theta.new_ones(1)
             self.sampled_sums.begin(state.theta, len(state.running), lr)
-            self.sampled_sums.add(images[None], labels[None], one, 0 * one, self._penalty_noise(1, count))
+            self.sampled_sums.add(images[None], labels[None], one, 0 * one, self._noise(1, count))
             added, _, _, value = self.sampled_sums.totals
         added, value = self.ranks.sum(added, value)
         return replace(result, gradient=result.gradient + added, penalty=value)
