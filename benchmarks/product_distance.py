@@ -69,7 +69,7 @@ def main() -> None:
     else:
         dataset = load_dataset(options.data)
         sgd = scaled_spec(config, "geiping2022", "sgd", 0)
-        spec = replace(sgd, epochs=10**6, schedule=Schedule("epoch", 0, "constant", 1))
+        spec = replace(sgd, epochs=10**6, schedule=Schedule("epoch", 0, "constant"))
         text = f"SGD at learning rate {sgd.lr:g}"
     size = options.size or spec.block
     lines = measure(spec, dataset, options.steps, options.blocks, size, device)

@@ -82,7 +82,7 @@ def trainer_of(network, case, dataset, device, engine="auto", grouping=None) -> 
     macro_batch, block, penalty, precision, _ = CASES[case]
     spec = RunSpec(
         paper="benchmark", run="step", scale="paper", seed=0, dataset="random", model=network, macro_batch=macro_batch,
-        block=block, epochs=10**6, lr=0.01, schedule=Schedule("epoch", 0, "constant", 1), shuffle=macro_batch != "all",
+        block=block, epochs=10**6, lr=0.01, schedule=Schedule("epoch", 0, "constant"), shuffle=macro_batch != "all",
         momentum=0.9, nesterov=True, weight_decay=5e-4, augment=Augmentation(4, True), penalty=penalty,
         clip=None if macro_batch != "all" else 0.25, precision=precision if device.type == "cuda" else "auto",
     )  # fmt: skip

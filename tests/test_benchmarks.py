@@ -28,7 +28,7 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
     dataset = make_dataset()
     spec = make_spec(
         penalty=penalty, clip=None, augment=None, shuffle=False, drop_last=True, lr=0.1,
-        schedule=Schedule("epoch", 0, "constant", 1),
+        schedule=Schedule("epoch", 0, "constant"),
     )  # fmt: skip
     ours = Trainer(spec, dataset, blocks_at_once=1, dtype=torch.float64)
     model = build_model(spec.model, 1, 3, spec.seed).double().train()

@@ -300,6 +300,17 @@ MISTAKES = {
         "tables.second: row 'U': gap = .*: the run has another gap already",
     ),
     "the same run and metric": ((SECOND, "rows:\n      - {run: t, label: U}\n      - {run: t, label: T, mean: 79"), r"tables.second.rows\[1\].run = 't': another row"),
+    "plane of no run": (("    title: Second", "    title: Second\n    planes: [r]"), r"tables.second.planes\[0\] = 'r': no run of the table; allowed: t"),
+    "surface without planes": (
+        ("    title: Second", "    title: Second\n    figures: [landscape, surface]"), r"second.planes = \[\]: the figure surface needs runs; allowed: t",
+    ),
+    "out of scope of nothing": (
+        ("claims:", "out_of_scope: [{table: third, rows: [X], why: Y}]\nclaims:"), r"out_of_scope\[0\].table = 'third': no such table; allowed: first, sec",
+    ),
+    "out of scope for no reason": (("claims:", "out_of_scope: [{table: first, rows: [X]}]\nclaims:"), r"out_of_scope\[0\]: why must be given"),
+    "gap of sharpness": (("check: gap(r.gn)", "metric: flatness, check: gap(r.gn)"), r"gap\(...\) is of an accuracy, not of flatness"),
+    "correlation of an unknown run": (("gap(r.gn) >= 0.3", "'spearman(r, zz) > 0'"), r"claims\[0\].check = .*: no run 'zz'; allowed: r, s"),
+    "correlation of one": (("gap(r.gn) >= 0.3", "spearman(r) > 0"), r"not understood at 'spearman\(r\) > 0'; allowed: spearman\(a run, another"),
     "unknown run": (("{run: t,", "{run: u,"), r"tables.second.rows\[0\].run = 'u': no such run; allowed: r, s, t"),
 }  # fmt: skip
 

@@ -246,7 +246,7 @@ def test_a_checkpoint_that_does_not_fit_is_left_with_a_word(dataset, tmp_path, m
 
 
 def test_a_diverged_run_is_a_result(dataset, tmp_path):
-    spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant", 1))
+    spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant"))
     metrics = train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")
     assert metrics["status"] == "diverged"
     assert metrics["steps"] < 40
@@ -256,7 +256,7 @@ def test_a_diverged_run_is_a_result(dataset, tmp_path):
 
 
 def test_a_diverged_run_that_is_killed_before_its_end_diverges_again(dataset, tmp_path, monkeypatch):
-    spec = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant", 1))
+    spec = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant"))
     data = folder_of(dataset, tmp_path / "data")
     train(spec, data, tmp_path / "whole")
     monkeypatch.setattr(loop, "run_metrics", lambda *arguments: 1 / 0)

@@ -110,8 +110,12 @@ def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
 
 
 def test_a_scale_judges_the_claims_it_can():
-    assert [c["id"] for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4", "g6"]
-    assert [c["id"] for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-2:] == ["g5", "g6"]
+    assert [c["id"] for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4", "g6", "g7"]
+    assert [c["id"] for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-3:] == [
+        "g5",
+        "g6",
+        "g7",
+    ]
 
 
 def test_a_scale_runs_the_tables_it_names():
@@ -142,7 +146,7 @@ def test_every_row_is_run_once_for_each_seed():
     specs = expand(load_config(settings={"seeds": [0, 7]}))
     theirs = {key for key in specs if key[0] == "geiping2022"}
     assert theirs == {("geiping2022", run, seed) for run in (*MAIN, *FIXED) for seed in (0, 7)}
-    assert len(specs) - len(theirs) == 27 * 2
+    assert len(specs) - len(theirs) == (27 + 12) * 2
     assert len({spec.digest for spec in specs.values()}) == len(specs)
 
 
@@ -221,6 +225,15 @@ MISTAKES = {
     "two rows of one name": (
         {"tables__main__rows": [{"run": "sgd", "label": "x"}, {"run": "fb", "label": "x"}]},
         r"tables.main.rows\[1\].label = 'x': another row of the table has it",
+    ),
+    "unknown unit": ({"runs__fb__schedule__unit": "week"}, "runs.fb.schedule.unit = 'week': allowed: epoch, step, run"),
+    "knee in epochs": (
+        {"runs__fb__schedule": {"unit": "epoch", "warmup": 0, "decay": "knee", "explore": 0.5}},
+        "runs.fb: at scale mini: schedule.unit = 'epoch': knee allows: run",
+    ),
+    "late milestone": (
+        {"runs__fb__schedule": {"unit": "epoch", "warmup": 0, "decay": "step", "milestones": [10, 301]}},
+        "runs.fb.schedule.milestones = 30.1 at scale mini: must be at most 30, the run's epochs",
     ),
     "unknown penalty": ({"runs__fb_reg__penalty": {"name": "l1"}}, "runs.fb-reg.penalty.name = 'l1': allowed: gradient_norm"),
 }  # fmt: skip

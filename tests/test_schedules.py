@@ -1,9 +1,13 @@
+import json
 import math
 
 import pytest
 import torch
+from conftest import make_spec
+from torch.optim import lr_scheduler
 
-from whysgd.spec import Schedule
+from whysgd.spec import RunSpec, Schedule
+from whysgd.training.knee import KneeLRScheduler
 from whysgd.training.schedules import learning_rate
 
 
@@ -41,5 +45,132 @@ def test_times_need_not_be_whole():
 
 
 def test_constant():
-    schedule = Schedule("step", 0, "constant", 1)
+    schedule = Schedule("step", 0, "constant")
     assert [learning_rate(schedule, 0.2, t) for t in (0, 1, 1000)] == [0.2] * 3
+
+
+PEAK = 0.3
+
+
+def run_with(peer, steps):
+    """The rates with which an optimizer makes its steps under a scheduler of torch."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=PEAK, momentum=0.9)
+    scheduler = peer(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def one_cycle(optimizer, total):
+    return lr_scheduler.OneCycleLR(
+        optimizer, PEAK, total_steps=total, three_phase=True, anneal_strategy="linear", cycle_momentum=False
+    )
+
+
+# A schedule in shares of the run, and torch's own of so many steps.
+PEERS = {
+    "knee": (
+        {"decay": "knee", "warmup": 0.1, "explore": 0.5},
+        lambda o, n: KneeLRScheduler(o, PEAK, round(0.1 * n), round(0.6 * n) - round(0.1 * n), n),
+    ),
+    "knee without warmup": ({"decay": "knee", "explore": 0.5}, lambda o, n: KneeLRScheduler(o, PEAK, 0, round(0.5 * n), n)),
+    "knee that only explores": ({"decay": "knee", "explore": 1}, lambda o, n: KneeLRScheduler(o, PEAK, 0, n, n)),
+    "knee that never explores": ({"decay": "knee", "explore": 0}, lambda o, n: KneeLRScheduler(o, PEAK, 0, 0, n)),
+    "one-cycle": ({"decay": "one-cycle"}, one_cycle),
+    "cosine": ({"decay": "cosine"}, lr_scheduler.CosineAnnealingLR),
+    "short cosine": (
+        {"decay": "cosine", "horizon": 0.5},  # torch's own rises again behind its horizon
+        lambda o, n: lr_scheduler.LambdaLR(o, lambda t: (1 + math.cos(math.pi * min(1, t / max(1, round(0.5 * n))))) / 2),
+    ),
+    "linear": ({"decay": "linear"}, lambda o, n: lr_scheduler.LinearLR(o, 1, 0, n)),
+    "short linear": ({"decay": "linear", "horizon": 0.5}, lambda o, n: lr_scheduler.LinearLR(o, 1, 0, max(1, round(0.5 * n)))),
+    "step": (
+        {"decay": "step", "milestones": (0.15, 0.575)},
+        lambda o, n: lr_scheduler.MultiStepLR(o, [round(0.15 * n), round(0.575 * n)], 0.1),
+    ),
+    "step from the first": (
+        {"decay": "step", "milestones": (0, 0.5), "factor": 0.3},
+        lambda o, n: lr_scheduler.MultiStepLR(o, [0, round(0.5 * n)], 0.3),
+    ),
+    "constant": ({"decay": "constant"}, lambda o, n: lr_scheduler.LambdaLR(o, lambda _: 1.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 10, 100, 640, 1001])
+@pytest.mark.parametrize(("values", "peer"), PEERS.values(), ids=PEERS.keys())
+def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, total):
+    schedule = Schedule(**{"unit": "run", "warmup": 0, **values})
+    expected = run_with(lambda optimizer: peer(optimizer, total), total)
+    rates = [learning_rate(schedule, PEAK, step, total) for step in range(total)]
+    assert rates == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize("unit", ["epoch", "step"])
+def test_linear_and_step_decay_have_a_clock_of_their_own_units(unit):
+    linear = [learning_rate(Schedule(unit, 0, "linear", 40), PEAK, time) for time in range(60)]
+    assert linear == pytest.approx(run_with(lambda o: lr_scheduler.LinearLR(o, 1, 0, 40), 60), rel=0, abs=1e-12)
+    steps = [learning_rate(Schedule(unit, 0, "step", milestones=(10, 25.5)), PEAK, time) for time in range(60)]
+    assert steps == pytest.approx(run_with(lambda o: lr_scheduler.MultiStepLR(o, [10, 26]), 60), rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+def test_with_a_warmup_the_rest_of_the_run_is_the_horizon(decay):
+    rates = [learning_rate(Schedule("run", 0.25, decay), PEAK, step, 40) for step in range(40)]
+    assert rates[:10] == pytest.approx([PEAK * step / 10 for step in range(10)])
+    assert rates[10:] == pytest.approx(
+        [learning_rate(Schedule("step", 0, decay, 30), PEAK, step) for step in range(30)], rel=0, abs=1e-12
+    )
+
+
+def test_warmup_and_explore_never_round_to_more_than_the_run():
+    for total in range(1, 50):
+        rates = [learning_rate(Schedule("run", 0.3, "knee", explore=0.7), 1.0, step, total) for step in range(total)]
+        assert rates[-1] == 1.0
+        assert max(rates) == 1.0
+
+
+RUN = {"unit": "run", "warmup": 0}
+KNEE, STEP = {**RUN, "decay": "knee", "explore": 0.5}, {**RUN, "decay": "step", "milestones": [0.5]}
+WRONG = {
+    "decay": ({**RUN, "decay": "sudden"}, "schedule.decay = 'sudden': allowed: constant, cosine, linear, step, knee, one-cycle"),
+    "unit": ({"unit": "week", "warmup": 0, "decay": "constant"}, "schedule.unit = 'week': constant allows: epoch, step, run"),
+    "knee in epochs": ({**KNEE, "unit": "epoch"}, "schedule.unit = 'epoch': knee allows: run"),
+    "one-cycle in steps": ({**RUN, "unit": "step", "decay": "one-cycle"}, "schedule.unit = 'step': one-cycle allows: run"),
+    "knee without explore": ({**RUN, "decay": "knee"}, "schedule.explore: knee in units of run needs it"),
+    "long explore": ({**KNEE, "explore": 1.5}, "schedule.explore = 1.5: must be at least 0 and at most 1, the run"),
+    "long warmup": ({**RUN, "warmup": 2, "decay": "cosine"}, "schedule.warmup = 2: must be at least 0 and at most 1, the run"),
+    "no warmup": ({**RUN, "warmup": None, "decay": "cosine"}, "schedule.warmup = None: must be at least 0"),
+    "both too long": ({**KNEE, "warmup": 0.6}, "schedule.explore = 0.5: warmup and explore must be at most 1, the run, together"),
+    "cosine without horizon": ({"unit": "epoch", "warmup": 0, "decay": "cosine"}, "schedule.horizon: cosine in units of epoch needs it"),
+    "no horizon": ({**RUN, "decay": "linear", "horizon": 0}, "schedule.horizon = 0: must be above 0"),
+    "horizon of knee": ({**KNEE, "horizon": 1}, "schedule.horizon = 1: knee has none"),
+    "horizon of constant": ({**RUN, "decay": "constant", "horizon": 1}, "schedule.horizon = 1: constant has none"),
+    "explore of cosine": ({**RUN, "decay": "cosine", "explore": 0.5}, "schedule.explore = 0.5: cosine has none"),
+    "factor of linear": ({**RUN, "decay": "linear", "factor": 0.5}, "schedule.factor = 0.5: linear has none"),
+    "warmup of one-cycle": ({**RUN, "warmup": 0.1, "decay": "one-cycle"}, "schedule.warmup = 0.1: must be 0, one-cycle has its own"),
+    "step without milestones": ({**RUN, "decay": "step"}, "schedule.milestones: step in units of run needs it"),
+    "no milestones": ({**STEP, "milestones": []}, r"schedule.milestones = \[\]: must rise"),
+    "falling milestones": ({**STEP, "milestones": [0.5, 0.2]}, r"schedule.milestones = \[0.5, 0.2\]: must rise"),
+    "equal milestones": ({**STEP, "milestones": [0.5, 0.5]}, "must rise, from the end of the warmup on and at most 1, the run"),
+    "milestones behind the run": ({**STEP, "milestones": [0.5, 1.5]}, "and at most 1, the run"),
+    "milestones in the warmup": ({**STEP, "unit": "step", "warmup": 9, "milestones": [5, 10]}, "from the end of the warmup on"),
+    "factor of nothing": ({**STEP, "factor": 0}, "schedule.factor = 0: must be above 0"),
+    "one milestone": ({**STEP, "milestones": 0.5}, "not iterable"),
+    "unknown key": ({**RUN, "decay": "constant", "power": 2}, "schedule: power: not of schedule; allowed: decay"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_schedule_that_cannot_be_is_one_line(values, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        RunSpec.from_dict({**make_spec().to_dict(), "schedule": values})
+    assert "\n" not in str(caught.value)
+
+
+def test_milestones_survive_json():
+    spec = make_spec(schedule=Schedule("run", 0, "step", milestones=(0, 0.5)))
+    assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

@@ -1,28 +1,37 @@
-"""The grammar of claims: chains of comparisons between sums of means over seeds, and of gaps with a share.
+"""The grammar of claims: comparisons of sums of means over seeds, of gaps with a share, and signs of rank correlations.
 
 check      = part, { "and", part }
 part       = sum, comparison, sum, { comparison, sum }
            | "gap(", a run's name, ")", comparison, a number
+           | "spearman(", a run's name, ",", a run's name, { ",", a run's name }, ")", ( "<" | ">" ), "0"
 sum        = term, { ("+" | "-"), term }        with spaces around the sign
 term       = a run's name | a number, [ "points" ]
 comparison = "<" | "<=" | ">" | ">="
 
 A run's name stands for the mean over its seeds of the claim's metric, test accuracies in percent. gap(run) is the part
 of the difference between two runs, those of its table row's `gap`, that the run recovers: 0 is `from`, 1 is `to`.
+spearman(runs) is Spearman's rank correlation, over all seeds of these runs, between a run's place in the list and the
+metric.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from whysgd.errors import UserError
+from whysgd.measures.catalog import MEASURES, QUANTITIES
 
-# What a name stands for if it is no accuracy, see `whysgd.reporting.early`.
+# What a name can stand for: an accuracy of the run's own log, in percent; see `whysgd.reporting.early`; or what a
+# measure says of the trained network.
+ACCURACIES = ("test_accuracy", "best_test_accuracy")
 EARLY = "early_norm_ratio"
+MEASURED = tuple(name for name in QUANTITIES if name not in ACCURACIES)
+METRICS = (*ACCURACIES, EARLY, *MEASURED)
 _NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _COMPARISON = re.compile(r"\s(<=|>=|<|>)\s")
 _GAP = re.compile(rf"gap\(({_NAME})\)\s+(<=|>=|<|>)\s+(\d+(?:\.\d+)?)")
+_SPEARMAN = re.compile(rf"spearman\(\s*({_NAME}(?:\s*,\s*{_NAME})+)\s*\)\s+([<>])\s+0")
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,21 @@ class GapComparison:
         return Comparison({run: self.sign * weight for run, weight in weights.items() if weight}, 0.0, self.strict)
 
 
-def parse_check(check: str) -> list[Comparison | GapComparison]:
+@dataclass(frozen=True)
+class RankComparison:
+    """The claim sign · Spearman's ρ > 0, ρ between the place of a run in `runs` and the metric; sign is 1 or −1."""
+
+    runs: tuple[str, ...]
+    sign: int
+
+
+def claims_need_measures(claims: Iterable[Mapping]) -> set[str]:
+    """The measures, by their names in `MEASURES`, whose quantities are these claims' metrics."""
+    metrics = {claim["metric"] for claim in claims if claim["metric"] in MEASURED}
+    return {measure for measure, quantities in MEASURES.items() if metrics & set(quantities)}
+
+
+def parse_check(check: str) -> list[Comparison | GapComparison | RankComparison]:
     """The comparisons of a check, in order.
 
     Raises:
@@ -66,9 +89,11 @@ def parse_check(check: str) -> list[Comparison | GapComparison]:
     return [comparison for part in check.split(" and ") for comparison in _part(part, check)]
 
 
-def _part(part: str, check: str) -> list[Comparison | GapComparison]:
+def _part(part: str, check: str) -> list[Comparison | GapComparison | RankComparison]:
     if part.strip().startswith("gap("):
         return [_gap(part, check)]
+    if part.strip().startswith("spearman("):
+        return [_spearman(part, check)]
     parts = _COMPARISON.split(f" {part} ")
     if len(parts) < 3:
         raise UserError(f"check = {check!r}: has no comparison; allowed: <, <=, >, >=")
@@ -91,6 +116,17 @@ def _gap(part: str, check: str) -> GapComparison:
         raise UserError(f"check = {check!r}: not understood at {part.strip()!r}; allowed: gap(a run) >= a number")
     run, sign, share = match.groups()
     return GapComparison(run, float(share), 1 if sign in (">", ">=") else -1, sign in ("<", ">"))
+
+
+def _spearman(part: str, check: str) -> RankComparison:
+    match = _SPEARMAN.fullmatch(part.strip())
+    if match is None:
+        allowed = "allowed: spearman(a run, another, …) < 0 or > 0"
+        raise UserError(f"check = {check!r}: not understood at {part.strip()!r}; {allowed}")
+    runs = tuple(re.split(r"\s*,\s*", match[1]))
+    if len(set(runs)) < len(runs):
+        raise UserError(f"check = {check!r}: spearman names a run twice")
+    return RankComparison(runs, 1 if match[2] == ">" else -1)
 
 
 def _sum(text: str, check: str) -> tuple[Counter, float]:

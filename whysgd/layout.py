@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from whysgd.checks import EARLY, GapComparison, parse_check
+from whysgd.checks import ACCURACIES, EARLY, GapComparison, parse_check
 from whysgd.errors import UserError
 
 PER_COLUMN = ("lr", "strength", "mean", "std")
+# Figures of a loss over a plane.
+PLANE_FIGURES = ("contours", "surface")
 
 
 def lay_out(paper: dict, file: str) -> None:
@@ -51,11 +53,16 @@ def lay_out(paper: dict, file: str) -> None:
             rows.append(_cells(paper, table, row, places, place) if table["columns"] else [_single(row, place)])
         table["rows"] = [cell for cells in rows for cell in cells]
         _check_rows(rows, where)
+        _check_planes(table, where)
     _check_references(paper, places, file)
     paper["gaps"] = _gaps(paper, file)
     for table in paper["tables"].values():
         for row in table["rows"]:
             row["published_gap"] = _published_gap(row, table, paper["tables"])
+    for index, left_out in enumerate(paper["out_of_scope"]):
+        if left_out["table"] not in paper["tables"]:
+            key = f"{file}: out_of_scope[{index}].table = {left_out['table']!r}"
+            raise UserError(f"{key}: no such table; allowed: {', '.join(paper['tables'])}")
     for index, claim in enumerate(paper["claims"]):
         _check_claim(claim, paper, f"{file}: claims[{index}]")
 
@@ -135,6 +142,16 @@ def _check_rows(rows: list[list[dict]], where: str) -> None:
                 seen.add((key, identity, cell["column"]))
 
 
+def _check_planes(table: dict, where: str) -> None:
+    """Planes are those of the table's runs, and the figures that draw them need one."""
+    runs = [row["run"] for row in table["rows"] if row["run"] is not None]
+    for index, run in enumerate(table["planes"]):
+        if run not in runs:
+            raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {', '.join(runs)}")
+    if drawn := [kind for kind in table["figures"] if kind in PLANE_FIGURES and not table["planes"]]:
+        raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {', '.join(runs)}")
+
+
 def _check_references(paper: dict, places: Mapping, file: str) -> None:
     for run, settings in paper["runs"].items():
         reference = (settings.get("transform") or {}).get("reference")
@@ -204,12 +221,12 @@ def _check_claim(claim: dict, paper: dict, where: str) -> None:
             inner = [run for run in gaps if run not in gaps[run].values()]
             if comparison.run not in inner:
                 refuse(f"gap({comparison.run}): the run has no gap; allowed: {', '.join(inner) or 'none'}")
-            if claim["metric"] == EARLY:
-                refuse(f"gap(...) is of an accuracy, not of {EARLY}")
+            if claim["metric"] not in ACCURACIES:
+                refuse(f"gap(...) is of an accuracy, not of {claim['metric']}")
 
 
 def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[str], where: str) -> dict:
-    """The tables with `planned` in each row: whether its run, if it has one, is made.
+    """The tables with `planned` in each row: whether its run, if it has one, is made; `planes` are those that are.
 
     Args:
         tables: laid out.
@@ -227,7 +244,8 @@ def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[st
     for name, table in tables.items():
         rows = [{**row, "planned": row["run"] is not None and not {row["run"], row["row"]} & set(skipped)}
                 for row in table["rows"]]  # fmt: skip
-        planned[name] = {**table, "rows": rows}
+        made = {row["run"] for row in rows if row["planned"]}
+        planned[name] = {**table, "rows": rows, "planes": [run for run in table["planes"] if run in made]}
     made = {row["run"]: None for table in planned.values() for row in table["rows"] if row["planned"]}
     for run in made:
         reference = (runs[run].get("transform") or {}).get("reference")

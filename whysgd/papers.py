@@ -80,25 +80,52 @@ def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
     Raises:
         UserError: a setting that cannot be run; the line names file, key, value and what is allowed.
     """
-    seeds = config["seeds"] or config["scales"][config["scale"]]["seeds"]
     specs = {}
     for name in config["papers"]:
-        rows = [row for table in tables_at(config, name).values() for row in table["rows"]]
-        used = {row["run"]: None for row in rows if row["planned"]}
-        for run in used:
+        for run, seeds in seeds_of(config, name).items():
             for seed in seeds:
                 specs[name, run, seed] = scaled_spec(config, name, run, seed)
     return specs
 
 
+def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
+    """The seeds of every run of a paper that is made at the configured scale.
+
+    These are the configuration's own, if it has any. Otherwise they are those of the scale, or, for a table to which it
+    gives a number n in `table_seeds`, 0 … n − 1; a run of several tables has the seeds of all, and one whose gradient
+    norms are grafted onto another also those of that one.
+
+    Raises:
+        UserError: the scale gives seeds to a table that the paper does not have.
+    """
+    paper, scale = load_paper(name), config["scales"][config["scale"]]
+    counts = scale["table_seeds"].get(name, {})
+    for table in counts:
+        if table not in paper["tables"]:
+            where = f"config: scales.{config['scale']}.table_seeds.{name}"
+            raise UserError(f"{where}: no table {table!r}; allowed: {', '.join(paper['tables'])}")
+    seeds: dict[str, set[int]] = {}
+    for key, table in tables_at(config, name).items():
+        own = config["seeds"] or (range(counts[key]) if key in counts else scale["seeds"])
+        for row in table["rows"]:
+            if row["planned"]:
+                seeds.setdefault(row["run"], set()).update(own)
+    for run in seeds:
+        reference = (paper["runs"][run].get("transform") or {}).get("reference")
+        while reference is not None:
+            seeds[reference] |= seeds[run]
+            reference = (paper["runs"][reference].get("transform") or {}).get("reference")
+    return {run: sorted(own) for run, own in seeds.items()}
+
+
 def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     """One run at the configured scale.
 
-    The rules, the same for every row: data set and network by the scale's maps; epochs, steps, warmup and horizon
-    divided by `time_divisor`, those that are counted rounded and at least 1; blocks divided by `block_divisor`, and as
-    many of them in a step as published; learning rate times `lr_factor`; λ of a micro-batch penalty divided by
-    `strength_divisor`; stored copies divided by `copies_divisor`; the scale's augmentation where the row, or its stored
-    copies, have one.
+    The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's times,
+    unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least 1; blocks
+    divided by `block_divisor`, and as many of them in a step as published; learning rate times `lr_factor`; λ of a
+    micro-batch penalty divided by `strength_divisor`; stored copies divided by `copies_divisor`; the scale's
+    augmentation where the row, or its stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -145,10 +172,12 @@ def scale_of(config: Mapping, paper: str) -> dict:
 
 
 def _scaled_times(settings: Mapping, divisor: float) -> dict:
-    """The settings that are times, divided; epochs and steps stay whole numbers."""
+    """The settings that are times, divided; epochs and steps stay whole numbers, shares of the run as they are."""
     schedule = settings["schedule"]
     times = {key: schedule[key] / divisor for key in ("warmup", "horizon") if schedule.get(key) is not None}
-    scaled = {"schedule": {**schedule, **times}}
+    if schedule.get("milestones") is not None:
+        times["milestones"] = [time / divisor for time in schedule["milestones"]]
+    scaled = {"schedule": schedule if schedule["unit"] == "run" else {**schedule, **times}}
     for key in ("epochs", "steps"):
         if settings.get(key) is not None:
             scaled[key] = max(1, round(settings[key] / divisor))
@@ -204,15 +233,22 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         )
     if spec.watch and spec.watch.micro_batch * spec.watch.micro_batches > images:
         refuse("watch", asdict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
+    micro_batch = config["scales"][spec.scale]["measuring"]["gradient_noise"]["micro_batch"]
+    if "gradient_noise" in config["measures"] and images < 2 * micro_batch:
+        key, needed = f"scales.{spec.scale}.measuring.gradient_noise.micro_batch", f"the {images} images of {spec.run}"
+        raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
     sample = getattr(spec.penalty, "sample", None)
     if sample and not spec.full_batch and sample > spec.macro_batch:
         refuse("penalty.sample", sample, f"must be at most {spec.macro_batch}, the images of a step")
-    per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
-    length = spec.epochs * per_epoch if spec.epochs else spec.steps
-    if spec.steps and spec.schedule.unit == "epoch":
-        length = -(-spec.steps // steps_per_epoch(spec, images))
-    if spec.schedule.warmup > length:
-        refuse("schedule.warmup", spec.schedule.warmup, f"must be at most {length}, the run's {spec.schedule.unit}s")
+    if spec.schedule.unit != "run":  # Shares of the run were checked with the specification.
+        per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
+        length = spec.epochs * per_epoch if spec.epochs else spec.steps
+        if spec.steps and spec.schedule.unit == "epoch":
+            length = -(-spec.steps // steps_per_epoch(spec, images))
+        last = max(spec.schedule.milestones or (0,))
+        for key, value in (("warmup", spec.schedule.warmup), ("milestones", last)):
+            if value > length:
+                refuse(f"schedule.{key}", value, f"must be at most {length}, the run's {spec.schedule.unit}s")
     if spec.nesterov and not spec.momentum:
         refuse("nesterov", spec.nesterov, "needs a momentum above 0")
     builtin = BUILT_IN.get(spec.dataset)

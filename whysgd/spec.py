@@ -3,11 +3,11 @@
 This module never imports torch; the workflow reads it at parse time.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from whysgd.files import digest_of
+from whysgd.schedule import Schedule, real, schedule_problem
 
 # What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
 FULL_BATCH, ONE_BLOCK = "all", "block"
@@ -56,16 +56,6 @@ class Normalization:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate over time; see `whysgd.training.schedules`. All times are in units of `unit`."""
-
-    unit: str  # "epoch" | "step"
-    warmup: float
-    decay: str  # "constant" | "cosine"
-    horizon: float | None = None  # of the cosine
 
 
 @dataclass(frozen=True)
@@ -189,13 +179,9 @@ class RunSpec:
         def whole(value, least):
             return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
-        def real(value, least=-math.inf):
-            return isinstance(value, int | float) and math.isfinite(value) and value >= least
-
         names = ("paper", "run", "scale", "dataset", "model")
         sizes = self.full_batch or (whole(self.macro_batch, 1) and whole(self.block, 1))
         lengths = [length for length in (self.epochs, self.steps) if length is not None]
-        cosine = self.schedule.decay == "cosine" if isinstance(self.schedule, Schedule) else False
         rules = {
             **{name: isinstance(getattr(self, name), str) for name in names},
             **{name: whole(getattr(self, name), 1) for name in ("block", "evaluations")},
@@ -206,9 +192,7 @@ class RunSpec:
             "momentum": real(self.momentum, 0),
             "weight_decay": real(self.weight_decay, 0),
             "clip": self.clip is None or (real(self.clip, 0) and self.transform is None),
-            "schedule": isinstance(self.schedule, Schedule)
-            and self.schedule.decay in ("constant", "cosine")
-            and (not cosine or real(self.schedule.horizon, 0)),
+            "schedule": isinstance(self.schedule, Schedule),
             "averaging": self.averaging in ("mean", "historical"),
             "precision": self.precision in PRECISIONS,
             "store": self.store is None or (whole(self.store.copies, 1) and whole(self.store.crop_padding, 0)),
@@ -218,7 +202,11 @@ class RunSpec:
         for name, fine in rules.items():
             if not fine:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: {_NEEDS.get(name, 'not allowed')}")
-        if problem := _penalty_problem(self.penalty) or _transform_problem(self.transform) or precision_problem(self):
+        problems = (
+            schedule_problem(self.schedule), _penalty_problem(self.penalty), _transform_problem(self.transform),
+            precision_problem(self),
+        )  # fmt: skip
+        for problem in filter(None, problems):
             raise ValueError(problem)
 
     @property
@@ -263,6 +251,8 @@ class RunSpec:
             if isinstance(built.get("normalize"), Normalization):
                 norm = built["normalize"]
                 built["normalize"] = Normalization(tuple(norm.mean), tuple(norm.std))
+            if isinstance(built.get("schedule"), Schedule) and built["schedule"].milestones is not None:
+                built["schedule"] = replace(built["schedule"], milestones=tuple(built["schedule"].milestones))
             return cls(**built)
         except TypeError as error:
             raise ValueError(str(error)) from None

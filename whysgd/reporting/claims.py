@@ -1,11 +1,12 @@
 """The papers' claims on measured runs: holds, fails or undetermined."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from whysgd.checks import EARLY, Comparison, GapComparison, parse_check
+from whysgd.checks import EARLY, MEASURED, Comparison, GapComparison, RankComparison, parse_check
+from whysgd.measures.catalog import QUANTITIES
 from whysgd.reporting.early import early_norm_ratios
 from whysgd.reporting.intervals import recovered, welch
 
@@ -18,23 +19,39 @@ MEANINGS = {
         "the mean |log ratio| of the average micro-batch gradient norm to that of small-batch SGD, over the first tenth"
         " of training"
     ),
+    **{
+        name: f"{QUANTITIES[name].label}{f' [{QUANTITIES[name].unit}]' if QUANTITIES[name].unit else ''}"
+        " of the trained network"
+        for name in MEASURED
+    },
 }
+# The largest p at which a rank correlation decides.
+SIGNIFICANT = 0.05
 
 
-def evaluate_check(check: str, values: dict[str, list[float]], gaps: Mapping | None = None, digits: int = 2) -> dict:
+def evaluate_check(
+    check: str,
+    values: dict[str, list[float]],
+    gaps: Mapping | None = None,
+    form: str = "+.2f",
+    missing_word: str = "not run",
+) -> dict:
     """Verdict of one check.
 
     Each comparison claims that a difference d of means is at least a threshold. It holds if the whole 95 % interval
     of d (`whysgd.reporting.intervals.welch`) is at or above the threshold, fails if it is below, and is undetermined if
     the interval straddles it or a run has fewer than two seeds. gap(run) ≥ c is run − from − c·(to − from) ≥ 0, and
-    undetermined unless to − from is above 0 with its whole interval. A check holds if all its comparisons hold and
-    fails if one fails. If a run is missing, the evidence is the list of those that are.
+    undetermined unless to − from is above 0 with its whole interval. spearman(runs) < 0 or > 0 holds if Spearman's rank
+    correlation has the claimed sign with p < 0.05 (two-sided, by the t distribution), fails if it has the other one
+    with p < 0.05, and is undetermined otherwise. A check holds if all its comparisons hold and fails if one fails. If
+    a run is missing, the evidence is the list of those that are.
 
     Args:
         check: see `whysgd.checks`.
         values: of the claim's metric over seeds, by run.
         gaps: the {from, to} of the runs whose gap it names.
-        digits: of the evidence's numbers.
+        form: of the evidence's numbers.
+        missing_word: what a run without values was not.
 
     Returns:
         `verdict` and `evidence`, a sentence with each difference and its interval.
@@ -43,32 +60,40 @@ def evaluate_check(check: str, values: dict[str, list[float]], gaps: Mapping | N
     needed = [run for comparison in comparisons for run in _needed(comparison, gaps)]
     missing = dict.fromkeys(run for run in needed if not values.get(run))
     if missing:
-        return {"verdict": "undetermined", "evidence": f"not run: {', '.join(missing)}"}
+        return {"verdict": "undetermined", "evidence": f"{missing_word}: {', '.join(missing)}"}
     for comparison in comparisons:
         if isinstance(comparison, GapComparison):
             verdict, sentence = _compare_gap(comparison, values, gaps[comparison.run])
+        elif isinstance(comparison, RankComparison):
+            verdict, sentence = _compare_ranks(comparison, values)
         else:
-            verdict, sentence = _compare(comparison, values, digits)
+            verdict, sentence = _compare(comparison, values, form)
         verdicts.append(verdict)
         evidence.append(sentence)
     verdict = "fails" if "fails" in verdicts else "undetermined" if "undetermined" in verdicts else "holds"
     return {"verdict": verdict, "evidence": "; ".join(evidence)}
 
 
-def _needed(comparison: Comparison | GapComparison, gaps: Mapping | None) -> list[str]:
+def _needed(comparison: Comparison | GapComparison | RankComparison, gaps: Mapping | None) -> list[str]:
     ends = gaps[comparison.run].values() if isinstance(comparison, GapComparison) else ()
     return [*comparison.runs, *ends]
 
 
-def _compare(comparison: Comparison, values: dict, digits: int) -> tuple[str, str]:
+def _lost(runs: Iterable[str], values: dict) -> str | None:
+    """Which runs have a value that is no number, as a sentence; None if there is none."""
+    lost = [run for run in runs if not np.isfinite(values[run]).all()]
+    return f"{', '.join(lost)}: has no such number for one of its seeds, which diverged or died" if lost else None
+
+
+def _compare(comparison: Comparison, values: dict, form: str) -> tuple[str, str]:
     runs, needed = comparison.runs, comparison.needed
-    if lost := [run for run in runs if not np.isfinite(values[run]).all()]:
-        return "undetermined", f"{', '.join(lost)}: has no such number for one of its seeds, which diverged or died"
+    if lost := _lost(runs, values):
+        return "undetermined", lost
     name = " ".join(f"{'+' if c > 0 else '-'} {run}" for run, c in runs.items()).removeprefix("+ ")
     claimed = f"claimed {'>' if comparison.strict else '≥'} {needed:g}"
     difference, half = welch(runs, values)
-    interval = _interval(difference, half, digits)
-    return _verdict(comparison, difference, half), f"{name} = {difference:+.{digits}f}{interval}, {claimed}{_why(half)}"
+    interval = _interval(difference, half, form)
+    return _verdict(comparison, difference, half), f"{name} = {difference:{form}}{interval}, {claimed}{_why(half)}"
 
 
 def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str]) -> tuple[str, str]:
@@ -94,6 +119,22 @@ def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str
     return _verdict(linear, difference, half), sentence
 
 
+def _compare_ranks(comparison: RankComparison, values: dict) -> tuple[str, str]:
+    from scipy import stats  # Half a second; most claims compare no ranks.
+
+    if lost := _lost(comparison.runs, values):
+        return "undetermined", lost
+    pairs = [(place, value) for place, run in enumerate(comparison.runs) for value in values[run]]
+    places, numbers = zip(*pairs, strict=True)
+    name, claimed = f"spearman({', '.join(comparison.runs)})", f"claimed {'>' if comparison.sign > 0 else '<'} 0"
+    if len(pairs) < 3 or len(set(numbers)) == 1:
+        why = "all values are the same" if len(pairs) > 2 else "too few for a correlation"
+        return "undetermined", f"{name}: n = {len(pairs)}, {why}; {claimed}"
+    rho, p = stats.spearmanr(places, numbers)
+    verdict = "undetermined" if not p < SIGNIFICANT else "holds" if rho * comparison.sign > 0 else "fails"
+    return verdict, f"{name} = {rho:+.2f}, p = {p:.2g}, n = {len(pairs)}, {claimed}"
+
+
 def _verdict(comparison: Comparison, difference: float, half: float | None) -> str:
     if half is None:
         return "undetermined"
@@ -102,27 +143,39 @@ def _verdict(comparison: Comparison, difference: float, half: float | None) -> s
     return "holds" if holds else "fails" if fails else "undetermined"
 
 
-def _interval(difference: float, half: float | None, digits: int = 2) -> str:
-    return "" if half is None else f" [{difference - half:+.{digits}f}, {difference + half:+.{digits}f}]"
+def _interval(difference: float, half: float | None, form: str = "+.2f") -> str:
+    return "" if half is None else f" [{difference - half:{form}}, {difference + half:{form}}]"
 
 
 def _why(half: float | None) -> str:
     return " (one seed: no interval)" if half is None else ""
 
 
-def evaluate_claims(claims: list[dict], paper: str, runs: pd.DataFrame, histories: pd.DataFrame) -> pd.DataFrame:
+def evaluate_claims(
+    claims: list[dict],
+    paper: str,
+    runs: pd.DataFrame,
+    histories: pd.DataFrame,
+    measures: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """One line for each claim: the columns `COLUMNS`.
 
     Args:
         claims: as `whysgd.papers.claims_at` has them.
         paper: whose they are.
         runs, histories: the tidy frames.
+        measures: one line for each quantity of each run, with the columns paper, run, scale, seed, measure, quantity,
+            value, std_error and samples; None or empty if nothing was measured, and claims that need it then are
+            undetermined.
     """
     runs, histories = (frame[frame.paper == paper] for frame in (runs, histories))
     lines = []
     for claim in claims:
-        values = _values(claim, runs, histories)
-        result = evaluate_check(claim["judged"], values, claim["gaps"], digits=3 if claim["metric"] == EARLY else 2)
+        measured = claim["metric"] in MEASURED
+        values = _measured(claim, paper, measures) if measured else _values(claim, runs, histories)
+        form = "+.3f" if claim["metric"] == EARLY else "+.3g" if measured else "+.2f"
+        word = "not measured" if measured else "not run"
+        result = evaluate_check(claim["judged"], values, claim["gaps"], form, word)
         if claim["left_out"]:
             # One part can refute a claim; to hold it needs all of them.
             result["verdict"] = "fails" if result["verdict"] == "fails" else "undetermined"
@@ -131,8 +184,16 @@ def evaluate_claims(claims: list[dict], paper: str, runs: pd.DataFrame, historie
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
+def _measured(claim: dict, paper: str, measures: pd.DataFrame | None) -> dict[str, list[float]]:
+    """The quantity that is the claim's metric over seeds, by run."""
+    if measures is None or measures.empty:
+        return {}
+    mine = measures[(measures.paper == paper) & (measures.quantity == claim["metric"])]
+    return {run: group.value.astype(float).tolist() for run, group in mine.groupby("run")}
+
+
 def _values(claim: dict, runs: pd.DataFrame, histories: pd.DataFrame) -> dict[str, list[float]]:
-    """The claim's metric over seeds, by run."""
+    """The claim's metric over seeds, by run, from what the runs themselves wrote."""
     if claim["metric"] == EARLY:
         return {run: early_norm_ratios(histories, run, gap["to"]) for run, gap in claim["gaps"].items()}
     return {run: group[claim["metric"]].astype(float).tolist() for run, group in runs.groupby("run")}
@@ -144,6 +205,11 @@ def shown(claims: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     parts = [f"{MEANINGS[metric]} ({ids})" for metric, ids in metrics.items()]
     parts = [MEANINGS[metric] for metric in metrics.index] if len(parts) == 1 else parts
     sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals over seeds."
+    if claims.check.str.contains("spearman(", regex=False).any():
+        sentence += (
+            " spearman(…) is the rank correlation of these numbers with a run's place in the list, over all seeds of"
+            " its runs, with a two-sided p."
+        )
     return sentence, claims.drop(columns="metric")
 
 

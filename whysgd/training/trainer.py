@@ -165,7 +165,7 @@ class Trainer:
         allow_tf32(self.precision == "tf32")
         epoch, within = divmod(state.step, self.steps_per_epoch)
         clock = epoch if spec.schedule.unit == "epoch" else state.step
-        lr = learning_rate(spec.schedule, spec.lr, clock)
+        lr = learning_rate(spec.schedule, spec.lr, clock, self.total)
         first, end = step_range(spec, self.blocks, within)
         own, own_end = self.ranks.share(first, end)
         result = step_gradient(
