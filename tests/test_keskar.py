@@ -1,10 +1,12 @@
 import pytest
 import torch
+from measured import images, loss_of, network
 from torch.nn import functional as F
 
 from whysgd import ComputeKeskarSharpness
-from whysgd.measures.keskar import keskar_sharpness
+from whysgd.measures.keskar import keskar, keskar_sharpness
 from whysgd.models.build import build_model
+from whysgd.streams import stream
 
 
 class Quadratic(torch.nn.Module):
@@ -155,3 +157,31 @@ def test_impossible_settings_are_refused(wrong):
 def test_no_batches_are_refused():
     with pytest.raises(ValueError, match="trainloader: has no batches"):
         keskar_sharpness(Quadratic([1.0, 1.0, 1.0]), quadratic, [])
+
+
+def test_the_measure_is_the_mean_of_ascents_through_shuffled_images():
+    model, some = network(), images(23, seed=2)
+    found = keskar(model, some, epsilon=1e-2, lr=0.1, steps=13, batch=5, ascents=3)["keskar_sharpness"]
+    loss, theta = loss_of(model, some.images, some.labels)
+    low, expected = loss(theta).item(), []
+    radius = 1e-2 * (theta.abs() + 1)
+    for ascent in range(3):
+        random, order, at = stream(2, "keskar", ascent), [], theta
+        for _ in range(13):
+            order = order or list(torch.from_numpy(random.permutation(23)).split(5))
+            places = order.pop(0)
+            part, _ = loss_of(model, some.images[places], some.labels[places])
+            at = at.detach().requires_grad_()
+            (g,) = torch.autograd.grad(part(at), at)
+            at = theta + (at.detach() + 0.1 * g - theta).clamp(-radius, radius)
+        assert ((at - theta).abs() >= 0.999 * radius).any()
+        expected.append(100 * (loss(at).item() - low) / (1 + low))
+    assert found.each == pytest.approx(expected, rel=1e-9)
+    assert len(set(expected)) == 3
+    assert min(expected) > 0
+    assert found.value == pytest.approx(sum(expected) / 3, rel=1e-9)
+
+
+def test_the_measures_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="ascents = 0: must be above 0"):
+        keskar(network(), images(), ascents=0)

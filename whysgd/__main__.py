@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from whysgd.errors import UserError
+from whysgd.measures.catalog import MEASURES
 from whysgd.spec import RunSpec, StoredCopies
 from whysgd.warm import enter, leave
 
@@ -42,12 +43,32 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
     train.add_argument("--norms", type=Path, help="log of the run whose gradient norms are grafted (default: likewise)")
     train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
-    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
-    train.add_argument("--threads", type=int, default=1)
     train.add_argument("--checkpoint-seconds", type=float, default=30.0)
     train.set_defaults(command=_train)
+
+    measure = commands.add_parser("measure", help="take measures of a finished run: sharpness, flatness, noise, ...")
+    measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
+    measure.add_argument("--options", default="{}", help="of each measure, as JSON")
+    measure.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
+    measure.set_defaults(command=_measure)
+
+    landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
+    landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
+    landscape.add_argument("--points", type=int, default=51, help="of each axis, from -1 to 1")
+    landscape.add_argument("--chunk", type=int, default=0, help="which of the parts, from 0")
+    landscape.add_argument("--of", type=int, default=1, help="parts that the points are split into")
+    landscape.add_argument("--like", type=Path, help="folder of a run whose filters give the directions their lengths")
+    landscape.add_argument("--out", type=Path, help="file (default: landscape_KIND.csv in the run's folder)")
+    landscape.set_defaults(command=_landscape)
+    for command in (measure, landscape):
+        command.add_argument("--run", type=Path, required=True, help="folder of the run")
+        command.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
+        command.add_argument("--images", type=int, help="only so many of the training images")
+    for command in (train, measure, landscape):
+        command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+        command.add_argument("--threads", type=int, default=1)
 
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
     build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
@@ -80,21 +101,73 @@ def _train(options) -> None:
     if options.threads < 1 or options.checkpoint_seconds <= 0 or options.seed < 0:
         raise UserError("train: --threads must be at least 1, --checkpoint-seconds above 0, --seed at least 0")
     spec = _spec(options)
+    device, _gpu = _prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
-    from whysgd.training.device import prepare_device
-    from whysgd.training.gpus import claim_gpu
     from whysgd.training.loop import train
 
-    gpu = claim_gpu() if options.device != "cpu" else None
-    device = prepare_device(options.device, options.threads)
-    if gpu is not None and device.type == "cpu":
-        gpu.release()  # There is one, but torch cannot use it: nobody need wait for it.
     data = options.data or Path("results/data", spec.dataset)
     out = options.out or Path(spec.folder)
     train(
         spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
         options.norms,
     )  # fmt: skip
+
+
+def _prepared_device(options):
+    """The device to work on, and the lock of the GPU, to be kept as long as it is used."""
+    from whysgd.training.device import prepare_device
+    from whysgd.training.gpus import claim_gpu
+
+    gpu = claim_gpu() if options.device != "cpu" else None
+    device = prepare_device(options.device, options.threads)
+    if gpu is not None and device.type == "cpu":
+        gpu.release()  # There is one, but torch cannot use it: nobody need wait for it.
+    return device, gpu
+
+
+def _measure(options) -> None:
+    try:
+        settings = json.loads(options.options)
+    except ValueError as error:
+        raise UserError(f"measure: --options: not JSON ({error})") from None
+    if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
+        raise UserError("measure: --options: must be a mapping of measures to their options")
+    names = list(MEASURES) if options.measures == ["all"] else options.measures
+    run, _gpu = _loaded(options)
+    from whysgd.measures.run import measure_run
+
+    spec = run.spec
+    out = options.out or Path("results", spec.scale, "measures", spec.paper, spec.run, f"seed-{spec.seed}")
+    measure_run(names, run, out, settings)
+    print(f"{out}: {', '.join(names)}")
+
+
+def _landscape(options) -> None:
+    if not (options.points >= 1 and 0 <= options.chunk < options.of):
+        raise UserError("landscape: --points must be at least 1, --chunk at least 0 and below --of")
+    run, _gpu = _loaded(options)
+    from whysgd.measures.landscape_part import landscape_of
+    from whysgd.measures.run import load_run
+
+    data = options.data or Path("results/data", run.spec.dataset)
+    like = load_run(options.like, data, run.train.labels.device) if options.like else None
+    out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
+    landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like)
+
+
+def _loaded(options):
+    """The finished run that is to be measured, and the lock of its GPU."""
+    if options.threads < 1 or (options.images is not None and options.images < 1):
+        raise UserError("--threads and --images must be at least 1")
+    device, gpu = _prepared_device(options)
+    from whysgd.files import read_json
+    from whysgd.measures.run import load_run
+
+    data = options.data
+    if data is None:
+        settings = read_json(options.run / "metrics.json").get("settings", {})
+        data = Path("results/data", settings.get("dataset", ""))
+    return load_run(options.run, data, device, options.images), gpu
 
 
 def _spec(options) -> RunSpec:

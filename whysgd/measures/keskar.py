@@ -6,12 +6,17 @@ as it was: weights, buffers, mode, gradients and torch's random state.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+from whysgd.measures.estimate import Estimate, mean_of
+from whysgd.measures.images import Batch, Images
+from whysgd.measures.network import Network
+from whysgd.measures.untouched import untouched
+from whysgd.streams import stream
+
 EPSILON, LR, STEPS = 1e-4, 1e-3, 1000
 
 
@@ -58,32 +63,90 @@ def keskar_sharpness(
 
     Source: Keskar et al. 2017, with the numbers of Iyer et al. 2023.
     """
-    if not (epsilon > 0 and lr > 0 and steps >= 1):
-        raise ValueError(f"epsilon = {epsilon}, lr = {lr}, max_steps = {steps}: must be above 0")
+    _check(epsilon, lr, steps)
     groups = [{"params": list(model.parameters())}] if optimizer is None else optimizer.param_groups
     moved = [p for group in groups for p in group["params"] if p.requires_grad]
-    ascend = None if optimizer is None else _another(optimizer, moved, lr)
-    start = [p.detach().clone() for p in moved]
-    radius = [epsilon * (p.abs() + 1) for p in start]
-    with _as_it_was(model, moved, start):
+    another = None if optimizer is None else _another(optimizer, moved, lr)
+    with untouched(model):
         before = mean_loss(model, criterion, batches)
-        for _, (inputs, labels) in zip(range(steps), _again(batches), strict=False):
-            with torch.enable_grad():
-                loss = criterion(model(inputs), labels)
-            gradients = torch.autograd.grad(loss, moved, allow_unused=True)
-            with torch.no_grad():
-                gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(moved, gradients, strict=True)]
-                for p, g in zip(moved, gradients, strict=True):
-                    if ascend is None:
-                        p.add_(g, alpha=lr)
-                    else:
-                        p.grad = -g
-                if ascend is not None:
-                    ascend.step()
-                for p, center, r in zip(moved, start, radius, strict=True):
-                    p.clamp_(center - r, center + r)
+        ascend(model, criterion, _again(batches), moved, epsilon, lr, steps, another)
         after = max(mean_loss(model, criterion, batches), before)
     return Sharpness(100 * (after - before) / (1 + before), before, after)
+
+
+def keskar(
+    model: torch.nn.Module,
+    images: Images,
+    epsilon: float = EPSILON,
+    lr: float = LR,
+    steps: int = STEPS,
+    batch: int = 128,
+    ascents: int = 2,
+) -> dict[str, Estimate]:
+    """Keskar sharpness of the mean cross entropy, by several ascents; see `keskar_sharpness`.
+
+    Args:
+        model: the network.
+        images: of the training set, as they are without augmentation.
+        epsilon, lr, steps: as for `keskar_sharpness`.
+        batch: images of a mini-batch; the last one of a pass may have fewer.
+        ascents: how many; each takes the images in an order of its own, a new one in each pass, from the streams (seed,
+            "keskar", 0), (…, 1), ….
+
+    Returns:
+        `keskar_sharpness`, the mean over ascents in percent, with s/√n over them.
+
+    Raises:
+        ValueError: a number that is not above 0.
+    """
+    _check(epsilon, lr, steps, batch, ascents)
+    moved = [p for p in model.parameters() if p.requires_grad]
+    found = []
+    with untouched(model):
+        network = Network(model)
+        start = [p.detach().clone() for p in moved]
+        before = network.mean_loss(network.theta, images)
+        for ascent in range(ascents):
+            batches = ((x.to(network.theta.dtype), y) for x, y in _shuffled(images, batch, ascent))
+            ascend(model, F.cross_entropy, batches, moved, epsilon, lr, steps)
+            raised = network.layout.vector(dict(model.named_parameters())).detach()
+            after = max(network.mean_loss(raised, images), before)
+            found.append(100 * (after - before) / (1 + before))
+            with torch.no_grad():
+                torch._foreach_copy_(moved, start)
+    return {"keskar_sharpness": mean_of(found)}
+
+
+def ascend(
+    model: torch.nn.Module,
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    batches: Iterable[Batch],
+    moved: list[torch.nn.Parameter],
+    epsilon: float,
+    lr: float,
+    steps: int,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> None:
+    """Change the parameters `moved` in place, in so many steps of the projected ascent of `keskar_sharpness`.
+
+    All parameters are changed by one call each of torch's operations on lists: for small networks what counts is
+    the number of operations.
+    """
+    radii = [epsilon * (p.detach().abs() + 1) for p in moved]
+    with torch.no_grad():
+        low, high = torch._foreach_sub(moved, radii), torch._foreach_add(moved, radii)
+    for _, (inputs, labels) in zip(range(steps), batches, strict=False):
+        loss = criterion(model(inputs), labels)
+        gradients = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            if optimizer is None:
+                torch._foreach_add_(moved, gradients, alpha=lr)
+            else:
+                for p, g in zip(moved, gradients, strict=True):
+                    p.grad = -g
+                optimizer.step()
+            torch._foreach_clamp_min_(moved, low)
+            torch._foreach_clamp_max_(moved, high)
 
 
 @torch.no_grad()
@@ -111,23 +174,19 @@ def _again(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield from batches
 
 
-@contextmanager
-def _as_it_was(model: torch.nn.Module, parameters: list, values: list):
-    """In evaluation mode within, and afterwards as before."""
-    modes = {module: module.training for module in model.modules()}
-    gradients = [p.grad for p in parameters]
-    model.eval()
-    try:
-        # A torch DataLoader draws from the global random state each time it is gone through.
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
-                parameter.copy_(value)
-                parameter.grad = gradient
+def _shuffled(images: Images, batch: int, ascent: int) -> Iterator[Batch]:
+    """Mini-batches without end."""
+    random = stream(images.seed, "keskar", ascent)
+    while True:
+        order = torch.from_numpy(random.permutation(len(images)))
+        for places in order.split(batch):
+            yield images.take(places)
+
+
+def _check(epsilon, lr, steps, batch=1, ascents=1) -> None:
+    if not (epsilon > 0 and lr > 0 and min(steps, batch, ascents) >= 1):
+        numbers = f"epsilon = {epsilon}, lr = {lr}, max_steps = {steps}, batch = {batch}, ascents = {ascents}"
+        raise ValueError(f"{numbers}: must be above 0")
 
 
 class ComputeKeskarSharpness:

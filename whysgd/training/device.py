@@ -1,7 +1,9 @@
 """Choosing and preparing the device a job runs on."""
 
 import ctypes
+import platform
 import sys
+from pathlib import Path
 
 import torch
 
@@ -73,6 +75,19 @@ def engine_on(engine: str, device: torch.device) -> str:
 def memory_of(device: torch.device) -> int:
     """Bytes of a GPU's memory, used or not; 0 for a CPU."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU, or the processor, is called."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _keep_freed_memory() -> None:

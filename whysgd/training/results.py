@@ -10,13 +10,13 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 import whysgd
 from whysgd.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
 from whysgd.training.checkpoint import State
+from whysgd.training.device import device_name
 
 METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
 # step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
@@ -98,8 +98,8 @@ def run_metrics(
             **sources,
         },
         "code_digest": code,
-        "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **_versions()},
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **versions()},
+        "device": device_name(device),
         "precision": precision,
         "engine": engine,
         "threads": torch.get_num_threads(),
@@ -115,7 +115,7 @@ def run_metrics(
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Of the packages that training uses, and of Snakemake where it is installed."""
     found = {}
     for package in ("torch", "numpy", "safetensors", "snakemake"):
@@ -126,14 +126,6 @@ def _versions() -> dict[str, str]:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def now() -> str:

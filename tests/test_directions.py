@@ -1,0 +1,63 @@
+import pytest
+import torch
+from measured import network
+
+from whysgd.measures.directions import filter_normalized
+from whysgd.models.build import build_model
+from whysgd.streams import stream
+
+
+@pytest.fixture
+def model():
+    return build_model("resnet_mini", 1, 10, 0, 8).double()
+
+
+def test_every_filter_has_the_norm_of_the_networks(model):
+    direction = filter_normalized(model, seed=3)
+    assert list(direction) == [name for name, _ in model.named_parameters()]
+    for name, p in model.named_parameters():
+        d = direction[name]
+        assert (d.shape, d.dtype, d.requires_grad) == (p.shape, p.dtype, False)
+        for one, its in zip(d, p, strict=True):
+            assert one.norm().item() == pytest.approx(its.norm().item() if p.dim() > 1 else 0, rel=1e-12)
+
+
+def test_filters_point_where_the_gaussian_numbers_say(model):
+    random = stream(3, "direction", 1)
+    direction = filter_normalized(model, 3, 1)
+    for name, p in model.named_parameters():
+        if p.dim() > 1:
+            drawn = torch.from_numpy(random.standard_normal(p.shape)).flatten(1)
+            cosines = torch.cosine_similarity(drawn, direction[name].flatten(1))
+            assert torch.allclose(cosines, torch.ones_like(cosines))
+
+
+def test_directions_differ_with_seed_and_index_only(model):
+    weight = "stem.weight"
+    one = filter_normalized(model, 3, 1)[weight]
+    assert torch.equal(one, filter_normalized(model, 3, 1)[weight])
+    assert torch.allclose(one.float(), filter_normalized(model.float(), 3, 1)[weight])
+    assert not torch.allclose(one.float(), filter_normalized(model, 3, 2)[weight])
+    assert not torch.allclose(one.float(), filter_normalized(model, 4, 1)[weight])
+
+
+def test_two_networks_can_share_a_direction():
+    one, other = network(0), network(1)
+    own, foreign = filter_normalized(other, 0), filter_normalized(other, 0, like=one.state_dict())
+    shared = filter_normalized(one, 0)
+    assert all(torch.equal(foreign[name], shared[name]) for name in shared)
+    # The same draw, in lengths of its own.
+    a, b = own["conv.weight"].flatten(1), shared["conv.weight"].flatten(1)
+    assert torch.allclose(torch.cosine_similarity(a, b), torch.ones(len(a), dtype=a.dtype))
+    assert not torch.allclose(a, b)
+
+
+def test_a_network_of_another_shape_gives_no_norms(model):
+    with pytest.raises(ValueError, match=r"like: has no 'conv.weight' of shape \(2, 1, 3, 3\)"):
+        filter_normalized(network(), 0, like=model.state_dict())
+
+
+def test_filters_of_zeros_stay_zero(model):
+    with torch.no_grad():
+        model.stem.weight[0] = 0
+    assert not filter_normalized(model, 0)["stem.weight"][0].any()

@@ -1,0 +1,230 @@
+"""Measuring finished runs from their files, as the workflow does."""
+
+import inspect
+import json
+import math
+import re
+from importlib import import_module
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import make_dataset, make_spec
+from safetensors.torch import load_file, save_file
+from test_loop import folder_of
+
+from whysgd.__main__ import main
+from whysgd.config import load_config
+from whysgd.errors import UserError
+from whysgd.files import read_json, write_json
+from whysgd.measures.catalog import MEASURES, QUANTITIES
+from whysgd.measures.landscape_part import landscape_of
+from whysgd.measures.run import load_run, measure_run
+from whysgd.spec import RunSpec, Schedule
+from whysgd.training.loop import train
+from whysgd.training.trainer import Trainer
+from whysgd.validation import ROOT
+
+QUICK = {
+    "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
+    "hessian": {"products": 6, "probes": 2}, "fisher": {"first": 7},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Folders of a run with batch norm, a penalty and held-out images, and of its data."""
+    folder = tmp_path_factory.mktemp("measured")
+    data = folder_of(make_dataset(train=25), folder / "data")
+    train(make_spec(held_out=0.12, epochs=3), data, folder / "run")
+    return folder / "run", data
+
+
+def command(*words):
+    return main([str(word) for word in words])
+
+
+def test_every_measure_leaves_its_numbers_and_the_run_as_it_was(finished, tmp_path):
+    run, data = finished
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    random = torch.random.get_rng_state()
+    loaded = load_run(run, data)
+    state = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    measure_run(list(MEASURES), loaded, tmp_path, QUICK)
+    assert {file.name for file in tmp_path.iterdir()} == {f"{name}.json" for name in MEASURES}
+    for name, quantities in MEASURES.items():
+        found = read_json(tmp_path / f"{name}.json")
+        assert found["quantities"].keys() == quantities.keys()
+        assert (found["paper"], found["run"], found["seed"], found["status"]) == ("geiping2022", "test", 3, "finished")
+        assert found["options"] == QUICK.get(name, {})
+        assert found["data"] == {"label": "tiny", "images": 22, "test_images": 11}
+        assert found["cost"]["seconds"] > 0
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+def test_accuracies_are_those_of_the_training(finished, tmp_path):
+    run, data = finished
+    measure_run(["accuracy_gap"], load_run(run, data), tmp_path)
+    found = {name: entry["value"] for name, entry in read_json(tmp_path / "accuracy_gap.json")["quantities"].items()}
+    final = read_json(run / "metrics.json")["final"]
+    for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
+        assert found[name] == pytest.approx(final[name], rel=1e-5), name
+    assert found["accuracy_gap"] == pytest.approx(final["train_accuracy"] - final["test_accuracy"])
+
+
+def test_only_so_many_images(finished):
+    run, data = finished
+    assert [len(load_run(run, data, images=count).train) for count in (None, 9, 100)] == [22, 9, 22]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_images_are_normalized_as_in_training(tmp_path, normalize):
+    dataset = make_dataset()
+    data = folder_of(dataset, tmp_path / "data")
+    own = {"normalize": {"mean": (0.3,), "std": (0.1,)}} if normalize else {}
+    spec = RunSpec.from_dict({**make_spec(epochs=1).to_dict(), **own})
+    train(spec, data, tmp_path / "run")
+    inputs, labels = next(iter(load_run(tmp_path / "run", data).train.batches()))
+    trainer = Trainer(spec, dataset)
+    assert torch.equal(inputs, trainer.normalize(torch.from_numpy(dataset.train.images)))
+    assert torch.equal(labels, torch.from_numpy(dataset.train.labels))
+
+
+def test_a_run_that_diverged_has_no_numbers(tmp_path):
+    data = folder_of(make_dataset(), tmp_path / "data")
+    spec = make_spec(lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant"))
+    assert train(spec, data, tmp_path / "run")["status"] == "diverged"
+    run = load_run(tmp_path / "run", data)
+    measure_run(list(MEASURES), run, tmp_path / "out", QUICK)
+    for name in MEASURES:
+        found = read_json(tmp_path / f"out/{name}.json")
+        assert found["status"] == "diverged"
+        assert all(entry["value"] is None for entry in found["quantities"].values())
+    landscape_of(run, "line", 5, 0, 1, tmp_path / "line.csv")
+    assert pd.read_csv(tmp_path / "line.csv").empty
+
+
+def test_the_command_line_measures_one_or_all(finished, tmp_path, monkeypatch, capsys):
+    run, data = finished
+    monkeypatch.chdir(tmp_path)
+    common = ("--run", run, "--data", data, "--device", "cpu")
+    assert command("measure", "keskar", "fisher", *common, "--options", json.dumps(QUICK)) == 0
+    place = tmp_path / "results/mini/measures/geiping2022/test/seed-3"
+    assert {file.name for file in place.iterdir()} == {"keskar.json", "fisher.json"}
+    assert command("measure", "all", *common, "--options", json.dumps(QUICK), "--out", tmp_path / "all") == 0
+    assert {file.stem for file in (tmp_path / "all").iterdir()} == set(MEASURES)
+    for name in ("keskar", "fisher"):
+        one, other = (read_json(folder / f"{name}.json")["quantities"] for folder in (place, tmp_path / "all"))
+        assert one == other, name
+    capsys.readouterr()
+
+
+MISTAKES = {
+    "an unknown measure": (("measure", "sharpness"), "error: measure: no measure 'sharpness'; allowed: accuracy_gap, keskar"),
+    "an unknown option": (("measure", "keskar", "--options", '{"keskar": {"step": 1}}'), "error: measure: keskar: .*'step'"),
+    "an impossible option": (("measure", "keskar", "--options", '{"keskar": {"steps": 0}}'), "error: measure: keskar: .*must be above 0"),
+    "too few images": (("measure", "gradient_noise"), "error: measure: gradient_noise: micro_batch = 128.*22 images make 0 full blocks"),
+    "too few images for a block": (("landscape", "line", "--points", "3", "--images", "4"), "error: landscape: test: block = 5: 4 images"),
+    "options that are no JSON": (("measure", "keskar", "--options", "{"), "error: measure: --options: not JSON"),
+    "options of no measure": (("measure", "keskar", "--options", '{"steps": 1}'), "error: measure: --options: must be a mapping of"),
+    "no images": (("measure", "keskar", "--images", "0"), "error: --threads and --images must be at least 1"),
+    "no such part": (("landscape", "line", "--chunk", "2", "--of", "2"), "error: landscape: --points must be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_one_line(finished, capsys, words, message):
+    run, data = finished
+    assert command(*words, "--run", run, "--data", data, "--device", "cpu") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.match(message, error), error
+
+
+def test_damaged_or_foreign_files_are_named(finished, tmp_path):
+    run, data = finished
+    with pytest.raises(UserError, match=r"nowhere/metrics\.json: no such file"):
+        load_run(tmp_path / "nowhere", data)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match=r"metrics\.json: not the metrics of a run"):
+        load_run(tmp_path, data)
+    (tmp_path / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"model\.safetensors: not the weights of a resnet_mini"):
+        load_run(tmp_path, data)
+    weights = load_file(run / "model.safetensors")
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name != min(weights)}, tmp_path / "model.safetensors"
+    )
+    with pytest.raises(UserError, match=r"model\.safetensors: not the weights of a resnet_mini .*train the run again"):
+        load_run(tmp_path, data)
+    other = folder_of(make_dataset(train=26), tmp_path / "other")
+    with pytest.raises(UserError, match=r"other: is not the data set that the run in .* was trained on"):
+        load_run(run, other)
+
+
+def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
+    run, data = finished
+    loaded = load_run(run, data)
+    landscape_of(loaded, "plane", 3, 0, 1, tmp_path / "whole.csv")
+    for part in range(4):
+        landscape_of(loaded, "plane", 3, part, 4, tmp_path / f"{part}.csv")
+    whole = pd.read_csv(tmp_path / "whole.csv")
+    parts = pd.concat([pd.read_csv(tmp_path / f"{part}.csv") for part in range(4)], ignore_index=True)
+    pd.testing.assert_frame_equal(whole, parts)
+    assert len(whole) == 9
+    center = whole[(whole.alpha == 0) & (whole.beta == 0)].iloc[0]
+    final = read_json(run / "metrics.json")["final"]
+    assert center.loss == pytest.approx(final["train_loss"], rel=1e-5)
+    assert center.accuracy == pytest.approx(final["train_accuracy"])
+    theta = torch.cat([p.detach().flatten() for p in loaded.model.parameters()])
+    rest = center.full_loss - center.loss - center.penalty
+    assert center.penalty > 0
+    assert rest == pytest.approx(loaded.spec.weight_decay / 2 * theta.square().sum().item(), rel=1e-4)
+
+
+def test_landscapes_can_share_their_directions_with_another_run(finished, tmp_path):
+    run, data = finished
+    train(make_spec(held_out=0.12, epochs=1), data, tmp_path / "other")
+    lines = {}
+    for name, like in (("own", None), ("shared", tmp_path / "other")):
+        more = ("--like", like) if like else ()
+        words = ("landscape", "line", "--run", run, "--data", data, "--device", "cpu", "--points", 5)
+        assert command(*words, "--out", tmp_path / f"{name}.csv", *more) == 0
+        lines[name] = pd.read_csv(tmp_path / f"{name}.csv")
+    own, shared = lines["own"], lines["shared"]
+    assert own.loss[2] == shared.loss[2]
+    assert (own.loss[[0, 1, 3, 4]] != shared.loss[[0, 1, 3, 4]]).all()
+    train(make_spec(model="fc_d2_w32", epochs=1, penalty=None), data, tmp_path / "flat")
+    flat = load_run(tmp_path / "flat", data)
+    with pytest.raises(UserError, match="must be a run of a resnet_mini"):
+        landscape_of(load_run(run, data), "line", 3, 0, 1, tmp_path / "x.csv", flat)
+
+
+def test_the_schema_has_the_functions_options_and_defaults():
+    schema = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
+    assert schema["properties"]["measures"]["items"]["enum"] == list(MEASURES)
+    assert schema["properties"]["measures"]["default"] == list(MEASURES)
+    options = load_config(settings={"scale": "paper"})["scales"]["paper"]["measuring"]
+    for name in MEASURES:
+        function = getattr(import_module(f"whysgd.measures.{name}"), name)
+        given = {
+            key: p.default for key, p in inspect.signature(function).parameters.items() if p.default is not p.empty
+        }
+        assert options.get(name, {}) == given, name
+    assert len(QUANTITIES) == sum(map(len, MEASURES.values()))
+
+
+def test_numbers_that_are_not_defined_are_null(finished, tmp_path, monkeypatch):
+    from whysgd.measures import keskar
+    from whysgd.measures.estimate import Estimate
+
+    run, data = finished
+    monkeypatch.setattr(keskar, "keskar", lambda *_: {"keskar_sharpness": Estimate(math.inf, None, 2, (math.nan, 1.0))})
+    measure_run(["keskar"], load_run(run, data), tmp_path)
+    entry = read_json(tmp_path / "keskar.json")["quantities"]["keskar_sharpness"]
+    assert entry == {"value": None, "std_error": None, "samples": 2, "each": [None, 1.0]}
+    write_json(tmp_path / "again.json", entry)

@@ -1,0 +1,119 @@
+"""What holds for every measure: its keys, that it changes nothing, that batches do not matter."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from measured import images, network
+
+from whysgd.measures.accuracy_gap import accuracy_gap
+from whysgd.measures.catalog import MEASURES
+from whysgd.measures.directions import filter_normalized
+from whysgd.measures.fisher import fisher
+from whysgd.measures.flatness import flatness
+from whysgd.measures.gradient_noise import gradient_noise
+from whysgd.measures.hessian import hessian
+from whysgd.measures.keskar import keskar
+from whysgd.measures.landscape import grid, landscape
+from whysgd.measures.untouched import untouched
+
+CALLS = {
+    "accuracy_gap": lambda model, some: accuracy_gap(model, some, images(11, seed=5, batch=some.batch)),
+    "keskar": lambda model, some: keskar(model, some, epsilon=1e-2, lr=0.1, steps=7, batch=5),
+    "flatness": lambda model, some: flatness(model, some, threshold=0.2, directions=2),
+    "hessian": lambda model, some: hessian(model, some, products=8, probes=3),
+    "gradient_noise": lambda model, some: gradient_noise(model, some, micro_batch=4),
+    "fisher": lambda model, some: fisher(model, some),
+}
+
+
+def look(model, some):
+    way = filter_normalized(model, 0)
+    return landscape(model, some, grid("line", 3), [way], weight_decay=0.1, lr=0.1, block_strength=0.5, block=4)
+
+
+def test_every_measure_of_the_catalog_is_here():
+    assert CALLS.keys() == MEASURES.keys()
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_gives_the_quantities_of_the_catalog(name):
+    found = CALLS[name](network(), images())
+    assert list(found) == list(MEASURES[name])
+    for estimate in found.values():
+        assert math.isfinite(estimate.value)
+        assert estimate.samples > 1
+        assert estimate.std_error >= 0
+
+
+@pytest.mark.parametrize("call", [*CALLS.values(), look], ids=[*CALLS, "landscape"])
+def test_measuring_leaves_everything_as_it_was(call):
+    model = network()
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    some = images()
+    torch.manual_seed(1)
+    np.random.seed(1)
+
+    def everything():
+        tensors = [t.clone() for t in (*model.state_dict().values(), *(p.grad for p in model.parameters()))]
+        modes = [module.training for module in model.modules()]
+        return tensors, modes, [some.images.clone(), torch.get_rng_state()], np.random.get_state()[1].tolist()
+
+    parameters, gradients = list(model.parameters()), [p.grad for p in model.parameters()]
+    before = everything()
+    with torch.no_grad():
+        call(model, some)
+    after = everything()
+    for i in (0, 2):
+        assert all(torch.equal(a, b) for a, b in zip(before[i], after[i], strict=True))
+    assert (before[1], before[3]) == (after[1], after[3])
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    assert all(p.grad is g for p, g in zip(parameters, gradients, strict=True))
+    assert all(p.requires_grad and p.is_leaf for p in parameters)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_neither_batches_nor_what_was_before_matter(name):
+    model = network()
+    whole, parts, other = (CALLS[name](model, images(batch=batch)) for batch in (1000, 5, 1))
+    for key, estimate in whole.items():
+        for one in (parts[key], other[key]):
+            assert one.value == pytest.approx(estimate.value, rel=1e-10)
+            assert one.std_error == pytest.approx(estimate.std_error, rel=1e-7, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_works_in_the_precision_of_the_network(name):
+    half = CALLS[name](network().float(), images())
+    for key, estimate in CALLS[name](network(), images()).items():
+        assert half[key].value == pytest.approx(estimate.value, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_network_that_has_diverged_is_measured_as_nan(name):
+    model = network()
+    with torch.no_grad():
+        model.head.weight.fill_(math.nan)
+    found = CALLS[name](model, images())
+    assert all(math.isnan(e.value) for key, e in found.items() if "accuracy" not in key)
+    assert all(e.std_error is None for key, e in found.items() if "accuracy" not in key)
+
+
+def test_everything_is_restored_after_an_error():
+    model = network()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+
+    def fail():
+        with untouched(model), torch.no_grad():
+            assert not any(module.training for module in model.modules())
+            for t in (*model.parameters(), *model.buffers()):
+                t.zero_()
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert modes == [module.training for module in model.modules()]

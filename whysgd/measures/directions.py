@@ -1,0 +1,54 @@
+"""Random directions in the space of the weights whose length says the same in every network.
+
+With ReLU or batch norm a filter can be scaled without changing the function, so a step of a given length means
+nothing by itself. Filter normalization measures it in units of the filters' own norms.
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+from whysgd.streams import stream
+
+
+def filter_normalized(
+    model: torch.nn.Module, seed: int, index: int = 0, like: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """A Gaussian direction with the norm of each filter of the network.
+
+        d_ij ← d_ij · ‖θ_ij‖ / ‖d_ij‖  for filter j of weight i;  0 for biases and norm layers
+
+    A filter is a slice along the first dimension of a weight with two dimensions or more: what makes one channel of a
+    convolution's output, or one output of a linear map.
+
+    Args:
+        model: the network.
+        seed: of the stream; for one seed and index the Gaussian numbers are the same in all networks of the same shape.
+        index: which direction.
+        like: weights by name, whose filters give the norms in place of the network's: two networks that are given the
+            same ones share the very same direction.
+
+    Returns:
+        a tensor for each parameter, by name, of its shape, precision and device.
+
+    Raises:
+        ValueError: `like` lacks a parameter, or has it in another shape.
+
+    Source: Li et al. 2018, Visualizing the loss landscape of neural nets (arXiv 1712.09913), as in geiping2022.
+    """
+    random = stream(seed, "direction", index)
+    direction = {}
+    for name, parameter in model.named_parameters():
+        weight = parameter.detach()
+        if like is not None:
+            if name not in like or like[name].shape != weight.shape:
+                raise ValueError(f"like: has no {name!r} of shape {tuple(weight.shape)}")
+            weight = like[name].detach().to(weight)
+        if weight.dim() < 2:
+            direction[name] = torch.zeros_like(weight)
+            continue
+        drawn = torch.from_numpy(random.standard_normal(weight.shape)).to(weight)
+        lengths = (t.flatten(1).norm(dim=1).view(-1, *[1] * (t.dim() - 1)) for t in (weight, drawn))
+        wanted, present = lengths
+        direction[name] = drawn * (wanted / present)
+    return direction

@@ -1,0 +1,65 @@
+"""Flatness: how far one can walk from the weights in a random direction until the loss has clearly risen."""
+
+import torch
+
+from whysgd.measures.directions import filter_normalized
+from whysgd.measures.estimate import Estimate, mean_of
+from whysgd.measures.images import Images
+from whysgd.measures.network import Network
+from whysgd.measures.untouched import untouched
+
+
+def flatness(
+    model: torch.nn.Module,
+    images: Images,
+    threshold: float = 1.0,
+    step: float = 0.1,
+    directions: int = 5,
+    limit: float = 5.0,
+    first: int | None = None,
+) -> dict[str, Estimate]:
+    """The distance t at which the mean training loss has risen by the threshold, in steps along random directions.
+
+        t = min { t = step, 2 step, … : L(θ + t d) ≥ L(θ) + threshold },  d filter-normalized
+
+    The network is in evaluation mode. A loss that is not finite has risen.
+
+    Args:
+        model: the network.
+        images: of the training set.
+        threshold: in nats.
+        step, limit: t goes in such steps, and to the limit at most: a distance beyond it counts as the limit.
+        directions: how many, each only in its own sense, from the streams (seed, "direction", 0), (…, 1), ….
+        first: use only the first so many images.
+
+    Returns:
+        `flatness`, the mean of the distances in units of the filters' norms, with s/√n over directions. nan if the loss
+        at θ is not finite.
+
+    Raises:
+        ValueError: a threshold, step or number of directions that is not above 0, or a limit below a step.
+
+    Source: geiping2022 (Huang et al. 2020, Understanding generalization through visualizations, arXiv 1906.03291).
+    """
+    if not (threshold > 0 and step > 0 and directions >= 1 and limit >= step):
+        raise ValueError(
+            f"threshold = {threshold}, step = {step}, directions = {directions}, limit = {limit}: "
+            "must be above 0, and limit not below step"
+        )
+    images = images if first is None else images.first(first)
+    with untouched(model):
+        network = Network(model)
+        start = network.mean_loss(network.theta, images)
+        if start != start:
+            return {"flatness": mean_of([start] * directions)}
+        ways = (network.layout.vector(filter_normalized(model, images.seed, i)) for i in range(directions))
+        return {"flatness": mean_of([_walk(network, way, images, start + threshold, step, limit) for way in ways])}
+
+
+def _walk(network: Network, way: torch.Tensor, images: Images, high: float, step: float, limit: float) -> float:
+    """The distance along a direction (P,) at which the loss is no longer below `high`, or the limit."""
+    for count in range(1, round(limit / step) + 1):
+        # Not only a higher loss ends the walk: nan does, too.
+        if not network.mean_loss(network.theta + count * step * way, images) < high:
+            return min(count * step, limit)
+    return limit

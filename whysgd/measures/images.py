@@ -1,0 +1,61 @@
+"""The images that a measure goes through, in batches as large as it likes."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Images:
+    """Images and labels of a data set, normalized when they are taken.
+
+    Args:
+        images: (n, C, H, W), uint8 or floating point.
+        labels: (n,), on the device where batches are wanted.
+        normalize: from `images` to what the network is given.
+        batch: images of a batch, unless it is said otherwise.
+        seed: of the run; streams of measures are derived from it.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        normalize: Callable[[torch.Tensor], torch.Tensor] = lambda images: images,
+        batch: int = 1000,
+        seed: int = 0,
+    ):
+        self.images, self.labels, self.normalize, self.batch, self.seed = images, labels, normalize, batch, seed
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, places: torch.Tensor) -> Batch:
+        """Inputs and labels of the images at these places, (m,) on the device of the images."""
+        inputs = self.images[places].to(self.labels.device, non_blocking=True)
+        return self.normalize(inputs), self.labels[places.to(self.labels.device)]
+
+    def batches(self, size: int | None = None) -> "Batches":
+        """All images in their order, `size` at a time; can be gone through more than once."""
+        return Batches(self, size or self.batch)
+
+    def first(self, count: int) -> "Images":
+        """The first so many images, or all if there are fewer."""
+        return Images(self.images[:count], self.labels[:count], self.normalize, self.batch, self.seed)
+
+
+class Batches:
+    """See `Images.batches`; the last batch may be smaller."""
+
+    def __init__(self, images: Images, size: int):
+        self.images, self.size = images, size
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        whole = self.images
+        for start in range(0, len(whole), self.size):
+            inputs = whole.images[start : start + self.size].to(whole.labels.device, non_blocking=True)
+            yield whole.normalize(inputs), whole.labels[start : start + self.size]

@@ -1,0 +1,108 @@
+"""The loss around a network's weights, on a line or a plane."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from whysgd.measures.images import Images
+from whysgd.measures.network import Network, finite
+from whysgd.measures.untouched import untouched
+
+Point = tuple[float, ...]
+
+
+def landscape(
+    model: torch.nn.Module,
+    images: Images,
+    points: Sequence[Point],
+    directions: Sequence[Mapping[str, torch.Tensor]],
+    weight_decay: float = 0.0,
+    lr: float = 0.0,
+    block_strength: float = 0.0,
+    block: int = 128,
+) -> list[dict[str, float]]:
+    """Loss and accuracy at θ + α d_1, or θ + α d_1 + β d_2, in evaluation mode; and the "full loss":
+
+        loss + (weight_decay/2) ‖θ‖² + (lr/4) · block_strength · mean_B ‖g_B‖²
+
+    with the gradients g_B of consecutive blocks of images, in their order; a last block that is not full is left out,
+    as in training. Every point is computed by itself, so that a grid can be split as one likes.
+
+    Args:
+        model: the network, at θ.
+        images: of the training set.
+        points: (α,) or (α, β) each.
+        directions: d_1, or d_1 and d_2, tensors by name; see `whysgd.measures.directions.filter_normalized`.
+        weight_decay, lr, block_strength: of the run; with block_strength = 0 no gradients are computed.
+        block: images of a block.
+
+    Returns:
+        for each point `alpha`, `beta` (0 on a line), `loss` and `full_loss` in nats, `accuracy` in percent, and
+        `penalty`, the last term of the full loss. What is not finite is nan.
+
+    Raises:
+        ValueError: a point with more or fewer coordinates than there are directions, or no full block.
+
+    Source: Li et al. 2018 (arXiv 1712.09913); the full loss is geiping2022's.
+    """
+    wrong = [point for point in points if len(point) != len(directions)]
+    if wrong or len(directions) not in (1, 2):
+        raise ValueError(f"point {(wrong or points)[0]}, {len(directions)} directions: one or two coordinates, as many")
+    if block_strength and len(images) < block:
+        raise ValueError(f"block = {block}: {len(images)} images do not fill a block")
+    with untouched(model):
+        network = Network(model)
+        ways = torch.stack([network.layout.vector(direction).to(network.theta) for direction in directions])
+        lines = []
+        for point in points:
+            theta = network.theta + torch.tensor(point, dtype=ways.dtype, device=ways.device) @ ways
+            losses, correct = network.evaluate(theta, images)
+            loss, penalty = losses.mean().item(), 0.0
+            if block_strength:
+                penalty = lr / 4 * block_strength * mean_gradient_norm2(network, theta, images, block)
+            full = loss + weight_decay / 2 * theta.square().sum().item() + penalty
+            lines.append(
+                {
+                    "alpha": point[0],
+                    "beta": point[1] if len(point) > 1 else 0.0,
+                    "loss": finite(loss),
+                    "accuracy": 100 * correct.mean().item(),
+                    "penalty": finite(penalty),
+                    "full_loss": finite(full),
+                }
+            )
+    return lines
+
+
+def mean_gradient_norm2(network: Network, theta: torch.Tensor, images: Images, block: int) -> float:
+    """mean_B ‖g_B‖² at θ (P,) over full consecutive blocks."""
+    blocks, total = len(images) // block, 0.0
+    whole = images.first(blocks * block)
+    for inputs, labels in whole.batches(block * network.blocks_at_once(block, images)):
+        gradients = network.gradients(theta, *(part.unflatten(0, (-1, block)) for part in (inputs, labels)))
+        total += gradients.square().sum().item()
+    return total / blocks
+
+
+def grid(kind: str, points: int, span: float = 1.0) -> list[Point]:
+    """Points at equal distances in [-span, span]: `points` of a "line", or points × points of a "plane", α first.
+
+    Raises:
+        ValueError: another kind, or fewer than two points.
+    """
+    if points < 2 or kind not in ("line", "plane"):
+        raise ValueError(f"kind = {kind!r}, points = {points}: allowed: line, plane, with two points or more")
+    # Symmetric to the last digit, with a point at 0 itself if their number is odd.
+    ticks = [span * (2 * i - points + 1) / (points - 1) for i in range(points)]
+    return [(a,) for a in ticks] if kind == "line" else [(a, b) for a in ticks for b in ticks]
+
+
+def chunk(points: Sequence[Point], index: int, of: int) -> Sequence[Point]:
+    """Part number `index` of so many contiguous parts, from 0; put together in order they are the whole.
+
+    Raises:
+        ValueError: no such part.
+    """
+    if not 0 <= index < of:
+        raise ValueError(f"part {index} of {of}: allowed: 0 to {of - 1}")
+    return points[len(points) * index // of : len(points) * (index + 1) // of]

@@ -1,0 +1,62 @@
+"""One part of a run's loss landscape: points are independent, so parts are computed in parallel and apart."""
+
+import csv
+import io
+from pathlib import Path
+
+from whysgd.errors import UserError
+from whysgd.files import write_text
+from whysgd.measures.directions import filter_normalized
+from whysgd.measures.landscape import chunk as part_of
+from whysgd.measures.landscape import grid, landscape
+from whysgd.measures.run import TrainedRun
+from whysgd.spec import Penalty
+
+COLUMNS = ("paper", "run", "seed", "kind", "alpha", "beta", "loss", "accuracy", "penalty", "full_loss")
+
+
+def landscape_of(
+    run: TrainedRun, kind: str, points: int, chunk: int, of: int, out: Path, like: TrainedRun | None = None
+) -> None:
+    """One part of a run's loss landscape, as CSV with the columns `COLUMNS`.
+
+    Args:
+        run: of `load_run`.
+        kind: "line" or "plane".
+        points: of each axis, from -1 to 1.
+        chunk, of: which of how many parts, from 0.
+        out: the file.
+        like: the run whose filters give the directions their lengths, so that networks can share directions exactly;
+            None: this run itself.
+
+    Raises:
+        UserError: `like` has another network, or has diverged; the images do not fill a block.
+    """
+    where = part_of(grid(kind, points), chunk, of)
+    lines = []
+    if run.model is not None:
+        axes = 1 if kind == "line" else 2
+        # Seed 0 for every run: the same draws, so that two runs are looked at along the same directions.
+        filters = None if like is None else _filters(like, run)
+        directions = [filter_normalized(run.model, 0, index, like=filters) for index in range(axes)]
+        spec = run.spec
+        strength = spec.penalty.block_strength if isinstance(spec.penalty, Penalty) else 0.0
+        try:
+            lines = landscape(
+                run.model, run.train, where, directions, weight_decay=spec.weight_decay, lr=spec.lr,
+                block_strength=strength, block=spec.block,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(f"landscape: {spec.run}: {error}") from None
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    names = {"paper": run.spec.paper, "run": run.spec.run, "seed": run.spec.seed, "kind": kind}
+    writer.writerows({**names, **line} for line in lines)
+    write_text(out, text.getvalue())
+
+
+def _filters(like: TrainedRun, run: TrainedRun) -> dict:
+    if like.model is None or like.spec.model != run.spec.model:
+        raise UserError(f"landscape: {like.spec.run}: must be a run of a {run.spec.model} that has not diverged")
+    return like.model.state_dict()

@@ -1,0 +1,175 @@
+"""Measuring one finished run: its weights, the images it was trained on, and the results as JSON.
+
+Every measure of every run uses the same images (without augmentation; of stored copies, the originals; without those
+held out) in evaluation mode in fp32, whatever the run was trained with.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from whysgd.codedigest import code_digest
+from whysgd.data.augmentation import Normalizer
+from whysgd.data.canonical import Dataset, load_dataset
+from whysgd.errors import UserError
+from whysgd.files import read_json, write_json
+from whysgd.measures.catalog import MEASURES
+from whysgd.measures.estimate import Estimate
+from whysgd.measures.images import Images
+from whysgd.models.build import build_model
+from whysgd.spec import RunSpec, trained_images
+from whysgd.training.device import device_name, memory_of
+from whysgd.training.grouping import saved_bytes
+from whysgd.training.objective import Objective
+from whysgd.training.results import METRICS, MODEL, now, versions
+
+# Of a GPU's memory, for what a forward pass keeps; differentiating twice keeps a few times as much.
+MEMORY_SHARE, CPU_BYTES, LARGEST = 0.08, 1 << 30, 5000
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run, ready to be measured.
+
+    Attributes:
+        spec, metrics: what it is, and what its training left.
+        model: with its final weights, on the device; None if it diverged.
+        train, test: the images it was trained on, and the test set.
+        label: of the data set.
+    """
+
+    spec: RunSpec
+    metrics: dict
+    model: torch.nn.Module | None
+    train: Images
+    test: Images
+    label: str
+
+
+def load_run(folder: Path, data: Path, device="cpu", images: int | None = None) -> TrainedRun:
+    """Read a run and its data set.
+
+    Args:
+        folder: of the run, with metrics.json and model.safetensors.
+        data: of the canonical data set.
+        device: where to measure.
+        images: take only the first so many training images; None takes all that were trained on.
+
+    Raises:
+        UserError: a file is missing or damaged, or the data are not those of the run.
+    """
+    device = torch.device(device)
+    metrics = read_json(Path(folder, METRICS))
+    try:
+        spec, trained_on = RunSpec.from_dict(metrics["settings"]), metrics["data"]["sha256"]
+        diverged = metrics["status"] == "diverged"
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{Path(folder, METRICS)}: not the metrics of a run ({error!r})") from None
+    dataset = load_dataset(data)
+    if dataset.manifest["sha256"] != trained_on:
+        raise UserError(f"{data}: is not the data set that the run in {folder} was trained on")
+    count = trained_images(spec, len(dataset.train.labels))
+    model = None if diverged else _trained_model(Path(folder, MODEL), spec, dataset, device)
+    batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
+    statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+    normalize = Normalizer(statistics["mean"], statistics["std"], torch.float32, device)
+
+    def placed(split, most):
+        images, labels = (torch.from_numpy(array[:most]).to(device) for array in (split.images, split.labels))
+        return Images(images, labels, normalize, batch, spec.seed)
+
+    train = placed(dataset.train, min(count, images or count))
+    test = placed(dataset.test, len(dataset.test.labels))
+    return TrainedRun(spec, metrics, model, train, test, dataset.manifest["label"])
+
+
+def _trained_model(file: Path, spec: RunSpec, dataset: Dataset, device: torch.device) -> torch.nn.Module:
+    shape, classes = dataset.train.images.shape, len(dataset.manifest["classes"])
+    model = build_model(spec.model, shape[1], classes, spec.seed, shape[2])
+    try:
+        model.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{file}: not the weights of a {spec.model} ({first}); train the run again") from None
+    return model.to(device).eval()
+
+
+def batch_size(model: torch.nn.Module, shape: tuple[int, ...], device: torch.device) -> int:
+    """Images of a batch: as many as leave room for derivatives on a GPU, as stay within a gigabyte on a CPU."""
+    each = saved_bytes(Objective(model), 8, shape, 1) / 8
+    memory = MEMORY_SHARE * memory_of(device) if device.type == "cuda" else CPU_BYTES
+    return max(1, min(LARGEST, int(memory / each)))
+
+
+def measure_run(names: list[str], run: TrainedRun, out: Path, options: Mapping[str, Mapping] | None = None) -> None:
+    """Take these measures of a run, each into a JSON file <out>/<measure>.json.
+
+    It has the run's names, `status`, the `quantities` with their uncertainties (see `whysgd.measures.estimate`; None
+    where they are not defined, all of them for a run that diverged), the `options`, and what it cost.
+
+    Args:
+        names: of `whysgd.measures.catalog.MEASURES`.
+        run: of `load_run`.
+        out: a folder.
+        options: of each measure, by its name.
+
+    Raises:
+        UserError: an unknown measure or option, or one that does not fit the run.
+    """
+    options = options or {}
+    for name in (*names, *options):
+        if name not in MEASURES:
+            raise UserError(f"measure: no measure {name!r}; allowed: {', '.join(MEASURES)}")
+    for name in names:
+        function = getattr(import_module(f"whysgd.measures.{name}"), name)
+        begin, processor = time.perf_counter(), time.process_time()
+        given = (run.train, run.test) if name == "accuracy_gap" else (run.train,)
+        found = {}
+        if run.model is not None:
+            try:
+                found = function(run.model, *given, **options.get(name, {}))
+            except (TypeError, ValueError) as error:
+                if isinstance(error, TypeError) and "unexpected keyword" not in str(error):
+                    raise
+                raise UserError(f"measure: {name}: {error}") from None
+        cost = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - processor}
+        write_json(Path(out, f"{name}.json"), _result(name, run, found, options.get(name, {}), cost))
+
+
+def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: Mapping, cost: dict) -> dict:
+    spec, device = run.spec, run.train.labels.device
+    nothing = Estimate(math.nan, None, 0)
+    quantities = {quantity: _jsonable(found.get(quantity, nothing)) for quantity in MEASURES[name]}
+    return {
+        **{key: getattr(spec, key) for key in ("paper", "run", "scale", "seed")},
+        "measure": name,
+        "status": run.metrics["status"],
+        "quantities": quantities,
+        "options": dict(options),
+        "data": {"label": run.label, "images": len(run.train), "test_images": len(run.test)},
+        "spec_digest": run.metrics["spec_digest"],
+        "code_digest": code_digest(__name__, f"whysgd.measures.{name}"),
+        "cost": cost,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "ended": now(),
+    }
+
+
+def _jsonable(estimate: Estimate) -> dict:
+    def finite(value):
+        return value if value is not None and math.isfinite(value) else None
+
+    each = [finite(value) for value in estimate.each]
+    return {
+        "value": finite(estimate.value), "std_error": finite(estimate.std_error), "samples": estimate.samples,
+        "each": each,
+    }  # fmt: skip
