@@ -5,6 +5,7 @@ Most tests run a copy of the package in which training is a stub that executes a
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ STUBS = {
     "gpus": "def claim_gpu():\n    pass\n",
     "loop": "def train(spec, data, *_, **__):\n    exec(compile(data.read_text(), 'job', 'exec'), {})\n",
 }
+LOADED = [f"whysgd.training.{name}" for name in STUBS]
 
 
 def stub_project(folder):
@@ -33,7 +35,8 @@ def stub_project(folder):
     for name, text in STUBS.items():
         (folder / "whysgd/training" / f"{name}.py").write_text(text)
     server = folder / "whysgd/warm_server.py"
-    server.write_text(server.read_text().replace("GRACE = 0.25, 5.0", "GRACE = 0.25, 0.5"))
+    text = re.sub(r"^MODULES = \(.*?^\)", f"MODULES = {LOADED}", server.read_text(), flags=re.MULTILINE | re.DOTALL)
+    server.write_text(text.replace("GRACE = 0.25, 5.0", "GRACE = 0.25, 0.5"))
     return folder
 
 
@@ -49,7 +52,7 @@ class Workflow:
             os.environ[warm.VARIABLE] = before
         self.private = Path(self.offered.split(":", 2)[2])
 
-    def start(self, *command, warm_worker=True, **options):
+    def start(self, *command, warm_worker=True, program=("-m", "whysgd"), **options):
         environment = {**os.environ, "PYTHONPATH": str(self.code), **options.pop("variables", {})}
         for name in ("PYTEST_CURRENT_TEST", "PYTHONUNBUFFERED"):  # The first is another one in each test.
             environment.pop(name, None)
@@ -63,7 +66,7 @@ class Workflow:
             **options,
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "whysgd", *map(str, command)], env=environment, text=True, **options
+            [sys.executable, *map(str, program), *map(str, command)], env=environment, text=True, **options
         )  # fmt: skip
 
     def script(self, text, **options):
@@ -209,6 +212,29 @@ def test_a_job_cannot_tell_nor_can_who_waits_for_it(stub, tmp_path, script):
     assert outcomes[0] == outcomes[1]
     assert is_warm(stub, stub.script(WHERE))
     assert children(stub.server()) == []
+
+
+SCRIPTS = (
+    "success",
+    "environment, folder and mask",
+    "exit function",
+    "a line that is not ended",
+    "exit code",
+    "killed",
+)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_hands_itself_over_before_its_imports(stub, tmp_path, name):
+    file = tmp_path / "script.py"
+    text = "import sys; print(sys.argv, __name__, __file__ == sys.argv[0])"
+    file.write_text(f"from whysgd.warm import enter_script\n\nenter_script()\n{text}\n{SAME[name]}\n")
+    cold, warm_ = (
+        outcome(stub.start(program=[file], warm_worker=warm_worker, cwd=tmp_path)) for warm_worker in (False, True)
+    )
+    assert cold == warm_
+    file.write_text(f"from whysgd.warm import enter_script\n\nenter_script()\n{WHERE}\n")
+    assert is_warm(stub, stub.start(program=[file]))
 
 
 @pytest.mark.parametrize("arguments", [("train",), ("train", "--sede", "1"), ("train", "--spec", "{}")])

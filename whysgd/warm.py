@@ -25,7 +25,7 @@ from typing import NoReturn
 VARIABLE = "WHYSGD_WARM"
 SERVER = "warm-server"
 # The commands that profit: for others the server has nothing loaded.
-COMMANDS = ("train",)
+COMMANDS = ("train", "measure", "landscape")
 # Of these, the server has one, so that it can fork; each job sets torch's own number.
 THREADS = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "GOTO", "NUMEXPR")]
 THREADS.append("VECLIB_MAXIMUM_THREADS")
@@ -68,8 +68,25 @@ def enter() -> None:
         from whysgd.warm_server import serve
 
         serve(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        if os.path.basename(sys.argv[0]) != "__main__.py":
+            _run_script(sys.argv[0])
     elif VARIABLE in os.environ and sys.argv[1:2] and sys.argv[1] in COMMANDS and "WORLD_SIZE" not in os.environ:
         _hand_over(os.environ[VARIABLE])
+
+
+def enter_script() -> None:
+    """What a script of a workflow does first, before the imports that take seconds: as `enter`."""
+    if VARIABLE in os.environ:
+        _hand_over(os.environ[VARIABLE])
+
+
+def _run_script(file: str) -> NoReturn:
+    """Do the job of a script, in a server's child."""
+    import runpy
+
+    del os.environ[VARIABLE]  # Or it would hand itself over once more.
+    runpy.run_path(file, run_name="__main__")
+    leave(0)
 
 
 def leave(code: int) -> NoReturn:

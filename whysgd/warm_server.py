@@ -26,10 +26,20 @@ from importlib import import_module
 from pathlib import Path
 
 from whysgd.codedigest import code_digest
+from whysgd.measures.catalog import MEASURES
 from whysgd.warm import LARGEST, PASSED_ON, REFUSED, TAKEN, identity, is_running, skip_teardown, socket_of
 
-# What jobs need.
-MODULES = ("whysgd.training.device", "whysgd.training.gpus", "whysgd.training.loop")
+# What jobs need; the scripts of the workflow need the last ones.
+MODULES = (
+    "whysgd.training.device",
+    "whysgd.training.gpus",
+    "whysgd.training.loop",
+    "whysgd.measures.landscape_part",
+    *(f"whysgd.measures.{name}" for name in MEASURES),
+    "whysgd.reporting.figures",
+    "whysgd.reporting.page",
+    "snakemake.script",
+)
 # Seconds between looks for the owner, and for a child to end when it is asked to.
 PAUSE, GRACE = 0.25, 5.0
 PR_SET_PDEATHSIG = 1
