@@ -200,8 +200,10 @@ def test_the_papers_claims_are_understood():
         "undetermined",
         "undetermined",
         "undetermined",
+        "undetermined",
     ]
     assert verdicts.evidence[4].startswith("not run: sgd.resnet50, fb.resnet50, ")
+    assert verdicts.evidence[6] == "not measured: fb-strong-reg, fb"
 
 
 @pytest.fixture(scope="module")

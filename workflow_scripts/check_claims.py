@@ -1,5 +1,9 @@
 """Rule check_claims: a paper's claims and their verdicts."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 import pandas as pd
 
 from whysgd.files import write_text
@@ -8,9 +12,11 @@ from whysgd.reporting.script import logged
 from whysgd.reporting.tables import setting_of
 
 
-def check_claims(claims: list[dict], paper: str, runs: str, histories: str, csv: str, md: str) -> None:
-    frame = pd.read_csv(runs)
-    verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories))
+def check_claims(
+    claims: list[dict], paper: str, runs: str, histories: str, measures: str | None, csv: str, md: str
+) -> None:
+    frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
+    verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories), measured)
     write_text(csv, verdicts.to_csv(index=False))
     write_text(md, claims_to_markdown(verdicts, setting_of(frame)))
 
@@ -19,5 +25,10 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         inputs = snakemake.input
         check_claims(
-            snakemake.params.claims, snakemake.wildcards.paper, inputs.runs, inputs.histories, **snakemake.output
+            snakemake.params.claims,
+            snakemake.wildcards.paper,
+            inputs.runs,
+            inputs.histories,
+            inputs.get("measures"),
+            **snakemake.output,
         )

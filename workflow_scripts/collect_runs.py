@@ -1,5 +1,9 @@
 """Rule collect_runs: all runs of a paper in one frame, all their histories in another."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 from whysgd.files import write_text
 from whysgd.reporting.frame import read_histories, read_runs
 from whysgd.reporting.script import logged

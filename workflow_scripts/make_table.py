@@ -1,5 +1,9 @@
 """Rule make_table: a published table with the measured numbers beside it."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 import pandas as pd
 
 from whysgd.files import write_text

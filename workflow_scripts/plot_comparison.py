@@ -1,5 +1,9 @@
 """Rule plot_comparison: measured accuracy against the published one."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 import pandas as pd
 
 from whysgd.reporting import figures

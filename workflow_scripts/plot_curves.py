@@ -1,5 +1,9 @@
 """Rule plot_curves: the course of every run of a table."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 import pandas as pd
 
 from whysgd.reporting import figures

@@ -1,5 +1,9 @@
 """Rule plot_sheet: images with their stored, augmented versions."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 from pathlib import Path
 
 from whysgd.data.canonical import load_dataset

@@ -1,5 +1,9 @@
 """Rule plot_steps: a measure of every run of a table over update steps."""
 
+from whysgd.warm import enter_script
+
+enter_script()
+
 import pandas as pd
 
 from whysgd.reporting import figures, steps

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import variance
 
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes a second to load
 
 LEVEL = 0.95
 
@@ -42,7 +42,7 @@ def _spread(weights: Mapping[str, float], values: Mapping[str, list[float]]) -> 
     if spread == 0:
         return 0.0, 0.0
     degrees = spread**2 / math.fsum(part**2 / (n - 1) for part, n in parts)
-    return spread, float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+    return spread, float(stdtrit(degrees, 0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True)

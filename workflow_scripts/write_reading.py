@@ -1,0 +1,24 @@
+"""Rule write_reading: what the measures say, in words that the numbers choose."""
+
+from whysgd.warm import enter_script
+
+enter_script()
+
+import pandas as pd
+
+from whysgd.files import write_text
+from whysgd.reporting import reading
+from whysgd.reporting.script import logged
+from whysgd.reporting.tables import setting_of
+
+
+def write_reading(correlations: str, measures: str, runs: list[str], output: str) -> None:
+    trained = pd.concat(map(pd.read_csv, runs), ignore_index=True)
+    setting = setting_of(trained)
+    write_text(output, reading.write_reading(pd.read_csv(correlations), pd.read_csv(measures), trained, setting))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        inputs = snakemake.input
+        write_reading(inputs.correlations, inputs.measures, inputs.runs, snakemake.output.md)
