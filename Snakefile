@@ -21,6 +21,7 @@ use_this_copy(workflow.basedir)
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
+include: "rules/measure.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
@@ -44,6 +45,7 @@ rule all:
     localrule: True
     input:
         [outputs_of(paper) for paper in CONFIG["papers"]],
+        measure_outputs(),
         f"results/{SCALE}/index.html",
 
 

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from whysgd.checks import claims_need_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
@@ -14,7 +15,18 @@ DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test":
 # Figures of each table, with the text under them.
 CAPTIONS = {
     kind: Path(workflow.basedir, "docs/captions", f"{kind}.rst").read_text(encoding="utf-8").strip()
-    for kind in ("comparison", "curves", "accuracy", "micro_norm", "sheet")
+    for kind in (
+        "comparison",
+        "curves",
+        "accuracy",
+        "micro_norm",
+        "sheet",
+        "landscape",
+        "contours",
+        "surface",
+        "histograms",
+        "correlations",
+    )
 }
 
 for key in workflow.config_settings.config:
@@ -26,6 +38,15 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 SCALE = CONFIG["scale"]
+MEASURING = CONFIG["scales"][SCALE]["measuring"]
+MEASURE_FOLDER = "results/{scale}/measures/{paper}/{run}/seed-{seed}"
+# Rules and what each measures: at a small scale a job's start takes longer than a measure.
+if MEASURING["together"]:
+    MEASURE_JOBS = {"measure": CONFIG["measures"]} if CONFIG["measures"] else {}
+else:
+    MEASURE_JOBS = {f"measure_{name}": [name] for name in CONFIG["measures"]}
+# Figures of a table that show loss landscapes, and the kind of landscape that they need.
+LANDSCAPES = {"landscape": "line", "contours": "plane", "surface": "plane"}
 # Names of the runs that graft the gradient norms of another run, which must be finished before.
 GRAFTED = {spec.run for spec in RUNS.values() if spec.transform and spec.transform.reference}
 # The stored copies that the runs train on, by data set and name.
@@ -59,6 +80,13 @@ def grafted_from(wildcards):
         return data_of(wildcards)
     reference = f"results/{spec.scale}/runs/{spec.paper}/{spec.transform.reference}/seed-{spec.seed}"
     return {**data_of(wildcards), "reference": f"{reference}/gradient_norms.csv"}
+
+
+def judged_from(wildcards):
+    """What the verdicts on a paper's claims need: its frames, and what was measured if a claim is about that."""
+    frames = {name: f"results/{SCALE}/frames/{wildcards.paper}_{name}.csv" for name in ("runs", "histories")}
+    needed = claims_need_measures(claims_at(CONFIG, wildcards.paper)) & set(CONFIG["measures"])
+    return {**frames, **({"measures": f"results/{SCALE}/frames/{wildcards.paper}_measures.csv"} if needed else {})}
 
 
 def any_of(runs):
@@ -102,6 +130,73 @@ def class_folders(wildcards):
     return sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
 
 
+def run_files(spec):
+    """What measuring reads of a run: its record and weights, and its data set."""
+    files = {name: f"results/data/{spec.dataset}/{file}" for name, file in DATA_FILES.items()}
+    return {**files, "metrics": f"{spec.folder}/metrics.json", "model": f"{spec.folder}/model.safetensors"}
+
+
+def measured_run(wildcards):
+    """What a measure of a run reads."""
+    return run_files(spec_of(wildcards))
+
+
+def measures_of(wildcards):
+    """The measures of every run of a paper."""
+    return [
+        f"{MEASURE_FOLDER.format(**spec.to_dict())}/{measure}.json"
+        for spec in RUNS.values()
+        if spec.paper == wildcards.paper
+        for measure in CONFIG["measures"]
+    ]
+
+
+def drawn_runs(paper, table, kind):
+    """The runs of a table whose landscapes of a kind are drawn, in order, at their first seed."""
+    content = tables_at(CONFIG, paper)[table]
+    rows = [row["run"] for row in content["rows"] if row["planned"]]
+    wanted = [run for run in rows if kind == "line" or run in content["planes"]]
+    return [min((s for s in RUNS.values() if (s.paper, s.run) == (paper, run)), key=lambda s: s.seed) for run in wanted]
+
+
+def landscape_points(kind):
+    """An input function: all parts of the landscapes of a table's runs."""
+    parts = MEASURING["landscape"][f"{kind}_chunks"]
+
+    def files(wildcards):
+        return [
+            f"results/{SCALE}/landscapes/{spec.paper}/{spec.run}/seed-{spec.seed}/{kind}_{part}-of-{parts}.csv"
+            for spec in drawn_runs(wildcards.paper, wildcards.table, kind)
+            for part in range(parts)
+        ]
+
+    return files
+
+
+def shared_run(wildcards):
+    """The run whose filters give a plane's directions their lengths, if it is not the run itself."""
+    if wildcards.kind == "line" or not MEASURING["landscape"]["shared"]:
+        return None
+    tables = tables_at(CONFIG, wildcards.paper)
+    drawn = [drawn_runs(wildcards.paper, table, "plane") for table in tables]
+    firsts = [specs[0] for specs in drawn if wildcards.run in (spec.run for spec in specs)]
+    return firsts[0] if firsts and firsts[0].run != wildcards.run else None
+
+
+def landscape_run(wildcards):
+    """What a part of a landscape reads."""
+    like = shared_run(wildcards)
+    return {**run_files(spec_of(wildcards)), **({"like": f"{like.folder}/model.safetensors"} if like else {})}
+
+
+def landscape_options(wildcards, input):
+    """The options of a part of a landscape."""
+    settings = MEASURING["landscape"]
+    points = f"--points {settings[wildcards.kind + '_points']}"
+    images = f" --images {settings['images']}" if settings["images"] else ""
+    return points + images + (f" --like {Path(input.like).parent}" if hasattr(input, "like") else "")
+
+
 def results_of(file):
     """An input function: this file of every run of a paper."""
 
@@ -129,9 +224,14 @@ def figures_of(paper, *kinds):
 
 
 def kinds_of(paper, table):
-    """Kinds of the figures of a table; one of which no row is run has none."""
+    """Kinds of the figures of a table; one of which no row is run has none, and what is not measured is not drawn."""
     content = tables_at(CONFIG, paper)[table]
-    return content["figures"] if any(row["planned"] for row in content["rows"]) else []
+    if not any(row["planned"] for row in content["rows"]):
+        return []
+    missing = set() if CONFIG["measures"] else {*LANDSCAPES, "histograms"}
+    missing |= set() if content["planes"] else {kind for kind in LANDSCAPES if LANDSCAPES[kind] == "plane"}
+    missing |= set() if "keskar" in CONFIG["measures"] else {"histograms"}
+    return [kind for kind in content["figures"] if kind not in missing]
 
 
 def colours_of(wildcards):
@@ -151,9 +251,26 @@ def claims_of(paper, kind):
     return [f"results/{SCALE}/claims/{paper}.{kind}"] if claims_at(CONFIG, paper) else []
 
 
+def measure_outputs(*kinds):
+    """What is made of all papers' measures: tables, and a reading, that say what they show together."""
+    if not CONFIG["measures"]:
+        return []
+    files = {name: f"results/{SCALE}/measures/{name}" for name in ("table.csv", "table.md", "runs.csv", "reading.md")}
+    figure = f"results/{SCALE}/figures/measures_correlations.png"
+    return [files[kind] if kind in files else figure for kind in kinds or (*files, "figure")]
+
+
 def outputs_of(paper):
     """Everything that is made for a paper."""
     return [*tables_of(paper, "csv", "md", "tex"), *figures_of(paper, "svg", "png"), *claims_of(paper, "md")]
+
+
+def page_measures():
+    """What the page shows of the measures."""
+    if not CONFIG["measures"]:
+        return None
+    table, reading, figure = measure_outputs("table.csv", "reading.md", "figure")
+    return {"csv": table, "reading": reading, "figures": [{"file": figure, "caption": CAPTIONS["correlations"]}]}
 
 
 def page_contents():
@@ -177,5 +294,11 @@ def page_contents():
             for name, table in tables_at(CONFIG, paper).items()
         ]
         header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
-        contents.append({"header": header, "tables": tables, "claims": next(iter(claims_of(paper, "csv")), None)})
+        contents.append(
+            {
+                "header": {**header, "out_of_scope": loaded["out_of_scope"]},
+                "tables": tables,
+                "claims": next(iter(claims_of(paper, "csv")), None),
+            }
+        )
     return contents

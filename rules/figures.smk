@@ -97,3 +97,122 @@ rule plot_sheet:
         "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/plot_sheet.py"
+
+
+rule plot_landscape:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        points=landscape_points("line"),
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_landscape.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/landscape.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_landscape.png",
+    log:
+        "results/{scale}/logs/plot_landscape/{paper}_{table}.log",
+    params:
+        table=table_of,
+        code=code_digest("workflow_scripts/plot_landscape.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_landscape.py"
+
+
+rule plot_contours:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        points=landscape_points("plane"),
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_contours.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/contours.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_contours.png",
+    log:
+        "results/{scale}/logs/plot_contours/{paper}_{table}.log",
+    params:
+        table=table_of,
+        code=code_digest("workflow_scripts/plot_contours.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_contours.py"
+
+
+rule plot_surface:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        points=landscape_points("plane"),
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_surface.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/surface.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_surface.png",
+    log:
+        "results/{scale}/logs/plot_surface/{paper}_{table}.log",
+    params:
+        table=table_of,
+        code=code_digest("workflow_scripts/plot_surface.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_surface.py"
+
+
+rule plot_histograms:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        measures="results/{scale}/frames/{paper}_measures.csv",
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_histograms.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/histograms.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_histograms.png",
+    log:
+        "results/{scale}/logs/plot_histograms/{paper}_{table}.log",
+    params:
+        table=table_of,
+        code=code_digest("workflow_scripts/plot_histograms.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_histograms.py"
+
+
+rule plot_correlations:
+    input:
+        wide="results/{scale}/measures/runs.csv",
+        runs=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
+    output:
+        csv="results/{scale}/measures/correlations.csv",
+        svg=report(
+            "results/{scale}/figures/measures_correlations.svg",
+            category="Every run, every ruler",
+            caption="../docs/captions/correlations.rst",
+        ),
+        png="results/{scale}/figures/measures_correlations.png",
+    log:
+        "results/{scale}/logs/plot_correlations.log",
+    params:
+        code=code_digest("workflow_scripts/plot_correlations.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_correlations.py"

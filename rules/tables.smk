@@ -45,8 +45,7 @@ rule make_table:
 
 rule check_claims:
     input:
-        runs="results/{scale}/frames/{paper}_runs.csv",
-        histories="results/{scale}/frames/{paper}_histories.csv",
+        unpack(judged_from),
     output:
         csv="results/{scale}/claims/{paper}.csv",
         md=report(
@@ -65,3 +64,65 @@ rule check_claims:
         "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/check_claims.py"
+
+
+rule collect_measures:
+    input:
+        measures=measures_of,
+    output:
+        csv="results/{scale}/frames/{paper}_measures.csv",
+    log:
+        "results/{scale}/logs/collect_measures/{paper}.log",
+    params:
+        code=code_digest("workflow_scripts/collect_measures.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/collect_measures.py"
+
+
+rule tabulate_measures:
+    input:
+        measures=[f"results/{SCALE}/frames/{paper}_measures.csv" for paper in CONFIG["papers"]],
+        runs=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
+    output:
+        tidy="results/{scale}/measures/tidy.csv",
+        wide="results/{scale}/measures/runs.csv",
+        csv="results/{scale}/measures/table.csv",
+        md=report(
+            "results/{scale}/measures/table.md",
+            category="Every run, every ruler",
+            caption="../docs/captions/measures.rst",
+        ),
+    log:
+        "results/{scale}/logs/tabulate_measures.log",
+    params:
+        code=code_digest("workflow_scripts/tabulate_measures.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/tabulate_measures.py"
+
+
+rule write_reading:
+    input:
+        correlations="results/{scale}/measures/correlations.csv",
+        measures="results/{scale}/measures/tidy.csv",
+        runs=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
+    output:
+        md=report(
+            "results/{scale}/measures/reading.md",
+            category="Every run, every ruler",
+            caption="../docs/captions/reading.rst",
+        ),
+    log:
+        "results/{scale}/logs/write_reading.log",
+    params:
+        code=code_digest("workflow_scripts/write_reading.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/write_reading.py"

@@ -19,6 +19,7 @@ from PIL import Image
 from test_loop import assert_equal_results, results
 
 from whysgd.config import load_config
+from whysgd.measures.catalog import MEASURES
 from whysgd.papers import scaled_spec
 
 pytestmark = pytest.mark.workflow
@@ -28,6 +29,7 @@ TINY = {
     "scale": "tiny",
     "papers": ["geiping2022"],
     "evaluations": 3,
+    "measures": [],  # tests/test_measure_workflow.py has them
     "scales": {
         "tiny": {
             "description": "for tests", "seeds": [0, 1], "datasets": {"*": "digits"}, "models": {"*": "resnet_mini"}, "tables": {"geiping2022": ["main"]},
@@ -210,12 +212,18 @@ def test_the_paper_scale_is_planned_quickly(finished):
     folder, _ = finished
     start = time.monotonic()
     jobs = planned(folder, "--configfile", "config/paper.yaml")
-    # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others; each with 3 seeds.
+    # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others, iyer2023 12; each with 3 seeds,
+    # those of the explore table with 50. Each trained network has six measures.
+    trained = 3 * (40 + 42 + 8) + 4 * 50
+    measures = {f"measure_{name}": trained for name in MEASURES}
+    # Three parts for each profile of the main table's seven rows, 17 for each of three planes.
     assert jobs == {
-        "build_dataset": 2, "build_store": 2, "plot_sheet": 2, "train": 234, "train_grafted": 12, "collect_runs": 2, "make_table": 9,
-        "check_claims": 2, "plot_curves": 5, "plot_comparison": 6, "plot_steps": 8, "write_page": 1,
+        "build_dataset": 2, "build_store": 2, "plot_sheet": 2, "train": trained - 12, "train_grafted": 12, "collect_runs": 3, "make_table": 12,
+        **measures, "measure_landscape": 7 * 3 + 3 * 17, "collect_measures": 3, "tabulate_measures": 1, "plot_correlations": 1, "write_reading": 1,
+        "plot_landscape": 1, "plot_contours": 1, "plot_surface": 1, "plot_histograms": 1,
+        "check_claims": 3, "plot_curves": 8, "plot_comparison": 8, "plot_steps": 8, "write_page": 1,
     }  # fmt: skip
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 20
 
 
 # Two rows of the grafting table, ten steps each.
