@@ -29,7 +29,7 @@ from whysgd.codedigest import code_digest
 from whysgd.measures.catalog import MEASURES
 from whysgd.warm import LARGEST, PASSED_ON, REFUSED, TAKEN, identity, is_running, skip_teardown, socket_of
 
-# What jobs need; the scripts of the workflow need the last ones.
+# What jobs need; the scripts of the workflow need those of the reporting, and Snakemake's own.
 MODULES = (
     "whysgd.training.device",
     "whysgd.training.gpus",
@@ -38,8 +38,8 @@ MODULES = (
     *(f"whysgd.measures.{name}" for name in MEASURES),
     "whysgd.reporting.figures",
     "whysgd.reporting.page",
-    "snakemake.script",
 )
+OTHERS = ("snakemake.script",)
 # Seconds between looks for the owner, and for a child to end when it is asked to.
 PAUSE, GRACE = 0.25, 5.0
 PR_SET_PDEATHSIG = 1
@@ -131,7 +131,7 @@ def _load() -> list | None:
     """Import what jobs need; the identity of the jobs that can have it, or None if none can."""
     before = identity()
     try:
-        for module in MODULES:
+        for module in (*MODULES, *OTHERS):
             import_module(module)
         code_digest(*MODULES)  # It remembers what it has read.
     except Exception:
