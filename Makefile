@@ -47,12 +47,14 @@ bench: env
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/options_cpu.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/measures.py
 
 # On a machine with a GPU; see benchmarks/step_gpu.py for parts of it.
 bench-gpu: env
 	$(BIN)/python -m pytest tests/test_gpu.py
 	$(BIN)/python benchmarks/step_gpu.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/measures.py --images 50000
 
 # Puts the tables of the default run and of the benchmarks into README.md.
 readme: env

@@ -61,16 +61,21 @@ def spec_of(wildcards):
     return RUNS[key]
 
 
-def dataset_files(wildcards):
+def canonical_files(dataset):
     """The canonical form of a data set."""
-    return {name: f"results/data/{wildcards.dataset}/{file}" for name, file in DATA_FILES.items()}
+    return {name: f"results/data/{dataset}/{file}" for name, file in DATA_FILES.items()}
+
+
+def dataset_files(wildcards):
+    """The canonical form of the data set that a path names."""
+    return canonical_files(wildcards.dataset)
 
 
 def data_of(wildcards):
     """What a run reads: its data set and, if it has, its stored copies."""
     spec = spec_of(wildcards)
     store = {"store": f"results/stores/{spec.dataset}/{spec.store.name}.lmdb"} if spec.store else {}
-    return {**{name: f"results/data/{spec.dataset}/{file}" for name, file in DATA_FILES.items()}, **store}
+    return {**canonical_files(spec.dataset), **store}
 
 
 def grafted_from(wildcards):
@@ -132,8 +137,8 @@ def class_folders(wildcards):
 
 def run_files(spec):
     """What measuring reads of a run: its record and weights, and its data set."""
-    files = {name: f"results/data/{spec.dataset}/{file}" for name, file in DATA_FILES.items()}
-    return {**files, "metrics": f"{spec.folder}/metrics.json", "model": f"{spec.folder}/model.safetensors"}
+    own = {"metrics": f"{spec.folder}/metrics.json", "model": f"{spec.folder}/model.safetensors"}
+    return {**canonical_files(spec.dataset), **own}
 
 
 def measured_run(wildcards):
@@ -154,8 +159,8 @@ def measures_of(wildcards):
 def drawn_runs(paper, table, kind):
     """The runs of a table whose landscapes of a kind are drawn, in order, at their first seed."""
     content = tables_at(CONFIG, paper)[table]
-    rows = [row["run"] for row in content["rows"] if row["planned"]]
-    wanted = [run for run in rows if kind == "line" or run in content["planes"]]
+    rows = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
+    wanted = rows if kind == "line" else content["planes"]
     return [min((s for s in RUNS.values() if (s.paper, s.run) == (paper, run)), key=lambda s: s.seed) for run in wanted]
 
 
@@ -174,12 +179,20 @@ def landscape_points(kind):
 
 
 def shared_run(wildcards):
-    """The run whose filters give a plane's directions their lengths, if it is not the run itself."""
+    """The run whose filters give a plane's directions their lengths, if it is not the run itself.
+
+    It is the first of `planes` with the same network, in the first table in which the run has a plane.
+    """
     if wildcards.kind == "line" or not MEASURING["landscape"]["shared"]:
         return None
     tables = tables_at(CONFIG, wildcards.paper)
     drawn = [drawn_runs(wildcards.paper, table, "plane") for table in tables]
-    firsts = [specs[0] for specs in drawn if wildcards.run in (spec.run for spec in specs)]
+    model = spec_of(wildcards).model
+    firsts = [
+        next(spec for spec in specs if spec.model == model)
+        for specs in drawn
+        if wildcards.run in (spec.run for spec in specs)
+    ]
     return firsts[0] if firsts and firsts[0].run != wildcards.run else None
 
 

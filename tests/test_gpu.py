@@ -7,6 +7,9 @@ import torch
 from conftest import make_dataset, make_spec
 from test_loop import dying_after, folder_of, results
 
+from whysgd.files import read_json
+from whysgd.measures.catalog import MEASURES
+from whysgd.measures.run import load_run, measure_run
 from whysgd.spec import MicroBatchPenalty, Penalty, Transform
 from whysgd.training.loop import train
 from whysgd.training.trainer import Trainer
@@ -113,3 +116,24 @@ def test_a_run_on_a_gpu_continues_from_its_checkpoint(tmp_path, monkeypatch):
         train(spec, data, tmp_path / "cut", "cuda", checkpoint_seconds=1e-9)
     assert train(spec, data, tmp_path / "cut", "cuda")["sessions"] == 2
     assert results(tmp_path / "whole")[0]["steps"] == results(tmp_path / "cut")[0]["steps"]
+
+
+def test_measures_on_a_gpu_are_those_on_a_cpu(tmp_path):
+    spec, dataset = small(penalty=None)
+    data = folder_of(dataset, tmp_path / "data")
+    train(spec, data, tmp_path / "run")
+    options = {
+        "keskar": {"steps": 5, "batch": 8, "lr": 0.01},
+        "gradient_noise": {"micro_batch": 8},
+        "hessian": {"probes": 3},
+    }
+    found = {}
+    for device in ("cpu", "cuda"):
+        measure_run(list(MEASURES), load_run(tmp_path / "run", data, device), tmp_path / device, options)
+        found[device] = {name: read_json(tmp_path / device / f"{name}.json")["quantities"] for name in MEASURES}
+    for name, quantities in found["cpu"].items():
+        for quantity, entry in quantities.items():
+            if entry["value"] is not None:
+                assert found["cuda"][name][quantity]["value"] == pytest.approx(entry["value"], rel=3e-2, abs=1e-4), (
+                    quantity
+                )

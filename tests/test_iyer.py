@@ -12,7 +12,7 @@ from whysgd.checks import METRICS, RankComparison, claims_need_measures, parse_c
 from whysgd.config import load_config
 from whysgd.errors import UserError
 from whysgd.papers import claims_at, expand, load_paper, scaled_spec, tables_at
-from whysgd.reporting.claims import MEANINGS, claims_to_markdown, evaluate_check, evaluate_claims
+from whysgd.reporting.claims import MEANINGS, claims_to_markdown, evaluate_check, evaluate_claims, rank_correlation
 from whysgd.spec import Augmentation, Normalization, RunSpec, Schedule, steps_per_epoch
 from whysgd.training.schedules import learning_rate
 from whysgd.training.trainer import Trainer
@@ -267,11 +267,35 @@ def test_verdicts_on_correlations(check, values, verdict):
 
 
 def test_the_evidence_of_a_correlation_has_rho_p_and_n():
-    rho, p = stats.spearmanr([0, 0, 0, 1, 1, 1, 2, 2], [*FALLING["a"], *FALLING["b"], *FALLING["c"]])
+    numbers = [*FALLING["a"], *FALLING["b"], *FALLING["c"]]
+    rho, usual = stats.spearmanr([0, 0, 0, 1, 1, 1, 2, 2], numbers)
+    found, p = rank_correlation([0, 0, 0, 1, 1, 1, 2, 2], numbers)
+    assert found == pytest.approx(rho, rel=1e-12)
+    assert p == pytest.approx(usual, abs=0.02)
     evidence = evaluate_check("spearman(a, b, c) < 0", FALLING)["evidence"]
     assert evidence == f"spearman(a, b, c) = {rho:+.2f}, p = {p:.2g}, n = 8, claimed < 0"
     assert "all values are the same" in evaluate_check("spearman(a, b) < 0", {"a": [2.0, 2.0], "b": [2.0]})["evidence"]
     assert "n = 2, too few" in evaluate_check("spearman(a, b) < 0", {"a": [2.0], "b": [1.0]})["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("values", "p"),
+    [
+        ([[1], [2], [3]], 1 / 3),
+        ([[90], [91], [92], [93]], 2 / 24),
+        ([[1, 2, 3], [4, 5, 6]], 2 / 20),
+        ([[1, 1], [2, 2]], 2 / 6),
+        ([[1], [2], [2], [3], [4]], 2 * 2 / 120),
+        ([[2], [1], [3]], 1.0),
+    ],
+)
+def test_a_perfect_order_of_few_values_is_no_certainty(values, p):
+    """Exact: how many orders of the values correlate at least as strongly, in either sense, counted by hand."""
+    pairs = [(place, value) for place, seeds in enumerate(values) for value in seeds]
+    assert rank_correlation(*zip(*pairs, strict=True))[1] == pytest.approx(p, rel=1e-12)
+    runs = {"abcde"[place]: list(map(float, seeds)) for place, seeds in enumerate(values)}
+    verdict = evaluate_check(f"spearman({', '.join(runs)}) > 0", runs)["verdict"]
+    assert verdict == ("holds" if p < 0.05 else "undetermined")
 
 
 def measures(values, quantity="keskar_sharpness"):

@@ -141,6 +141,18 @@ def test_any_optimizer_can_ascend(kind):
     assert (model.theta.grad, len(optimizer.state), optimizer.param_groups[0]["lr"]) == (None, 0, 99.0)
 
 
+def test_an_optimizer_that_maximizes_ascends_all_the_same():
+    model = Quadratic([1.0, 1.0, 1.0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, maximize=True)
+    found = keskar_sharpness(model, quadratic, BATCHES, 1e-3, 1e-2, 600, optimizer)
+    assert found.raised_loss == pytest.approx(box_maximum([1.0, 1.0, 1.0], 1e-3), rel=1e-12)
+
+
+def test_batches_that_can_be_gone_through_once_are_refused():
+    with pytest.raises(ValueError, match="trainloader: must be a collection that can be gone through more than once"):
+        keskar_sharpness(Quadratic([1.0]), quadratic, iter(BATCHES), 1e-3, 1e-2, 5)
+
+
 def test_plain_steps_are_those_of_sgd(trained):
     model, _, loader = trained
     plain = keskar_sharpness(model, F.cross_entropy, loader, 1e-3, 0.1, 20)

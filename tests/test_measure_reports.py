@@ -47,7 +47,8 @@ def runs_frame(values: dict, paper="p", model="m", diverged=()) -> pd.DataFrame:
     return pd.DataFrame([
         {"paper": paper, "run": run, "scale": "mini", "seed": seed, "steps": 30, "parameters": 1234,
          "status": "diverged" if (run, seed) in diverged else "finished", "test_accuracy": accuracy, "dataset": "digits",
-         "train_images": 5, "held_out_images": 0, "test_images": 6, "model": model, "device": "cpu"}
+         "train_images": 5, "held_out_images": 0, "test_images": 6, "model": model, "device": "cpu",
+         "settings_digest": run}
         for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)
     ])  # fmt: skip
 
@@ -68,6 +69,19 @@ def ranked(x, y, paper="p", model="m", ruler="keskar_sharpness", target="test_ac
     runs = runs_frame({f"r{place}": [0.0] for place in range(len(x))}, paper, model)
     table = {f"r{place}": pair for place, pair in enumerate(zip(x, y, strict=True))}
     return wide(measured(runs, **{ruler: lambda r: table[r.run][0], target: lambda r: table[r.run][1]}), runs)
+
+
+def test_runs_of_a_paper_that_differ_in_name_alone_count_once():
+    runs = runs_frame({f"r{i}": [90.0 + i] for i in range(6)})
+    runs["settings_digest"] = ["a", "b", "c", "d", "e", "a"]
+    lines = wide(measured(runs, keskar_sharpness=lambda run: -run.test_accuracy), runs)
+    assert over_seeds(lines).run.tolist() == ["r0", "r1", "r2", "r3", "r4"]
+    other = runs.assign(paper="q")
+    both = pd.concat([runs, other], ignore_index=True)
+    lines = wide(measured(both, keskar_sharpness=lambda run: -run.test_accuracy), both)
+    assert len(over_seeds(lines)) == 10
+    assert found(correlate(lines), "p").n == 5
+    assert len(readable(lines)) == 12
 
 
 def found(frame, scope=OVERALL, quantity="keskar_sharpness", target="test_accuracy"):
@@ -299,7 +313,12 @@ def test_the_reading_counts_runs_intervals_and_costs():
     text = write_reading(*story(1, diverged=[("r0", 1)]), "scale mini: digits")
     assert "Measured: scale mini: digits." in text
     assert "16 runs of 2 papers, 2 seeds each: 32 trained networks. 2 of them diverged and have no numbers." in text
-    assert "Trained networks without a measure: Hessian (30), gradient noise (30), Fisher information (30)." in text
+    # What was not asked for is not missing; what one network lacks is.
+    assert "without a measure" not in text
+    assert "3 measures, which report 4 quantities. 2 of them are compared" in text
+    some, measures, runs = story(1)
+    lost = (measures.measure == "keskar") & (measures.run == "r3") & (measures.seed == 0) & (measures.paper == "q")
+    assert "Trained networks without a measure: Keskar sharpness (1)." in write_reading(some, measures[~lost], runs, "")
     # Two quantities with two targets, in three scopes.
     assert "Of 12 intervals, 6 exclude 0; if no measure had to do with generalization, about 1 would" in text
     assert "1,234 parameters" in text

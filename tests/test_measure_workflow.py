@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_project
+from conftest import copy_project, run
 from test_workflow import planned, snakemake
 
 from whysgd.files import read_json
@@ -99,12 +99,31 @@ def test_claims_about_measures_are_judged(finished):
 
 def test_planes_share_their_directions(finished):
     place = finished / "results/tiny/landscapes/geiping2022"
-    parts = sorted(file.name for file in (place / "fb/seed-0").iterdir())
-    assert parts == ["line_0-of-1.csv", "plane_0-of-2.csv", "plane_1-of-2.csv"]
-    log = (finished / "results/tiny/logs/measure_landscape/geiping2022/fb/seed-0/plane_0-of-2.log").read_text()
-    assert log == ""
+    assert sorted(file.name for file in (place / "fb/seed-0").iterdir()) == [
+        "line_0-of-1.csv", "plane_0-of-2.csv", "plane_1-of-2.csv",
+    ]  # fmt: skip
     points = pd.concat([pd.read_csv(place / f"fb/seed-0/plane_{i}-of-2.csv") for i in (0, 1)])
     assert len(points) == 9
+    # The same by hand, with the lengths of the first run's filters; with its own it is another plane.
+    runs = "results/tiny/runs/geiping2022"
+    command = [
+        "whysgd",
+        "landscape",
+        "plane",
+        "--points",
+        3,
+        "--images",
+        128,
+        "--run",
+        f"{runs}/fb/seed-0",
+        "--device",
+        "cpu",
+    ]
+    for name, more in (("shared", ["--like", f"{runs}/sgd/seed-0"]), ("own", [])):
+        run([*command, "--out", f"{name}.csv", *more], finished)
+    shared, own = (pd.read_csv(finished / f"{name}.csv") for name in ("shared", "own"))
+    assert points.loss.tolist() == shared.loss.tolist()
+    assert (points.loss.to_numpy() != own.loss.to_numpy()).sum() == 8
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -113,7 +132,10 @@ def test_a_second_run_has_nothing_to_do(finished):
 
 def test_a_lost_part_of_a_landscape_is_computed_again_alone(finished):
     place = finished / "results/tiny"
-    lost = [place / "landscapes/geiping2022/sgd/seed-0/plane_1-of-2.csv", place / "figures/geiping2022_main_contours.svg"]
+    lost = [
+        place / "landscapes/geiping2022/sgd/seed-0/plane_1-of-2.csv",
+        place / "figures/geiping2022_main_contours.svg",
+    ]
     for file in lost:
         shutil.move(file, f"{file}.kept")
     jobs = planned(finished, *OVERLAY)
@@ -143,9 +165,19 @@ def test_each_measure_can_be_a_job_of_its_own(configured, finished):
     assert (finished / "results/tiny/measures/geiping2022/fb/seed-0/fisher.json").read_text() == before
 
 
-def test_nothing_has_to_be_measured(configured):
-    jobs = configured({"measures": []})
-    assert not {rule for rule in jobs if "measure" in rule or rule in ("plot_landscape", "plot_histograms", "train")}
+def test_nothing_has_to_be_measured(configured, finished):
+    drawn = ("landscape", "contours", "surface", "histograms")
+    lost = [file for file in sorted((finished / "results/tiny/figures").iterdir()) if file.stem.endswith(drawn)]
+    assert len(lost) == 8
+    for file in lost:
+        shutil.move(file, f"{file}.kept")
+    nothing = configured({"measures": []})
     few = configured({"measures": ["flatness"]})
-    assert few["measure"] == RUNS
+    for file in lost:
+        shutil.move(f"{file}.kept", file)
+    assert not {rule for rule in nothing if "measure" in rule or rule.removeprefix("plot_") in drawn or rule == "train"}
+    # Of the landscapes only figures are lost; histograms would need Keskar sharpness.
+    assert {rule: few.get(rule) for rule in ("measure", "plot_landscape", "plot_contours", "plot_surface")} == {
+        "measure": RUNS, "plot_landscape": 1, "plot_contours": 1, "plot_surface": 1,
+    }  # fmt: skip
     assert "plot_histograms" not in few

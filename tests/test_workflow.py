@@ -102,7 +102,7 @@ def test_the_default_pipeline_makes_everything_and_prints_the_table(finished):
     output = done.stdout + done.stderr
     assert "| fb-practice" in output
     assert "| g4" in output
-    assert "report:  results/tiny/index.html" in output
+    assert "report:   results/tiny/index.html" in output
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -228,7 +228,7 @@ def test_the_paper_scale_is_planned_quickly(finished):
 
 # Two rows of the grafting table, ten steps each.
 GRAFTING = {
-    "scale": "grafting", "papers": ["novack2023"], "evaluations": 2,
+    "scale": "grafting", "papers": ["novack2023"], "evaluations": 2, "measures": [],
     "scales": {"grafting": {
         "seeds": [0, 1], "datasets": {"*": "digits"}, "models": {"*": "fc_d2_w4"}, "tables": {"novack2023": ["grafting"]}, "time_divisor": 5000,
         "block_divisor": 32, "skip": {"novack2023": ["resnet18-cifar100", "vgg16-cifar100"]},
@@ -304,7 +304,7 @@ def image_folder(tmp_path):
 
 
 FOLDER = {
-    "scale": "folder", "papers": ["geiping2022"], "evaluations": 2,
+    "scale": "folder", "papers": ["geiping2022"], "evaluations": 2, "measures": [],
     "datasets": {"mine": {"source": "image_folder", "path": "", "label": "my images (JPEG)"}},
     "scales": {"folder": {
         "seeds": [0], "datasets": {"*": "mine"}, "models": {"*": "resnet_mini"}, "tables": {"geiping2022": ["main"]}, "time_divisor": 1000, "block_divisor": 8,

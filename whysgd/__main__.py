@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="take measures of a finished run: sharpness, flatness, noise, ...")
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
     measure.add_argument("--options", default="{}", help="of each measure, as JSON")
-    measure.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
+    measure.add_argument("--out", type=Path, help="folder for the results (default: measures/ in the run's folder)")
     measure.set_defaults(command=_measure)
 
     landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
@@ -136,15 +136,15 @@ def _measure(options) -> None:
     run, _gpu = _loaded(options)
     from whysgd.measures.run import measure_run
 
-    spec = run.spec
-    out = options.out or Path("results", spec.scale, "measures", spec.paper, spec.run, f"seed-{spec.seed}")
+    # Not where the workflow puts its own, which have the options of the scale.
+    out = options.out or options.run / "measures"
     measure_run(names, run, out, settings)
     print(f"{out}: {', '.join(names)}")
 
 
 def _landscape(options) -> None:
-    if not (options.points >= 1 and 0 <= options.chunk < options.of):
-        raise UserError("landscape: --points must be at least 1, --chunk at least 0 and below --of")
+    if not (options.points >= 2 and 0 <= options.chunk < options.of):
+        raise UserError("landscape: --points must be at least 2, --chunk at least 0 and below --of")
     run, _gpu = _loaded(options)
     from whysgd.measures.landscape_part import landscape_of
     from whysgd.measures.run import load_run
@@ -233,10 +233,11 @@ def _show(options) -> None:
         ("tables", "tables"),
         ("figures", "figures"),
         ("claims", "claims"),
+        ("measures", "measures"),
         ("report", "index.html"),
     ):
         if (folder / pattern).exists():
-            print(f"{name + ':':9}{folder / pattern}")
+            print(f"{name + ':':10}{folder / pattern}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
 from whysgd.layout import judged_claims, lay_out, with_plan
 from whysgd.models.catalog import ALLOWED, architecture
-from whysgd.spec import FULL_BATCH, ONE_BLOCK, RunSpec, steps_per_epoch, trained_images
+from whysgd.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
 from whysgd.validation import read_yaml, validated
 
 
@@ -237,6 +237,10 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     if "gradient_noise" in config["measures"] and images < 2 * micro_batch:
         key, needed = f"scales.{spec.scale}.measuring.gradient_noise.micro_batch", f"the {images} images of {spec.run}"
         raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
+    most = config["scales"][spec.scale]["measuring"]["landscape"]["images"]
+    if config["measures"] and most and isinstance(spec.penalty, Penalty) and most < spec.block:
+        key = f"scales.{spec.scale}.measuring.landscape.images"
+        raise UserError(f"config: {key} = {most}: must be at least {spec.block}, a block of {spec.run}")
     sample = getattr(spec.penalty, "sample", None)
     if sample and not spec.full_batch and sample > spec.macro_batch:
         refuse("penalty.sample", sample, f"must be at most {spec.macro_batch}, the images of a step")

@@ -40,7 +40,7 @@ MEASURES = {
         "gradient_norm2": Quantity("squared gradient norm", "nats²", "lower"),
         "micro_batch_gradient_norm2": Quantity("squared micro-batch gradient norm", "nats²", "lower"),
         "gradient_covariance_trace": Quantity("trace of the gradient covariance", "nats²", "lower"),
-        "gradient_noise_scale": Quantity("gradient noise scale", "images", "higher"),
+        "gradient_noise_scale": Quantity("gradient noise scale", "images"),
         "gradient_signal_to_noise": Quantity("gradient signal to noise", "", None),
     },
     "fisher": {"fisher_trace": Quantity("Fisher trace", "nats²", "lower")},

@@ -13,9 +13,7 @@ from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
 
-def fisher(
-    model: torch.nn.Module, images: Images, exact: bool = True, first: int | None = 1000
-) -> dict[str, Estimate]:
+def fisher(model: torch.nn.Module, images: Images, exact: bool = True, first: int | None = 1000) -> dict[str, Estimate]:
     """The mean over images x of E_{y ~ p(·|x)} ‖∇_θ log p(y|x)‖², in evaluation mode.
 
     The labels of the data set do not enter: y is the network's own. Where the network is nearly certain, most of the

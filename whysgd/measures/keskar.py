@@ -164,14 +164,18 @@ def mean_loss(model: torch.nn.Module, criterion, batches: Iterable[Batch]) -> fl
 def _another(optimizer: torch.optim.Optimizer, parameters: list, lr: float) -> torch.optim.Optimizer:
     """A fresh optimizer of the same kind and settings."""
     settings = {**optimizer.defaults, "lr": lr}
-    if "weight_decay" in settings:
-        settings["weight_decay"] = 0
+    settings |= {name: value for name, value in (("weight_decay", 0), ("maximize", False)) if name in settings}
     return type(optimizer)(parameters, **settings)
 
 
 def _again(batches: Iterable[Batch]) -> Iterator[Batch]:
     while True:
-        yield from batches
+        nothing = True
+        for batch in batches:
+            nothing = False
+            yield batch
+        if nothing:
+            raise ValueError("trainloader: must be a collection that can be gone through more than once")
 
 
 def _shuffled(images: Images, batch: int, ascent: int) -> Iterator[Batch]:

@@ -27,17 +27,17 @@ def landscape_of(
         chunk, of: which of how many parts, from 0.
         out: the file.
         like: the run whose filters give the directions their lengths, so that networks can share directions exactly;
-            None: this run itself.
+            None, or one that diverged: this run itself.
 
     Raises:
-        UserError: `like` has another network, or has diverged; the images do not fill a block.
+        UserError: `like` has another network; the images do not fill a block.
     """
     where = part_of(grid(kind, points), chunk, of)
     lines = []
     if run.model is not None:
         axes = 1 if kind == "line" else 2
         # Seed 0 for every run: the same draws, so that two runs are looked at along the same directions.
-        filters = None if like is None else _filters(like, run)
+        filters = None if like is None or like.model is None else _filters(like, run)
         directions = [filter_normalized(run.model, 0, index, like=filters) for index in range(axes)]
         spec = run.spec
         strength = spec.penalty.block_strength if isinstance(spec.penalty, Penalty) else 0.0
@@ -57,6 +57,6 @@ def landscape_of(
 
 
 def _filters(like: TrainedRun, run: TrainedRun) -> dict:
-    if like.model is None or like.spec.model != run.spec.model:
-        raise UserError(f"landscape: {like.spec.run}: must be a run of a {run.spec.model} that has not diverged")
+    if like.spec.model != run.spec.model:
+        raise UserError(f"landscape: {like.spec.run}: must be a run of a {run.spec.model}")
     return like.model.state_dict()

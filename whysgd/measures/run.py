@@ -4,9 +4,10 @@ Every measure of every run uses the same images (without augmentation; of stored
 held out) in evaluation mode in fp32, whatever the run was trained with.
 """
 
+import inspect
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -129,18 +130,37 @@ def measure_run(names: list[str], run: TrainedRun, out: Path, options: Mapping[s
             raise UserError(f"measure: no measure {name!r}; allowed: {', '.join(MEASURES)}")
     for name in names:
         function = getattr(import_module(f"whysgd.measures.{name}"), name)
+        _check_options(name, function, options.get(name, {}))
         begin, processor = time.perf_counter(), time.process_time()
         given = (run.train, run.test) if name == "accuracy_gap" else (run.train,)
         found = {}
         if run.model is not None:
             try:
                 found = function(run.model, *given, **options.get(name, {}))
-            except (TypeError, ValueError) as error:
-                if isinstance(error, TypeError) and "unexpected keyword" not in str(error):
-                    raise
+            except ValueError as error:
                 raise UserError(f"measure: {name}: {error}") from None
         cost = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - processor}
         write_json(Path(out, f"{name}.json"), _result(name, run, found, options.get(name, {}), cost))
+
+
+def _check_options(name: str, function: Callable, options: Mapping) -> None:
+    """Refuse options that the measure does not have, and values of another kind than its defaults."""
+    parameters = inspect.signature(function).parameters.items()
+    defaults = {key: parameter.default for key, parameter in parameters if parameter.default is not parameter.empty}
+    for key, value in options.items():
+        if key not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise UserError(f"measure: {name}: no option {key!r}; allowed: {allowed}")
+        default, number = defaults[key], isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(default, bool):
+            fine, needed = isinstance(value, bool), "true or false"
+        elif isinstance(default, float):
+            fine, needed = number and math.isfinite(value), "a number"
+        else:
+            fine, needed = number and value >= 1 and value == int(value), "a whole number of at least 1"
+            fine = fine or (key == "first" and value is None)
+        if not fine:
+            raise UserError(f"measure: {name}: {key} = {value!r}: must be {needed}")
 
 
 def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: Mapping, cost: dict) -> dict:

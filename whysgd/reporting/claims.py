@@ -9,6 +9,7 @@ from whysgd.checks import EARLY, MEASURED, Comparison, GapComparison, RankCompar
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.reporting.early import early_norm_ratios
 from whysgd.reporting.intervals import recovered, welch
+from whysgd.streams import stream
 
 COLUMNS = ["id", "claim", "metric", "check", "verdict", "evidence"]
 # What a run's name stands for.
@@ -82,7 +83,8 @@ def _needed(comparison: Comparison | GapComparison | RankComparison, gaps: Mappi
 def _lost(runs: Iterable[str], values: dict) -> str | None:
     """Which runs have a value that is no number, as a sentence; None if there is none."""
     lost = [run for run in runs if not np.isfinite(values[run]).all()]
-    return f"{', '.join(lost)}: has no such number for one of its seeds, which diverged or died" if lost else None
+    why = "has no such number for one of its seeds: it diverged, or the number is not defined"
+    return f"{', '.join(lost)}: {why}" if lost else None
 
 
 def _compare(comparison: Comparison, values: dict, form: str) -> tuple[str, str]:
@@ -119,9 +121,27 @@ def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str
     return _verdict(linear, difference, half), sentence
 
 
-def _compare_ranks(comparison: RankComparison, values: dict) -> tuple[str, str]:
+def rank_correlation(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
+    """Spearman's ρ, equal values sharing their rank, and its two-sided p.
+
+    p is that of the permutation test: exact up to seven pairs, of 9,999 random orders beyond. The usual formula says
+    p = 0 of any perfect order, even of three pairs.
+    """
     from scipy import stats  # Half a second; most claims compare no ranks.
 
+    a, b = (stats.rankdata(values) for values in (x, y))
+    a, b = a - a.mean(), b - b.mean()
+
+    def rho(order, axis=-1):
+        return np.tensordot(order, a, (axis, 0)) / np.sqrt(a @ a * (b @ b))
+
+    found = stats.permutation_test(
+        (b,), rho, permutation_type="pairings", vectorized=True, n_resamples=9999, rng=stream(0, "ranks")
+    )
+    return float(found.statistic), float(found.pvalue)
+
+
+def _compare_ranks(comparison: RankComparison, values: dict) -> tuple[str, str]:
     if lost := _lost(comparison.runs, values):
         return "undetermined", lost
     pairs = [(place, value) for place, run in enumerate(comparison.runs) for value in values[run]]
@@ -130,7 +150,7 @@ def _compare_ranks(comparison: RankComparison, values: dict) -> tuple[str, str]:
     if len(pairs) < 3 or len(set(numbers)) == 1:
         why = "all values are the same" if len(pairs) > 2 else "too few for a correlation"
         return "undetermined", f"{name}: n = {len(pairs)}, {why}; {claimed}"
-    rho, p = stats.spearmanr(places, numbers)
+    rho, p = rank_correlation(places, numbers)
     verdict = "undetermined" if not p < SIGNIFICANT else "holds" if rho * comparison.sign > 0 else "fails"
     return verdict, f"{name} = {rho:+.2f}, p = {p:.2g}, n = {len(pairs)}, {claimed}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import read_json
+from whysgd.files import digest_of, read_json
 
 MEASURED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 KEYS = ["paper", "run", "scale", "seed"]
@@ -36,6 +36,8 @@ def _run(file: Path) -> dict:
             **{key: metrics["data"][key] for key in ("train_images", "held_out_images", "test_images")},
             "stored_copies": (metrics["settings"]["store"] or {"copies": 0})["copies"],
             "model": metrics["settings"]["model"],
+            # Equal for runs that differ in name and seed alone.
+            "settings_digest": digest_of({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
             "precision": metrics["precision"],
             **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
         }

@@ -50,7 +50,7 @@ def _numbers(quantity: dict) -> dict:
 
 
 def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """One line for each run and seed: paper, run, scale, seed, status, dataset, model, and each of `QUANTITIES`.
+    """One line for each run and seed: paper, run, scale, seed, status, dataset, model, settings, and `QUANTITIES`.
 
     A quantity that was not measured is NaN. The test accuracy is then the one that training ended with, which is the
     same number, unless the run diverged.
@@ -61,7 +61,7 @@ def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     values = measures.set_index([*KEYS, "quantity"]).value.unstack()
     values = values.reindex(columns=list(QUANTITIES)).astype(float).reset_index()
-    lines = runs[[*KEYS, "status", *NETWORK]].merge(values, on=KEYS, how="left")
+    lines = runs[[*KEYS, "status", *NETWORK, "settings_digest"]].merge(values, on=KEYS, how="left")
     ended = runs.test_accuracy.astype(float).where(runs.status == "finished").reset_index(drop=True)
     lines["test_accuracy"] = lines.test_accuracy.fillna(ended)
     return lines
@@ -70,15 +70,17 @@ def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     """One line for each run: its mean of each quantity over the seeds that finished.
 
+    Runs of a paper that differ in their names alone, because two tables state the same settings, are one.
+
     Args:
         lines: the frame of `wide`.
 
     Returns:
         paper, dataset, model, run, and each of `QUANTITIES`, NaN where no seed has it.
     """
-    names = ["paper", *NETWORK, "run"]
-    means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean()
-    return means.reset_index()
+    names = ["paper", *NETWORK, "run", "settings_digest"]
+    means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean().reset_index()
+    return means.drop_duplicates(["paper", "settings_digest"], ignore_index=True)
 
 
 def readable(lines: pd.DataFrame) -> pd.DataFrame:

@@ -52,15 +52,20 @@ def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
     lost = f" {diverged} of them diverged and {_have(diverged)} no numbers." if diverged else " None diverged."
     known = measures[measures.value.notna()]
     missing = {
-        name: len(runs) - diverged - len(known[known.measure == name][KEYS].drop_duplicates()) for name in MEASURES
+        name: len(runs) - diverged - len(known[known.measure == name][KEYS].drop_duplicates())
+        for name in MEASURES
+        if name in set(measures.measure)
     }
     absent = [f"{measure_title(name)} ({count})" for name, count in missing.items() if count > 0]
     gaps = f" Trained networks without a measure: {', '.join(absent)}." if absent else ""
     trained = f"{len(seeds)} {_plural('run', len(seeds))} of {_papers(runs.paper.nunique())}"
+    taken, reported = known.measure.nunique(), known.quantity.nunique()
+    compared = sum(name in set(known.quantity) for name in RULERS)
     return (
         f"{trained}, {each} {_plural('seed', seeds.max())} each: {len(runs)} trained networks.{lost}{gaps}"
-        f" They were measured with {known.measure.nunique()} measures, which report {known.quantity.nunique()}"
-        f" quantities. {len(RULERS)} quantities are compared with test accuracy and with two gaps by Spearman's rank"
+        f" They were measured with {taken} {_plural('measure', taken)}, which {_plural('report', taken, '', 's')}"
+        f" {reported} {_plural('quantit', reported, 'ies', 'y')}. {compared} of them"
+        f" {'is' if compared == 1 else 'are'} compared with test accuracy and with two gaps by Spearman's rank"
         " correlation over runs (means over seeds), among runs of the same paper, data set and network; in brackets are"
         " 95 % intervals."
     )
@@ -167,8 +172,8 @@ def _costs(measures: pd.DataFrame) -> list[str]:
     align = ("left", "left", "right", "right", "right", "right")
     table = pd.DataFrame(rows).to_markdown(index=False, colalign=align, disable_numparse=True)
     head = (
-        "Medians over trained networks. The standard error is that of measuring one network, not the spread over seeds;"
-        " seconds are those of the whole measure."
+        "Medians over trained networks. The standard error is that of measuring one network, not the spread over seeds,"
+        " and of an eigenvalue the residual, which bounds its error; seconds are those of the whole measure."
     )
     return [head, table]
 
