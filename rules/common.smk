@@ -202,12 +202,15 @@ def landscape_run(wildcards):
     return {**run_files(spec_of(wildcards)), **({"like": f"{like.folder}/model.safetensors"} if like else {})}
 
 
-def landscape_options(wildcards, input):
-    """The options of a part of a landscape."""
-    settings = MEASURING["landscape"]
-    points = f"--points {settings[wildcards.kind + '_points']}"
-    images = f" --images {settings['images']}" if settings["images"] else ""
-    return points + images + (f" --like {Path(input.like).parent}" if hasattr(input, "like") else "")
+def landscape_options(wildcards):
+    """The options of a part of a landscape.
+
+    It does not take `input`: what depends on that is no reason for Snakemake to run a job again.
+    """
+    settings, shared = MEASURING["landscape"], shared_run(wildcards)
+    images = [f"--images {settings['images']}"] if settings["images"] else []
+    like = [f"--like {shared.folder}"] if shared else []
+    return " ".join([f"--points {settings[f'{wildcards.kind}_points']}", *images, *like])
 
 
 def results_of(file):
@@ -307,9 +310,11 @@ def page_contents():
             for name, table in tables_at(CONFIG, paper).items()
         ]
         header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
+        titles = {name: table["title"] for name, table in loaded["tables"].items()}
+        left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
         contents.append(
             {
-                "header": {**header, "out_of_scope": loaded["out_of_scope"]},
+                "header": {**header, "out_of_scope": left_out},
                 "tables": tables,
                 "claims": next(iter(claims_of(paper, "csv")), None),
             }

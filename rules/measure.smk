@@ -14,6 +14,7 @@ for name, measures in MEASURE_JOBS.items():
             f"results/{{scale}}/logs/{name}/{{paper}}/{{run}}/seed-{{seed}}.log",
         params:
             measures=measures,
+            folder=MEASURE_FOLDER,
             options=json.dumps({measure: MEASURING[measure] for measure in measures if measure in MEASURING}),
             code=code_digest("whysgd.measures.run", *(f"whysgd.measures.{measure}" for measure in measures)),
         threads: CONFIG["threads"]
@@ -24,7 +25,7 @@ for name, measures in MEASURE_JOBS.items():
             "../envs/whysgd.yaml"
         shell:
             "python -m whysgd measure {params.measures} --run $(dirname {input.metrics:q})"
-            " --data $(dirname {input.manifest:q}) --out $(dirname {output[0]:q}) --options {params.options:q}"
+            " --data $(dirname {input.manifest:q}) --out {params.folder:q} --options {params.options:q}"
             " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 

@@ -25,7 +25,7 @@ ANY = 1e10
 
 
 def hessian(
-    model: torch.nn.Module, images: Images, products: int = 12, probes: int = 10, first: int | None = None
+    model: torch.nn.Module, images: Images, products: int = 10, probes: int = 8, first: int | None = None
 ) -> dict[str, Estimate]:
     """The two algebraically largest eigenvalues, and the trace, in evaluation mode.
 
@@ -33,7 +33,7 @@ def hessian(
 
     The eigenvalues are the best in a Krylov space (Lanczos), the trace is Hutchinson's estimate. Each product
     H v costs about three passes forward and backward over all images, and those of the probes, which share a pass,
-    about two: with the defaults 22 products, less than 60 epochs of training.
+    about two: with the defaults 18 products, less than 60 epochs of training.
 
     Args:
         model: the network.
