@@ -8,6 +8,7 @@ from whysgd.checks import claims_need_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
+from whysgd.measures.catalog import LANDSCAPES
 from whysgd.papers import claims_at, expand, load_paper, tables_at
 from whysgd.reporting.colours import method_colours
 
@@ -45,8 +46,6 @@ if MEASURING["together"]:
     MEASURE_JOBS = {"measure": CONFIG["measures"]} if CONFIG["measures"] else {}
 else:
     MEASURE_JOBS = {f"measure_{name}": [name] for name in CONFIG["measures"]}
-# Figures of a table that show loss landscapes, and the kind of landscape that they need.
-LANDSCAPES = {"landscape": "line", "contours": "plane", "surface": "plane"}
 # Names of the runs that graft the gradient norms of another run, which must be finished before.
 GRAFTED = {spec.run for spec in RUNS.values() if spec.transform and spec.transform.reference}
 # The stored copies that the runs train on, by data set and name.
@@ -164,18 +163,15 @@ def drawn_runs(paper, table, kind):
     return [min((s for s in RUNS.values() if (s.paper, s.run) == (paper, run)), key=lambda s: s.seed) for run in wanted]
 
 
-def landscape_points(kind):
-    """An input function: all parts of the landscapes of a table's runs."""
+def landscape_points(wildcards):
+    """All parts of the landscapes that a figure of a table shows."""
+    kind = LANDSCAPES[wildcards.view]
     parts = MEASURING["landscape"][f"{kind}_chunks"]
-
-    def files(wildcards):
-        return [
-            f"results/{SCALE}/landscapes/{spec.paper}/{spec.run}/seed-{spec.seed}/{kind}_{part}-of-{parts}.csv"
-            for spec in drawn_runs(wildcards.paper, wildcards.table, kind)
-            for part in range(parts)
-        ]
-
-    return files
+    return [
+        f"results/{SCALE}/landscapes/{spec.paper}/{spec.run}/seed-{spec.seed}/{kind}_{part}-of-{parts}.csv"
+        for spec in drawn_runs(wildcards.paper, wildcards.table, kind)
+        for part in range(parts)
+    ]
 
 
 def shared_run(wildcards):

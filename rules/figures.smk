@@ -58,7 +58,7 @@ rule plot_steps:
             "results/{scale}/figures/{paper}_{table}_{measure}.svg",
             category="{paper}",
             subcategory="Figures",
-            caption="../docs/captions/steps.rst",
+            caption="../docs/captions/given.rst",
         ),
         png="results/{scale}/figures/{paper}_{table}_{measure}.png",
     log:
@@ -102,73 +102,28 @@ rule plot_sheet:
 rule plot_landscape:
     input:
         runs="results/{scale}/frames/{paper}_runs.csv",
-        points=landscape_points("line"),
+        points=landscape_points,
     output:
         svg=report(
-            "results/{scale}/figures/{paper}_{table}_landscape.svg",
+            "results/{scale}/figures/{paper}_{table}_{view}.svg",
             category="{paper}",
             subcategory="Figures",
-            caption="../docs/captions/landscape.rst",
+            caption="../docs/captions/given.rst",
         ),
-        png="results/{scale}/figures/{paper}_{table}_landscape.png",
+        png="results/{scale}/figures/{paper}_{table}_{view}.png",
     log:
-        "results/{scale}/logs/plot_landscape/{paper}_{table}.log",
+        "results/{scale}/logs/plot_landscape/{paper}_{table}_{view}.log",
+    wildcard_constraints:
+        view="|".join(LANDSCAPES),
     params:
         table=table_of,
+        caption=lambda wildcards: CAPTIONS[wildcards.view],
         code=code_digest("workflow_scripts/plot_landscape.py"),
     threads: 1
     conda:
         "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/plot_landscape.py"
-
-
-rule plot_contours:
-    input:
-        runs="results/{scale}/frames/{paper}_runs.csv",
-        points=landscape_points("plane"),
-    output:
-        svg=report(
-            "results/{scale}/figures/{paper}_{table}_contours.svg",
-            category="{paper}",
-            subcategory="Figures",
-            caption="../docs/captions/contours.rst",
-        ),
-        png="results/{scale}/figures/{paper}_{table}_contours.png",
-    log:
-        "results/{scale}/logs/plot_contours/{paper}_{table}.log",
-    params:
-        table=table_of,
-        code=code_digest("workflow_scripts/plot_contours.py"),
-    threads: 1
-    conda:
-        "../envs/whysgd.yaml"
-    script:
-        "../workflow_scripts/plot_contours.py"
-
-
-rule plot_surface:
-    input:
-        runs="results/{scale}/frames/{paper}_runs.csv",
-        points=landscape_points("plane"),
-    output:
-        svg=report(
-            "results/{scale}/figures/{paper}_{table}_surface.svg",
-            category="{paper}",
-            subcategory="Figures",
-            caption="../docs/captions/surface.rst",
-        ),
-        png="results/{scale}/figures/{paper}_{table}_surface.png",
-    log:
-        "results/{scale}/logs/plot_surface/{paper}_{table}.log",
-    params:
-        table=table_of,
-        code=code_digest("workflow_scripts/plot_surface.py"),
-    threads: 1
-    conda:
-        "../envs/whysgd.yaml"
-    script:
-        "../workflow_scripts/plot_surface.py"
 
 
 rule plot_histograms:

@@ -220,7 +220,7 @@ def test_the_paper_scale_is_planned_quickly(finished):
     assert jobs == {
         "build_dataset": 2, "build_store": 2, "plot_sheet": 2, "train": trained - 12, "train_grafted": 12, "collect_runs": 3, "make_table": 12,
         **measures, "measure_landscape": 7 * 3 + 3 * 17, "collect_measures": 3, "tabulate_measures": 1, "plot_correlations": 1, "write_reading": 1,
-        "plot_landscape": 1, "plot_contours": 1, "plot_surface": 1, "plot_histograms": 1,
+        "plot_landscape": 3, "plot_histograms": 1,
         "check_claims": 3, "plot_curves": 8, "plot_comparison": 8, "plot_steps": 8, "write_page": 1,
     }  # fmt: skip
     assert time.monotonic() - start < 20

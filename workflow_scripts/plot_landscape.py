@@ -1,4 +1,4 @@
-"""Rule plot_landscape: loss and accuracy along a line through the weights of every run of a table."""
+"""Rule plot_landscape: the loss around the weights of a table's runs, along a line or over a plane."""
 
 from whysgd.warm import enter_script
 
@@ -6,17 +6,19 @@ enter_script()
 
 import pandas as pd
 
+from whysgd.measures.catalog import LANDSCAPES
 from whysgd.reporting import figures, landscapes
 from whysgd.reporting.script import logged
 from whysgd.reporting.tables import setting_of
 
 
-def plot_landscape(table: dict, points: list[str], runs: str, outputs: list[str]) -> None:
+def plot_landscape(table: dict, view: str, points: list[str], runs: str, outputs: list[str]) -> None:
     frame = pd.read_csv(runs)
-    setting = setting_of(frame[frame.run.isin(landscapes.drawn_rows(table))], device=False)
-    figures.save_figure(landscapes.plot_landscape(table, landscapes.read_points(points), setting), outputs)
+    setting = setting_of(frame[frame.run.isin(landscapes.drawn_rows(table, LANDSCAPES[view]))], device=False)
+    figures.save_figure(landscapes.VIEWS[view](table, landscapes.read_points(points), setting), outputs)
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        plot_landscape(snakemake.params.table, snakemake.input.points, snakemake.input.runs, snakemake.output)
+        inputs, view = snakemake.input, snakemake.wildcards.view
+        plot_landscape(snakemake.params.table, view, inputs.points, inputs.runs, snakemake.output)

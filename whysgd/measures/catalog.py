@@ -46,3 +46,5 @@ MEASURES = {
     "fisher": {"fisher_trace": Quantity("Fisher trace", "nats²", "lower")},
 }
 QUANTITIES = {name: quantity for measure in MEASURES.values() for name, quantity in measure.items()}
+# Figures that show loss landscapes, and whether each needs points on a line or on a plane.
+LANDSCAPES = {"landscape": "line", "contours": "plane", "surface": "plane"}

@@ -255,3 +255,6 @@ def _title(label: str) -> str:
 
 def _say(axis) -> None:
     axis.text(0.5, 0.5, NOTHING, transform=axis.transAxes, ha="center", va="center", color="#555555")
+
+
+VIEWS = {"landscape": plot_landscape, "contours": plot_contours, "surface": plot_surface}
