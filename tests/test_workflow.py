@@ -223,7 +223,7 @@ def test_the_paper_scale_is_planned_quickly(finished):
         "plot_landscape": 3, "plot_histograms": 1,
         "check_claims": 3, "plot_curves": 8, "plot_comparison": 8, "plot_steps": 8, "write_page": 1,
     }  # fmt: skip
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40  # five seconds for its 3,400 jobs if nothing else runs
 
 
 # Two rows of the grafting table, ten steps each.
