@@ -104,8 +104,9 @@ def _trained_model(file: Path, spec: RunSpec, dataset: Dataset, device: torch.de
 
 def batch_size(model: torch.nn.Module, shape: tuple[int, ...], device: torch.device) -> int:
     """Images of a batch: as many as leave room for derivatives on a GPU, as stay within a gigabyte on a CPU."""
-    each = saved_bytes(Objective(model), 8, shape, 1) / 8
-    memory = MEMORY_SHARE * memory_of(device) if device.type == "cuda" else CPU_BYTES
+    gpu, few = device.type == "cuda", 4
+    each = saved_bytes(Objective(model), few, shape, device="meta" if gpu else "cpu") / few
+    memory = MEMORY_SHARE * memory_of(device) if gpu else CPU_BYTES
     return max(1, min(LARGEST, int(memory / each)))
 
 

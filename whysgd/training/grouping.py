@@ -65,10 +65,11 @@ def even(most: int, blocks: int) -> int:
     return divisors[0] if 2 * divisors[0] >= most else most
 
 
-def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...], k: int = 1) -> int:
+def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...], k: int = 1, device: str = "meta") -> int:
     """What a forward pass over k blocks, sharing their weights, keeps for the backward pass, in bytes.
 
-    Nothing is computed for it.
+    On the device "meta" nothing is computed for it, but torch takes a second to make it ready; a small network on the
+    CPU is quicker by far.
     """
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -77,9 +78,9 @@ def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...], k: int
         kept[storage._cdata] = storage
         return tensor
 
-    theta = torch.zeros(sum(objective.parameters.sizes), device="meta", requires_grad=True)
-    images = torch.zeros((k, block, *shape), device="meta")
-    labels = torch.zeros((k, block), dtype=torch.int64, device="meta")
+    theta = torch.zeros(sum(objective.parameters.sizes), device=device, requires_grad=True)
+    images = torch.zeros((k, block, *shape), device=device)
+    labels = torch.zeros((k, block), dtype=torch.int64, device=device)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         objective.losses(theta, images, labels)
     return sum(storage.nbytes() for storage in kept.values())
