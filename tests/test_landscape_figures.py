@@ -9,6 +9,7 @@ from test_measure_reports import measured, runs_frame
 from test_reporting import row
 
 from whysgd.errors import UserError
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS
 from whysgd.reporting import figures, histograms, landscapes
 from whysgd.validation import ROOT
 
@@ -33,7 +34,7 @@ def points(runs=("a", "b", "c"), seeds=(0,), penalty=0.0, count=5) -> pd.DataFra
             for kind, x, y in where:
                 loss = 0.1 + seed + steep * (x * x + 2 * y * y)
                 lines.append(("p", run, seed, kind, x, y, loss, 90.0 - 10 * x * x, penalty, loss + penalty))
-    return pd.DataFrame(lines, columns=landscapes.COLUMNS)
+    return pd.DataFrame(lines, columns=LANDSCAPE_COLUMNS)
 
 
 def visible(figure):
@@ -155,7 +156,7 @@ def test_a_cell_is_named_with_its_column():
 def test_parts_of_landscapes_are_read_and_damaged_ones_named(tmp_path):
     for run, part in points(("a", "b")).groupby("run"):
         part.to_csv(tmp_path / f"{run}.csv", index=False)
-    (tmp_path / "diverged.csv").write_text(",".join(landscapes.COLUMNS) + "\n")
+    (tmp_path / "diverged.csv").write_text(",".join(LANDSCAPE_COLUMNS) + "\n")
     frame = landscapes.read_points([tmp_path / f"{name}.csv" for name in ("a", "diverged", "b")])
     pd.testing.assert_frame_equal(frame, points(("a", "b")))
     assert landscapes.read_points([tmp_path / "diverged.csv"]).empty

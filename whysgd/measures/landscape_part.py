@@ -6,19 +6,18 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import write_text
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS
 from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import chunk as part_of
 from whysgd.measures.landscape import grid, landscape
 from whysgd.measures.run import TrainedRun
 from whysgd.spec import Penalty
 
-COLUMNS = ("paper", "run", "seed", "kind", "alpha", "beta", "loss", "accuracy", "penalty", "full_loss")
-
 
 def landscape_of(
     run: TrainedRun, kind: str, points: int, chunk: int, of: int, out: Path, like: TrainedRun | None = None
 ) -> None:
-    """One part of a run's loss landscape, as CSV with the columns `COLUMNS`.
+    """One part of a run's loss landscape, as CSV with the columns `LANDSCAPE_COLUMNS`.
 
     Args:
         run: of `load_run`.
@@ -49,7 +48,7 @@ def landscape_of(
         except ValueError as error:
             raise UserError(f"landscape: {spec.run}: {error}") from None
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, LANDSCAPE_COLUMNS, lineterminator="\n")
     writer.writeheader()
     names = {"paper": run.spec.paper, "run": run.spec.run, "seed": run.spec.seed, "kind": kind}
     writer.writerows({**names, **line} for line in lines)

@@ -152,11 +152,6 @@ def _interval(rho: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def excludes_zero(correlations: pd.DataFrame) -> pd.Series:
-    """Which intervals lie on one side of 0."""
-    return (correlations.low > 0) | (correlations.high < 0)
-
-
 def expected_sign(quantity: str, target: str) -> int:
     """The correlation's sign if flatter, or quieter, minima generalize better, as the papers have it; 0 if open."""
     flatter = {"lower": -1, "higher": 1, None: 0}[QUANTITIES[quantity].flatter]

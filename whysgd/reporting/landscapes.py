@@ -11,9 +11,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from whysgd.errors import UserError
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS
 from whysgd.reporting.figures import STYLE, plt
 
-COLUMNS = ["paper", "run", "seed", "kind", "alpha", "beta", "loss", "accuracy", "penalty", "full_loss"]
 LOSS, ACCURACY = "#0072B2", "#D55E00"
 TOP = 5.0  # nats; of the profiles' loss axis, as in the code of Li et al., Visualizing the loss landscape (2018)
 SPAN = 1e4  # of the contours' and surfaces' losses: what is lower than the highest by more has the lowest colour
@@ -33,11 +33,11 @@ def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
             part = pd.read_csv(file)
         except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise UserError(f"{file}: not readable ({error})") from None
-        if missing := [column for column in COLUMNS if column not in part]:
+        if missing := [column for column in LANDSCAPE_COLUMNS if column not in part]:
             raise UserError(f"{file}: not the points of a landscape: no column {missing[0]}")
         parts.append(part)
     full = [part for part in parts if len(part)]
-    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=COLUMNS)
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=LANDSCAPE_COLUMNS)
 
 
 def drawn_rows(table: dict, kind: str = "line") -> dict[str, str]:
