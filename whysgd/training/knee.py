@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from whysgd.training.schedules import knee
+
 
 class KneeLRScheduler(torch.optim.lr_scheduler.LRScheduler):
     """Knee: linear warmup to the peak, explore at the peak, then linear decay to zero.
@@ -67,9 +69,4 @@ class KneeLRScheduler(torch.optim.lr_scheduler.LRScheduler):
 
     def share(self, step: int) -> float:
         """η(step)/peak, for a step counted from 1."""
-        knee = self.warmup_steps + self.explore_steps
-        if step <= self.warmup_steps:
-            return step / self.warmup_steps
-        if step <= knee:
-            return 1.0
-        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - knee))
+        return knee(step, self.warmup_steps, self.warmup_steps + self.explore_steps, self.total_steps)
