@@ -263,7 +263,7 @@ def test_no_test_image_influences_selection(images):
         trainer.state.history = rows
         trainer.state.seconds = 1.0
         metrics = run_metrics(
-            spec, trainer.state, dataset.manifest, trainer.device, "code", False, "fp32", "eager", {}
+            spec, trainer.state, dataset.manifest, trainer.device, "code", "fp32", "eager", {}
         )  # fmt: skip
         assert metrics["best"]["selected_on"] == "validation"
         best = max(row["validation_accuracy"] for row in rows)

@@ -14,6 +14,8 @@ _PUBLIC = {
     "KneeLRScheduler": "whysgd.training.knee",
     "RunSpec": "whysgd.spec",
     "UserError": "whysgd.errors",
+    "alpha_estimator": "whysgd.measures.alpha",
+    "alpha_estimator2": "whysgd.measures.alpha",
 }
 __all__ = [*_PUBLIC, "__version__"]
 

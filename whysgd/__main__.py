@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from whysgd.errors import UserError
+from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import MEASURES
 from whysgd.spec import RunSpec, StoredCopies
 from whysgd.warm import enter, leave
@@ -36,13 +36,15 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train one run: a row of a paper and a seed")
     train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
-    train.add_argument("--spec", help="a whole specification as JSON, instead of PAPER/RUN")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--spec", help="a whole specification as JSON, or a list of such, instead of PAPER/RUN")
+    train.add_argument("--seed", type=int, nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     train.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
     train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
     train.add_argument("--norms", type=Path, help="log of the run whose gradient norms are grafted (default: likewise)")
-    train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
+    train.add_argument(
+        "--out", type=Path, help="folder for the results of one run (default: the workflow's)"
+    )
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
     train.add_argument("--checkpoint-seconds", type=float, default=30.0)
@@ -98,17 +100,19 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options) -> None:
     if (options.run is None) == (options.spec is None):
         raise UserError("train: give either PAPER/RUN or --spec")
-    if options.threads < 1 or options.checkpoint_seconds <= 0 or options.seed < 0:
+    if options.threads < 1 or options.checkpoint_seconds <= 0 or min(options.seed) < 0:
         raise UserError("train: --threads must be at least 1, --checkpoint-seconds above 0, --seed at least 0")
-    spec = _spec(options)
+    specs = _specs(options)
+    outs = [options.out] if options.out else [Path(spec.folder) for spec in specs]
+    if len(outs) < len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
+        raise UserError("train: --spec: runs of a list must have one data set and different names, and no --out")
     device, _gpu = _prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
-    from whysgd.training.loop import train
+    from whysgd.training.loop import train_runs
 
-    data = options.data or Path("results/data", spec.dataset)
-    out = options.out or Path(spec.folder)
-    train(
-        spec, data, out, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
+    data = options.data or Path("results/data", specs[0].dataset)
+    train_runs(
+        specs, data, outs, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
         options.norms,
     )  # fmt: skip
 
@@ -170,10 +174,13 @@ def _loaded(options):
     return load_run(options.run, data, device, options.images), gpu
 
 
-def _spec(options) -> RunSpec:
+def _specs(options) -> list[RunSpec]:
     if options.spec is not None:
         try:
-            return RunSpec.from_dict(json.loads(options.spec))
+            given = json.loads(options.spec)
+            if given == []:
+                raise ValueError("has no run")
+            return [RunSpec.from_dict(one) for one in (given if isinstance(given, list) else [given])]
         except (ValueError, TypeError) as error:
             raise UserError(f"train: --spec: {error}") from None
     from whysgd.config import load_config
@@ -184,8 +191,8 @@ def _spec(options) -> RunSpec:
     if paper not in config["papers"]:
         raise UserError(f"train: {options.run!r}: no such paper; allowed: {', '.join(config['papers'])}")
     if run not in load_paper(paper)["runs"]:
-        raise UserError(f"train: {options.run!r}: no such run; allowed: {', '.join(load_paper(paper)['runs'])}")
-    return scaled_spec(config, paper, run, options.seed)
+        raise UserError(f"train: {options.run!r}: no such run; allowed: {listed(load_paper(paper)['runs'])}")
+    return [scaled_spec(config, paper, run, seed) for seed in dict.fromkeys(options.seed)]
 
 
 def _build_dataset(options) -> None:

@@ -1,9 +1,11 @@
-"""The grammar of claims: comparisons of sums of means over seeds, of gaps with a share, and signs of rank correlations.
+"""The grammar of claims: comparisons of means over seeds, shares of gaps, signs of rank correlations; whole tables.
 
 check      = part, { "and", part }
 part       = sum, comparison, sum, { comparison, sum }
            | "gap(", a run's name, ")", comparison, a number
            | "spearman(", a run's name, ",", a run's name, { ",", a run's name }, ")", ( "<" | ">" ), "0"
+           | "each(", a table's name, { ",", a table's name }, ")", ( "<" | ">" ), a number
+           | "trend(", a table's name, ")"
 sum        = term, { ("+" | "-"), term }        with spaces around the sign
 term       = a run's name | a number, [ "points" ]
 comparison = "<" | "<=" | ">" | ">="
@@ -11,7 +13,9 @@ comparison = "<" | "<=" | ">" | ">="
 A run's name stands for the mean over its seeds of the claim's metric, test accuracies in percent. gap(run) is the part
 of the difference between two runs, those of its table row's `gap`, that the run recovers: 0 is `from`, 1 is `to`.
 spearman(runs) is Spearman's rank correlation, over all seeds of these runs, between a run's place in the list and the
-metric.
+metric. each(tables) compares every run of these tables with the number. trend(table) claims that in every row of a grid
+the metric depends on the axis of its columns: that Spearman's rank correlation of the two, over all seeds, is not 0, of
+whichever sign.
 """
 
 import re
@@ -32,6 +36,8 @@ _NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _COMPARISON = re.compile(r"\s(<=|>=|<|>)\s")
 _GAP = re.compile(rf"gap\(({_NAME})\)\s+(<=|>=|<|>)\s+(\d+(?:\.\d+)?)")
 _SPEARMAN = re.compile(rf"spearman\(\s*({_NAME}(?:\s*,\s*{_NAME})+)\s*\)\s+([<>])\s+0")
+_EACH = re.compile(rf"each\(\s*({_NAME}(?:\s*,\s*{_NAME})*)\s*\)\s+([<>])\s+(-?\d+(?:\.\d+)?)")
+_TREND = re.compile(rf"trend\(\s*({_NAME})\s*\)")
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,48 @@ class RankComparison:
     sign: int
 
 
+@dataclass(frozen=True)
+class EachComparison:
+    """The claim sign · (metric − bound) > 0 for every run of some tables; sign is 1 or −1."""
+
+    tables: tuple[str, ...]
+    bound: float
+    sign: int
+    runs = ()
+
+    def only(self, tables: Iterable[str]) -> str:
+        """The check of some of its tables."""
+        return f"each({', '.join(tables)}) {'>' if self.sign > 0 else '<'} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class TrendComparison:
+    """The claim that in every row of a table's grid the metric rises or falls along the axis of its columns."""
+
+    tables: tuple[str]
+    runs = ()
+
+    def only(self, tables: Iterable[str]) -> str:
+        """The check of its table."""
+        return f"trend({', '.join(tables)})"
+
+
+OfRuns = Comparison | GapComparison | RankComparison
+OfTables = EachComparison | TrendComparison
+
+
+def needed_measures(metrics: Iterable[str]) -> set[str]:
+    """The measures, by their names in `MEASURES`, that have these metrics, unless the run's own log has them."""
+    wanted = {metric for metric in metrics if metric in MEASURED}
+    return {measure for measure, quantities in MEASURES.items() if wanted & set(quantities)}
+
+
 def claims_need_measures(claims: Iterable[Mapping]) -> set[str]:
     """The measures, by their names in `MEASURES`, whose quantities are these claims' metrics."""
-    metrics = {claim["metric"] for claim in claims if claim["metric"] in MEASURED}
-    return {measure for measure, quantities in MEASURES.items() if metrics & set(quantities)}
+    return needed_measures(claim["metric"] for claim in claims)
 
 
-def parse_check(check: str) -> list[Comparison | GapComparison | RankComparison]:
+def parse_check(check: str) -> list[OfRuns | OfTables]:
     """The comparisons of a check, in order.
 
     Raises:
@@ -89,11 +130,13 @@ def parse_check(check: str) -> list[Comparison | GapComparison | RankComparison]
     return [comparison for part in check.split(" and ") for comparison in _part(part, check)]
 
 
-def _part(part: str, check: str) -> list[Comparison | GapComparison | RankComparison]:
+def _part(part: str, check: str) -> list[OfRuns | OfTables]:
     if part.strip().startswith("gap("):
         return [_gap(part, check)]
     if part.strip().startswith("spearman("):
         return [_spearman(part, check)]
+    if part.strip().startswith(("each(", "trend(")):
+        return [_of_tables(part, check)]
     parts = _COMPARISON.split(f" {part} ")
     if len(parts) < 3:
         raise UserError(f"check = {check!r}: has no comparison; allowed: <, <=, >, >=")
@@ -127,6 +170,19 @@ def _spearman(part: str, check: str) -> RankComparison:
     if len(set(runs)) < len(runs):
         raise UserError(f"check = {check!r}: spearman names a run twice")
     return RankComparison(runs, 1 if match[2] == ">" else -1)
+
+
+def _of_tables(part: str, check: str) -> OfTables:
+    each, trend = _EACH.fullmatch(part.strip()), _TREND.fullmatch(part.strip())
+    if not (each or trend):
+        allowed = "allowed: each(a table, …) < or > a number, trend(a table)"
+        raise UserError(f"check = {check!r}: not understood at {part.strip()!r}; {allowed}")
+    if trend:
+        return TrendComparison((trend[1],))
+    tables = tuple(re.split(r"\s*,\s*", each[1]))
+    if len(set(tables)) < len(tables):
+        raise UserError(f"check = {check!r}: each names a table twice")
+    return EachComparison(tables, float(each[3]), 1 if each[2] == ">" else -1)
 
 
 def _sum(text: str, check: str) -> tuple[Counter, float]:

@@ -68,8 +68,9 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
         if name in (SAME, *BUILT_IN):
             raise UserError(f"{where(('datasets', name))}: {dotted(('datasets', name))}: the name is taken")
     for scale, rules in checked["scales"].items():
-        for name in rules["table_seeds"]:
-            check(("scales", scale, "table_seeds", name), name, papers)
+        for key in ("table_seeds", "grids"):
+            for name in rules[key]:
+                check(("scales", scale, key, name), name, papers)
         for name, target in rules["datasets"].items():
             check(("scales", scale, "datasets", name), target, (SAME, *BUILT_IN, *checked["datasets"]))
         for name, target in rules["models"].items():

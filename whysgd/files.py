@@ -1,9 +1,11 @@
 """Writing files so that a reader never sees half of one."""
 
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,3 +74,12 @@ def digest_of(value) -> str:
     """A short sha256 of a JSON-able value, equal for equal values whatever their key order."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def csv_text(columns: Sequence[str], lines: Iterable[Mapping]) -> str:
+    """CSV with a header; floats as Python writes them, exactly, and nothing where a line has None."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from whysgd.checks import ACCURACIES, EARLY, GapComparison, parse_check
-from whysgd.errors import UserError
+from whysgd.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
+from whysgd.errors import UserError, listed
+from whysgd.grids import grid_cells
 
 PER_COLUMN = ("lr", "strength", "mean", "std")
-# Figures of a loss over a plane.
+# Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
 PLANE_FIGURES = ("contours", "surface")
+GRID_FIGURES = ("width", "heatmap")
+NOISE_FIGURES = ("noise_course", "noise_norms")
 
 
 def lay_out(paper: dict, file: str) -> None:
@@ -22,7 +25,8 @@ def lay_out(paper: dict, file: str) -> None:
         method: the column's key or, without columns, the run; figures give each method a colour;
         metric, mean, std: its own metric or the table's, and the published numbers;
         gap: the runs it lies between, {from, to}, None if it is one of them or there is no gap;
-        published_gap: (mean − mean of from) / (mean of to − mean of from) of the same metric, None if not published.
+        published_gap: (mean − mean of from) / (mean of to − mean of from) of the same metric, None if not published;
+        axes: in a table with a grid (see `whysgd.grids`), the values of its axes.
 
     Args:
         paper: as read and validated, with `runs` that have all their settings; gets `gaps`, the {from, to} of each
@@ -32,6 +36,7 @@ def lay_out(paper: dict, file: str) -> None:
     Raises:
         UserError: a row, column, gap, reference or claim that cannot be; the line names file and key.
     """
+    grids = {name: grid_cells(paper, name, file) for name, table in paper["tables"].items() if table["grid"]}
     places = {run: f"runs.{run}" for run in paper["runs"]}
     for name, table in paper["tables"].items():
         where = f"{file}: tables.{name}"
@@ -44,16 +49,19 @@ def lay_out(paper: dict, file: str) -> None:
                 raise UserError(
                     f"{where}.gap.{key} = {column!r}: no such column; allowed: {', '.join(table['columns'])}"
                 )
-        rows = []
-        for index, row in enumerate(table["rows"]):
+        if (table["grid"] is None) == ("rows" not in table):
+            raise UserError(f"{where}: rows or a grid must be given, one of them")
+        rows = grids.get(name, [])
+        for index, row in enumerate(table.get("rows", [])):
             place = f"{where}.rows[{index}]"
             if row["run"] not in paper["runs"]:
-                raise UserError(f"{place}.run = {row['run']!r}: no such run; allowed: {', '.join(paper['runs'])}")
-            row = {**row, "row": row["run"], "metric": row["metric"] or table["metric"]}
+                raise UserError(f"{place}.run = {row['run']!r}: no such run; allowed: {listed(paper['runs'])}")
+            row = {**row, "row": row["run"], "metric": row.get("metric", table["metric"])}
             rows.append(_cells(paper, table, row, places, place) if table["columns"] else [_single(row, place)])
         table["rows"] = [cell for cells in rows for cell in cells]
         _check_rows(rows, where)
         _check_planes(table, where)
+        _check_figures(table, paper["runs"], where)
     _check_references(paper, places, file)
     paper["gaps"] = _gaps(paper, file)
     for table in paper["tables"].values():
@@ -147,16 +155,34 @@ def _check_planes(table: dict, where: str) -> None:
     runs = [row["run"] for row in table["rows"] if row["run"] is not None]
     for index, run in enumerate(table["planes"]):
         if run not in runs:
-            raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {', '.join(runs)}")
+            raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {listed(runs)}")
     if drawn := [kind for kind in table["figures"] if kind in PLANE_FIGURES and not table["planes"]]:
-        raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {', '.join(runs)}")
+        raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {listed(runs)}")
+
+
+def _check_figures(table: dict, runs: Mapping, where: str) -> None:
+    """Figures that the table's rows cannot fill, and gaps of what is no accuracy, are refused."""
+    measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
+    quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
+    problems = {
+        "comparison": f"is of accuracies, not of {', '.join(measured)}" if measured else "",
+        **dict.fromkeys(
+            GRID_FIGURES, "" if table["grid"] and measured else "needs a grid and a metric that is measured"
+        ),
+        **dict.fromkeys(NOISE_FIGURES, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
+    }
+    for index, kind in enumerate(table["figures"]):
+        if problem := problems.get(kind):
+            raise UserError(f"{where}.figures[{index}] = {kind!r}: {problem}")
+    if measured and any(row["gap"] for row in table["rows"]):
+        raise UserError(f"{where}.gap: is of accuracies, not of {', '.join(measured)}")
 
 
 def _check_references(paper: dict, places: Mapping, file: str) -> None:
     for run, settings in paper["runs"].items():
         reference = (settings.get("transform") or {}).get("reference")
         if reference is not None and (reference == run or reference not in paper["runs"]):
-            allowed = ", ".join(name for name in paper["runs"] if name != run)
+            allowed = listed(name for name in paper["runs"] if name != run)
             key = f"{places[run]}: run {run}: transform.reference"
             raise UserError(f"{file}: {key} = {reference!r}: no such other run or column; allowed: {allowed}")
         chain = [run]
@@ -176,7 +202,7 @@ def _gaps(paper: dict, file: str) -> dict[str, dict]:
             gap, where = row["gap"], f"{file}: tables.{name}: row {row['label']!r}: gap"
             for key, end in (gap or {}).items():
                 if end not in paper["runs"]:
-                    raise UserError(f"{where}.{key} = {end!r}: no such run; allowed: {', '.join(paper['runs'])}")
+                    raise UserError(f"{where}.{key} = {end!r}: no such run; allowed: {listed(paper['runs'])}")
                 ends.setdefault(end, gap)
             if row["run"] is None or row["run"] in (gap or {}).values():
                 row["gap"] = None
@@ -212,9 +238,13 @@ def _check_claim(claim: dict, paper: dict, where: str) -> None:
 
     gaps = paper["gaps"]
     for comparison in comparisons:
+        if isinstance(comparison, OfTables):
+            if problem := _problem_of_tables(comparison, claim, paper["tables"]):
+                refuse(problem)
+            continue
         for run in comparison.runs:
             if run not in paper["runs"]:
-                refuse(f"no run {run!r}; allowed: {', '.join(paper['runs'])}")
+                refuse(f"no run {run!r}; allowed: {listed(paper['runs'])}")
             if claim["metric"] == EARLY and run not in gaps:
                 refuse(f"{EARLY} needs a run with a gap; allowed: {', '.join(gaps) or 'none, no table has a gap'}")
         if isinstance(comparison, GapComparison):
@@ -223,6 +253,19 @@ def _check_claim(claim: dict, paper: dict, where: str) -> None:
                 refuse(f"gap({comparison.run}): the run has no gap; allowed: {', '.join(inner) or 'none'}")
             if claim["metric"] not in ACCURACIES:
                 refuse(f"gap(...) is of an accuracy, not of {claim['metric']}")
+
+
+def _problem_of_tables(comparison: OfTables, claim: Mapping, tables: Mapping) -> str | None:
+    """Why a claim about whole tables cannot be, or None."""
+    for name in comparison.tables:
+        if name not in tables:
+            return f"no table {name!r}; allowed: {', '.join(tables)}"
+        grid = tables[name]["grid"]
+        if isinstance(comparison, TrendComparison):
+            values = next(iter(grid["columns"].values())) if grid else []
+            if not values or any(isinstance(value, str) for value in values):
+                return f"trend({name}): the table must have a grid with numbers along its columns"
+    return f"each(...) and trend(...) are not of {EARLY}" if claim["metric"] == EARLY else None
 
 
 def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[str], where: str) -> dict:
@@ -239,7 +282,7 @@ def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[st
     """
     for name in skipped:
         if name not in runs:
-            raise UserError(f"{where}: no run or row {name!r}; allowed: {', '.join(runs)}")
+            raise UserError(f"{where}: no run or row {name!r}; allowed: {listed(runs)}")
     planned = {}
     for name, table in tables.items():
         rows = [{**row, "planned": row["run"] is not None and not {row["run"], row["row"]} & set(skipped)}
@@ -254,20 +297,41 @@ def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[st
     return planned
 
 
-def judged_claims(claims: Iterable[dict], gaps: Mapping, planned: set[str]) -> list[dict]:
+def judged_claims(
+    claims: Iterable[dict], gaps: Mapping, planned: set[str], tables: Mapping[str, dict] | None = None
+) -> list[dict]:
     """The claims, or the parts of them joined by `and`, whose runs are all planned.
 
+    A claim about whole tables is judged on their runs that are planned; tables without any are left out.
+
+    Args:
+        claims: of a paper.
+        gaps: of its runs, see `lay_out`.
+        planned: its runs that are made.
+        tables: those of the scale, see `with_plan`; only claims about whole tables need them.
+
     Returns:
-        the claims with `judged`, the check's parts that can be judged, `left_out`, a list of the others, and `gaps`,
-        the {from, to} of the runs they name. A claim of which nothing can be judged is not among them.
+        the claims with `judged`, the check's parts that can be judged, `left_out`, a list of the others, `gaps`, the
+        {from, to} of the runs they name, and `tables`: for each table they name, its planned runs by row, {run: place},
+        the place being the value of the columns' axis or, without a grid, the run's own. A claim of which nothing can
+        be judged is not among them.
     """
+    rows = {name: planned_runs(table) for name, table in (tables or {}).items()}
     judged = []
     for claim in claims:
         parts = {True: [], False: []}
-        named = {}
+        named, whole = {}, {}
         for part in claim["check"].split(" and "):
             needed, own = set(), {}
-            for comparison in parse_check(part):
+            comparisons = parse_check(part)
+            if isinstance(comparisons[0], OfTables):
+                there = {name: rows[name] for name in comparisons[0].tables if rows.get(name)}
+                gone = [name for name in comparisons[0].tables if name not in there]
+                parts[True] += [comparisons[0].only(there)] if there else []
+                parts[False] += [comparisons[0].only(gone)] if gone else []
+                whole |= there
+                continue
+            for comparison in comparisons:
                 needed |= set(comparison.runs)
                 if isinstance(comparison, GapComparison) or claim["metric"] == EARLY:
                     own |= {run: gaps[run] for run in comparison.runs}
@@ -277,5 +341,20 @@ def judged_claims(claims: Iterable[dict], gaps: Mapping, planned: set[str]) -> l
             parts[needed <= planned].append(part.strip())
             named |= own if needed <= planned else {}
         if parts[True]:
-            judged.append({**claim, "judged": " and ".join(parts[True]), "left_out": parts[False], "gaps": named})
+            said = {"judged": " and ".join(parts[True]), "left_out": parts[False], "gaps": named, "tables": whole}
+            judged.append({**claim, **said})
     return judged
+
+
+def planned_runs(table: Mapping) -> dict[str, dict[str, float]]:
+    """The runs of a table that are made, by the label of their row: {run: place in the row}.
+
+    The place is the value of the columns' axis in a table with a grid, the number of the cell in others.
+    """
+    across = next(iter(table["grid"]["columns"])) if table["grid"] else None
+    rows: dict[str, dict] = {}
+    for row in table["rows"]:
+        if row["planned"]:
+            mine = rows.setdefault(row["label"], {})
+            mine[row["run"]] = row["axes"][across] if across else len(mine)
+    return rows

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from whysgd.config import PAPERS, SAME
 from whysgd.data.catalog import BUILT_IN
-from whysgd.errors import UserError
+from whysgd.errors import UserError, listed
+from whysgd.grids import thinned
 from whysgd.layout import judged_claims, lay_out, with_plan
 from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
+from whysgd.trajectories import check_trajectories
 from whysgd.validation import read_yaml, validated
 
 
@@ -29,11 +31,14 @@ def load_paper(name: str) -> dict:
         raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
     paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
     lay_out(paper, file)
+    check_trajectories(paper["trajectories"], file)
     return paper
 
 
 def tables_at(config: Mapping, name: str) -> dict:
     """The tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
+
+    Of a grid that the scale thins, the cells that it leaves out are not among the rows.
 
     Raises:
         UserError: the scale names a table, a run or a row that the paper does not have.
@@ -45,6 +50,11 @@ def tables_at(config: Mapping, name: str) -> dict:
         if table not in tables:
             raise UserError(f"{where}.tables.{name}: no table {table!r}; allowed: {', '.join(tables)}")
     chosen = {table: tables[table] for table in chosen}
+    for table, values in scale["grids"].get(name, {}).items():
+        if table not in tables:
+            raise UserError(f"{where}.grids.{name}: no table {table!r}; allowed: {', '.join(tables)}")
+        if table in chosen:
+            chosen[table] = thinned(chosen[table], values, f"{where}.grids.{name}.{table}")
     return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}")
 
 
@@ -55,8 +65,9 @@ def claims_at(config: Mapping, name: str) -> list[dict]:
         see `whysgd.layout.judged_claims`.
     """
     paper = load_paper(name)
-    planned = {row["run"] for table in tables_at(config, name).values() for row in table["rows"] if row["planned"]}
-    return judged_claims(paper["claims"], paper["gaps"], planned)
+    tables = tables_at(config, name)
+    planned = {row["run"] for table in tables.values() for row in table["rows"] if row["planned"]}
+    return judged_claims(paper["claims"], paper["gaps"], planned, tables)
 
 
 def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
@@ -67,7 +78,7 @@ def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
     if like is None:
         return {**paper.get("defaults", {}), **own}
     if like not in paper["runs"]:
-        raise UserError(f"{file}: runs.{run}.like = {like!r}: no such run; allowed: {', '.join(paper['runs'])}")
+        raise UserError(f"{file}: runs.{run}.like = {like!r}: no such run; allowed: {listed(paper['runs'])}")
     return {**_settings(paper, like, file, (*seen, run)), **own}
 
 
@@ -130,7 +141,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     """
     runs = load_paper(paper)["runs"]
     if run not in runs:
-        raise UserError(f"papers/{paper}.yaml: runs: no run {run!r}; allowed: {', '.join(runs)}")
+        raise UserError(f"papers/{paper}.yaml: runs: no run {run!r}; allowed: {listed(runs)}")
     settings = dict(runs[run])
     where = f"papers/{paper}.yaml: runs.{run}"
     required = {"dataset", "model", "macro_batch", "block", "lr", "schedule"}

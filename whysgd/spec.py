@@ -3,10 +3,11 @@
 This module never imports torch; the workflow reads it at parse time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from whysgd.files import digest_of
+from whysgd.models.catalog import architecture
 from whysgd.schedule import Schedule, real, schedule_problem
 
 # What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
@@ -16,6 +17,7 @@ VARIANTS = ("forward-differences", "central-differences", "exact")
 # novack2023's, see whysgd.training.micro_batch and whysgd.training.transforms.
 MICRO_BATCH_PENALTIES = ("micro_batch_gradient_norm", "fisher_trace", "average_jacobian", "unit_jacobian")
 TRANSFORMS = ("iter_graft", "exter_graft", "normalize")
+LOSSES = ("cross_entropy", "linear_hinge")
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,17 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class NoiseWatch:
+    """Measure the gradient noise along the run, with its tail index; see `whysgd.training.noise_log`.
+
+    Attributes:
+        points: steps at which it is measured, evenly spread on a log scale, beside the start and the last step.
+    """
+
+    points: int
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """Everything that determines the result of one run, and nothing else.
 
@@ -142,6 +155,9 @@ class RunSpec:
         averaging: of the blocks, see `whysgd.training.gradients.block_weights`.
         precision: of the network's arithmetic, see `resolved_precision`; sums and weights are fp32 in any.
         evaluations: lines of the history with losses and accuracies.
+        loss: one of `LOSSES`, see `whysgd.training.losses`.
+        stop_accuracy: end the run at the first evaluation that finds this training accuracy, in percent, or more.
+        noise: measure the gradient noise along the run.
     """
 
     paper: str
@@ -172,6 +188,9 @@ class RunSpec:
     averaging: str = "mean"
     precision: str = "auto"
     evaluations: int = 20
+    loss: str = "cross_entropy"
+    stop_accuracy: float | None = None
+    noise: NoiseWatch | None = None
 
     def __post_init__(self):
         """Refuse values that no run can have; a specification may come from the command line as JSON."""
@@ -198,6 +217,9 @@ class RunSpec:
             "store": self.store is None or (whole(self.store.copies, 1) and whole(self.store.crop_padding, 0)),
             "held_out": real(self.held_out, 0) and self.held_out < 1 and not (self.held_out and self.store),
             "watch": self.watch is None or all(whole(value, 1) for value in asdict(self.watch).values()),
+            "loss": self.loss in LOSSES,
+            "stop_accuracy": self.stop_accuracy is None or (real(self.stop_accuracy, 0) and self.stop_accuracy <= 100),
+            "noise": self.noise is None or whole(self.noise.points, 1),
         }
         for name, fine in rules.items():
             if not fine:
@@ -236,6 +258,7 @@ class RunSpec:
             "store": StoredCopies,
             "transform": Transform,
             "watch": Watch,
+            "noise": NoiseWatch,
         }
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -269,6 +292,7 @@ class RunSpec:
 
 
 _NEEDS = {
+    "loss": f"allowed: {', '.join(LOSSES)}",
     "epochs": "either epochs or steps must be given, a whole number of at least 1",
     "clip": "must be at least 0, and cannot be given beside a transform",
     "held_out": "must be at least 0 and below 1, and cannot be given beside stored copies",
@@ -323,6 +347,18 @@ def precision_problem(spec: RunSpec) -> str | None:
         why = "a difference of bf16 gradients is noise; allowed: fp32, tf32, auto, or the penalty's variant exact"
         return f"precision = {spec.precision!r}: {why}"
     return None
+
+
+def in_lockstep(specs: Sequence[RunSpec]) -> bool:
+    """Whether runs can be trained together: plain mini-batch SGD of fully connected networks, equal but for seeds.
+
+    What the history measures beside the step (`watch`) is not measured of such.
+    """
+    spec = specs[0]
+    extras = (spec.penalty, spec.transform, spec.clip, spec.store, spec.watch)
+    plain = spec.blocks_per_step == 1 and all(extra is None for extra in extras) and not spec.held_out
+    same = {replace(other, seed=0) for other in specs}
+    return plain and (architecture(spec.model) or ("",))[0] == "fc" and len(same) == 1
 
 
 def resolved_precision(spec: RunSpec, device: str) -> str:

@@ -44,27 +44,30 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def validated(value, schema_file: str, where) -> dict:
+def validated(value, schema_file: str, where, part: str | None = None) -> dict:
     """A copy of `value` with the schema's defaults filled in.
 
     Args:
         value: what was read from YAML.
         schema_file: a file of config/.
         where: called with a key's path (a tuple), returns the name of the file to blame.
+        part: one of the schema's `$defs`, in place of all of it.
 
     Raises:
         UserError: one line for each problem: file, key, value and what is allowed.
     """
     value = deepcopy(value)
-    errors = sorted(_validator(schema_file).iter_errors(value), key=lambda e: str(list(e.absolute_path)))
+    errors = sorted(_validator(schema_file, part).iter_errors(value), key=lambda e: str(list(e.absolute_path)))
     if errors:
         raise UserError("\n".join(dict.fromkeys(_line(error, where) for error in errors)))
     return value
 
 
 @cache
-def _validator(schema_file: str):
+def _validator(schema_file: str, part: str | None = None):
     schema = yaml.safe_load((ROOT / "config" / schema_file).read_text(encoding="utf-8"))
+    if part is not None:
+        schema = {"$schema": schema["$schema"], "$defs": schema["$defs"], **schema["$defs"][part]}
     check_properties = Draft202012Validator.VALIDATORS["properties"]
 
     def fill_defaults(validator, properties, instance, subschema):

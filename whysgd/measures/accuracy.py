@@ -1,10 +1,10 @@
-"""Mean cross entropy and accuracy over a data set, in evaluation mode."""
+"""Mean loss and accuracy over a data set, in evaluation mode."""
 
 from math import nan
 
 import torch
-from torch.nn import functional as F
 
+from whysgd.training.losses import image_losses
 from whysgd.training.objective import Objective
 
 BATCH = 1000
@@ -21,14 +21,14 @@ def evaluate(objective: Objective, theta, running, images, labels, normalize) ->
         normalize: uint8 to floating point.
 
     Returns:
-        `loss` (mean cross entropy in nats; nan if it is not finite) and `accuracy` (percent).
+        `loss` (the mean of the objective's; nan if it is not finite) and `accuracy` (percent).
     """
     loss, correct = theta.new_zeros(()), torch.zeros((), dtype=torch.int64, device=theta.device)
     for start in range(0, len(labels), BATCH):
         part = labels[start : start + BATCH]
         batch = images[start : start + BATCH].to(theta.device, non_blocking=True)
         logits = objective.logits(theta, running, normalize(batch))
-        loss += F.cross_entropy(logits, part, reduction="sum")
+        loss += image_losses(logits, part, objective.loss).sum()
         correct += (logits.argmax(1) == part).sum()
     mean = loss.item() / len(labels)
     return {"loss": mean if abs(mean) < float("inf") else nan, "accuracy": 100 * correct.item() / len(labels)}

@@ -21,11 +21,11 @@ def accuracy_gap(model: torch.nn.Module, images: Images, test: Images) -> dict[s
 
     Returns:
         `train_accuracy` and `test_accuracy` in percent, `accuracy_gap` in points, and `train_loss`, `test_loss` and
-        `loss_gap` in nats. Standard errors are those over images: binomial of an accuracy, s/√n of a mean loss, and of
-        a gap the root of the sum of both squares.
+        `loss_gap` in the unit of the loss. Standard errors are those over images: binomial of an accuracy, s/√n of a
+        mean loss, and of a gap the root of the sum of both squares.
     """
     with untouched(model):
-        network = Network(model)
+        network = Network(model, images.loss)
         (train_loss, train_accuracy), (test_loss, test_accuracy) = (
             _loss_and_accuracy(*network.evaluate(network.theta, some)) for some in (images, test)
         )

@@ -44,6 +44,11 @@ MEASURES = {
         "gradient_signal_to_noise": Quantity("gradient signal to noise", "", None),
     },
     "fisher": {"fisher_trace": Quantity("Fisher trace", "nats²", "lower")},
+    "tail_index": {
+        "tail_index": Quantity("tail index of gradient noise", ""),
+        "tail_index_active": Quantity("tail index, active parameters", ""),
+        "inactive_parameters": Quantity("inactive parameters", "%"),
+    },
 }
 QUANTITIES = {name: quantity for measure in MEASURES.values() for name, quantity in measure.items()}
 # Figures that show loss landscapes, and whether each needs points on a line or on a plane.

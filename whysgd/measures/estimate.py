@@ -15,12 +15,14 @@ class Estimate:
         std_error: of the value, in its unit; None if it is not known, 0 if the value is exact.
         samples: how many directions, probes, ascents, blocks or images it comes from.
         each: their own values, where they are few.
+        interval: the ends of a 95 % interval, where the measure gives one; the upper may be inf.
     """
 
     value: float
     std_error: float | None
     samples: int
     each: tuple[float, ...] = ()
+    interval: tuple[float, float] | None = None
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

@@ -34,7 +34,7 @@ def fisher(model: torch.nn.Module, images: Images, exact: bool = True, first: in
     """
     images = images if first is None else images.first(first)
     with untouched(model):
-        network = Network(model)
+        network = Network(model)  # Of the network's own distribution, whatever it was trained with.
         norms = exact_norms(network, images) if exact else sampled_norms(network, images)
     return {"fisher_trace": replace(mean_of(norms.tolist()), each=())}
 

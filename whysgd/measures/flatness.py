@@ -48,7 +48,7 @@ def flatness(
         )
     images = images if first is None else images.first(first)
     with untouched(model):
-        network = Network(model)
+        network = Network(model, images.loss)
         start = network.mean_loss(network.theta, images)
         if start != start:
             return {"flatness": mean_of([start] * directions)}

@@ -52,7 +52,7 @@ def gradient_noise(
             "two blocks and two groups are needed"
         )
     with untouched(model):
-        norms, sums, sizes = group_sums(Network(model), images, micro_batch, min(groups, blocks))
+        norms, sums, sizes = group_sums(Network(model, images.loss), images, micro_batch, min(groups, blocks))
     total, every = sums.sum(0), sum(norms)
     left_out = [
         (every - norm, _norm2(total - part), blocks - size) for norm, part, size in zip(norms, sums, sizes, strict=True)

@@ -56,7 +56,7 @@ def hessian(
         raise ValueError(f"products = {products}, probes = {probes}: at least {EIGENVALUES + 2} and 1 are needed")
     images = images if first is None else images.first(first)
     with untouched(model):
-        network = Network(model)
+        network = Network(model, images.loss)
         product, size = Hessian(network, images), len(network.theta)
         signs = [stream(images.seed, "probe", i).integers(0, 2, size).astype(np.int8) for i in range(probes)]
         z = 2 * torch.from_numpy(np.stack(signs)).to(network.theta) - 1

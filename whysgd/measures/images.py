@@ -16,6 +16,7 @@ class Images:
         normalize: from `images` to what the network is given.
         batch: images of a batch, unless it is said otherwise.
         seed: of the run; streams of measures are derived from it.
+        loss: that the run was trained with, see `whysgd.training.losses`; measures are of this loss.
     """
 
     def __init__(
@@ -25,8 +26,10 @@ class Images:
         normalize: Callable[[torch.Tensor], torch.Tensor] = lambda images: images,
         batch: int = 1000,
         seed: int = 0,
+        loss: str = "cross_entropy",
     ):
         self.images, self.labels, self.normalize, self.batch, self.seed = images, labels, normalize, batch, seed
+        self.loss = loss
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +45,7 @@ class Images:
 
     def first(self, count: int) -> "Images":
         """The first so many images, or all if there are fewer."""
-        return Images(self.images[:count], self.labels[:count], self.normalize, self.batch, self.seed)
+        return Images(self.images[:count], self.labels[:count], self.normalize, self.batch, self.seed, self.loss)
 
 
 class Batches:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from whysgd.measures.estimate import Estimate, mean_of
 from whysgd.measures.images import Batch, Images
@@ -83,7 +82,7 @@ def keskar(
     batch: int = 128,
     ascents: int = 2,
 ) -> dict[str, Estimate]:
-    """Keskar sharpness of the mean cross entropy, by several ascents; see `keskar_sharpness`.
+    """Keskar sharpness of the mean loss, by several ascents; see `keskar_sharpness`.
 
     Args:
         model: the network.
@@ -103,12 +102,12 @@ def keskar(
     moved = [p for p in model.parameters() if p.requires_grad]
     found = []
     with untouched(model):
-        network = Network(model)
+        network = Network(model, images.loss)
         start = [p.detach().clone() for p in moved]
         before = network.mean_loss(network.theta, images)
         for ascent in range(ascents):
             batches = ((x.to(network.theta.dtype), y) for x, y in _shuffled(images, batch, ascent))
-            ascend(model, F.cross_entropy, batches, moved, epsilon, lr, steps)
+            ascend(model, network.criterion, batches, moved, epsilon, lr, steps)
             raised = network.layout.vector(dict(model.named_parameters())).detach()
             after = max(network.mean_loss(raised, images), before)
             found.append(100 * (after - before) / (1 + before))

@@ -51,7 +51,7 @@ def landscape(
     if block_strength and len(images) < block:
         raise ValueError(f"block = {block}: {len(images)} images do not fill a block")
     with untouched(model):
-        network = Network(model)
+        network = Network(model, images.loss)
         ways = torch.stack([network.layout.vector(direction).to(network.theta) for direction in directions])
         lines = []
         for point in points:

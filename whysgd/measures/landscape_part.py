@@ -1,11 +1,9 @@
 """One part of a run's loss landscape: points are independent, so parts are computed in parallel and apart."""
 
-import csv
-import io
 from pathlib import Path
 
 from whysgd.errors import UserError
-from whysgd.files import write_text
+from whysgd.files import csv_text, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
 from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import chunk as part_of
@@ -47,12 +45,8 @@ def landscape_of(
             )  # fmt: skip
         except ValueError as error:
             raise UserError(f"landscape: {spec.run}: {error}") from None
-    text = io.StringIO()
-    writer = csv.DictWriter(text, LANDSCAPE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
     names = {"paper": run.spec.paper, "run": run.spec.run, "seed": run.spec.seed, "kind": kind}
-    writer.writerows({**names, **line} for line in lines)
-    write_text(out, text.getvalue())
+    write_text(out, csv_text(LANDSCAPE_COLUMNS, [{**names, **line} for line in lines]))
 
 
 def _filters(like: TrainedRun, run: TrainedRun) -> dict:

@@ -4,9 +4,9 @@ from math import isfinite, nan
 
 import torch
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
 
 from whysgd.measures.images import Images
+from whysgd.training.losses import image_losses
 from whysgd.training.objective import Layout
 
 # How many numbers the gradients of blocks computed at once may take. For small networks the overhead of each operation
@@ -20,14 +20,18 @@ class Network:
 
     Batch norm uses its running statistics, so that an image's loss does not depend on the others of its batch.
 
+    Args:
+        model: the network.
+        loss: that it was trained with, see `whysgd.training.losses`.
+
     Attributes:
         theta: the network's parameters (P,), a copy.
         layout: how they lie in it.
     """
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: torch.nn.Module, loss: str = "cross_entropy"):
         named = dict(model.named_parameters())
-        self.model, self.layout = model, Layout(named.items())
+        self.model, self.layout, self.loss_name = model, Layout(named.items()), loss
         self.theta = self.layout.vector(named).detach()
 
     def logits(self, theta: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -35,8 +39,12 @@ class Network:
         return functional_call(self.model, self.layout.views(theta), (inputs.to(theta.dtype),))
 
     def loss(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean cross entropy in nats, a scalar, of inputs (n, …) with labels (n,)."""
-        return F.cross_entropy(self.logits(theta, inputs), labels)
+        """Mean loss, a scalar, of inputs (n, …) with labels (n,)."""
+        return self.criterion(self.logits(theta, inputs), labels)
+
+    def criterion(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean loss, a scalar, of logits (n, classes) with labels (n,)."""
+        return image_losses(logits, labels, self.loss_name).mean()
 
     def gradients(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Gradients (k, P) of the mean losses of k blocks, of inputs (k, n, …) and labels (k, n)."""
@@ -51,16 +59,16 @@ class Network:
 
     @torch.inference_mode()
     def evaluate(self, theta: torch.Tensor, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross entropy (n,) in nats of each image, and whether it is classified correctly (n,), both in float64."""
+        """The loss (n,) of each image, and whether it is classified correctly (n,), both in float64."""
         losses, correct = [], []
         for inputs, labels in images.batches():
             logits = self.logits(theta, inputs)
-            losses.append(F.cross_entropy(logits, labels, reduction="none"))
+            losses.append(image_losses(logits, labels, self.loss_name))
             correct.append(logits.argmax(1) == labels)
         return torch.cat(losses).double(), torch.cat(correct).double()
 
     def mean_loss(self, theta: torch.Tensor, images: Images) -> float:
-        """Mean cross entropy over all images, in nats; nan if it is not finite."""
+        """Mean loss over all images; nan if it is not finite."""
         return finite(self.evaluate(theta, images)[0].mean())
 
 

@@ -84,7 +84,7 @@ def load_run(folder: Path, data: Path, device="cpu", images: int | None = None) 
 
     def placed(split, most):
         images, labels = (torch.from_numpy(array[:most]).to(device) for array in (split.images, split.labels))
-        return Images(images, labels, normalize, batch, spec.seed)
+        return Images(images, labels, normalize, batch, spec.seed, spec.loss)
 
     train = placed(dataset.train, min(count, images or count))
     test = placed(dataset.test, len(dataset.test.labels))
@@ -190,7 +190,8 @@ def _jsonable(estimate: Estimate) -> dict:
         return value if value is not None and math.isfinite(value) else None
 
     each = [finite(value) for value in estimate.each]
+    interval = {"interval": [finite(value) for value in estimate.interval]} if estimate.interval else {}
     return {
         "value": finite(estimate.value), "std_error": finite(estimate.std_error), "samples": estimate.samples,
-        "each": each,
+        "each": each, **interval,
     }  # fmt: skip

@@ -9,12 +9,13 @@ from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.models.densenet import DenseNet
 from whysgd.models.fully_connected import FullyConnected
 from whysgd.models.resnet import ResNet
+from whysgd.models.small_conv import SmallConv
 from whysgd.models.vgg import VGG
 from whysgd.streams import stream
 
 FAMILIES = {"resnet": ResNet, "densenet": DenseNet, "vgg": VGG}
 # These are made for images of one size.
-SIZED_FAMILIES = {"fc": FullyConnected, "alexnet": AlexNet}
+SIZED_FAMILIES = {"fc": FullyConnected, "alexnet": AlexNet, "small_conv": SmallConv}
 
 
 def build_model(name: str, channels: int, classes: int, seed: int, size: int = 32) -> nn.Module:

@@ -22,6 +22,9 @@ CATALOG: dict[str, tuple[str, dict]] = {
     "vgg16_bn_half": ("vgg", {"layers": 16, "norm": True, "width": 32}),
     # One block of width 8 and one of width 16, for the mini scale.
     "resnet_mini": ("resnet", {"block": "basic", "depths": (1, 1), "width": 8}),
+    # The seminar deck's "1 conv + 1 linear" and "2 conv with pooling + 2 linear".
+    "conv1": ("small_conv", {"convolutions": 1, "width": 16}),
+    "conv2": ("small_conv", {"convolutions": 2, "width": 8}),
 }
 
 # simsekli2019's families come in any size. No leading zeros, so that a network has one name.

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class State:
         norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
         step: optimizer steps made; blocks: blocks that passed through batch norm.
         history: one dict for each line.
+        noise: one dict for each measurement of the gradient noise, see `whysgd.training.noise_log`.
+        ended: empty as long as the run goes on; else why it has ended, one of `ENDS`.
         seconds: spent in training steps, in all sessions; sessions: how often the run was started.
     """
 
@@ -37,22 +40,29 @@ class State:
     sessions: int = 1
     started: str = ""
     history: list[dict] = field(default_factory=list)
+    noise: list[dict] = field(default_factory=list)
+    ended: str = ""
 
 
+# All steps made, the wanted training accuracy reached, or a loss that is not finite.
+ENDS = ("finished", "stopped", "diverged")
 _TENSORS = ("theta", "momentum", "running", "norms")
-_NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history")
+_NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history", "noise", "ended")
 
 
-def save_checkpoint(folder: Path, state: State, identity: str) -> None:
-    """Write the state atomically; `identity` names the job (settings, data and code)."""
-    tensors = {name: getattr(state, name).contiguous() for name in _TENSORS}
-    numbers = {name: getattr(state, name) for name in _NUMBERS}
-    metadata = {"identity": identity, "state": json.dumps(numbers)}
+def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> None:
+    """Write the states of a job's runs atomically; `identity` names the job (settings, data and code)."""
+    # Rows of a stack share their memory, which a file does not.
+    tensors = {
+        f"{index}.{name}": getattr(state, name).clone() for index, state in enumerate(states) for name in _TENSORS
+    }
+    numbers = [{name: getattr(state, name) for name in _NUMBERS} for state in states]
+    metadata = {"identity": identity, "states": json.dumps(numbers)}
     write_atomically(folder / FILE, lambda path: save_file(tensors, path, metadata))
 
 
-def load_checkpoint(folder: Path, identity: str, device="cpu") -> State | None:
-    """The state of the same job, or None if there is none to continue from; says why on stderr."""
+def load_checkpoint(folder: Path, identity: str, device="cpu") -> list[State] | None:
+    """The states of the same job's runs, or None if there are none to continue from; says why on stderr."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -62,13 +72,16 @@ def load_checkpoint(folder: Path, identity: str, device="cpu") -> State | None:
             if metadata.get("identity") != identity:
                 print(f"{path}: belongs to other settings, data or code; starting over", file=sys.stderr)
                 return None
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        state = State(**tensors, **json.loads(metadata["state"]))
+            states = [
+                State(**{name: file.get_tensor(f"{index}.{name}") for name in _TENSORS}, **numbers)
+                for index, numbers in enumerate(json.loads(metadata["states"]))
+            ]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         print(f"{path}: not readable ({error}); starting over", file=sys.stderr)
         return None
-    state.sessions += 1
-    return state
+    for state in states:
+        state.sessions += 1
+    return states
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -190,7 +190,7 @@ def _with_logits(objective, theta, images, labels, lr, penalty, pre_gradient, no
     theta = _copies(theta, len(labels)).clone().requires_grad_()
     with twice_differentiable():
         logits, statistics = objective.forward(theta, images)
-    losses = block_losses(logits, labels)
+    losses = block_losses(logits, labels, objective.loss)
     (g,) = torch.autograd.grad(losses.sum(), theta, create_graph=needs_graph(penalty), retain_graph=True)
     block = Block(theta, g, lr=lr, logits=logits, noise=noise)
     return losses.detach(), g, statistics, *PENALTIES[penalty.name](block, penalty)

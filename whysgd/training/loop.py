@@ -1,11 +1,12 @@
-"""Running one specification to its end: checkpoints, history, results."""
+"""Running specifications to their end: checkpoints, history, results."""
 
 import hashlib
 import math
 import sys
 import time
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,15 @@ from whysgd.codedigest import code_digest
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
-from whysgd.files import digest_of, read_json, write_atomically, write_json, write_text
-from whysgd.spec import RunSpec, total_steps, trained_images
-from whysgd.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from whysgd.files import csv_text, digest_of, read_json, write_atomically, write_json, write_text
+from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
+from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
+from whysgd.training.noise_log import noise_files
 from whysgd.training.norm_log import norms_csv, read_norms
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
-from whysgd.training.results import HISTORY, METRICS, MODEL, NORMS, history_csv, now, run_metrics
+from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, NORMS, now, run_metrics
+from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer
 from whysgd.training.watch import LossWatch
 
@@ -39,7 +42,30 @@ def train(
     store: Path | None = None,
     norms: Path | None = None,
 ) -> dict:
-    """Run one specification to its end and write metrics.json, history.csv, gradient_norms.csv and model.safetensors.
+    """Run one specification to its end; see `train_runs`, of which this is the case of one run.
+
+    Returns:
+        the metrics; an empty dict on ranks that do not lead.
+    """
+    return train_runs([spec], data, [out], device, checkpoint_seconds, engine, images_on, store, norms)[0]
+
+
+def train_runs(
+    specs: list[RunSpec],
+    data: Path,
+    outs: list[Path],
+    device="cpu",
+    checkpoint_seconds: float = 30.0,
+    engine: str = "auto",
+    images_on: str = "auto",
+    store: Path | None = None,
+    norms: Path | None = None,
+) -> list[dict]:
+    """Run specifications of one data set to their end and write the results of each into its folder.
+
+    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors and, for a run that measures the gradient
+    noise, noise.csv, layers.csv and noise_norms.csv. Runs that `whysgd.spec.in_lockstep` allows are trained together,
+    others one after another. Runs that are finished already are left alone.
 
     Continues from a checkpoint of the same job if there is one; the result is bit-identical to an
     uninterrupted run's on the CPU with the same number of threads (apart from times). A loss that is
@@ -47,17 +73,17 @@ def train(
     arguments; the result is that of one process up to rounding, and a checkpoint may be continued by any number.
 
     Args:
-        spec: the run.
+        specs: the runs.
         data: folder of the canonical data set.
-        out: the run's folder.
+        outs: the folder of each run; the checkpoint of runs that are trained together lies in the first.
         device: where to train.
         checkpoint_seconds: time between two checkpoints.
         engine, images_on: see `Trainer`.
-        store: file of the stored copies, for a run on such.
+        store: file of the stored copies, for runs on such.
         norms: log of the run whose gradient norms are grafted, for a run that does so.
 
     Returns:
-        the metrics; an empty dict on ranks that do not lead.
+        the metrics of each; empty dicts on ranks that do not lead.
 
     Raises:
         UserError: the data or the log are damaged or missing, another process trains in the same folder, a block is
@@ -65,12 +91,21 @@ def train(
     """
     ranks, device = join_ranks(torch.device(device))
     try:
-        with _lock(out) if ranks.leads else nullcontext():
-            return _train(spec, data, out, device, checkpoint_seconds, ranks, engine, images_on, store, norms)
+        with ExitStack() as locks:
+            for out in outs if ranks.leads else ():
+                locks.enter_context(_lock(out))
+            pairs = list(zip(specs, outs, strict=True))
+            groups = [pairs] if ranks.size == 1 and in_lockstep(specs) else [[pair] for pair in pairs]
+            dataset, metrics = load_dataset(data), []
+            for group in groups:
+                metrics += _train(
+                    group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms
+                )  # fmt: skip
+            return metrics
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
             raise
-        raise UserError(f"{out}: rank {ranks.rank}: another rank has ended; start again to continue") from None
+        raise UserError(f"{outs[0]}: rank {ranks.rank}: another rank has ended; start again to continue") from None
     finally:
         leave_ranks()
 
@@ -88,79 +123,206 @@ def _lock(out: Path) -> FileLock:
 
 
 def _train(
-    spec: RunSpec, data: Path, out: Path, device, checkpoint_seconds, ranks: Ranks, engine, images_on, store, norms
-) -> dict:
-    dataset = load_dataset(data)
+    group: Sequence[tuple[RunSpec, Path]],
+    dataset: Dataset,
+    device,
+    checkpoint_seconds,
+    ranks: Ranks,
+    engine,
+    images_on,
+    store,
+    norms,
+) -> list[dict]:
+    """Train runs in lockstep, or a single one of any kind."""
+    code = code_digest(__name__)
+    jobs = [_job(spec, out, dataset, store, norms, code) for spec, out in group]
+    finished = [_finished(job, code) for job in jobs]
+    # What was finished before, in whatever company, is left alone; a job that was interrupted goes on as it was.
+    unfinished = [job for job, metrics in zip(jobs, finished, strict=True) if metrics is None]
+    folder, identity = jobs[0].out, digest_of([job.identity for job in jobs])
+    states = load_checkpoint(folder, identity, torch.device(device)) if unfinished else None
+    if states is None and unfinished:
+        jobs, folder, identity = unfinished, unfinished[0].out, digest_of([job.identity for job in unfinished])
+        states = load_checkpoint(folder, identity, torch.device(device))
+    # Nobody writes before everybody has read.
+    ranks.wait()
+    if unfinished:
+        for index, job in enumerate(jobs):
+            job.trainer = Trainer(
+                job.spec, dataset, device, ranks=ranks, engine=engine, images_on=images_on, store=job.copies,
+                norms=job.grafted,
+            )  # fmt: skip
+            job.trainer.state = job.trainer.state if states is None else states[index]
+        _make_steps(jobs, folder, identity, checkpoint_seconds)
+    if not ranks.leads:
+        return [{} for _ in group]
+    written = {job.out: _write(job, dataset, code, len(jobs)) for job in jobs} if unfinished else {}
+    if unfinished:
+        remove_checkpoint(folder)
+    for (_, out), metrics in zip(group, finished, strict=True):
+        if metrics is not None and out not in written:
+            print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
+    return [written.get(out, metrics) for (_, out), metrics in zip(group, finished, strict=True)]
+
+
+@dataclass
+class _Job:
+    """One run, and what its training reads.
+
+    Attributes:
+        spec, out: the run and its folder.
+        copies, grafted, sources: stored copies, grafted norms, and digests of all it is trained on.
+        identity: of its settings, data and code.
+        trainer, watch, progress: once it is trained.
+    """
+
+    spec: RunSpec
+    out: Path
+    copies: Store | None
+    grafted: np.ndarray | None
+    sources: dict
+    identity: str
+    trainer: Trainer | None = None
+    watch: LossWatch | None = None
+    progress: Progress | None = None
+
+
+def _job(spec: RunSpec, out: Path, dataset: Dataset, store, norms, code: str) -> _Job:
     copies = _open_copies(spec, dataset, store)
     grafted = _read_reference(spec, dataset, norms)
-    code = code_digest(__name__)
     sources = {
         "sha256": dataset.manifest["sha256"],
         "store_sha256": copies and copies.meta["sha256"],
         "reference_digest": None if grafted is None else hashlib.sha256(grafted.tobytes()).hexdigest(),
     }
     identity = digest_of({"spec": spec.to_dict(), "code": code, **sources})
-    finished = _finished(out, spec, sources, code)
-    trainer = Trainer(
-        spec, dataset, device, ranks=ranks, engine=engine, images_on=images_on, store=copies, norms=grafted
-    )  # fmt: skip
-    trainer.state = load_checkpoint(out, identity, trainer.device) or trainer.state
-    # Nobody writes before everybody has read.
-    ranks.wait()
-    if finished is not None:
-        if ranks.leads:
-            print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
-        return finished
-    diverged = _make_steps(trainer, out, identity, checkpoint_seconds)
-    if not ranks.leads:
-        return {}
+    return _Job(spec, out, copies, grafted, sources, identity)
+
+
+def _write(job: _Job, dataset: Dataset, code: str, together: int) -> dict:
+    """Write the results of a run that has ended; returns its metrics."""
+    trainer, out = job.trainer, job.out
+    state = trainer.state
     metrics = run_metrics(
-        spec, trainer.state, dataset.manifest, trainer.device, code, diverged, trainer.precision, trainer.engine_used,
-        sources,
+        job.spec, state, dataset.manifest, trainer.device, code, trainer.precision, trainer.engine_used, job.sources,
+        together,
     )  # fmt: skip
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
-    write_text(out / HISTORY, history_csv(trainer.state.history))
-    write_text(out / NORMS, norms_csv(trainer.state.norms[: trainer.state.step].tolist()))
+    write_text(out / HISTORY, csv_text(HISTORY_COLUMNS, state.history))
+    write_text(out / NORMS, norms_csv(state.norms[: state.step].tolist()))
+    for name, text in noise_files(state.noise).items() if job.spec.noise else ():
+        write_text(out / name, text)
     write_json(out / METRICS, metrics)
-    remove_checkpoint(out)
     return metrics
 
 
-def _make_steps(trainer: Trainer, out: Path, identity: str, checkpoint_seconds: float) -> bool:
-    """Make all steps that are left, with evaluations and checkpoints; returns whether the run diverged."""
-    spec, state, leads = trainer.spec, trainer.state, trainer.ranks.leads
-    state.started = state.started or now()
-    progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, state.step) if leads else None
-    last, begin, diverged = time.monotonic(), time.perf_counter(), False
-    watch = LossWatch(trainer.device)
-    while state.step < trainer.total and not diverged:
+def _make_steps(jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float) -> None:
+    """Make all steps that are left, with evaluations and checkpoints, until every run has ended."""
+    for job in jobs:
+        trainer, spec = job.trainer, job.spec
+        trainer.state.started = trainer.state.started or now()
+        job.watch = LossWatch(trainer.device)
+        if trainer.ranks.leads:
+            job.progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, trainer.state.step)
+    last = time.monotonic()
+    while running := [job for job in jobs if not job.trainer.state.ended]:
+        last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, last)
+    for job in jobs:
+        if job.progress is not None:
+            job.progress.close()
+
+
+def _make_steps_until_one_ends(
+    running: list[_Job], jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float, last: float
+) -> float:
+    """Make steps of all running jobs until one of them ends; returns when the last checkpoint was written."""
+    first = running[0].trainer
+    lockstep = first.ranks.size == 1 and in_lockstep([job.spec for job in running])
+    make_steps = Stack([job.trainer for job in running]).step if lockstep else None
+    for job in running:
+        if not job.trainer.state.step:
+            job.trainer.record_noise()
+    clock = _Clock([job.trainer.state for job in running])
+    while not any(job.trainer.state.ended for job in running):
         try:
-            step = trainer.step()
+            steps = make_steps() if make_steps else [first.step()]
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
-            raise UserError(f"{spec.run}: a block of one image is too small for batch norm; use drop_last") from None
-        due = state.step in trainer.evaluation_steps
-        watch.add(step["step_loss"])
-        diverged = not watch.finite(wait=due) or (due and not math.isfinite(state.theta.norm().item()))
-        if not leads:
+            raise UserError(f"{first.spec.run}: a block of one image is too small for batch norm; use drop_last") from (
+                None
+            )
+        due = first.state.step in first.evaluation_steps
+        for job, step in zip(running, steps, strict=True):
+            _after_step(job, step, due, clock)
+        if not first.ranks.leads:
             continue
-        progress.step()
-        if diverged or trainer.has_line(state.step):
-            state.seconds += time.perf_counter() - begin
-            state.history.append(trainer.evaluate(step, accuracies=diverged or due))
-            if diverged or due:
-                progress.evaluation(state.history[-1])
-            begin = time.perf_counter()
         # A diverged state is never saved: continued from, it would not look diverged.
-        if not diverged and time.monotonic() - last >= checkpoint_seconds and watch.unread_finite():
-            state.seconds += time.perf_counter() - begin
-            save_checkpoint(out, state, identity)
-            last, begin = time.monotonic(), time.perf_counter()
-    state.seconds += time.perf_counter() - begin
-    if leads:
-        progress.close()
-    return diverged
+        if time.monotonic() - last >= checkpoint_seconds and all(_fine(job) for job in running):
+            clock.stop()
+            save_checkpoint(folder, [job.trainer.state for job in jobs], identity)
+            clock.start()
+            last = time.monotonic()
+    clock.stop()
+    return last
+
+
+def _fine(job: _Job) -> bool:
+    return job.trainer.state.ended != "diverged" and job.watch.unread_finite()
+
+
+def _after_step(job: _Job, step: dict, due: bool, clock: "_Clock") -> None:
+    """Take note of a step: see whether the run has ended, and write a line of its history if there is one.
+
+    Args:
+        step: what `Trainer.step` returned.
+        due: whether losses and accuracies are measured.
+        clock: stops meanwhile.
+    """
+    trainer, spec = job.trainer, job.spec
+    state = trainer.state
+    job.watch.add(step["step_loss"])
+    diverged = not job.watch.finite(wait=due) or (due and not math.isfinite(state.theta.norm().item()))
+    state.ended = "diverged" if diverged else "finished" if state.step == trainer.total else ""
+    stops = due and spec.stop_accuracy is not None
+    accurate = False
+    if trainer.ranks.leads:
+        job.progress.step()
+        if diverged or trainer.has_line(state.step):
+            clock.stop()
+            state.history.append(trainer.evaluate(step, accuracies=diverged or due))
+            accurate = stops and state.history[-1]["train_accuracy"] >= spec.stop_accuracy
+            if diverged or due:
+                job.progress.evaluation(state.history[-1])
+            clock.start()
+    if stops and not state.ended:
+        accurate = bool(trainer.ranks.sum(state.theta.new_tensor(float(accurate)))[0] > 0)
+        state.ended = "stopped" if accurate else ""
+    if not diverged:
+        clock.stop()
+        trainer.record_noise(end=bool(state.ended))
+        clock.start()
+
+
+class _Clock:
+    """Time spent in steps, shared among the runs that make them together.
+
+    Args:
+        states: of these runs.
+    """
+
+    def __init__(self, states: list[State]):
+        self.states = states
+        self.start()
+
+    def start(self) -> None:
+        """Go on."""
+        self.begin = time.perf_counter()
+
+    def stop(self) -> None:
+        """Add what has passed since `start`."""
+        for state in self.states:
+            state.seconds += (time.perf_counter() - self.begin) / len(self.states)
 
 
 def _open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | None:
@@ -184,11 +346,12 @@ def _read_reference(spec: RunSpec, dataset: Dataset, norms: Path | None) -> np.n
     return read_norms(norms, total_steps(spec, trained_images(spec, len(dataset.train.labels))))
 
 
-def _finished(out: Path, spec: RunSpec, sources: dict, code: str) -> dict | None:
-    """The metrics of the same job, if it has been run to its end in this folder."""
-    if not all((out / file).is_file() for file in (METRICS, HISTORY, NORMS, MODEL)):
+def _finished(job: _Job, code: str) -> dict | None:
+    """The metrics of the same job, if it has been run to its end in its folder."""
+    files = [METRICS, HISTORY, NORMS, MODEL, *(noise_files([]) if job.spec.noise else ())]
+    if not all((job.out / file).is_file() for file in files):
         return None
-    metrics = read_json(out / METRICS)
+    metrics = read_json(job.out / METRICS)
     data = metrics.get("data", {})
-    same = (metrics.get("spec_digest"), metrics.get("code_digest"), *(data.get(key) for key in sources))
-    return metrics if same == (spec.digest, code, *sources.values()) else None
+    same = (metrics.get("spec_digest"), metrics.get("code_digest"), *(data.get(key) for key in job.sources))
+    return metrics if same == (job.spec.digest, code, *job.sources.values()) else None

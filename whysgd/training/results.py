@@ -1,7 +1,5 @@
 """What a run leaves behind: metrics.json, history.csv, gradient_norms.csv and model.safetensors."""
 
-import csv
-import io
 import math
 import platform
 import resource
@@ -32,37 +30,28 @@ HISTORY_COLUMNS = (
 )  # fmt: skip
 
 
-def history_csv(rows: list[dict]) -> str:
-    """The history as CSV, one line for each of its lines; floats as Python writes them, exactly."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def run_metrics(
     spec: RunSpec,
     state: State,
     manifest: dict,
     device: torch.device,
     code: str,
-    diverged: bool,
     precision: str,
     engine: str,
     sources: dict,
+    together: int = 1,
 ) -> dict:
     """The content of metrics.json.
 
     Args:
-        spec, state: the run and where it ended; its history has at least one line.
+        spec, state: the run and where and why it ended; its history has at least one line.
         manifest: of the data set.
         device: it was trained on.
         code: digest of the training code.
-        diverged: whether it ended because the loss was not finite.
         precision, engine: in which and by which its steps were computed.
         sources: digests of what it was trained on: sha256 of the data set, store_sha256 of stored copies and
             reference_digest of grafted norms, the last two None where there are none.
+        together: how many runs were trained in lockstep; times are a run's share.
 
     Returns:
         final and best loss and accuracy on all splits, in nats and percent, None where they are not finite or there is
@@ -84,7 +73,8 @@ def run_metrics(
         "run": spec.run,
         "scale": spec.scale,
         "seed": spec.seed,
-        "status": "diverged" if diverged else "finished",
+        "status": "diverged" if state.ended == "diverged" else "finished",
+        "stopped_at_accuracy": spec.stop_accuracy if state.ended == "stopped" else None,
         "steps": state.step,
         "final": {key: _finite(final[key]) for key in measured},
         "best": {"step": best["step"], "selected_on": selected_on, **{key: _finite(best[key]) for key in measured}},
@@ -103,6 +93,7 @@ def run_metrics(
         "precision": precision,
         "engine": engine,
         "threads": torch.get_num_threads(),
+        "trained_together": together,
         "seconds_per_step": state.seconds / max(1, state.step),
         "images_per_second": per_epoch * passes / state.seconds,
         # Of this process, which Snakemake's own measurement does not see if it was forked for the job.

@@ -1,5 +1,6 @@
 """One loop for mini-batch and full-batch training: accumulate over blocks, penalty, transform, step."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from whysgd.data.store import Store
 from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
+from whysgd.models.catalog import architecture
 from whysgd.spec import (
     MicroBatchPenalty,
     Penalty,
@@ -25,17 +27,22 @@ from whysgd.spec import (
 )
 from whysgd.streams import stream
 from whysgd.training.checkpoint import State
+from whysgd.training.dense import dense_gradients
 from whysgd.training.device import allow_tf32, engine_on, memory_of, precision_on
 from whysgd.training.gradients import ALONE, StackSums, StepGradient, step_gradient
 from whysgd.training.graphs import CudaCapture, GraphedSums
 from whysgd.training.grouping import Grouping, choose_grouping, copies_that_fit
 from whysgd.training.micro_batch import penalty_noise
+from whysgd.training.noise_log import measured_noise, noise_steps
 from whysgd.training.objective import Objective
 from whysgd.training.ranks import Ranks
 from whysgd.training.results import HISTORY_COLUMNS
 from whysgd.training.schedules import learning_rate
 from whysgd.training.sgd import sgd_step
 from whysgd.training.transforms import Context, transforms_of
+
+# How many numbers the gradients, and the images, of the blocks may have whose noise is computed at once.
+NOISE_NUMBERS = 1 << 20
 
 
 class Trainer:
@@ -94,7 +101,7 @@ class Trainer:
         self.classes = len(dataset.manifest["classes"])
         model = build_model(spec.model, images.shape[1], self.classes, spec.seed, images.shape[2])
         model.to(self.device, dtype)
-        self.objective = Objective(model, torch.bfloat16 if self.precision == "bf16" else None)
+        self.objective = Objective(model, torch.bfloat16 if self.precision == "bf16" else None, spec.loss)
         theta = self.objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
         buffers = (
             self.objective.buffers.vector(dict(model.named_buffers())) if self.objective.buffers.names else theta[:0]
@@ -135,6 +142,7 @@ class Trainer:
             for split, (images, labels) in measured.items()
         }
         self.transforms = transforms_of(spec)
+        self.noise_steps = noise_steps(spec.noise.points, self.total) if spec.noise else set()
 
     def _placed(self, images, images_on: str) -> torch.Tensor:
         """Images to measure on, in the device's memory if they fit."""
@@ -264,6 +272,39 @@ class Trainer:
             theta = state.theta.expand(len(own), -1) if len(own) > 1 else state.theta
             total += self.objective.gradients(theta, part, own)[1].square().sum()
         return total / len(labels)
+
+    def record_noise(self, end: bool = False) -> None:
+        """Measure the gradient noise, if it is due after so many steps, or at the `end`; nothing else is changed.
+
+        It is that of the full blocks of the training images as they are, in their order, in training mode, in fp32.
+        """
+        spec, state = self.spec, self.state
+        if spec.noise is None or not (end or state.step in self.noise_steps):
+            return
+        if self.ranks.leads:
+            allow_tf32(False)
+            blocks = self.images // spec.block
+            state.noise.append(
+                measured_noise(state.step, state.theta, self.objective.parameters, self._block_gradients, blocks)
+            )
+
+    def _block_gradients(self) -> Iterator[torch.Tensor]:
+        """Gradients (k, P) of the training set's full blocks, some at a time, in its order; the memory is used again."""
+        n, (images, labels) = self.spec.block, self.data["train"]
+        objective = Objective(self.objective.model, None, self.spec.loss)
+        theta, blocks = self.state.theta[None], self.images // n
+        together = max(1, min(blocks, NOISE_NUMBERS // theta.shape[1], NOISE_NUMBERS // (n * images[0].numel())))
+        out = theta.new_empty(together, theta.shape[1])
+        for start in range(0, blocks, together):
+            rows = slice(start * n, min(start + together, blocks) * n)
+            inputs = self.normalize(images[rows].to(self.device)).unflatten(0, (-1, n))
+            own = labels[rows].unflatten(0, (-1, n))
+            k = len(own)
+            if architecture(self.spec.model)[0] == "fc":
+                dense_gradients(objective, theta, inputs, own, out[:k])
+                yield out[:k]
+            else:
+                yield objective.gradients(theta.expand(k, -1) if k > 1 else theta[0], inputs, own)[1].view(k, -1)
 
     def evaluate(self, step: dict, accuracies: bool = True) -> dict:
         """One line of the history: the step just made, and all splits after it, in fp32 whatever the precision.

@@ -1,0 +1,124 @@
+"""The tail index of a network's gradient noise, against gradients that are stored one after another."""
+
+import math
+
+import pytest
+import torch
+from measured import Softmax, gradient_of, images, network, vector
+from torch.func import functional_call
+
+from whysgd.measures.alpha import alpha_estimator, largest_divisor
+from whysgd.measures.images import Images
+from whysgd.measures.tail_index import tail_index
+from whysgd.models.build import build_model
+
+
+def noise_by_hand(model, some, micro_batch, gradient=gradient_of) -> torch.Tensor:
+    """U (P, M) of full blocks, in the order of the images."""
+    places = [p for p in torch.arange(len(some)).split(micro_batch) if len(p) == micro_batch]
+    gradients = torch.stack([gradient(model, some.images[p], some.labels[p]) for p in places])
+    return gradients - gradients.mean(0)
+
+
+def estimate(noise) -> float:
+    return alpha_estimator(largest_divisor(noise.numel()), noise.flatten())
+
+
+@pytest.mark.parametrize("batch", [1000, 9, 1])
+@pytest.mark.parametrize(("n", "micro_batch"), [(43, 4), (43, 7), (43, 10)])
+def test_it_is_that_of_stored_gradients(n, micro_batch, batch):
+    model, some = network(), images(n, seed=3, batch=batch)
+    found = tail_index(model, some, micro_batch)
+    U = noise_by_hand(model, some, micro_batch)
+    assert found["tail_index"].value == pytest.approx(estimate(U), rel=1e-9)
+    assert found["tail_index_active"] == found["tail_index"]
+    assert found["inactive_parameters"].value == 0
+    assert {e.samples for e in found.values()} == {n // micro_batch}
+    low, high = found["tail_index"].interval
+    assert low < found["tail_index"].value < high
+    assert found["inactive_parameters"].interval is None
+
+
+def test_images_are_taken_in_their_order():
+    model, some = network(), images(43, seed=3)
+    turned = Images(some.images.flip(0), some.labels.flip(0))
+    assert tail_index(model, turned, 4)["tail_index"].value != pytest.approx(
+        tail_index(model, some, 4)["tail_index"].value, rel=1e-3
+    )
+    # The seed decides nothing.
+    other = Images(some.images, some.labels, seed=9)
+    assert tail_index(model, other, 4) == tail_index(model, some, 4)
+
+
+def dark(n=60, seed=0) -> Images:
+    """Images with a black border of one pixel: 20 of 36 pixels."""
+    some = images(n, seed, pixels=6)
+    some.images[:, :, [0, -1]] = 0
+    some.images[:, :, :, [0, -1]] = 0
+    return some
+
+
+def test_black_pixels_are_inactive():
+    model, some = Softmax(torch.randn(3, 36, generator=torch.Generator().manual_seed(0))), dark()
+    found = tail_index(model, some, 5)
+    U = noise_by_hand(model, some, 5)
+    seen = some.images.flatten(1).any(0).repeat(3)
+    assert seen.sum() == 48
+    assert found["inactive_parameters"].value == pytest.approx(100 * 60 / 108)
+    assert found["tail_index"].value == pytest.approx(estimate(U), rel=1e-9)
+    assert found["tail_index_active"].value == pytest.approx(estimate(U[:, seen]), rel=1e-9)
+    assert found["tail_index"].value < 0.5 * found["tail_index_active"].value
+
+
+def test_dead_units_are_inactive():
+    model = build_model("fc_d3_w5", 1, 3, 0, 4).double()
+    with torch.no_grad():
+        model.layers[2].weight[1].fill_(0)
+    some = images(40)
+    found = tail_index(model, some, 4)
+    U = noise_by_hand(model, some, 4)
+    alive = (U != 0).any(0)
+    # Five weights into a unit that is always off, and three out of it.
+    assert (~alive).sum() >= 8
+    assert found["inactive_parameters"].value == pytest.approx(100 * (~alive).double().mean().item())
+    assert found["tail_index_active"].value == pytest.approx(estimate(U[:, alive]), rel=1e-9)
+
+
+def hinge_gradient(model, inputs, labels):
+    named = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(weights):
+        logits = functional_call(model, weights, (inputs,))
+        total = 0
+        for row, label in zip(logits, labels, strict=True):
+            for c, f in enumerate(row):
+                total = total + torch.relu(1 - (1 if c == label else -1) * f)
+        return total / logits.numel()
+
+    return vector(torch.func.grad(loss)(named).values())
+
+
+def test_the_noise_is_that_of_the_loss_of_the_run():
+    model, some = build_model("fc_d2_w6", 1, 3, 0, 4).double(), images(30)
+    hinge = Images(some.images, some.labels, loss="linear_hinge")
+    expected = estimate(noise_by_hand(model, some, 5, hinge_gradient))
+    assert tail_index(model, hinge, 5)["tail_index"].value == pytest.approx(expected, rel=1e-9)
+    assert tail_index(model, some, 5)["tail_index"].value != pytest.approx(expected, rel=1e-3)
+
+
+def test_without_noise_there_is_no_tail_index():
+    some = Images(torch.zeros(8, 1, 1, 1, dtype=torch.float64), torch.zeros(8, dtype=torch.int64))
+    found = tail_index(Softmax([[0.0], [0.0]]), some, 2)
+    assert math.isnan(found["tail_index"].value)
+    assert found["tail_index"].std_error is None
+    assert found["inactive_parameters"].value == 100
+    some.images += 1
+    found = tail_index(Softmax([[0.0], [0.0]]), some, 2)
+    assert math.isnan(found["tail_index"].value)
+    assert found["inactive_parameters"].value == 0
+
+
+@pytest.mark.parametrize("micro_batch", [12, 0, 100])
+def test_too_few_blocks_are_refused(micro_batch):
+    with pytest.raises(ValueError, match="two are needed"):
+        tail_index(network(), images(23), micro_batch)

@@ -1,0 +1,64 @@
+"""How heavy the tails of the gradient noise are: its tail index α."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from whysgd.measures.alpha import AlphaEstimate
+from whysgd.measures.estimate import Estimate
+from whysgd.measures.images import Images
+from whysgd.measures.network import Network
+from whysgd.measures.noise import noise_of
+from whysgd.measures.untouched import untouched
+
+
+def tail_index(model: torch.nn.Module, images: Images, micro_batch: int = 100) -> dict[str, Estimate]:
+    """The tail index of the gradient noise U_b = g_b − mean_b g_b of P blocks of images, in evaluation mode.
+
+    The entries of all U_b, block after block, are taken for samples of one symmetric α-stable variable: 2 is normal,
+    less is heavier tails. See `whysgd.measures.alpha` for the estimator and `whysgd.measures.noise` for its passes.
+
+    Args:
+        model: the network.
+        images: of the training set, in blocks of their own order, as published; a last block that is not full is left
+            out. The gradients are of the loss that the run was trained with.
+        micro_batch: images of a block.
+
+    Returns:
+        `tail_index`, as published; `tail_index_active`, without the parameters whose gradient is exactly zero on every
+        block, which enter the former as log 2⁻⁵²; and `inactive_parameters`, how many those are, in percent. No units
+        of α. Standard errors and 95 % intervals are those of a bootstrap over neighbouring blocks; they say nothing of
+        the estimator's bias where noise is not α-stable. All nan if a gradient is not finite. `samples` are the blocks.
+
+    Raises:
+        ValueError: fewer than two full blocks.
+
+    Source: Şimşekli et al. 2019, A tail-index analysis of stochastic gradient noise (arXiv 1901.06053).
+    """
+    blocks = len(images) // micro_batch if micro_batch >= 1 else 0
+    if blocks < 2:
+        raise ValueError(f"micro_batch = {micro_batch}: {len(images)} images make {blocks} full blocks; two are needed")
+    images = images.first(blocks * micro_batch)
+    with untouched(model):
+        network = Network(model, images.loss)
+        noise = noise_of(lambda: block_gradients(network, images, micro_batch), blocks, len(network.theta))
+    share = 100 * noise.inactive
+    return {
+        "tail_index": _estimate(noise.alpha, blocks),
+        "tail_index_active": _estimate(noise.active, blocks),
+        "inactive_parameters": Estimate(share, None if math.isnan(share) else 0.0, blocks),
+    }
+
+
+def block_gradients(network: Network, images: Images, micro_batch: int) -> Iterator[torch.Tensor]:
+    """Stacks (k, M) of the gradients at the network's θ of blocks of images, in their order."""
+    together = network.blocks_at_once(micro_batch, images)
+    for inputs, labels in images.batches(together * micro_batch):
+        yield network.gradients(network.theta, *(part.unflatten(0, (-1, micro_batch)) for part in (inputs, labels)))
+
+
+def _estimate(found: AlphaEstimate, blocks: int) -> Estimate:
+    if math.isnan(found.value) or math.isnan(found.std_error):
+        return Estimate(found.value, None, blocks)
+    return Estimate(found.value, found.std_error, blocks, interval=(found.low, found.high))

@@ -1,0 +1,81 @@
+"""The gradient noise along a run: its tail index, its norms, and the norms of each layer."""
+
+from collections.abc import Callable, Iterable, Iterator
+from math import isfinite
+
+import torch
+
+from whysgd.files import csv_text
+from whysgd.measures.noise import noise_of
+from whysgd.training.objective import Layout
+
+NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
+# step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
+# as published; tail_index_active: of those whose gradient is not zero on every mini-batch; inactive_parameters: the
+# share of the others, in percent. noise_norm2: mean over mini-batches of ‖U_b‖²; gradient_norm: ‖mean_b g_b‖.
+NOISE_COLUMNS = (
+    "step", "tail_index", "tail_index_low", "tail_index_high", "tail_index_active", "tail_index_active_low",
+    "tail_index_active_high", "inactive_parameters", "noise_norm2", "gradient_norm",
+)  # fmt: skip
+# L2 norms of a layer's parameters and of their mean gradient.
+LAYER_COLUMNS = ("step", "layer", "parameters", "weight_norm", "gradient_norm")
+NORM_COLUMNS = ("step", "mini_batch", "noise_norm")
+
+
+def noise_steps(points: int, total: int) -> set[int]:
+    """Steps after which the noise is measured: 0, and round(total^(i/points)) for i = 1 … points."""
+    return {0, *(round(total ** (i / points)) for i in range(1, points + 1))}
+
+
+def measured_noise(
+    step: int,
+    theta: torch.Tensor,
+    layout: Layout,
+    gradients: Callable[[], Iterator[torch.Tensor]],
+    mini_batches: int,
+) -> dict:
+    """One measurement, ready for JSON.
+
+    Args:
+        step: optimizer steps made.
+        theta: (P,).
+        layout: of the layers in it.
+        gradients: yields stacks (k, P) of the mini-batches' gradients, in order, each time it is called.
+        mini_batches: how many there are.
+
+    Returns:
+        `line` (a line of noise.csv), `layers` (lines of layers.csv) and `norms`, ‖U_b‖ of each mini-batch.
+    """
+    noise = noise_of(gradients, mini_batches, len(theta))
+    line = {"step": step}
+    for name, estimate in (("tail_index", noise.alpha), ("tail_index_active", noise.active)):
+        line |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    line |= {
+        "inactive_parameters": 100 * noise.inactive,
+        "noise_norm2": noise.noise_norms.square().mean().item(),
+        "gradient_norm": noise.gradient.norm().item(),
+    }
+    weights, means = layout.views(theta), layout.views(noise.gradient)
+    layers = [
+        {"step": step, "layer": name, "parameters": size, "weight_norm": weights[name].norm().item(),
+         "gradient_norm": means[name].norm().item()}
+        for name, size in zip(layout.names, layout.sizes, strict=True)
+    ]  # fmt: skip
+    line = {name: value if isinstance(value, int) or isfinite(value) else None for name, value in line.items()}
+    return {"line": line, "layers": layers, "norms": noise.noise_norms.tolist()}
+
+
+def noise_files(measured: Iterable[dict]) -> dict[str, str]:
+    """The three files as CSV, by name; noise norms with nine digits, which give an fp32 number back exactly."""
+    measured = list(measured)
+    norms = [
+        {"step": one["line"]["step"], "mini_batch": number, "noise_norm": f"{norm:.9g}"}
+        for one in measured
+        for number, norm in enumerate(one["norms"])
+    ]
+    layers = [layer for one in measured for layer in one["layers"]]
+    return {
+        NOISE: csv_text(NOISE_COLUMNS, [one["line"] for one in measured]),
+        LAYERS: csv_text(LAYER_COLUMNS, layers),
+        NOISE_NORMS: csv_text(NORM_COLUMNS, norms),
+    }
