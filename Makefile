@@ -48,6 +48,8 @@ bench: env
 	$(BIN)/python benchmarks/options_cpu.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py
+	$(BIN)/python benchmarks/tail_index.py
+	$(BIN)/python benchmarks/stacked.py
 
 # On a machine with a GPU; see benchmarks/step_gpu.py for parts of it.
 bench-gpu: env

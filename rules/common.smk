@@ -4,10 +4,11 @@ import re
 import sys
 from pathlib import Path
 
-from whysgd.checks import claims_need_measures
+from whysgd.checks import claims_need_measures, needed_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
+from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.papers import claims_at, expand, load_paper, tables_at
 from whysgd.reporting.colours import method_colours
@@ -27,6 +28,13 @@ CAPTIONS = {
         "surface",
         "histograms",
         "correlations",
+        "width",
+        "heatmap",
+        "noise_course",
+        "noise_norms",
+        "layer_norms",
+        "trajectories",
+        "animation",
     )
 }
 
@@ -40,14 +48,26 @@ except UserError as error:
 
 SCALE = CONFIG["scale"]
 MEASURING = CONFIG["scales"][SCALE]["measuring"]
+RUN_FOLDER = "results/{scale}/runs/{paper}/{run}/seed-{seed}"
 MEASURE_FOLDER = "results/{scale}/measures/{paper}/{run}/seed-{seed}"
-# Rules and what each measures: at a small scale a job's start takes longer than a measure.
-if MEASURING["together"]:
-    MEASURE_JOBS = {"measure": CONFIG["measures"]} if CONFIG["measures"] else {}
-else:
-    MEASURE_JOBS = {f"measure_{name}": [name] for name in CONFIG["measures"]}
 # Names of the runs that graft the gradient norms of another run, which must be finished before.
 GRAFTED = {spec.run for spec in RUNS.values() if spec.transform and spec.transform.reference}
+# Papers all seeds of whose runs are trained, and measured, in one job.
+TOGETHER = [paper for paper in CONFIG["papers"] if load_paper(paper)["seeds_together"]]
+# The specifications of a run, one for each seed.
+ALL_SEEDS = {}
+for spec in RUNS.values():
+    ALL_SEEDS.setdefault((spec.paper, spec.run), []).append(spec)
+# What a run leaves in its folder.
+RESULT_FILES = {
+    "metrics": "metrics.json",
+    "history": "history.csv",
+    "norms": "gradient_norms.csv",
+    "model": "model.safetensors",
+}
+# What a run that measures its gradient noise leaves beside the other results, and which runs do.
+NOISE_FILES = {"noise": "noise.csv", "layers": "layers.csv", "noise_norms": "noise_norms.csv"}
+NOISY = {spec.run for spec in RUNS.values() if spec.noise and spec.paper not in TOGETHER}
 # The stored copies that the runs train on, by data set and name.
 STORES = {(spec.dataset, spec.store.name): spec.store for spec in RUNS.values() if spec.store}
 
@@ -58,6 +78,110 @@ def spec_of(wildcards):
     if key not in RUNS:
         raise WorkflowError(f"no run {'/'.join(map(str, key))} in the configured papers and seeds")
     return RUNS[key]
+
+
+def specs_of(wildcards):
+    """The specifications of a run that is asked for by its path: of the path's seed or, if it has none, of all."""
+    if hasattr(wildcards, "seed"):
+        return [spec_of(wildcards)]
+    key = (wildcards.paper, wildcards.run)
+    if key not in ALL_SEEDS:
+        raise WorkflowError(f"no run {'/'.join(key)} in the configured papers")
+    return ALL_SEEDS[key]
+
+
+def specs_json(wildcards):
+    """A run's specification as JSON, or the list of those of all seeds."""
+    specs = [spec.to_dict() for spec in specs_of(wildcards)]
+    return json.dumps(specs[0] if hasattr(wildcards, "seed") else specs)
+
+
+def seed_groups():
+    """The runs whose seeds share a job, by paper, seeds and whether they measure their gradient noise."""
+    groups = {}
+    for (paper, run), specs in ALL_SEEDS.items():
+        if paper in TOGETHER:
+            seeds, noisy = tuple(spec.seed for spec in specs), specs[0].noise is not None
+            groups.setdefault((paper, seeds, noisy), []).append(run)
+    return groups
+
+
+def train_jobs():
+    """The rules that train: their names, what each reads and writes, where its log lies, and of which runs it is.
+
+    Runs of one job differ from those of another in what is read (another run's gradient norms), in what is written (the
+    gradient noise), or in whether all seeds share it.
+    """
+    alone, place = any_of(set(CONFIG["papers"]) - set(TOGETHER)), "{paper}/{run}/seed-{seed}"
+    noise = {**RESULT_FILES, **NOISE_FILES}
+    jobs = [("train", data_of, RESULT_FILES, all_but(GRAFTED | NOISY))]
+    jobs += [("train_grafted", grafted_from, RESULT_FILES, any_of(GRAFTED - NOISY))] if GRAFTED - NOISY else []
+    jobs += [("train_noise", grafted_from, noise, any_of(NOISY))] if NOISY else []
+    rules = [
+        {"name": name, "reads": reads, "writes": run_outputs(files), "place": place, "papers": alone, "runs": runs}
+        for name, reads, files, runs in jobs
+    ]
+    for number, ((paper, seeds, noisy), runs) in enumerate(seed_groups().items()):
+        rules.append(
+            {
+                "name": f"train_seeds_{number}" if number else "train_seeds",
+                "reads": data_of,
+                "writes": run_outputs(noise if noisy else RESULT_FILES, seeds),
+                "place": seeds_place(seeds),
+                "papers": re.escape(paper),
+                "runs": any_of(runs),
+            }
+        )
+    return rules
+
+
+def measure_jobs():
+    """The rules that measure: their names, what each measures and writes, where its log lies, and of which runs it is.
+
+    At a small scale a job's start takes longer than a measure, and all measures share one. Where the seeds of a run
+    are trained in one job, one measures them.
+    """
+    measures, alone = CONFIG["measures"], any_of(set(CONFIG["papers"]) - set(TOGETHER))
+    if not measures:
+        return []
+    jobs = {"measure": measures} if MEASURING["together"] else {f"measure_{name}": [name] for name in measures}
+    place, folder, all_runs = "{paper}/{run}/seed-{seed}", MEASURE_FOLDER, "[A-Za-z0-9_.-]+"
+    rules = [
+        {
+            "name": name,
+            "measures": own,
+            "writes": run_outputs({measure: f"{measure}.json" for measure in own}, folder=folder),
+            "place": place,
+            "papers": alone,
+            "runs": all_runs,
+        }
+        for name, own in jobs.items()
+    ]
+    for number, ((paper, seeds, _), runs) in enumerate(seed_groups().items()):
+        rules.append(
+            {
+                "name": f"measure_seeds_{number}" if number else "measure_seeds",
+                "measures": measures,
+                "writes": run_outputs({measure: f"{measure}.json" for measure in measures}, seeds, folder),
+                "place": seeds_place(seeds),
+                "papers": re.escape(paper),
+                "runs": any_of(runs),
+            }
+        )
+    return rules
+
+
+def seeds_place(seeds):
+    """Where the log of a job for these seeds of a run lies."""
+    return "{paper}/{run}/seeds-" + "-".join(map(str, seeds))
+
+
+def run_outputs(files, seeds=None, folder=RUN_FOLDER):
+    """Files in a run's folder, or in those of these seeds, by name."""
+    if seeds is None:
+        return {name: f"{folder}/{file}" for name, file in files.items()}
+    folders = [folder.replace("{seed}", str(seed)) for seed in seeds]
+    return {name: [f"{own}/{file}" for own in folders] for name, file in files.items()}
 
 
 def canonical_files(dataset):
@@ -72,18 +196,25 @@ def dataset_files(wildcards):
 
 def data_of(wildcards):
     """What a run reads: its data set and, if it has, its stored copies."""
-    spec = spec_of(wildcards)
+    spec = specs_of(wildcards)[0]
     store = {"store": f"results/stores/{spec.dataset}/{spec.store.name}.lmdb"} if spec.store else {}
     return {**canonical_files(spec.dataset), **store}
 
 
 def grafted_from(wildcards):
     """What a run reads that grafts another one's gradient norms: that run's log, beside the data."""
-    spec = spec_of(wildcards)
+    spec = specs_of(wildcards)[0]
     if spec.transform is None or spec.transform.reference is None:  # Another paper's run of the same name.
         return data_of(wildcards)
     reference = f"results/{spec.scale}/runs/{spec.paper}/{spec.transform.reference}/seed-{spec.seed}"
     return {**data_of(wildcards), "reference": f"{reference}/gradient_norms.csv"}
+
+
+def tabulated_from(wildcards):
+    """What a table needs: the frame of its paper's runs, and what was measured of them if it shows any of that."""
+    frames = f"results/{SCALE}/frames/{wildcards.paper}"
+    needed = needed_measures(row["metric"] for row in table_of(wildcards)["rows"]) & set(CONFIG["measures"])
+    return {"runs": f"{frames}_runs.csv", **({"measures": f"{frames}_measures.csv"} if needed else {})}
 
 
 def judged_from(wildcards):
@@ -94,8 +225,8 @@ def judged_from(wildcards):
 
 
 def any_of(runs):
-    """A pattern for the names of these runs."""
-    return "|".join(re.escape(run) for run in sorted(runs))
+    """A pattern for these names; without any, one that matches nothing."""
+    return "|".join(re.escape(run) for run in sorted(runs)) or "(?!)"
 
 
 def all_but(runs):
@@ -134,21 +265,29 @@ def class_folders(wildcards):
     return sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
 
 
-def run_files(spec):
-    """What measuring reads of a run: its record and weights, and its data set."""
-    own = {"metrics": f"{spec.folder}/metrics.json", "model": f"{spec.folder}/model.safetensors"}
-    return {**canonical_files(spec.dataset), **own}
+def run_files(*specs):
+    """What measuring reads of a run, or of all its seeds: records and weights, and the data set."""
+    own = {
+        "metrics": [f"{spec.folder}/metrics.json" for spec in specs],
+        "model": [f"{spec.folder}/model.safetensors" for spec in specs],
+    }
+    return {**canonical_files(specs[0].dataset), **own}
 
 
 def measured_run(wildcards):
-    """What a measure of a run reads."""
-    return run_files(spec_of(wildcards))
+    """What a measure of a run, or of all its seeds, reads."""
+    return run_files(*specs_of(wildcards))
+
+
+def measure_folders(wildcards):
+    """Where the measures of a run, or of all its seeds, lie."""
+    return [MEASURE_FOLDER.format(**spec.to_dict()) for spec in specs_of(wildcards)]
 
 
 def measures_of(wildcards):
     """The measures of every run of a paper."""
     return [
-        f"{MEASURE_FOLDER.format(**spec.to_dict())}/{measure}.json"
+        f"{MEASURE_FOLDER.format(**vars(spec))}/{measure}.json"
         for spec in RUNS.values()
         if spec.paper == wildcards.paper
         for measure in CONFIG["measures"]
@@ -172,6 +311,17 @@ def landscape_points(wildcards):
         for spec in drawn_runs(wildcards.paper, wildcards.table, kind)
         for part in range(parts)
     ]
+
+
+def noise_logs(wildcards):
+    """What a figure of the gradient noise reads: this log of every run of a table, beside the run's record."""
+    rows = {row["run"] for row in table_of(wildcards)["rows"] if row["planned"]}
+    specs = [spec for spec in RUNS.values() if spec.paper == wildcards.paper and spec.run in rows]
+    if wildcards.view != "noise_course":  # The others show one seed.
+        specs = drawn_runs(wildcards.paper, wildcards.table, "line")
+    file = NOISE_FILES[{"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}[wildcards.view]]
+    logs = {"metrics": [f"{spec.folder}/metrics.json" for spec in specs]}
+    return {**logs, "logs": [f"{spec.folder}/{file}" for spec in specs]}
 
 
 def shared_run(wildcards):
@@ -243,6 +393,8 @@ def kinds_of(paper, table):
     missing = set() if CONFIG["measures"] else {*LANDSCAPES, "histograms"}
     missing |= set() if content["planes"] else {kind for kind in LANDSCAPES if LANDSCAPES[kind] == "plane"}
     missing |= set() if "keskar" in CONFIG["measures"] else {"histograms"}
+    measured = needed_measures([content["metric"]]) <= set(CONFIG["measures"])
+    missing |= set() if measured else set(GRID_FIGURES)
     return [kind for kind in content["figures"] if kind not in missing]
 
 
@@ -256,6 +408,21 @@ def sheets_of(paper, table):
     rows = {row["run"] for row in tables_at(CONFIG, paper)[table]["rows"]}
     specs = [spec for spec in RUNS.values() if spec.paper == paper and spec.run in rows and spec.store]
     return list(dict.fromkeys(f"{spec.dataset}_{spec.store.name}_sheet" for spec in specs))
+
+
+def trajectories_of(wildcards):
+    """The picture of descent on a loss with two weights that a path names."""
+    if load_paper(wildcards.paper)["trajectories"] is None:
+        raise WorkflowError(f"papers/{wildcards.paper}.yaml has no trajectories")
+    return load_paper(wildcards.paper)["trajectories"]
+
+
+def trajectory_files(paper, *kinds):
+    """Paths of a paper's picture of descent on a loss with two weights, if it has one."""
+    if load_paper(paper)["trajectories"] is None:
+        return []
+    numbers = f"results/{SCALE}/{paper}/trajectories.csv"
+    return [numbers if kind == "csv" else f"results/{SCALE}/figures/{paper}_gd-2d.{kind}" for kind in kinds]
 
 
 def claims_of(paper, kind):
@@ -274,7 +441,12 @@ def measure_outputs(*kinds):
 
 def outputs_of(paper):
     """Everything that is made for a paper."""
-    return [*tables_of(paper, "csv", "md", "tex"), *figures_of(paper, "svg", "png"), *claims_of(paper, "md")]
+    return [
+        *tables_of(paper, "csv", "md", "tex"),
+        *figures_of(paper, "svg", "png"),
+        *trajectory_files(paper, "csv", "svg", "png", "gif"),
+        *claims_of(paper, "md"),
+    ]
 
 
 def page_measures():
@@ -294,6 +466,7 @@ def page_contents():
             {
                 "title": table["title"],
                 "setting": table["setting"],
+                "finding": table["finding"],
                 "csv": f"results/{SCALE}/tables/{paper}_{name}.csv",
                 "figures": [
                     {"file": f"results/{SCALE}/figures/{figure}.png", "caption": CAPTIONS[kind]}
@@ -312,6 +485,11 @@ def page_contents():
             {
                 "header": {**header, "out_of_scope": left_out},
                 "tables": tables,
+                "picture": (loaded["trajectories"] or {}).get("title"),
+                "figures": [
+                    {"file": file, "caption": CAPTIONS[caption]}
+                    for file, caption in zip(trajectory_files(paper, "png", "gif"), ("trajectories", "animation"))
+                ],
                 "claims": next(iter(claims_of(paper, "csv")), None),
             }
         )

@@ -126,6 +126,34 @@ rule plot_landscape:
         "../workflow_scripts/plot_landscape.py"
 
 
+rule plot_trajectories:
+    output:
+        csv="results/{scale}/{paper}/trajectories.csv",
+        svg=report(
+            "results/{scale}/figures/{paper}_gd-2d.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/trajectories.rst",
+        ),
+        png="results/{scale}/figures/{paper}_gd-2d.png",
+        gif=report(
+            "results/{scale}/figures/{paper}_gd-2d.gif",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/animation.rst",
+        ),
+    log:
+        "results/{scale}/logs/plot_trajectories/{paper}.log",
+    params:
+        settings=trajectories_of,
+        code=code_digest("workflow_scripts/plot_trajectories.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_trajectories.py"
+
+
 rule plot_histograms:
     input:
         runs="results/{scale}/frames/{paper}_runs.csv",
@@ -148,6 +176,61 @@ rule plot_histograms:
         "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/plot_histograms.py"
+
+
+rule plot_grid:
+    input:
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        measures="results/{scale}/frames/{paper}_measures.csv",
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_{view}.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/given.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_{view}.png",
+    log:
+        "results/{scale}/logs/plot_grid/{paper}_{table}_{view}.log",
+    wildcard_constraints:
+        view="|".join(GRID_FIGURES),
+    params:
+        table=table_of,
+        caption=lambda wildcards: CAPTIONS[wildcards.view],
+        code=code_digest("workflow_scripts/plot_grid.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_grid.py"
+
+
+rule plot_noise:
+    input:
+        unpack(noise_logs),
+        runs="results/{scale}/frames/{paper}_runs.csv",
+        histories="results/{scale}/frames/{paper}_histories.csv",
+    output:
+        svg=report(
+            "results/{scale}/figures/{paper}_{table}_{view}.svg",
+            category="{paper}",
+            subcategory="Figures",
+            caption="../docs/captions/given.rst",
+        ),
+        png="results/{scale}/figures/{paper}_{table}_{view}.png",
+    log:
+        "results/{scale}/logs/plot_noise/{paper}_{table}_{view}.log",
+    wildcard_constraints:
+        view="|".join(NOISE_FIGURES),
+    params:
+        table=table_of,
+        caption=lambda wildcards: CAPTIONS[wildcards.view],
+        code=code_digest("workflow_scripts/plot_noise.py"),
+    threads: 1
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/plot_noise.py"
 
 
 rule plot_correlations:

@@ -1,22 +1,25 @@
 # What is measured of every finished run: one JSON file for each measure.
 
 
-for name, measures in MEASURE_JOBS.items():
+for job in measure_jobs():
 
     rule:
         name:
-            name
+            job["name"]
         input:
             unpack(measured_run),
         output:
-            **{measure: f"{MEASURE_FOLDER}/{measure}.json" for measure in measures},
+            **job["writes"],
         log:
-            f"results/{{scale}}/logs/{name}/{{paper}}/{{run}}/seed-{{seed}}.log",
+            f"results/{{scale}}/logs/{job['name']}/{job['place']}.log",
+        wildcard_constraints:
+            paper=job["papers"],
+            run=job["runs"],
         params:
-            measures=measures,
-            folder=MEASURE_FOLDER,
-            options=json.dumps({measure: MEASURING[measure] for measure in measures if measure in MEASURING}),
-            code=code_digest("whysgd.measures.run", *(f"whysgd.measures.{measure}" for measure in measures)),
+            measures=job["measures"],
+            folders=measure_folders,
+            options=json.dumps({name: MEASURING[name] for name in job["measures"] if name in MEASURING}),
+            code=code_digest("whysgd.measures.run", *(f"whysgd.measures.{name}" for name in job["measures"])),
         threads: CONFIG["threads"]
         resources:
             device=CONFIG["device"],
@@ -25,7 +28,7 @@ for name, measures in MEASURE_JOBS.items():
             "../envs/whysgd.yaml"
         shell:
             "python -m whysgd measure {params.measures} --run $(dirname {input.metrics:q})"
-            " --data $(dirname {input.manifest:q}) --out {params.folder:q} --options {params.options:q}"
+            " --data $(dirname {input.manifest:q}) --out {params.folders:q} --options {params.options:q}"
             " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 

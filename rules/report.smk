@@ -6,6 +6,7 @@ rule write_page:
         frames=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
         tables=[tables_of(paper, "csv") for paper in CONFIG["papers"]],
         figures=[figures_of(paper, "png") for paper in CONFIG["papers"]],
+        trajectories=[trajectory_files(paper, "png", "gif") for paper in CONFIG["papers"]],
         claims=[claims_of(paper, "csv") for paper in CONFIG["papers"]],
         measures=measure_outputs("table.csv", "reading.md", "figure"),
     output:

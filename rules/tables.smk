@@ -21,7 +21,7 @@ rule collect_runs:
 
 rule make_table:
     input:
-        runs="results/{scale}/frames/{paper}_runs.csv",
+        unpack(tabulated_from),
     output:
         csv="results/{scale}/tables/{paper}_{table}.csv",
         md=report(

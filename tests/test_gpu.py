@@ -125,6 +125,7 @@ def test_measures_on_a_gpu_are_those_on_a_cpu(tmp_path):
     options = {
         "keskar": {"steps": 5, "batch": 8, "lr": 0.01},
         "gradient_noise": {"micro_batch": 8},
+        "tail_index": {"micro_batch": 8},
         "hessian": {"probes": 3},
     }
     found = {}

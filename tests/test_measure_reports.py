@@ -100,7 +100,22 @@ def test_measures_are_read_and_a_diverged_run_has_no_numbers(tmp_path):
         (tmp_path / name).write_text(json.dumps(content))
     frame = read_measures([tmp_path / "a", tmp_path / "b"])
     assert frame.columns.tolist() == COLUMNS
-    assert frame.iloc[0].tolist() == ["p", "a", "mini", 0, "fisher", "finished", "fisher_trace", 2.0, 0.5, 3, 1.0, 2.0]
+    assert frame.iloc[0].fillna("–").tolist() == [
+        "p",
+        "a",
+        "mini",
+        0,
+        "fisher",
+        "finished",
+        "fisher_trace",
+        2.0,
+        0.5,
+        "–",
+        "–",
+        3,
+        1.0,
+        2.0,
+    ]
     assert frame.iloc[1][["value", "std_error"]].isna().all()
     assert read_measures([]).columns.tolist() == COLUMNS
 

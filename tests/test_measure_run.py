@@ -29,7 +29,7 @@ from whysgd.validation import ROOT
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
-    "hessian": {"products": 6, "probes": 2}, "fisher": {"first": 7},
+    "tail_index": {"micro_batch": 4}, "hessian": {"products": 6, "probes": 2}, "fisher": {"first": 7},
 }  # fmt: skip
 
 

@@ -1,15 +1,22 @@
 """The tail index of a network's gradient noise, against gradients that are stored one after another."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import ROOT
 from measured import Softmax, gradient_of, images, network, vector
 from torch.func import functional_call
 
+from whysgd.measures import run
 from whysgd.measures.alpha import alpha_estimator, largest_divisor
+from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
-from whysgd.measures.tail_index import tail_index
+from whysgd.measures.network import Network
+from whysgd.measures.tail_index import block_gradients, tail_index
+from whysgd.measures.untouched import untouched
 from whysgd.models.build import build_model
 
 
@@ -122,3 +129,31 @@ def test_without_noise_there_is_no_tail_index():
 def test_too_few_blocks_are_refused(micro_batch):
     with pytest.raises(ValueError, match="two are needed"):
         tail_index(network(), images(23), micro_batch)
+
+
+def test_an_interval_is_in_the_json_and_its_open_end_is_null():
+    entry = run._jsonable(Estimate(1.5, 0.1, 4, interval=(1.2, math.inf)))
+    assert entry == {"value": 1.5, "std_error": 0.1, "samples": 4, "each": [], "interval": [1.2, None]}
+    assert "interval" not in run._jsonable(Estimate(1.5, 0.1, 4))
+
+
+def test_a_large_network_has_one_buffer_for_all_gradients():
+    model, some = network(), images(12, batch=1)
+    with untouched(model):
+        theta = Network(model).theta
+        places = {stack.data_ptr() for stack in block_gradients(Network(model), some, 4)}
+        kept = [stack.clone() for stack in block_gradients(Network(model), some, 4)]
+    assert len(places) == 1
+    assert [stack.shape for stack in kept] == [(1, len(theta))] * 3
+    for stack, place in zip(kept, torch.arange(12).split(4), strict=True):
+        assert torch.allclose(stack[0], gradient_of(model, some.images[place], some.labels[place]), rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs(tmp_path):
+    small = ["--networks", "fc_d2_w4", "--mini-batches", "4", "--rounds", "1", "--repeats", "2", "--sizes", "1000"]
+    command = [sys.executable, ROOT / "benchmarks/tail_index.py", *small]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    names = {f"tail_index_{part}" for part in ("samples", "intervals", "cost", "memory")}
+    assert {file.stem for file in tmp_path.glob("results/benchmarks/*.md")} == names

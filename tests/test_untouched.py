@@ -16,6 +16,7 @@ from whysgd.measures.gradient_noise import gradient_noise
 from whysgd.measures.hessian import hessian
 from whysgd.measures.keskar import keskar
 from whysgd.measures.landscape import grid, landscape
+from whysgd.measures.tail_index import tail_index
 from whysgd.measures.untouched import untouched
 
 CALLS = {
@@ -24,6 +25,7 @@ CALLS = {
     "flatness": lambda model, some: flatness(model, some, threshold=0.2, directions=2),
     "hessian": lambda model, some: hessian(model, some, products=8, probes=3),
     "gradient_noise": lambda model, some: gradient_noise(model, some, micro_batch=4),
+    "tail_index": lambda model, some: tail_index(model, some, micro_batch=4),
     "fisher": lambda model, some: fisher(model, some),
 }
 

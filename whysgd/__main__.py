@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
     train.add_argument("--norms", type=Path, help="log of the run whose gradient norms are grafted (default: likewise)")
     train.add_argument(
-        "--out", type=Path, help="folder for the results of one run (default: the workflow's)"
+        "--out", type=Path, nargs="+", help="folder for the results of each run (default: where the workflow puts them)"
     )
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="take measures of a finished run: sharpness, flatness, noise, ...")
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
     measure.add_argument("--options", default="{}", help="of each measure, as JSON")
-    measure.add_argument("--out", type=Path, help="folder for the results (default: measures/ in the run's folder)")
+    measure.add_argument(
+        "--out", type=Path, nargs="+", help="folder for the results of each run (default: measures/ in the run's)"
+    )
     measure.set_defaults(command=_measure)
 
     landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
@@ -64,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     landscape.add_argument("--like", type=Path, help="folder of a run whose filters give the directions their lengths")
     landscape.add_argument("--out", type=Path, help="file (default: landscape_KIND.csv in the run's folder)")
     landscape.set_defaults(command=_landscape)
+    measure.add_argument("--run", type=Path, nargs="+", required=True, help="folder of a run, or of several")
+    landscape.add_argument("--run", type=Path, required=True, help="folder of the run")
     for command in (measure, landscape):
-        command.add_argument("--run", type=Path, required=True, help="folder of the run")
         command.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
         command.add_argument("--images", type=int, help="only so many of the training images")
     for command in (train, measure, landscape):
@@ -91,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--out", type=Path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
     store.set_defaults(command=_build_store)
 
+    record = commands.add_parser("record", help="keep what finished runs measured in results/records")
+    record.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of the runs")
+    record.add_argument("--measures", type=Path, help="folder of their scale's measures (default: the workflow's)")
+    record.add_argument("--out", type=Path, default=Path("results/records"))
+    record.set_defaults(command=_record)
+
     show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")
     show.add_argument("scale", nargs="?", default="mini")
     show.set_defaults(command=_show)
@@ -103,9 +112,9 @@ def _train(options) -> None:
     if options.threads < 1 or options.checkpoint_seconds <= 0 or min(options.seed) < 0:
         raise UserError("train: --threads must be at least 1, --checkpoint-seconds above 0, --seed at least 0")
     specs = _specs(options)
-    outs = [options.out] if options.out else [Path(spec.folder) for spec in specs]
-    if len(outs) < len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
-        raise UserError("train: --spec: runs of a list must have one data set and different names, and no --out")
+    outs = options.out or [Path(spec.folder) for spec in specs]
+    if len(outs) != len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
+        raise UserError("train: several runs must have one data set, and a folder each: --out has one for every run")
     device, _gpu = _prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
     from whysgd.training.loop import train_runs
@@ -137,19 +146,26 @@ def _measure(options) -> None:
     if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
         raise UserError("measure: --options: must be a mapping of measures to their options")
     names = list(MEASURES) if options.measures == ["all"] else options.measures
-    run, _gpu = _loaded(options)
-    from whysgd.measures.run import measure_run
-
     # Not where the workflow puts its own, which have the options of the scale.
-    out = options.out or options.run / "measures"
-    measure_run(names, run, out, settings)
-    print(f"{out}: {', '.join(names)}")
+    outs = options.out or [folder / "measures" for folder in options.run]
+    if len(outs) != len(options.run):
+        raise UserError("measure: --out: must have a folder for each run")
+    _check_numbers(options)
+    device, _gpu = _prepared_device(options)
+    for folder, out in zip(options.run, outs, strict=True):
+        run = _loaded(folder, device, options)
+        from whysgd.measures.run import measure_run
+
+        measure_run(names, run, out, settings)
+        print(f"{out}: {', '.join(names)}")
 
 
 def _landscape(options) -> None:
     if not (options.points >= 2 and 0 <= options.chunk < options.of):
         raise UserError("landscape: --points must be at least 2, --chunk at least 0 and below --of")
-    run, _gpu = _loaded(options)
+    _check_numbers(options)
+    device, _gpu = _prepared_device(options)
+    run = _loaded(options.run, device, options)
     from whysgd.measures.landscape_part import landscape_of
     from whysgd.measures.run import load_run
 
@@ -159,19 +175,21 @@ def _landscape(options) -> None:
     landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like)
 
 
-def _loaded(options):
-    """The finished run that is to be measured, and the lock of its GPU."""
+def _check_numbers(options) -> None:
     if options.threads < 1 or (options.images is not None and options.images < 1):
         raise UserError("--threads and --images must be at least 1")
-    device, gpu = _prepared_device(options)
+
+
+def _loaded(folder: Path, device, options):
+    """A finished run that is to be measured."""
     from whysgd.files import read_json
     from whysgd.measures.run import load_run
 
     data = options.data
     if data is None:
-        settings = read_json(options.run / "metrics.json").get("settings", {})
+        settings = read_json(folder / "metrics.json").get("settings", {})
         data = Path("results/data", settings.get("dataset", ""))
-    return load_run(options.run, data, device, options.images), gpu
+    return load_run(folder, data, device, options.images)
 
 
 def _specs(options) -> list[RunSpec]:
@@ -225,6 +243,14 @@ def _build_store(options) -> None:
     store = build_store(dataset, plan, path, progress=sys.stderr.isatty())
     write_description(store, path)
     print(f"{path}: {len(store):,} images of {dataset.manifest['label']}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _record(options) -> None:
+    from whysgd.records import write_records
+
+    written = write_records(options.runs, options.measures, options.out)
+    size = sum(path.stat().st_size for path in written)
+    print(f"{options.out}: {len(written)} written, {size / 1000:.1f} kB")
 
 
 def _show(options) -> None:

@@ -10,7 +10,7 @@ PER_COLUMN = ("lr", "strength", "mean", "std")
 # Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
 PLANE_FIGURES = ("contours", "surface")
 GRID_FIGURES = ("width", "heatmap")
-NOISE_FIGURES = ("noise_course", "noise_norms")
+NOISE_FIGURES = ("noise_course", "noise_norms", "layer_norms")
 
 
 def lay_out(paper: dict, file: str) -> None:

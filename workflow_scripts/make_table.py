@@ -11,15 +11,16 @@ from whysgd.reporting import tables
 from whysgd.reporting.script import logged
 
 
-def make_table(table: dict, paper: str, runs: str, csv: str, md: str, tex: str) -> None:
-    frame = pd.read_csv(runs)
-    lines = tables.make_table(table, paper, frame)
-    setting = tables.setting_of(frame[frame.run.isin(lines.row)])
+def make_table(table: dict, paper: str, runs: str, measures: str | None, csv: str, md: str, tex: str) -> None:
+    frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
+    lines = tables.make_table(table, paper, frame, measured)
+    words = (table["title"], table["setting"], tables.setting_of(frame[frame.run.isin(lines.row)]), table["finding"])
     write_text(csv, lines.to_csv(index=False, float_format="%.8f"))
-    write_text(md, tables.to_markdown(lines, table["title"], table["setting"], setting))
-    write_text(tex, tables.to_latex(lines, table["title"], table["setting"], setting))
+    write_text(md, tables.to_markdown(lines, *words))
+    write_text(tex, tables.to_latex(lines, *words))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        make_table(snakemake.params.table, snakemake.wildcards.paper, snakemake.input.runs, **snakemake.output)
+        inputs, paper = snakemake.input, snakemake.wildcards.paper
+        make_table(snakemake.params.table, paper, inputs.runs, inputs.get("measures"), **snakemake.output)

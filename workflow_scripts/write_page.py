@@ -19,6 +19,7 @@ def write_page(papers: list[dict], frames: list[str], output: str, measures: dic
         {
             "paper": paper["header"],
             "claims": pd.read_csv(paper["claims"]) if paper["claims"] else None,
+            **{key: paper[key] for key in ("picture", "figures")},
             "tables": [{**table, "table": pd.read_csv(table["csv"])} for table in paper["tables"]],
         }
         for paper in papers

@@ -60,7 +60,7 @@ def noise_of(gradients: Callable[[], Iterable[torch.Tensor]], mini_batches: int,
             mean, active = stack.new_zeros(parameters), stack.new_zeros(parameters, dtype=torch.bool)
         for rows, columns in _pieces(stack):
             piece = stack[rows, columns]
-            mean[columns] += piece.sum(0)
+            mean[columns] += piece[0] if len(piece) == 1 else piece.sum(0)
             active[columns] |= piece.bool().any(0)
         # Room for the next.
         del stack, piece

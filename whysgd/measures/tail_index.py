@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch.func import functional_call
 
 from whysgd.measures.alpha import AlphaEstimate
 from whysgd.measures.estimate import Estimate
@@ -52,10 +53,25 @@ def tail_index(model: torch.nn.Module, images: Images, micro_batch: int = 100) -
 
 
 def block_gradients(network: Network, images: Images, micro_batch: int) -> Iterator[torch.Tensor]:
-    """Stacks (k, M) of the gradients at the network's θ of blocks of images, in their order."""
+    """Stacks (k, M) of the gradients at the network's θ of blocks of images, in their order.
+
+    Those of a large network come one by one, all in one buffer. The gradient of each tensor is added to its place there
+    and freed; autograd's gradient of the whole θ would be in memory twice while its parts are put together.
+    """
     together = network.blocks_at_once(micro_batch, images)
-    for inputs, labels in images.batches(together * micro_batch):
-        yield network.gradients(network.theta, *(part.unflatten(0, (-1, micro_batch)) for part in (inputs, labels)))
+    if together > 1:
+        for inputs, labels in images.batches(together * micro_batch):
+            yield network.gradients(network.theta, *(part.unflatten(0, (-1, micro_batch)) for part in (inputs, labels)))
+        return
+    gradient = torch.zeros_like(network.theta)
+    leaves = {name: part.detach().requires_grad_() for name, part in network.layout.views(network.theta).items()}
+    for name, part in network.layout.views(gradient).items():
+        leaves[name].grad = part
+    for inputs, labels in images.batches(micro_batch):
+        gradient.zero_()
+        logits = functional_call(network.model, leaves, (inputs.to(gradient.dtype),))
+        network.criterion(logits, labels).backward()
+        yield gradient[None]
 
 
 def _estimate(found: AlphaEstimate, blocks: int) -> Estimate:

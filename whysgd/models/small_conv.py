@@ -13,8 +13,8 @@ from whysgd.models.layers import Conv2d, Linear
 class SmallConv(nn.Module):
     """One or two 3×3 convolutions and as many linear maps, ReLU between them.
 
-    One convolution has the stride 2; two have the stride 1 and a 2×2 max-pool behind each, the second twice the channels
-    of the first.
+    One convolution has the stride 2; two have the stride 1 and a 2×2 max-pool behind each, the second twice the
+    channels of the first.
 
     Args:
         channels: of the images.

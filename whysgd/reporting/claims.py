@@ -5,11 +5,23 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from whysgd.checks import EARLY, MEASURED, Comparison, GapComparison, RankComparison, parse_check
+from whysgd.checks import (
+    EARLY,
+    MEASURED,
+    Comparison,
+    EachComparison,
+    GapComparison,
+    OfRuns,
+    OfTables,
+    RankComparison,
+    TrendComparison,
+    parse_check,
+)
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.reporting.early import early_norm_ratios
 from whysgd.reporting.intervals import recovered, welch
-from whysgd.streams import stream
+from whysgd.reporting.rank_correlation import SIGNIFICANT, rank_correlation
+from whysgd.reporting.whole_tables import NAMED, Rows, compare_each, compare_trend
 
 COLUMNS = ["id", "claim", "metric", "check", "verdict", "evidence"]
 # What a run's name stands for.
@@ -26,8 +38,6 @@ MEANINGS = {
         for name in MEASURED
     },
 }
-# The largest p at which a rank correlation decides.
-SIGNIFICANT = 0.05
 
 
 def evaluate_check(
@@ -36,6 +46,8 @@ def evaluate_check(
     gaps: Mapping | None = None,
     form: str = "+.2f",
     missing_word: str = "not run",
+    tables: Mapping[str, Rows] | None = None,
+    intervals: Mapping[str, list[tuple[float, float]]] | None = None,
 ) -> dict:
     """Verdict of one check.
 
@@ -44,8 +56,8 @@ def evaluate_check(
     the interval straddles it or a run has fewer than two seeds. gap(run) ≥ c is run − from − c·(to − from) ≥ 0, and
     undetermined unless to − from is above 0 with its whole interval. spearman(runs) < 0 or > 0 holds if Spearman's rank
     correlation has the claimed sign with p < 0.05 (two-sided, by the t distribution), fails if it has the other one
-    with p < 0.05, and is undetermined otherwise. A check holds if all its comparisons hold and fails if one fails. If
-    a run is missing, the evidence is the list of those that are.
+    with p < 0.05, and is undetermined otherwise. Of whole tables `whysgd.reporting.whole_tables` says it. A check holds
+    if all its comparisons hold and fails if one fails. If a run is missing, the evidence is the list of those that are.
 
     Args:
         check: see `whysgd.checks`.
@@ -53,20 +65,28 @@ def evaluate_check(
         gaps: the {from, to} of the runs whose gap it names.
         form: of the evidence's numbers.
         missing_word: what a run without values was not.
+        tables: the rows of the tables that it is about.
+        intervals: 95 % intervals (low, high) of the values, by run, if they have any of their own.
 
     Returns:
         `verdict` and `evidence`, a sentence with each difference and its interval.
     """
     comparisons, verdicts, evidence = parse_check(check), [], []
-    needed = [run for comparison in comparisons for run in _needed(comparison, gaps)]
+    needed = [run for comparison in comparisons for run in _needed(comparison, gaps, tables)]
     missing = dict.fromkeys(run for run in needed if not values.get(run))
     if missing:
-        return {"verdict": "undetermined", "evidence": f"{missing_word}: {', '.join(missing)}"}
+        whole = any(isinstance(comparison, OfTables) for comparison in comparisons)
+        some = [*list(missing)[:NAMED], f"… ({len(missing)} runs)"] if whole and len(missing) > NAMED else missing
+        return {"verdict": "undetermined", "evidence": f"{missing_word}: {', '.join(some)}"}
     for comparison in comparisons:
         if isinstance(comparison, GapComparison):
             verdict, sentence = _compare_gap(comparison, values, gaps[comparison.run])
         elif isinstance(comparison, RankComparison):
             verdict, sentence = _compare_ranks(comparison, values)
+        elif isinstance(comparison, EachComparison):
+            verdict, sentence = compare_each(comparison, tables, values, intervals or {})
+        elif isinstance(comparison, TrendComparison):
+            verdict, sentence = compare_trend(comparison, tables, values)
         else:
             verdict, sentence = _compare(comparison, values, form)
         verdicts.append(verdict)
@@ -75,7 +95,9 @@ def evaluate_check(
     return {"verdict": verdict, "evidence": "; ".join(evidence)}
 
 
-def _needed(comparison: Comparison | GapComparison | RankComparison, gaps: Mapping | None) -> list[str]:
+def _needed(comparison: OfRuns | OfTables, gaps: Mapping | None, tables: Mapping[str, Rows] | None) -> list[str]:
+    if isinstance(comparison, OfTables):
+        return [run for name in comparison.tables for row in tables[name].values() for run in row]
     ends = gaps[comparison.run].values() if isinstance(comparison, GapComparison) else ()
     return [*comparison.runs, *ends]
 
@@ -119,26 +141,6 @@ def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str
     interval = _interval(difference, half)
     sentence = f"{name}, claimed {claimed}; points {side} that: {difference:+.2f}{interval}{_why(half)}"
     return _verdict(linear, difference, half), sentence
-
-
-def rank_correlation(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
-    """Spearman's ρ, equal values sharing their rank, and its two-sided p.
-
-    p is that of the permutation test: exact up to seven pairs, of 9,999 random orders beyond. The usual formula says
-    p = 0 of any perfect order, even of three pairs.
-    """
-    from scipy import stats  # Half a second; most claims compare no ranks.
-
-    a, b = (stats.rankdata(values) for values in (x, y))
-    a, b = a - a.mean(), b - b.mean()
-
-    def rho(order, axis=-1):
-        return np.tensordot(order, a, (axis, 0)) / np.sqrt(a @ a * (b @ b))
-
-    found = stats.permutation_test(
-        (b,), rho, permutation_type="pairings", vectorized=True, n_resamples=9999, rng=stream(0, "ranks")
-    )
-    return float(found.statistic), float(found.pvalue)
 
 
 def _compare_ranks(comparison: RankComparison, values: dict) -> tuple[str, str]:
@@ -192,10 +194,10 @@ def evaluate_claims(
     lines = []
     for claim in claims:
         measured = claim["metric"] in MEASURED
-        values = _measured(claim, paper, measures) if measured else _values(claim, runs, histories)
+        values, intervals = _measured(claim, paper, measures) if measured else (_values(claim, runs, histories), None)
         form = "+.3f" if claim["metric"] == EARLY else "+.3g" if measured else "+.2f"
         word = "not measured" if measured else "not run"
-        result = evaluate_check(claim["judged"], values, claim["gaps"], form, word)
+        result = evaluate_check(claim["judged"], values, claim["gaps"], form, word, claim.get("tables"), intervals)
         if claim["left_out"]:
             # One part can refute a claim; to hold it needs all of them.
             result["verdict"] = "fails" if result["verdict"] == "fails" else "undetermined"
@@ -204,12 +206,17 @@ def evaluate_claims(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _measured(claim: dict, paper: str, measures: pd.DataFrame | None) -> dict[str, list[float]]:
-    """The quantity that is the claim's metric over seeds, by run."""
+def _measured(claim: dict, paper: str, measures: pd.DataFrame | None) -> tuple[dict, dict]:
+    """The quantity that is the claim's metric over seeds, by run, and likewise the 95 % intervals (low, high)."""
     if measures is None or measures.empty:
-        return {}
+        return {}, {}
     mine = measures[(measures.paper == paper) & (measures.quantity == claim["metric"])]
-    return {run: group.value.astype(float).tolist() for run, group in mine.groupby("run")}
+    mine = mine.reindex(columns=[*mine.columns.difference(["low", "high"]), "low", "high"])
+    values, intervals = {}, {}
+    for run, group in mine.groupby("run"):
+        values[run] = group.value.astype(float).tolist()
+        intervals[run] = list(zip(group.low.astype(float), group.high.astype(float), strict=True))
+    return values, intervals
 
 
 def _values(claim: dict, runs: pd.DataFrame, histories: pd.DataFrame) -> dict[str, list[float]]:
@@ -225,6 +232,19 @@ def shown(claims: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     parts = [f"{MEANINGS[metric]} ({ids})" for metric, ids in metrics.items()]
     parts = [MEANINGS[metric] for metric in metrics.index] if len(parts) == 1 else parts
     sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals over seeds."
+    each, trend = (claims.check.str.contains(word, regex=False) for word in ("each(", "trend("))
+    if (each | trend).all():
+        sentence = f"About {'; '.join(parts)}."
+    if each.any():
+        sentence += (
+            " each(…) takes every run of these tables, its mean over seeds and the 95 % interval that the measure gives"
+            " each seed."
+        )
+    if trend.any():
+        sentence += (
+            " trend(…) takes every row of the table, and Spearman's rank correlation of these numbers with the axis of"
+            " its columns over all seeds; its two-sided p is corrected for the number of rows by Holm's method."
+        )
     if claims.check.str.contains("spearman(", regex=False).any():
         sentence += (
             " spearman(…) is the rank correlation of these numbers with a run's place in the list, over all seeds of"

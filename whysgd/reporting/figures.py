@@ -88,10 +88,11 @@ def plot_comparison(table: dict, lines: pd.DataFrame, runs: pd.DataFrame, settin
     places = range(len(rows))
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(lines) + 1.6))
+        known = lines.published_mean.notna().any()
         axis.errorbar(
             lines.published_mean.astype(float), [place - 0.13 for place in places],
             xerr=lines.published_std.astype(float).fillna(0.0), fmt="o", mfc="none", color="black", capsize=2,
-            label="published, mean ± std",
+            label="published, mean ± std" if known else None,
         )  # fmt: skip
         for place, row in zip(places, rows, strict=True):
             seeds = runs[runs.run == row["run"]][row["metric"]].astype(float)

@@ -11,7 +11,9 @@ from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.reporting.frame import KEYS
 
-COLUMNS = [*KEYS, "measure", "status", "quantity", "value", "std_error", "samples", "seconds", "cpu_seconds"]
+COLUMNS = [
+    *KEYS, "measure", "status", "quantity", "value", "std_error", "low", "high", "samples", "seconds", "cpu_seconds",
+]  # fmt: skip
 # What is measured on, so that only like is compared with like.
 NETWORK = ["dataset", "model"]
 
@@ -19,7 +21,8 @@ NETWORK = ["dataset", "model"]
 def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
     """One line for each quantity of each JSON file of a measure: the columns `COLUMNS`.
 
-    What a measure does not define, everything of a diverged run among it, is NaN. The costs are the whole measure's.
+    What a measure does not define, everything of a diverged run among it, is NaN; so are `low` and `high`, the ends of
+    the 95 % interval, of a quantity that has none. An interval may be infinite. The costs are the whole measure's.
 
     Raises:
         UserError: a file is missing or damaged, or has a quantity that `whysgd.measures.catalog` does not; the message
@@ -46,7 +49,11 @@ def _lines(file: Path) -> list[dict]:
 
 def _numbers(quantity: dict) -> dict:
     value, error = (math.nan if quantity[key] is None else float(quantity[key]) for key in ("value", "std_error"))
-    return {"value": value, "std_error": error, "samples": int(quantity["samples"])}
+    low = high = math.nan
+    if "interval" in quantity and not math.isnan(value):  # JSON has no infinity.
+        low, high = (end if number is None else float(number)
+                     for number, end in zip(quantity["interval"], (-math.inf, math.inf), strict=True))  # fmt: skip
+    return {"value": value, "std_error": error, "low": low, "high": high, "samples": int(quantity["samples"])}
 
 
 def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +141,11 @@ def spread(values: list[float]) -> str:
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return rounded(mean)
-    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return spread_of(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)))
+
+
+def spread_of(mean: float, std: float) -> str:
+    """Mean ± standard deviation; `spread` says with how many digits."""
     large = max(abs(mean), std)
     if not 1e-3 <= large < 1e5:
         return f"{mean:.3g} ± {std:.2g}"

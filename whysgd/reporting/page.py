@@ -20,7 +20,9 @@ def write_page(title: str, setting: str, papers: list[dict], measures: dict | No
     Args:
         title, setting: of the whole page.
         papers: for each `paper` (its YAML; what it has as `out_of_scope` is listed), `claims` (frame), and `tables`: a
-            list of `title`, `setting`, `table` (frame of `make_table`) and `figures` (PNG files with captions).
+            list of `title`, `setting`, `table` (frame of `make_table`), `figures` (PNG files with captions) and, if
+            there is one, a `finding`; figures of the paper and no table, PNG or GIF, are in `figures` under the title
+            `picture`, if it has any.
         measures: of all runs: `table` (frame of `whysgd.reporting.measures.readable`), `figures` (as those of tables),
             `reading` (text of `whysgd.reporting.reading.write_reading`, or None) and, if there is one, a `caption`.
     """
@@ -32,8 +34,16 @@ def write_page(title: str, setting: str, papers: list[dict], measures: dict | No
         "headline": headline, "formatted": formatted, "remarks": remarks, "gap_legend": gap_legend,
         "formatted_gaps": formatted_gaps, "claims": shown,
     }  # fmt: skip
-    environment.filters |= {"image": _image, "grouped": grouped, "reading": to_html, "out_of_scope": _out_of_scope}
+    environment.filters |= {
+        "image": _image, "source": _source, "grouped": grouped, "reading": to_html, "out_of_scope": _out_of_scope,
+    }  # fmt: skip
     return environment.get_template("index.html").render(title=title, setting=setting, papers=papers, measures=measures)
+
+
+def _source(paper: dict) -> str:
+    """Where a paper is to be found, as far as it is published."""
+    parts = (paper["paper"], paper["venue"], paper["arxiv"] and f"arXiv {paper['arxiv']}")
+    return ", ".join(part for part in parts if part)
 
 
 def _out_of_scope(paper: dict) -> list[str]:
@@ -51,5 +61,6 @@ def _html(frame: pd.DataFrame) -> str:
 
 
 def _image(file: str | Path) -> str:
-    """A PNG as a data URL: figures with text from users never become markup."""
-    return "data:image/png;base64," + base64.b64encode(Path(file).read_bytes()).decode()
+    """A PNG or GIF as a data URL: figures with text from users never become markup."""
+    kind = Path(file).suffix.removeprefix(".")
+    return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()

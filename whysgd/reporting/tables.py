@@ -1,47 +1,90 @@
 """The papers' tables with the measured numbers beside the published ones."""
 
+import math
+import re
+from collections.abc import Iterable
+
 import pandas as pd
 
+from whysgd.checks import ACCURACIES
+from whysgd.models.catalog import architecture
 from whysgd.reporting.intervals import recovered
+from whysgd.reporting.measures import rounded, spread_of, titled
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
     "difference", "measured_at", "note",
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
-NO_RUN, NOT_PLANNED, NOT_RUN = "no such run", "not at this scale", "not run"
+NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
+# What a note says of steps, and how many such notes of a table are told one by one.
+STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"
 GAPS = "Gap recovered, in percent of SB − LB: published → measured."
 DOUBT = "?: SB − LB is not clearly above 0 on these seeds, so the percentage says nothing."
 SELECTED = {"validation": "the step selected on the held-out images", "test": "the step of highest test accuracy"}
 
 
-def make_table(table: dict, paper: str, runs: pd.DataFrame) -> pd.DataFrame:
+def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFrame | None = None) -> pd.DataFrame:
     """One line for each laid-out row, that is each cell, of a published table.
 
     Args:
         table: as `whysgd.papers.tables_at` has it.
         paper: its paper.
         runs: the tidy frame of all runs of the paper.
+        measures: the tidy frame of what was measured of them, if the table shows any of that.
 
     Returns:
         the columns `COLUMNS`; `column` after `row` in a table that has columns; `GAP_COLUMNS` before `note` in one that
-        has gaps. Accuracies are in percent, the standard deviation over seeds is that with n − 1, the difference is
-        measured − published. Gaps are shares, see `whysgd.reporting.intervals.recovered`. A diverged run counts with
-        the accuracy it ended at, or its best until then, and the note says so. `measured_at` says at which step.
+        has gaps; `metric` before `note` in one that shows a measured quantity, of which seeds that have no such number
+        do not count; the note says how many they are. Accuracies are in percent, the standard deviation over seeds is
+        that with n − 1, the difference is measured − published. Gaps are shares, see
+        `whysgd.reporting.intervals.recovered`. A diverged run counts with the accuracy it ended at, or its best until
+        then, and the note says so. `measured_at` says at which step.
     """
     mine = runs[runs.paper == paper]
+    by_run = dict(list(mine.groupby("run")))
+    known = pd.DataFrame(columns=["paper", "run"]) if measures is None else measures
+    measured = dict(list(known[known.paper == paper].groupby("run")))
     gaps = any(row["gap"] for row in table["rows"])
-    lines = [_line(row, mine, gaps) for row in table["rows"]]
+    lines = []
+    for row in table["rows"]:
+        own = by_run.get(row["run"], mine[:0])
+        values, note = _values(row, own, measured.get(row["run"]))
+        part = _cells_of(table)
+        note = "; ".join(filter(None, [_note(row, own), note, part if len(own) else ""]))
+        lines.append({**_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": note})
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
-    columns[-1:-1] = GAP_COLUMNS if gaps else []
+    columns[-1:-1] = [*(GAP_COLUMNS if gaps else []), *(["metric"] if _shows_measures(table) else [])]
     return pd.DataFrame(lines, columns=columns)
 
 
-def _line(row: dict, runs: pd.DataFrame, gaps: bool) -> dict:
+def _shows_measures(table: dict) -> bool:
+    return any(row["metric"] not in ACCURACIES for row in table["rows"])
+
+
+def _cells_of(table: dict) -> str:
+    """How much of its grid a table has, if not all."""
+    if not table.get("grid"):
+        return ""
+    cells = math.prod(len(values) for part in ("rows", "columns") for values in table["grid"][part].values())
+    return f"{len(table['rows'])} of the grid's {cells} cells" if len(table["rows"]) < cells else ""
+
+
+def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame | None) -> tuple[pd.Series, str]:
+    """The row's metric over seeds, and what is to be said of it."""
+    if row["metric"] in ACCURACIES:
+        return runs[row["metric"]].astype(float), ""
+    known = [] if measures is None else measures[measures.quantity == row["metric"]].value
+    values = pd.Series(known, dtype=float)
+    if values.empty:
+        return values, NOT_MEASURED if len(runs) else ""
+    undefined = int(values.isna().sum())
+    return values.dropna(), f"no number for {undefined} of {len(values)}" if undefined else ""
+
+
+def _line(row: dict, mine: pd.DataFrame, values: pd.Series) -> dict:
     metric, published = row["metric"], row["mean"]
-    mine = runs[runs.run == row["run"]]
-    values = mine[metric].astype(float)
     measured = values.mean() if len(values) else None
     known = published is not None and measured is not None
     return {
@@ -50,7 +93,7 @@ def _line(row: dict, runs: pd.DataFrame, gaps: bool) -> dict:
         "measured_mean": measured, "measured_std": values.std(ddof=1) if len(values) > 1 else None,
         "measured_median": values.median() if len(values) else None, "n": len(values),
         "difference": measured - published if known else None,
-        "measured_at": _measured_at(metric, mine), **(_gap(row, runs) if gaps else {}), "note": _note(row, mine),
+        "measured_at": _measured_at(metric, mine), "metric": metric,
     }  # fmt: skip
 
 
@@ -100,7 +143,21 @@ def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
         images = [_images(*map(int, line)) for line in counts.sort_values(list(counts.columns)).to_numpy()]
         datasets.append(f"{dataset} ({' or '.join(images)})")
     where = f", on {all_of('device')}" if device else ""
-    return f"scale {all_of('scale')}: {', '.join(datasets)}, {all_of('model')}{where}"
+    return f"scale {all_of('scale')}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
+
+
+def _networks(models: Iterable[str]) -> str:
+    """Names of networks; of a family that comes in any size, and of which there are many, the first and the last."""
+    families: dict[str, list] = {}
+    for model in sorted(models):
+        family, arguments = architecture(model) or (model, {})
+        sizes = tuple(arguments.values()) if set(arguments) <= {"depth", "width"} else None
+        families.setdefault(family if sizes else model, []).append((sizes, model))
+    names = []
+    for members in families.values():
+        ordered = [model for _, model in sorted(members)]
+        names += ordered if len(ordered) <= 3 else [f"{ordered[0]} to {ordered[-1]} ({len(ordered)} networks)"]
+    return ", ".join(names)
 
 
 def _images(train: int, held_out: int, test: int) -> str:
@@ -114,19 +171,21 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
         row, label, published, measured mean ± std, median, n, difference, the gap where there is one, and note; in a
         table with columns, a line for each row and, for each column, `published → measured`.
     """
-    published = [_spread(m, s) for m, s in zip(table.published_mean, table.published_std, strict=True)]
-    measured = [_spread(m, s) for m, s in zip(table.measured_mean, table.measured_std, strict=True)]
+    metrics = table.metric if "metric" in table else [ACCURACIES[0]] * len(table)
+    published = [_spread(*line) for line in zip(table.published_mean, table.published_std, metrics, strict=True)]
+    measured = [_spread(*line) for line in zip(table.measured_mean, table.measured_std, metrics, strict=True)]
     if "column" in table:
-        return _wide(table, [f"{p} → {m}" for p, m in zip(published, measured, strict=True)])
+        both = table.published_mean.notna().any() or not _all_measures(table)
+        return _wide(table, [f"{p} → {m}" if both else m for p, m in zip(published, measured, strict=True)])
     gaps = {"gap recovered [%]": _gap_cells(table)} if "published_gap" in table else {}
     return pd.DataFrame({
         "row": table.row,
         "label": table.label,
         "published": published,
         "measured": measured,
-        "median": [_spread(m, None) for m in table.measured_median],
+        "median": [_spread(m, None, metric) for m, metric in zip(table.measured_median, metrics, strict=True)],
         "n": table.n,
-        "difference": [f"{d:+.2f}" if pd.notna(d) else "–" for d in table.difference],
+        "difference": [_signed(d, metric) for d, metric in zip(table.difference, metrics, strict=True)],
         **gaps,
         "note": table.note.fillna(""),
     })  # fmt: skip
@@ -168,9 +227,21 @@ def _percent(share) -> str:
     return "–" if pd.isna(share) else f"{round(100 * share) + 0}"
 
 
-def _spread(mean, std) -> str:
+def _signed(difference, metric: str) -> str:
+    if pd.isna(difference):
+        return "–"
+    return f"{difference:+.2f}" if metric in ACCURACIES else f"{difference:+.3g}"
+
+
+def _all_measures(table: pd.DataFrame) -> bool:
+    return "metric" in table and not table.metric.isin(ACCURACIES).any()
+
+
+def _spread(mean, std, metric: str) -> str:
     if pd.isna(mean):
         return "–"
+    if metric not in ACCURACIES:
+        return rounded(mean) if pd.isna(std) else spread_of(mean, std)
     return f"{mean:.2f}" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
 
 
@@ -179,6 +250,12 @@ def headline(table: pd.DataFrame) -> str:
     steps = " or ".join(table.measured_at.dropna().unique())
     steps += ", as the row says" if " or " in steps else ""
     arrow = ", published → measured" if "column" in table else ""
+    if "metric" in table:
+        names = [titled(metric) for metric in table.metric.unique()]
+        what = " or ".join([names[0][:1].upper() + names[0][1:], *names[1:]])
+        arrow = arrow if table.published_mean.notna().any() else ""
+        which = " (which, the row says)" if len(names) > 1 else ""
+        return f"{what} of the trained network{which}, mean ± standard deviation over seeds{arrow}."
     return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
 
 
@@ -191,6 +268,7 @@ def remarks(table: pd.DataFrame) -> str:
         return ""
     cells: dict[str, list[str]] = {}
     measured = table[table.n > 0]
+    measured = measured.assign(note=_fewer(measured.note.fillna("").tolist()))
     for line in measured.itertuples():
         for note in (f"{line.n} seed{'s' if line.n > 1 else ''}", *str(line.note).split("; ")):
             if note not in ("", "nan"):
@@ -202,14 +280,24 @@ def remarks(table: pd.DataFrame) -> str:
     return f"Notes: {'; '.join(parts)}." if parts else ""
 
 
+def _fewer(notes: list[str]) -> list[str]:
+    """The notes, with one range in place of their steps, if these are many, or the seeds of a run differ in them."""
+    found = [STEPS.search(note) for note in notes]
+    told = {match[0] for match in found if match}
+    if len(told) <= FEW and not any("/" in note for note in told):
+        return notes
+    steps = sorted(int(number) for match in found if match for number in match[2].split("/"))
+    return [STEPS.sub(rf"\g<1>{steps[0]} to {steps[-1]} steps", note) for note in notes]
+
+
 def gap_legend(table: pd.DataFrame) -> tuple[str, str]:
     """What the gaps of a table are, and what its question marks mean; empty where it has none."""
     cells = _gap_cells(table) if "published_gap" in table else []
     return GAPS if any(cells) else "", DOUBT if any(cell.endswith("?") for cell in cells) else ""
 
 
-def to_markdown(table: pd.DataFrame, title: str, published: str, measured: str) -> str:
-    """Title, where both sides come from, and the table; then the gaps, if it has any."""
+def to_markdown(table: pd.DataFrame, title: str, published: str, measured: str, finding: str = "") -> str:
+    """Title, where both sides come from, and the table; then the gaps and the source's finding, if it has any."""
     shown = formatted(table)
     numbers = {"published", "measured", "median", "n", "difference", "gap recovered [%]"}
     wide = "column" in table
@@ -221,14 +309,14 @@ def to_markdown(table: pd.DataFrame, title: str, published: str, measured: str) 
     if (gaps := formatted_gaps(table)) is not None:
         align = ["left"] + ["right"] * (len(gaps.columns) - 1)
         parts.append(gaps.to_markdown(index=False, colalign=align, disable_numparse=True))
-    return "\n\n".join(part for part in (*parts, doubt) if part) + "\n"
+    return "\n\n".join(part for part in (*parts, doubt, finding) if part) + "\n"
 
 
-def to_latex(table: pd.DataFrame, title: str, published: str, measured: str) -> str:
+def to_latex(table: pd.DataFrame, title: str, published: str, measured: str, finding: str = "") -> str:
     """The same as LaTeX table environments (needs the package booktabs)."""
     legend, doubt = gap_legend(table)
     gaps = formatted_gaps(table)
-    own = " ".join(part for part in (legend, doubt) if part)
+    own = " ".join(part for part in (legend, doubt, finding) if part)
     caption = f"{title}. {headline(table)} Published: {published}. Measured: {measured}. {remarks(table)}".strip()
     if gaps is not None:
         return f"{_latex(formatted(table), caption)}\n{_latex(gaps, f'{title}. {own}')}"

@@ -27,5 +27,7 @@ def image_losses(logits: torch.Tensor, labels: torch.Tensor, loss: str = "cross_
         return F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none")
     if loss != "linear_hinge":
         raise ValueError(f"loss = {loss!r}: allowed: cross_entropy, linear_hinge")
-    signs = 2 * F.one_hot(labels, logits.shape[-1]).to(logits.dtype) - 1
+    # Not F.one_hot, which vmap does not take.
+    own = labels[..., None] == torch.arange(logits.shape[-1], device=labels.device)
+    signs = 2 * own.to(logits.dtype) - 1
     return (1 - signs * logits).clamp(min=0).mean(-1)

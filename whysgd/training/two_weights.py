@@ -5,8 +5,8 @@ The network f(x) = w₁ w₂ x has one weight in each of two layers. Over blocks
     L(w) = mean_B L_B(w),    L_B(w) = ½ mean over B of (w₁ w₂ x − y)²
 
 is not convex. With a = mean x², b = mean x y and p = w₁ w₂ its minima are two valleys, p = b/a, on which the largest
-eigenvalue of the Hessian is a (w₁² + w₂²): least where |w₁| = |w₂|, and as large as one likes far from there. What y has
-beside b/a · x no weights can fit, so the blocks disagree in the valleys, too.
+eigenvalue of the Hessian is a (w₁² + w₂²): least where |w₁| = |w₂|, and as large as one likes far from there. What y
+has beside b/a · x no weights can fit, so the blocks disagree in the valleys, too.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+from conftest import make_dataset, make_spec
+from test_loop import folder_of
+
+from whysgd.__main__ import main
+from whysgd.errors import UserError
+from whysgd.files import read_json, write_json
+from whysgd.measures.run import load_run, measure_run
+from whysgd.records import LINES, as_text, read_record, record_of, write_records
+from whysgd.spec import NoiseWatch
+from whysgd.training.loop import train
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A finished run that measures its gradient noise, with two measures, where the workflow puts them."""
+    monkeypatch.chdir(tmp_path)
+    spec = make_spec(
+        model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100, noise=NoiseWatch(4)
+    )
+    data, run = folder_of(make_dataset(), tmp_path / "data"), tmp_path / spec.folder
+    train(spec, data, run)
+    folder = tmp_path / f"results/mini/measures/geiping2022/test/seed-{spec.seed}"
+    measure_run(["accuracy_gap", "tail_index"], load_run(run, data), folder, {"tail_index": {"micro_batch": 5}})
+    return run, folder
+
+
+def test_a_record_has_what_was_measured_and_is_small(finished):
+    run, measures = finished
+    (path,) = write_records([run])
+    assert path.as_posix() == "results/records/mini/geiping2022/test/seed-3.json"
+    assert path.stat().st_size < 20_000
+    record = read_record(path)
+    assert record == record_of(run, measures)
+    assert record["metrics"] == read_json(run / "metrics.json")
+    assert record["measures"]["tail_index"] == read_json(measures / "tail_index.json")
+    assert list(record["measures"]) == ["accuracy_gap", "tail_index"]
+    assert len(record["history"]["step"]) == LINES
+    assert record["history"]["step"][-1] == record["metrics"]["steps"]
+    assert record["history"]["test_accuracy"][-1] == pytest.approx(
+        record["metrics"]["final"]["test_accuracy"], rel=1e-5
+    )
+    assert record["noise"]["step"][0] == 0
+    assert all(0 < alpha < 3 for alpha in record["noise"]["tail_index"])
+
+
+def test_a_record_that_was_changed_is_refused(finished):
+    (path,) = write_records([finished[0]])
+    record = read_record(path)
+    record["metrics"]["final"]["test_accuracy"] += 0.5
+    path.write_text(as_text(record))
+    with pytest.raises(UserError, match=r"seed-3\.json: does not match its checksum"):
+        read_record(path)
+    path.write_text(json.dumps({"format": 2}))
+    with pytest.raises(UserError, match="not a record of format 1"):
+        read_record(path)
+
+
+def test_a_measure_of_other_settings_is_refused(finished):
+    run, measures = finished
+    write_json(measures / "tail_index.json", {**read_json(measures / "tail_index.json"), "spec_digest": "another"})
+    with pytest.raises(UserError, match=r"tail_index\.json: is of other settings"):
+        write_records([run])
+
+
+def test_the_command_says_what_it_wrote_and_names_what_is_missing(finished, tmp_path, capsys):
+    assert main(["record", str(finished[0]), "--out", str(tmp_path / "kept")]) == 0
+    assert "1 written" in capsys.readouterr().out
+    assert (tmp_path / "kept/mini/geiping2022/test/seed-3.json").is_file()
+    assert main(["record", str(tmp_path / "nowhere")]) == 1
+    assert "metrics.json: no such file" in capsys.readouterr().err

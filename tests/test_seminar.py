@@ -1,0 +1,354 @@
+"""The seminar deck's runs, and its picture of descent on a loss with two weights."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import copy_project
+from conftest import run as started
+from PIL import Image
+
+from whysgd import papers
+from whysgd.config import load_config
+from whysgd.errors import UserError
+from whysgd.models.build import build_model
+from whysgd.papers import claims_at, expand, load_paper, tables_at
+from whysgd.reporting import figures, page, tables
+from whysgd.reporting import trajectories as pictures
+from whysgd.spec import steps_per_epoch
+from whysgd.streams import stream
+from whysgd.training.two_weights import descend, gradients, losses, sharpness, trajectories, valley
+from whysgd.trajectories import COLUMNS, specs_of
+from whysgd.validation import ROOT
+
+# Data set, network, full-batch epochs and learning rate.
+EXPERIMENTS = {
+    "mnist": ("mnist", "conv1", 100, 0.3), "fmnist": ("fashion_mnist", "conv1", 300, 0.1),
+    "cifar": ("cifar10", "conv2", 100, 0.1),
+}  # fmt: skip
+# Clip and whether there is a penalty.
+ROWS = {
+    "fb": (None, False), "fb-clip-0.1": (0.1, False), "fb-clip-0.25": (0.25, False), "fb-clip-1": (1.0, False),
+    "fb-reg": (None, True), "fb-clip-reg": (0.25, True),
+}  # fmt: skip
+PICTURE = load_paper("seminar")["trajectories"]
+POINTS = np.array(PICTURE["points"])
+
+
+def specs_at(scale, **settings):
+    config = load_config(settings={"scale": scale, "papers": ["seminar"], **settings})
+    return {(run, seed): spec for (_, run, seed), spec in expand(config).items()}
+
+
+@pytest.mark.parametrize("scale", ["paper", "midi"])
+def test_the_settings_are_the_decks_and_ours_at_both_large_scales(scale):
+    specs = specs_at(scale, seeds=[0])
+    assert len(specs) == 21
+    for name, (dataset, model, epochs, lr) in EXPERIMENTS.items():
+        images = 50_000 if name == "cifar" else 60_000
+        runs = {"sgd": (None, False), **ROWS}
+        for run, (clip, penalty) in runs.items():
+            spec = specs[f"{name}-{run}", 0]
+            assert (spec.dataset, spec.model, spec.block, spec.weight_decay) == (dataset, model, 100, 0)
+            assert (spec.augment, spec.clip, spec.schedule.decay) == (None, clip, "constant")
+            assert spec.full_batch == (run != "sgd") == (not spec.shuffle) == spec.nesterov
+            assert spec.penalty is None or (spec.penalty.variant, spec.penalty.block_strength) == (
+                "forward-differences",
+                0.5,
+            )
+            assert (spec.penalty is not None) == penalty
+            if run == "sgd":
+                assert (spec.epochs, spec.lr, spec.momentum) == (5, 0.1, 0)
+                assert spec.epochs * steps_per_epoch(spec, images) == (2500 if name == "cifar" else 3000)
+            else:
+                assert (spec.epochs, spec.lr, spec.momentum) == (epochs, lr, 0.9)
+                assert (steps_per_epoch(spec, images), spec.schedule.warmup) == (1, epochs / 10)
+    # Where the deck has full batch reach SGD's result, it covers SGD's distance.
+    for name in ("mnist", "fmnist"):
+        spec = specs[f"{name}-fb", 0]
+        assert spec.epochs * spec.lr / (1 - spec.momentum) == pytest.approx(3000 * 0.1)
+
+
+def test_epochs_and_findings_are_those_of_the_shared_reference():
+    reference = ROOT.parent / "shared/reference/published_results.yaml"
+    if not reference.is_file():
+        pytest.skip("an extra: the reference is not beside this clone; the other tests pin the numbers")
+    theirs = {part["id"]: part for part in yaml.safe_load(reference.read_text())["seminar"]["experiments"]}
+    specs = specs_at("paper", seeds=[0])
+    for name in EXPERIMENTS:
+        part = theirs[f"{name}-fb"]
+        assert specs[f"{name}-sgd", 0].dataset == part["dataset"]
+        finding = load_paper("seminar")["tables"][name]["finding"]
+        assert finding.replace(" give the SGD result; tuned", "; tuned") == f"The deck: {part['finding']}."
+        if "fb_epochs" in part:
+            epochs = specs[f"{name}-sgd", 0].epochs, specs[f"{name}-fb", 0].epochs
+            assert epochs == (part["sgd_epochs"], part["fb_epochs"])
+
+
+def test_the_small_scale_keeps_networks_epochs_and_learning_rates():
+    mini, paper = specs_at("mini"), specs_at("paper")
+    assert {run.split("-")[0] for run, _ in mini} == {"mnist", "cifar"}
+    assert len(mini) == 7 * 3 + 7  # cifar has one seed
+    for (run, seed), spec in mini.items():
+        theirs = paper[run, seed]
+        assert (spec.dataset, spec.model, spec.block) == ("digits", theirs.model, 12)
+        assert (spec.epochs, spec.lr, spec.schedule) == (theirs.epochs, theirs.lr, theirs.schedule)
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("name", "count"), [("conv1", 2), ("conv2", 4)])
+def test_the_networks_have_the_decks_layers_at_every_size(name, count, channels, size):
+    model = build_model(name, channels, 10, 0, size)
+    layers = [type(layer).__name__ for layer in model.modules() if any(True for _ in layer.parameters(recurse=False))]
+    assert layers == ["Conv2d"] * (count // 2) + ["Linear"] * (count // 2)
+    pools = [layer for layer in model.modules() if isinstance(layer, torch.nn.MaxPool2d)]
+    assert len(pools) == (2 if name == "conv2" else 0)
+    assert model(torch.zeros(3, channels, size, size)).shape == (3, 10)
+
+
+def test_the_decks_findings_are_claims_and_stand_under_the_tables():
+    claims = claims_at(load_config(settings={"scale": "paper"}), "seminar")
+    assert [claim["id"] for claim in claims] == ["d1", "d2a", "d2b", "d2c", "d3a", "d3b"]
+    assert [claim["id"] for claim in claims_at(load_config(), "seminar")] == ["d1", "d3a", "d3b"]
+    lines = [{"paper": "seminar", "run": "cifar-sgd", "scale": "paper", "seed": 0, "status": "finished", "steps": 9,
+              "test_accuracy": 50.0, "best_selected_on": "test", "stored_copies": 0, "model": "conv2"}]  # fmt: skip
+    content = tables_at(load_config(settings={"scale": "paper"}), "seminar")["cifar"]
+    table = tables.make_table(content, "seminar", pd.DataFrame(lines))
+    finding = "The deck: with few epochs, clipping and gradient penalty add nothing."
+    assert tables.to_markdown(table, "T", "S", "M", finding).endswith(f"\n\n{finding}\n")
+    assert finding in tables.to_latex(table, "T", "S", "M", finding)
+    assert tables.to_markdown(table, "T", "S", "M", finding).startswith(tables.to_markdown(table, "T", "S", "M")[:-1])
+
+
+def run_of(method, seed=0, **changes):
+    settings = {**PICTURE, **changes}
+    return specs_of(settings)[method][seed], settings
+
+
+def residual_gradient(weights, points):
+    """∇L_B by hand: the mean of (w₁ w₂ x − y) x · (w₂, w₁)."""
+    x, y = points.T
+    slope = ((weights[0] * weights[1] * x - y) * x).mean()
+    return slope * weights[::-1]
+
+
+def residual_product(weights, points, vector):
+    """∇²L_B v by hand, entry by entry."""
+    x, y = points.T
+    first, second = weights
+    beside = ((2 * first * second * x - y) * x).mean()
+    matrix = np.array([[(x * x).mean() * second**2, beside], [beside, (x * x).mean() * first**2]])
+    return matrix @ vector
+
+
+def test_the_loss_its_gradient_and_its_sharpness_are_autograds(double):
+    x, y = torch.tensor(POINTS).T
+
+    def loss(w):
+        return ((w[0] * w[1] * x - y) ** 2).mean() / 2
+
+    for weights in torch.tensor([[0.9, 2.8], [-1.2, 0.3], [1.0, 1.0], [0.0, 0.0], [2.0, -1.0]]):
+        own = weights.numpy()
+        assert losses(own, POINTS) == pytest.approx(loss(weights).item(), rel=1e-12)
+        expected = torch.func.grad(loss)(weights).numpy()
+        assert np.allclose(gradients(own, POINTS), expected, rtol=1e-12, atol=1e-14)
+        curvature = torch.linalg.eigvalsh(torch.func.hessian(loss)(weights))
+        assert sharpness(own, POINTS) == pytest.approx(curvature[-1].item(), rel=1e-12)
+    assert valley(POINTS) == pytest.approx(1.0)
+    flattest = sharpness(np.array([[1.0, 1.0], [0.5, 2.0], [0.25, 4.0]]), POINTS)
+    assert np.allclose(flattest, np.mean(POINTS[:, 0] ** 2) * np.array([2, 4.25, 16.0625]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.5, True)])
+def test_gd_is_torchs_own_descent_by_autograd(double, momentum, nesterov):
+    methods = {"gd": {**PICTURE["methods"]["gd"], "momentum": momentum, "nesterov": nesterov}}
+    spec, _ = run_of("gd", methods=methods, steps=40, lr=0.1)
+    path = descend(spec, POINTS, PICTURE["start"])
+    x, y = torch.tensor(POINTS).T
+    w = torch.tensor(PICTURE["start"], requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1, momentum=momentum, nesterov=nesterov)
+    for step in range(40):
+        torch.testing.assert_close(path[step], w.detach(), rtol=1e-11, atol=1e-12)
+        optimizer.zero_grad()
+        (((w[0] * w[1] * x - y) ** 2).mean() / 2).backward()
+        optimizer.step()
+    assert path.shape == (41, 2)
+    assert path.dtype == torch.float64
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
+    spec, _ = run_of("sgd", seed, block=block, steps=30)
+    path, w = descend(spec, POINTS, PICTURE["start"]).numpy(), np.array(PICTURE["start"])
+    in_epoch = len(POINTS) // block
+    for step in range(30):
+        order = stream(seed, "order", step // in_epoch).permutation(len(POINTS))
+        drawn = POINTS[order[step % in_epoch * block :][:block]]
+        w = w - PICTURE["lr"] * residual_gradient(w, drawn)
+        assert np.allclose(path[step + 1], w, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("variant", "tolerance"), [("exact", 1e-12), ("central-differences", 1e-7), (None, 1e-3)])
+@pytest.mark.parametrize("block", [1, 4])
+def test_the_penalty_is_the_hessian_product_of_every_block(variant, tolerance, block):
+    penalty = {"name": "gradient_norm", "block_strength": 0.8, "eps": 1e-5, **({"variant": variant} if variant else {})}
+    methods = {"regularized": {**PICTURE["methods"]["regularized"], "penalty": penalty}}
+    spec, settings = run_of("regularized", methods=methods, block=block, steps=5, lr=0.1)
+    path = descend(spec, POINTS, PICTURE["start"]).numpy()
+    for step in range(5):
+        w, parts = path[step], []
+        for points in POINTS.reshape(-1, block, 2):
+            g = residual_gradient(w, points)
+            parts.append(g + settings["lr"] / 4 * residual_product(w, points, 0.8 * g))
+        expected = w - settings["lr"] * np.mean(parts, 0)
+        assert np.allclose(path[step + 1], expected, rtol=0, atol=tolerance * np.abs(expected - w).max())
+
+
+def test_clipping_shortens_long_steps_only():
+    spec, _ = run_of("clipped", steps=30)
+    path = descend(spec, POINTS, PICTURE["start"]).numpy()
+    clipped = []
+    for w, after in pairwise(path):
+        g = residual_gradient(w, POINTS)
+        norm = np.linalg.norm(g)
+        clipped.append(norm > 0.5)
+        g = g * (0.5 / (norm + 1e-6)) if clipped[-1] else g
+        assert np.allclose(after, w - PICTURE["lr"] * g, rtol=1e-10, atol=1e-12)
+    assert clipped[0]
+    assert not clipped[-1]
+
+
+def test_each_method_descends_from_the_start_and_only_drawn_blocks_have_seeds():
+    frame = pd.DataFrame(trajectories({**PICTURE, "steps": 20}))
+    assert frame.columns.tolist() == list(COLUMNS)
+    assert frame.groupby("method").seed.nunique().to_dict() == {"gd": 1, "clipped": 1, "regularized": 1, "sgd": 5}
+    assert (frame.groupby(["method", "seed"]).step.max() == 20).all()
+    assert (frame[frame.step == 0][["w1", "w2"]] == PICTURE["start"]).all(axis=None)
+    assert np.isfinite(frame.drop(columns="method").to_numpy()).all()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """What a short picture's rule writes."""
+    folder = tmp_path_factory.mktemp("drawn")
+    settings = {**PICTURE, "steps": 25, "seeds": 2}
+    frame = pd.DataFrame(trajectories(settings))
+    files = {kind: folder / f"gd-2d.{kind}" for kind in ("svg", "png", "gif")}
+    figure = pictures.plot_trajectories(settings, frame)
+    figures.save_figure(figure, [files["svg"], files["png"]])
+    pictures.animate_trajectories(settings, frame, files["gif"])
+    return settings, frame, files, figure
+
+
+def test_the_picture_shows_paths_loss_and_sharpness(drawn):
+    settings, frame, files, figure = drawn
+    plane, loss, sharp = figure.axes
+    assert (plane.get_xlabel(), plane.get_ylabel(), loss.get_yscale()) == ("w₁", "w₂", "log")
+    paths = [line.get_xydata() for line in plane.lines if len(line.get_xydata()) == 26]
+    assert len(paths) == frame.groupby(["method", "seed"]).ngroups == 5
+    gd = frame[frame.method == "gd"]
+    assert any(np.array_equal(path, gd[["w1", "w2"]]) for path in paths)
+    assert sharp.get_ylim()[1] >= 2 / settings["lr"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["GD", "GD, clip 0.5", "GD, penalty", "SGD, 2 seeds"]
+    assert all(file.stat().st_size > 5000 for file in files.values())
+    assert "Descent on a loss" in files["svg"].read_text()
+
+
+def test_the_animation_has_a_frame_for_each_step_shown_loops_and_is_reproducible(drawn, tmp_path):
+    settings, frame, files, _ = drawn
+    with Image.open(files["gif"]) as image:
+        assert (image.n_frames, image.info["loop"]) == (len(pictures.shown_steps(25)), 0)
+        assert image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+    assert files["gif"].stat().st_size < 2e6
+    pictures.animate_trajectories(settings, frame, tmp_path / "again.gif")
+    assert (tmp_path / "again.gif").read_bytes() == files["gif"].read_bytes()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 300, 5000])
+def test_the_animation_shows_the_first_steps_and_the_last(steps):
+    shown = pictures.shown_steps(steps)
+    assert shown[:2] == [0, 1]
+    assert shown[-1] == steps
+    assert shown == sorted(set(shown))
+    assert len(shown) <= pictures.FRAMES
+
+
+def test_the_page_shows_figures_of_a_paper_and_findings_of_tables(drawn):
+    _, _, files, _ = drawn
+    lines = [{"paper": "seminar", "run": "mnist-sgd", "scale": "mini", "seed": 0, "status": "finished", "steps": 9,
+              "test_accuracy": 90.0, "best_selected_on": "test", "stored_copies": 0, "model": "conv1"}]  # fmt: skip
+    content = tables_at(load_config(), "seminar")["mnist"]
+    table = tables.make_table(content, "seminar", pd.DataFrame(lines))
+    part = {"title": "T", "setting": "S", "table": table, "figures": [], "finding": "The deck: 5 & 6."}
+    shown = [{"file": files[kind], "caption": f"of {kind}"} for kind in ("png", "gif")]
+    header = {key: load_paper("seminar")[key] for key in ("paper", "title", "venue", "arxiv")}
+    html = page.write_page(
+        "t", "s", [{"paper": header, "claims": None, "tables": [part], "picture": "P", "figures": shown}]
+    )
+    assert "<p>The deck: 5 &amp; 6.</p>" in html
+    assert 'src="data:image/gif;base64,R0lGOD' in html
+    assert 'src="data:image/png;base64,iVBOR' in html
+    assert "<figcaption>of gif</figcaption>" in html
+    assert html.count("<h3>P</h3>") == 1
+    assert '<p class="setting">seminar</p>' in html
+
+
+MISTAKES = {
+    "rate": ({"lr": -1}, r"trajectories.lr = -1: must be above 0"),
+    "start": ({"start": [1]}, r"trajectories.start = \[1\]: must have at least 2 entries"),
+    "steps": ({"steps": 0}, "trajectories.steps = 0: must be at least 1"),
+    "unknown key": ({"learning_rate": 1}, "trajectories.learning_rate: unknown key; allowed here: .*lr"),
+    "block": ({"block": 3}, "trajectories.block = 3: must divide 8, the points, into blocks of equal size"),
+    "no slope": ({"points": [[0, 1], [0, 2]]}, r"trajectories.points = .*: an x must not be 0"),
+    "penalty": (
+        {"methods": {"a": {"label": "A", "penalty": {"name": "fisher_trace"}}}},
+        "trajectories.methods.a.penalty.name = 'fisher_trace': allowed: gradient_norm",
+    ),
+    "clip": ({"methods": {"a": {"label": "A", "clip": 0}}}, "trajectories.methods.a.clip = 0: must be above 0"),
+    "macro-batch": (
+        {"methods": {"a": {"label": "A", "macro_batch": 4}}},
+        "trajectories.methods.a.macro_batch = 4: allowed: all, block",
+    ),
+    "no label": ({"methods": {"a": {}}}, "trajectories.methods.a: label must be given"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_the_picture_is_one_line(changes, message, tmp_path, monkeypatch):
+    content = yaml.safe_load((ROOT / "papers/seminar.yaml").read_text())
+    content["trajectories"] |= changes
+    (tmp_path / "seminar.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(papers, "PAPERS", tmp_path)
+    load_paper.cache_clear()
+    try:
+        with pytest.raises(UserError, match=f"papers/seminar.yaml: {message}") as caught:
+            load_paper("seminar")
+    finally:
+        load_paper.cache_clear()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.workflow
+def test_the_rule_makes_numbers_picture_and_animation(tmp_path):
+    folder = tmp_path / "project"
+    copy_project(folder)
+    short = {"papers": ["seminar"]}
+    content = yaml.safe_load((folder / "papers/seminar.yaml").read_text())
+    content["trajectories"]["steps"] = 12
+    (folder / "papers/seminar.yaml").write_text(yaml.safe_dump(content))
+    (folder / "short.yaml").write_text(yaml.safe_dump(short))
+    target = "results/mini/seminar/trajectories.csv"
+    started(["snakemake", "--cores", 1, target, "--configfile", "short.yaml"], folder)
+    frame = pd.read_csv(folder / target)
+    assert len(frame) == 8 * 13
+    for kind in ("svg", "png", "gif"):
+        assert (folder / f"results/mini/figures/seminar_gd-2d.{kind}").stat().st_size > 5000
+    refused = started(["snakemake", "-n", target.replace("seminar", "geiping2022")], folder, check=False)
+    assert refused.returncode
+    assert "papers/geiping2022.yaml has no trajectories" in refused.stdout + refused.stderr

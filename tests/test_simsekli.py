@@ -1,0 +1,248 @@
+"""simsekli2019: its grids at every scale, and the mistakes that a grid can have."""
+
+import time
+
+import pytest
+import yaml
+
+from whysgd import papers
+from whysgd.config import load_config
+from whysgd.errors import UserError
+from whysgd.models.catalog import architecture
+from whysgd.papers import claims_at, expand, load_paper, tables_at
+from whysgd.schedule import Schedule
+from whysgd.validation import ROOT
+
+# A second transcription of the published grid.
+WIDTHS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
+DEPTHS = [2, 3, 4, 5, 6, 7, 8, 9, 10]
+LOSSES = ["cross_entropy", "linear_hinge"]
+SEEDS = [0, 1, 2]
+FINE = {
+    "mnist-cross_entropy-d4-w256", "mnist-linear_hinge-d4-w256",
+    "alexnet-cifar10-cross_entropy-ch64", "alexnet-cifar10-linear_hinge-ch64",
+}  # fmt: skip
+
+
+def config_at(scale, **settings):
+    return load_config(settings={"scale": scale, "papers": ["simsekli2019"], **settings})
+
+
+def specs_at(scale, **settings):
+    return {(run, seed): spec for (_, run, seed), spec in expand(config_at(scale, **settings)).items()}
+
+
+def test_every_cell_of_the_published_grid_is_a_run():
+    specs = specs_at("paper")
+    for dataset in ("mnist", "cifar10"):
+        for loss in LOSSES:
+            for depth in DEPTHS:
+                for width in WIDTHS:
+                    for seed in SEEDS:
+                        spec = specs[f"{dataset}-{loss}-d{depth}-w{width}", seed]
+                        assert (spec.dataset, spec.loss, spec.seed) == (dataset, loss, seed)
+                        assert architecture(spec.model) == ("fc", {"depth": depth, "width": width})
+    fc = [run for run, _ in specs if not run.startswith("alexnet")]
+    assert len(fc) == 9 * 9 * 2 * 2 * 3 == 972
+    alexnet = {run: spec for (run, seed), spec in specs.items() if run.startswith("alexnet") and seed == 0}
+    assert len(alexnet) == 2 * 2 * 5
+    spec = alexnet["alexnet-cifar100-linear_hinge-ch16"]
+    assert (spec.dataset, spec.loss, spec.model) == ("cifar100", "linear_hinge", "alexnet_ch16")
+    assert len(specs) == 972 + 60
+    assert len({spec.digest for spec in specs.values()}) == len(specs)
+
+
+def test_the_settings_are_as_published():
+    for (run, _), spec in specs_at("paper", seeds=[0]).items():
+        assert (spec.steps, spec.epochs, spec.stop_accuracy) == (65000, None, 100)
+        assert (spec.block, spec.macro_batch, spec.shuffle, spec.augment) == (100, 100, False, None)
+        assert (spec.lr, spec.momentum, spec.weight_decay, spec.penalty, spec.clip) == (0.1, 0, 0, None, None)
+        assert spec.schedule == Schedule("run", 0, "step", milestones=(0.3333333, 0.6666667), factor=0.5)
+        assert spec.noise.points == (100 if run in FINE else 20)
+    assert load_paper("simsekli2019")["seeds_together"]
+    assert not load_paper("iyer2023")["seeds_together"]
+
+
+def test_the_grid_is_that_of_the_shared_reference():
+    reference = ROOT.parent / "shared/reference/published_results.yaml"
+    if not reference.is_file():
+        pytest.skip("an extra: the reference is not beside this clone; the tests above pin the numbers")
+    theirs = yaml.safe_load(reference.read_text())["simsekli2019"]["figures"]["alpha_by_size"]
+    assert (theirs["width"], theirs["depth"], theirs["seeds"]) == (WIDTHS, DEPTHS, SEEDS)
+    assert theirs["dataset"] == ["mnist", "cifar10"]
+    defaults = load_paper("simsekli2019")["defaults"]
+    assert (theirs["iterations"], theirs["batch_size"]) == (defaults["steps"], defaults["block"])
+    assert theirs["learning_rate"] == defaults["lr"]
+
+
+def test_a_laid_out_cell_knows_its_place():
+    table = load_paper("simsekli2019")["tables"]["mnist"]
+    assert [row["label"] for row in table["rows"][:18:9]] == ["cross entropy, depth 2", "cross entropy, depth 3"]
+    cell = table["rows"][-2]
+    assert cell["run"] == "mnist-linear_hinge-d10-w512"
+    assert cell["axes"] == {"loss": "linear_hinge", "depth": 10, "width": 512}
+    assert (cell["label"], cell["column"], cell["metric"]) == ("linear hinge, depth 10", "width 512", "tail_index")
+    assert [column["label"] for column in table["columns"].values()] == [f"width {width}" for width in WIDTHS]
+
+
+@pytest.mark.parametrize(
+    ("scale", "depths", "widths", "runs"),
+    [("mini", [2, 4, 8], [4, 16, 64, 256], 24), ("midi", [2, 4, 10], [4, 16, 64, 256, 1024], 2 * 30 + 20)],
+)
+def test_a_scale_thins_the_grid(scale, depths, widths, runs):
+    config = config_at(scale, seeds=[0])
+    tables, specs = tables_at(config, "simsekli2019"), specs_at(scale, seeds=[0])
+    assert len(specs) == runs
+    cells = [row["axes"] for row in tables["mnist"]["rows"]]
+    assert cells == [{"loss": s, "depth": d, "width": w} for s in LOSSES for d in depths for w in widths]
+    assert list(tables["mnist"]["columns"]) == list(map(str, widths))
+    assert all(row["planned"] for row in tables["mnist"]["rows"])
+    # The paper itself keeps all of them.
+    assert len(load_paper("simsekli2019")["tables"]["mnist"]["rows"]) == 162
+    # What is drawn along the iterations is trained for the grid, too.
+    planned = [row["run"] for row in tables["iterations"]["rows"] if row["planned"]]
+    assert set(planned) <= FINE
+    assert len(planned) == (2 if scale == "mini" else 4)
+
+
+def test_the_mini_scale_has_even_mini_batches_of_the_published_networks():
+    for spec in specs_at("mini").values():
+        assert (spec.dataset, spec.block, spec.macro_batch, 512 % spec.block, spec.steps) == ("digits", 16, 16, 0, 650)
+        assert (spec.lr, spec.schedule.milestones) == (0.1, (0.3333333, 0.6666667))
+        assert spec.model in {f"fc_d{d}_w{w}" for d in (2, 4, 8) for w in (4, 16, 64, 256)}
+
+
+def test_the_claims_are_judged_on_the_tables_that_are_run():
+    claims = {claim["id"]: claim for claim in claims_at(config_at("paper"), "simsekli2019")}
+    assert claims["s1"]["judged"] == "each(mnist, cifar10, alexnet) < 2"
+    assert claims["s2"]["judged"] == "trend(mnist) and trend(cifar10)"
+    assert not claims["s1"]["left_out"] + claims["s2"]["left_out"]
+    assert sum(len(row) for rows in claims["s1"]["tables"].values() for row in rows.values()) == 162 + 162 + 20
+    claims = {claim["id"]: claim for claim in claims_at(config_at("mini"), "simsekli2019")}
+    assert (claims["s1"]["judged"], claims["s1"]["left_out"]) == ("each(mnist) < 2", ["each(cifar10, alexnet) < 2"])
+    assert (claims["s2"]["judged"], claims["s2"]["left_out"]) == ("trend(mnist)", ["trend(cifar10)"])
+    assert claims["s2"]["tables"]["mnist"]["linear hinge, depth 4"] == {
+        f"mnist-linear_hinge-d4-w{width}": width for width in (4, 16, 64, 256)
+    }
+
+
+def test_a_thousand_runs_are_planned_in_a_fraction_of_a_second():
+    load_paper.cache_clear()
+    config = config_at("paper")
+    start = time.process_time()
+    expand(config)
+    assert time.process_time() - start < 1.5
+
+
+PAPER = """
+paper: mine
+title: T
+defaults: {dataset: digits, macro_batch: block, block: 4, epochs: 1, lr: 0.1,
+           schedule: {unit: step, warmup: 0, decay: constant}}
+runs: {slow: {lr: 0.01, model: fc_d2_w8}}
+tables:
+  t:
+    title: T
+    metric: flatness
+    figures: [width]
+    grid:
+      rows: {rate: [0.1, 0.2]}
+      columns: {width: [4, 8]}
+      run: "r{rate}-w{width}"
+      settings: {model: "fc_d2_w{width}", lr: "{rate}"}
+      cells: {r0.2-w8: {momentum: 0.5}}
+  plain:
+    title: Plain
+    rows: [{run: r0.2-w8, label: one of the grid}]
+claims:
+  - {id: a, claim: C, metric: flatness, check: "each(t, plain) > 0.5 and trend(t)"}
+"""
+
+
+@pytest.fixture
+def paper(tmp_path, monkeypatch):
+    """Load the paper above with some of its text replaced."""
+    monkeypatch.setattr(papers, "PAPERS", tmp_path)
+
+    def load(*changes):
+        load_paper.cache_clear()
+        text = PAPER
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (tmp_path / "mine.yaml").write_text(text)
+        return load_paper("mine")
+
+    yield load
+    load_paper.cache_clear()
+
+
+def test_a_grid_fills_in_the_values_of_its_axes(paper):
+    runs = paper()["runs"]
+    assert list(runs) == ["slow", "r0.1-w4", "r0.1-w8", "r0.2-w4", "r0.2-w8"]
+    assert (runs["r0.2-w4"]["lr"], runs["r0.2-w4"]["model"]) == (0.2, "fc_d2_w4")  # a number stays one
+    assert ("momentum" in runs["r0.2-w4"], runs["r0.2-w8"]["momentum"]) == (False, 0.5)
+    runs = paper(("settings: {", "settings: {like: slow, "), (', lr: "{rate}"', ""))["runs"]
+    assert runs["r0.2-w4"]["lr"] == 0.01
+
+
+MISTAKES = {
+    "rows and a grid": (("    grid:", "    rows: [{run: slow, label: x}]\n    grid:"), "tables.t: rows or a grid must be given, one of them"),
+    "neither": (("    rows: [{run: r0.2-w8, label: one of the grid}]", ""), "tables.plain: rows or a grid must be given"),
+    "two axes of columns": (("columns: {width: [4, 8]}", "columns: {width: [4], height: [1]}"), "tables.t.grid.columns: must be one axis"),
+    "an axis twice": (("rows: {rate", "rows: {width: [1], rate"), "tables.t.grid.columns: must be one axis, and none of those of the rows"),
+    "a name without an axis": (('run: "r{rate}-w{width}"', 'run: "r-w{width}"'), r"grid.run = 'r-w\{width\}': must name each axis; missing: \{rate\}"),
+    "an unknown axis": (('"fc_d2_w{width}"', '"fc_d{depth}_w4"'), r"grid.settings: no axis \{depth\} in 'fc_d\{depth\}_w4'; allowed: rate, width"),
+    "an unknown setting": (('lr: "{rate}"', 'lrr: "{rate}"'), r"tables.t.grid: runs.r0.1-w4.lrr: unknown key; allowed here"),
+    "a negative rate": (("rate: [0.1", "rate: [-0.1"), r"tables.t.grid: runs.r-0.1-w4.lr = -0.1: must be above 0"),
+    "a value twice": (("width: [4, 8]", "width: [4, 4]"), r"tables.t.grid.columns.width = \[4, 4\]: must not repeat an entry"),
+    "a name that is none": (("rate: [0.1, 0.2]", "rate: [0.2, a b]"), "tables.t.grid: runs = 'ra b-w4': must be a name"),
+    "a name that is taken": (('{slow: ', '{r0.1-w4: '), r"grid.run: its run 'r0.1-w4' is there already, with other settings"),
+    "a cell of no run": (("cells: {r0.2-w8", "cells: {r0.3-w8"), r"grid.cells.r0.3-w8: no run of the grid; its runs are called r\{rate\}-w\{width\}"),
+    "like nothing": (("settings: {", "settings: {like: nope, "), "grid.settings.like = 'nope': no such run; allowed: slow"),
+    "a comparison of flatness": (("[width]", "[comparison]"), r"tables.t.figures\[0\] = 'comparison': is of accuracies, not of flatness"),
+    "a map without a grid": (("title: Plain", "title: Plain\n    figures: [heatmap]"), r"tables.plain.figures\[0\] = 'heatmap': needs a grid"),
+    "noise that is not measured": (("title: Plain", "title: Plain\n    figures: [noise_course]"), r"= 'noise_course': needs runs with `noise`, unlike r0.2-w8"),
+    "a claim about no table": (("each(t, plain)", "each(t, plane)"), "no table 'plane'; allowed: t, plain"),
+    "a trend without a grid": (("trend(t)", "trend(plain)"), r"trend\(plain\): the table must have a grid with numbers along its columns"),
+    "a trend along names": (("columns: {width: [4, 8]}", "columns: {width: [4, 8, wide]}"), r"trend\(t\): the table must have a grid with numbers"),
+    "a trend of what": (("trend(t)", "trend(t) > 0"), r"not understood at 'trend\(t\) > 0'; allowed: each\(a table, …\) < or > a number"),
+    "each of how much": (("each(t, plain) > 0.5", "each(t, plain)"), r"not understood at 'each\(t, plain\)'"),
+    "each of a table twice": (("each(t, plain)", "each(t, t)"), "each names a table twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_each_mistake_in_a_grid_is_named(paper, change, message):
+    with pytest.raises(UserError, match=message) as caught:
+        paper(change)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("papers/mine.yaml: ") for line in lines)
+
+
+THINNING = {
+    "unknown table": ({"mnst": {"width": [4]}}, "scales.s.grids.simsekli2019: no table 'mnst'; allowed: mnist, cifar10"),
+    "no grid": ({"iterations": {"width": [4]}}, "scales.s.grids.simsekli2019.iterations: the table has no grid"),
+    "unknown axis": ({"mnist": {"height": [4]}}, "grids.simsekli2019.mnist.height: no such axis; allowed: loss, depth, width"),
+    "unknown value": ({"mnist": {"depth": [2, 11]}}, "grids.simsekli2019.mnist.depth: no value 11; allowed: 2, 3, 4"),
+    "no value": ({"mnist": {"depth": []}}, "scales.s.grids.simsekli2019.mnist.depth = .*: must have at least 1 entries"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("grids", "message"), THINNING.values(), ids=THINNING.keys())
+def test_each_mistake_in_thinning_is_one_line(grids, message):
+    scale = {"seeds": [0], "grids": {"simsekli2019": grids}}
+    with pytest.raises(UserError, match=message) as caught:
+        tables_at(load_config(settings={"scale": "s", "scales": {"s": scale}}), "simsekli2019")
+    assert "\n" not in str(caught.value)
+
+
+def test_thinning_an_unknown_paper_is_named():
+    scales = {"s": {"seeds": [0], "grids": {"simsekli": {"mnist": {"depth": [2]}}}}}
+    with pytest.raises(UserError, match=r"scales.s.grids.simsekli = 'simsekli': allowed: geiping2022"):
+        load_config(settings={"scale": "s", "scales": scales})
+
+
+def test_a_long_list_of_what_is_allowed_is_cut():
+    with pytest.raises(UserError, match=r"no run 'nope'; allowed: mnist.*, … \(344 in all\)$"):
+        papers.scaled_spec(config_at("paper"), "simsekli2019", "nope", 0)

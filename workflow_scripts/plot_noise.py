@@ -1,0 +1,33 @@
+"""Rule plot_noise: the gradient noise of the runs of a table, along the steps or as histograms of its norms."""
+
+from whysgd.warm import enter_script
+
+enter_script()
+
+import pandas as pd
+
+from whysgd.reporting import figures, noise_figures
+from whysgd.reporting.frame import read_histories
+from whysgd.reporting.script import logged
+from whysgd.reporting.tables import setting_of
+
+
+def plot_noise(
+    table: dict, view: str, metrics: list[str], logs: list[str], runs: str, histories: str, outputs: list[str]
+) -> None:
+    frame, noise = pd.read_csv(runs), read_histories(metrics, logs)
+    setting = setting_of(frame[frame.run.isin(noise.run)], device=False)
+    if view == "noise_course":
+        figure = noise_figures.plot_noise_course(table, noise, pd.read_csv(histories), setting)
+    elif view == "layer_norms":
+        figure = noise_figures.plot_layer_norms(table, noise, setting)
+    else:
+        figure = noise_figures.plot_noise_norms(table, noise, frame, setting)
+    figures.save_figure(figure, outputs)
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        inputs = snakemake.input
+        arguments = (inputs.metrics, inputs.logs, inputs.runs, inputs.histories, snakemake.output)
+        plot_noise(snakemake.params.table, snakemake.wildcards.view, *arguments)
