@@ -146,7 +146,7 @@ def test_every_row_is_run_once_for_each_seed():
     specs = expand(load_config(settings={"seeds": [0, 7]}))
     theirs = {key for key in specs if key[0] == "geiping2022"}
     assert theirs == {("geiping2022", run, seed) for run in (*MAIN, *FIXED) for seed in (0, 7)}
-    assert len(specs) - len(theirs) == (27 + 12 + 24 + 14) * 2
+    assert len(specs) - len(theirs) == (27 + 12 + 30 + 14) * 2
     assert len({spec.digest for spec in specs.values()}) == len(specs)
 
 

@@ -217,20 +217,21 @@ def test_the_paper_scale_is_planned_quickly(finished):
     jobs = planned(folder, "--configfile", "config/paper.yaml")
     # What Snakemake takes for a job; its own start is in it.
     assert time.monotonic() - start < 0.01 * sum(jobs.values())
-    # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others, iyer2023 12; each with 3 seeds,
-    # those of the explore table with 50. Each trained network has six measures.
-    trained = 3 * (40 + 42 + 8) + 4 * 50
+    # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others, iyer2023 12, seminar 21; each with 3
+    # seeds, those of the explore table with 50. Each trained network has seven measures. simsekli2019 has two grids of
+    # 162 cells and 20 AlexNets; the seeds of each share a job, and another one for their measures.
+    trained, cells = 3 * (40 + 42 + 8 + 21) + 4 * 50, 2 * 162 + 20
     measures = {f"measure_{name}": trained for name in MEASURES}
     # Three parts for each profile of the main table's seven rows, 17 for each of three planes.
     assert jobs == {
-        "build_dataset": 2, "build_store": 2, "plot_sheet": 2, "train": trained - 12, "train_grafted": 12, "collect_runs": 3, "make_table": 12,
-        **measures, "measure_landscape": 7 * 3 + 3 * 17, "collect_measures": 3, "tabulate_measures": 1, "plot_correlations": 1, "write_reading": 1,
-        "plot_landscape": 3, "plot_histograms": 1,
-        "check_claims": 3, "plot_curves": 8, "plot_comparison": 8, "plot_steps": 8, "write_page": 1,
+        "build_dataset": 4, "build_store": 2, "plot_sheet": 2, "train": trained - 12, "train_grafted": 12, "train_seeds": cells,
+        "collect_runs": 5, "make_table": 19, **measures, "measure_seeds": cells, "measure_landscape": 7 * 3 + 3 * 17, "collect_measures": 5,
+        "tabulate_measures": 1, "plot_correlations": 1, "write_reading": 1, "plot_landscape": 3, "plot_histograms": 1, "plot_grid": 5,
+        "plot_noise": 3, "plot_trajectories": 1, "check_claims": 5, "plot_curves": 11, "plot_comparison": 11, "plot_steps": 8, "write_page": 1,
     }  # fmt: skip
     assert set(jobs) - set(unmeasured) == {
-        *measures, "measure_landscape", "collect_measures", "tabulate_measures", "plot_correlations", "write_reading",
-        "plot_landscape", "plot_histograms",
+        *measures, "measure_seeds", "measure_landscape", "collect_measures", "tabulate_measures", "plot_correlations", "write_reading",
+        "plot_landscape", "plot_histograms", "plot_grid",
     }  # fmt: skip
     assert unmeasured["train"] == jobs["train"]
 
