@@ -8,10 +8,12 @@ from whysgd.checks import claims_need_measures, needed_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
+from whysgd.files import digest_of
 from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.papers import claims_at, expand, load_paper, tables_at
 from whysgd.reporting.colours import method_colours
+from whysgd.spec import in_lockstep
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them.
@@ -52,12 +54,14 @@ RUN_FOLDER = "results/{scale}/runs/{paper}/{run}/seed-{seed}"
 MEASURE_FOLDER = "results/{scale}/measures/{paper}/{run}/seed-{seed}"
 # Names of the runs that graft the gradient norms of another run, which must be finished before.
 GRAFTED = {spec.run for spec in RUNS.values() if spec.transform and spec.transform.reference}
-# Papers all seeds of whose runs are trained, and measured, in one job.
-TOGETHER = [paper for paper in CONFIG["papers"] if load_paper(paper)["seeds_together"]]
 # The specifications of a run, one for each seed.
 ALL_SEEDS = {}
 for spec in RUNS.values():
     ALL_SEEDS.setdefault((spec.paper, spec.run), []).append(spec)
+# Runs all seeds of which are trained, and measured, in one job: where the paper wants it and they move in lockstep.
+TOGETHER = {
+    run for (paper, run), specs in ALL_SEEDS.items() if load_paper(paper)["seeds_together"] and in_lockstep(specs[:1])
+}
 # What a run leaves in its folder.
 RESULT_FILES = {
     "metrics": "metrics.json",
@@ -67,7 +71,10 @@ RESULT_FILES = {
 }
 # What a run that measures its gradient noise leaves beside the other results, and which runs do.
 NOISE_FILES = {"noise": "noise.csv", "layers": "layers.csv", "noise_norms": "noise_norms.csv"}
-NOISY = {spec.run for spec in RUNS.values() if spec.noise and spec.paper not in TOGETHER}
+NOISY = {spec.run for spec in RUNS.values() if spec.noise and spec.run not in TOGETHER}
+for name in sorted(TOGETHER | NOISY):
+    if len(found := [paper for paper, run in ALL_SEEDS if run == name]) > 1:
+        sys.exit(f"error: {', '.join(found)}: runs.{name}: a run with noise or seeds_together needs a name of its own")
 # The stored copies that the runs train on, by data set and name.
 STORES = {(spec.dataset, spec.store.name): spec.store for spec in RUNS.values() if spec.store}
 
@@ -97,12 +104,12 @@ def specs_json(wildcards):
 
 
 def seed_groups():
-    """The runs whose seeds share a job, by paper, seeds and whether they measure their gradient noise."""
+    """The runs whose seeds share a job, by these seeds and by whether they measure their gradient noise."""
     groups = {}
-    for (paper, run), specs in ALL_SEEDS.items():
-        if paper in TOGETHER:
+    for (_, run), specs in ALL_SEEDS.items():
+        if run in TOGETHER:
             seeds, noisy = tuple(spec.seed for spec in specs), specs[0].noise is not None
-            groups.setdefault((paper, seeds, noisy), []).append(run)
+            groups.setdefault((seeds, noisy), []).append(run)
     return groups
 
 
@@ -112,23 +119,21 @@ def train_jobs():
     Runs of one job differ from those of another in what is read (another run's gradient norms), in what is written (the
     gradient noise), or in whether all seeds share it.
     """
-    alone, place = any_of(set(CONFIG["papers"]) - set(TOGETHER)), "{paper}/{run}/seed-{seed}"
-    noise = {**RESULT_FILES, **NOISE_FILES}
-    jobs = [("train", data_of, RESULT_FILES, all_but(GRAFTED | NOISY))]
+    place, noise = "{paper}/{run}/seed-{seed}", {**RESULT_FILES, **NOISE_FILES}
+    jobs = [("train", data_of, RESULT_FILES, all_but(GRAFTED | NOISY | TOGETHER))]
     jobs += [("train_grafted", grafted_from, RESULT_FILES, any_of(GRAFTED - NOISY))] if GRAFTED - NOISY else []
     jobs += [("train_noise", grafted_from, noise, any_of(NOISY))] if NOISY else []
     rules = [
-        {"name": name, "reads": reads, "writes": run_outputs(files), "place": place, "papers": alone, "runs": runs}
+        {"name": name, "reads": reads, "writes": run_outputs(files), "place": place, "runs": runs}
         for name, reads, files, runs in jobs
     ]
-    for number, ((paper, seeds, noisy), runs) in enumerate(seed_groups().items()):
+    for number, ((seeds, noisy), runs) in enumerate(seed_groups().items()):
         rules.append(
             {
                 "name": f"train_seeds_{number}" if number else "train_seeds",
                 "reads": data_of,
                 "writes": run_outputs(noise if noisy else RESULT_FILES, seeds),
                 "place": seeds_place(seeds),
-                "papers": re.escape(paper),
                 "runs": any_of(runs),
             }
         )
@@ -141,30 +146,28 @@ def measure_jobs():
     At a small scale a job's start takes longer than a measure, and all measures share one. Where the seeds of a run
     are trained in one job, one measures them.
     """
-    measures, alone = CONFIG["measures"], any_of(set(CONFIG["papers"]) - set(TOGETHER))
+    measures = CONFIG["measures"]
     if not measures:
         return []
     jobs = {"measure": measures} if MEASURING["together"] else {f"measure_{name}": [name] for name in measures}
-    place, folder, all_runs = "{paper}/{run}/seed-{seed}", MEASURE_FOLDER, "[A-Za-z0-9_.-]+"
+    place, folder = "{paper}/{run}/seed-{seed}", MEASURE_FOLDER
     rules = [
         {
             "name": name,
             "measures": own,
             "writes": run_outputs({measure: f"{measure}.json" for measure in own}, folder=folder),
             "place": place,
-            "papers": alone,
-            "runs": all_runs,
+            "runs": all_but(TOGETHER),
         }
         for name, own in jobs.items()
     ]
-    for number, ((paper, seeds, _), runs) in enumerate(seed_groups().items()):
+    for number, ((seeds, _), runs) in enumerate(seed_groups().items()):
         rules.append(
             {
                 "name": f"measure_seeds_{number}" if number else "measure_seeds",
                 "measures": measures,
                 "writes": run_outputs({measure: f"{measure}.json" for measure in measures}, seeds, folder),
                 "place": seeds_place(seeds),
-                "papers": re.escape(paper),
                 "runs": any_of(runs),
             }
         )
@@ -173,7 +176,9 @@ def measure_jobs():
 
 def seeds_place(seeds):
     """Where the log of a job for these seeds of a run lies."""
-    return "{paper}/{run}/seeds-" + "-".join(map(str, seeds))
+    # A file's name may have 255 letters.
+    named = map(str, seeds) if len(seeds) < 10 else (str(seeds[0]), "to", str(seeds[-1]), digest_of(seeds))
+    return "{paper}/{run}/seeds-" + "-".join(named)
 
 
 def run_outputs(files, seeds=None, folder=RUN_FOLDER):

@@ -13,7 +13,6 @@ for job in measure_jobs():
         log:
             f"results/{{scale}}/logs/{job['name']}/{job['place']}.log",
         wildcard_constraints:
-            paper=job["papers"],
             run=job["runs"],
         params:
             measures=job["measures"],

@@ -15,7 +15,6 @@ for job in train_jobs():
         benchmark:
             f"results/{{scale}}/benchmarks/train/{job['place']}.tsv"
         wildcard_constraints:
-            paper=job["papers"],
             run=job["runs"],
         params:
             spec=specs_json,

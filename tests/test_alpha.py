@@ -183,9 +183,17 @@ def test_as_many_entries_as_were_announced():
         found.estimate()
     with pytest.raises(ValueError, match="0 entries were added"):
         StreamedAlpha(12).estimate()
-    for wrong in ({"entries": 12, "m": 5}, {"entries": 12, "m": 0}, {"entries": 12, "blocks": 0}):
-        with pytest.raises(ValueError, match="must be a multiple"):
+    for wrong in ({"entries": 12, "m": 13}, {"entries": 12, "m": 0}, {"entries": 12, "blocks": 0}):
+        with pytest.raises(ValueError, match="m must be at least 1 and at most"):
             StreamedAlpha(**wrong)
+
+
+@pytest.mark.parametrize("cuts", [[], [*range(1, 23)], [19, 21], [22]])
+def test_what_does_not_fill_a_last_sum_is_left_out(cuts):
+    samples = normal(23)
+    found = streamed(samples, cuts, m=4)
+    assert found.estimate().value == pytest.approx(alpha_estimator(4, samples[:20]), rel=1e-10)
+    assert found.estimate().entries == 20
 
 
 def test_the_interval_is_a_bootstrap_of_blocks():

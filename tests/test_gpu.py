@@ -10,8 +10,9 @@ from test_loop import dying_after, folder_of, results
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.run import load_run, measure_run
-from whysgd.spec import MicroBatchPenalty, Penalty, Transform
+from whysgd.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform
 from whysgd.training.loop import train
+from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -138,3 +139,27 @@ def test_measures_on_a_gpu_are_those_on_a_cpu(tmp_path):
                 assert found["cuda"][name][quantity]["value"] == pytest.approx(entry["value"], rel=3e-2, abs=1e-4), (
                     quantity
                 )
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "linear_hinge"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_runs_in_lockstep_and_their_noise_are_those_of_the_cpu(loss, precision):
+    spec = make_spec(
+        model="fc_d3_w8", macro_batch=5, penalty=None, clip=None, augment=None, shuffle=False, loss=loss,
+        precision=precision, noise=NoiseWatch(1),
+    )  # fmt: skip
+    specs = [replace(spec, seed=seed) for seed in range(3)]
+    ours = Stack([Trainer(one, make_dataset(), "cuda") for one in specs])
+    theirs = Stack([Trainer(replace(one, precision="fp32"), make_dataset()) for one in specs])
+    for _ in range(8):
+        ours.step()
+        theirs.step()
+    tolerance = 1e-4 if precision == "fp32" else 5e-2
+    torch.testing.assert_close(ours.theta.cpu(), theirs.theta, rtol=tolerance, atol=tolerance)
+    for one, other in zip(ours.trainers, theirs.trainers, strict=True):
+        one.state.theta.copy_(other.state.theta)
+        for trainer in (one, other):
+            trainer.record_noise(end=True)
+        found, expected = one.state.noise[-1], other.state.noise[-1]
+        assert found["norms"] == pytest.approx(expected["norms"], rel=1e-3)
+        assert found["line"]["gradient_norm"] == pytest.approx(expected["line"]["gradient_norm"], rel=1e-3)

@@ -173,6 +173,10 @@ def test_damaged_or_foreign_files_are_named(finished, tmp_path):
     )
     with pytest.raises(UserError, match=r"model\.safetensors: not the weights of a resnet_mini .*train the run again"):
         load_run(tmp_path, data)
+    moved = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    save_file(moved, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors: not the weights that metrics\.json is about"):
+        load_run(tmp_path, data)
     other = folder_of(make_dataset(train=26), tmp_path / "other")
     with pytest.raises(UserError, match=r"other: is not the data set that the run in .* was trained on"):
         load_run(run, other)

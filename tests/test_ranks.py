@@ -20,6 +20,7 @@ EXACT = Penalty("gradient_norm", 0.5, 0.3, variant="exact")
 # 23 images in blocks of 5: five blocks, which neither two nor three ranks share evenly, the last one smaller.
 RUNS = {
     "exact penalty": make_spec(penalty=EXACT, epochs=5),
+    "early stop": make_spec(penalty=None, macro_batch=15, epochs=6, evaluations=6, stop_accuracy=0.0),
     "macro-batch": make_spec(penalty=None, macro_batch=15, epochs=3, averaging="historical"),
 }
 

@@ -246,3 +246,13 @@ def test_thinning_an_unknown_paper_is_named():
 def test_a_long_list_of_what_is_allowed_is_cut():
     with pytest.raises(UserError, match=r"no run 'nope'; allowed: mnist.*, … \(344 in all\)$"):
         papers.scaled_spec(config_at("paper"), "simsekli2019", "nope", 0)
+
+
+def test_what_a_cpu_carries_is_as_published():
+    config = load_config([ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"])
+    specs = expand(config)
+    grid = [spec for spec in specs.values() if spec.paper == "simsekli2019"]
+    assert (len(grid), len(specs) - len(grid)) == (2 * 9 * 6, 7)
+    assert {(spec.scale, spec.seed, spec.dataset) for spec in specs.values()} == {("paper", 0, "mnist")}
+    whole = expand(load_config([ROOT / "config/paper.yaml"], {"seeds": [0]}))
+    assert all(whole[key] == spec for key, spec in specs.items())

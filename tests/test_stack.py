@@ -11,10 +11,13 @@ from test_loop import TIMES, assert_equal_results, folder_of, results
 from whysgd.files import read_json
 from whysgd.models.build import build_model
 from whysgd.spec import NoiseWatch, Schedule, in_lockstep
+from whysgd.training import loop
 from whysgd.training.dense import dense_gradients
+from whysgd.training.gradients import ALONE
 from whysgd.training.loop import train, train_runs
 from whysgd.training.noise_log import noise_steps
 from whysgd.training.objective import Objective
+from whysgd.training.ranks import Ranks
 from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer
 
@@ -27,6 +30,7 @@ SETTINGS = {
     "linear hinge": replace(PLAIN, loss="linear_hinge"),
     "own orders": replace(PLAIN, shuffle=True),
     "momentum and decay": replace(PLAIN, momentum=0.9, nesterov=True, drop_last=True),
+    "by the epoch": replace(PLAIN, schedule=Schedule("epoch", 1.5, "cosine", 6.0)),
     "augmented": replace(PLAIN, augment=make_spec().augment, shuffle=True),
 }
 
@@ -225,3 +229,59 @@ def test_the_noise_of_a_run_is_that_of_its_blocks(model):
     assert [(one["layer"], one["gradient_norm"]) for one in found["layers"]] == [
         (name, pytest.approx(view.norm().item(), rel=1e-9)) for name, view in views.items()
     ]
+
+
+def logged_steps(run):
+    return [int(line.split(",")[0]) for line in (run / "noise.csv").read_text().splitlines()[1:]]
+
+
+def test_the_noise_log_ends_with_the_run(tmp_path):
+    spec = replace(PLAIN, epochs=12, noise=NoiseWatch(2), evaluations=6, stop_accuracy=0.0)
+    data = folder_of(make_dataset(40), tmp_path / "data")
+    metrics = train(spec, data, tmp_path / "run")
+    steps = logged_steps(tmp_path / "run")
+    assert metrics["stopped_at_accuracy"] == 0.0
+    assert steps == [0, 10, metrics["steps"]] == [0, 10, 16]
+
+
+def test_a_diverged_run_measures_no_more_noise(tmp_path):
+    spec = replace(PLAIN, model="resnet_mini", lr=1e30, noise=NoiseWatch(2))
+    metrics = train(spec, folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run")
+    assert metrics["status"] == "diverged"
+    assert logged_steps(tmp_path / "run")[-1] < metrics["steps"]
+
+
+def test_a_checkpoint_serves_the_same_runs_alone(tmp_path, monkeypatch):
+    data, outs = folder_of(make_dataset(), tmp_path / "data"), [tmp_path / f"seed-{seed}" for seed in range(3)]
+    whole = [tmp_path / f"whole-{seed}" for seed in range(3)]
+    train_runs(seeds(PLAIN), data, whole)
+    step, made = Stack.step, []
+
+    def dying(self):
+        if len(made) == 7:
+            raise KeyboardInterrupt
+        made.append(1)
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train_runs(seeds(PLAIN)[:2], data, outs[:2], checkpoint_seconds=1e-9)
+    assert (outs[0] / "checkpoint.safetensors").exists()
+    # Others in company of the same first one: they start over, and none takes the weights of another.
+    chosen = [seeds(PLAIN)[0], seeds(PLAIN)[2]]
+    metrics = train_runs(chosen, data, [outs[0], outs[2]])
+    assert [one["sessions"] for one in metrics] == [1, 1]
+    for number in (0, 2):
+        assert_equal_results(
+            tuple({k: v for k, v in part.items() if k != "trained_together"} if isinstance(part, dict) and "paper" in part
+                  else part for part in results(outs[number])),
+            tuple({k: v for k, v in part.items() if k != "trained_together"} if isinstance(part, dict) and "paper" in part
+                  else part for part in results(whole[number])),
+        )  # fmt: skip
+
+
+def test_an_engine_that_is_asked_for_is_taken():
+    assert loop._lockstep(seeds(PLAIN), ALONE, "auto")
+    assert not loop._lockstep(seeds(PLAIN), ALONE, "compiled")
+    assert not loop._lockstep(seeds(PLAIN), Ranks(0, 2), "auto")

@@ -24,7 +24,7 @@ SPEC = json.dumps(make_spec().to_dict())
 STUBS = {
     "device": "def prepare_device(*_):\n    pass\n",
     "gpus": "def claim_gpu():\n    pass\n",
-    "loop": "def train(spec, data, *_, **__):\n    exec(compile(data.read_text(), 'job', 'exec'), {})\n",
+    "loop": "def train_runs(specs, data, *_, **__):\n    exec(compile(data.read_text(), 'job', 'exec'), {})\n",
 }
 LOADED = [f"whysgd.training.{name}" for name in STUBS]
 

@@ -219,12 +219,12 @@ def test_the_paper_scale_is_planned_quickly(finished):
     assert time.monotonic() - start < 0.01 * sum(jobs.values())
     # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others, iyer2023 12, seminar 21; each with 3
     # seeds, those of the explore table with 50. Each trained network has seven measures. simsekli2019 has two grids of
-    # 162 cells and 20 AlexNets; the seeds of each share a job, and another one for their measures.
-    trained, cells = 3 * (40 + 42 + 8 + 21) + 4 * 50, 2 * 162 + 20
-    measures = {f"measure_{name}": trained for name in MEASURES}
+    # 162 cells, the seeds of each in one job and their measures in another, and 20 AlexNets.
+    trained, cells, alexnets = 3 * (40 + 42 + 8 + 21) + 4 * 50, 2 * 162, 3 * 20
+    measures = {f"measure_{name}": trained + alexnets for name in MEASURES}
     # Three parts for each profile of the main table's seven rows, 17 for each of three planes.
     assert jobs == {
-        "build_dataset": 4, "build_store": 2, "plot_sheet": 2, "train": trained - 12, "train_grafted": 12, "train_seeds": cells,
+        "build_dataset": 4, "build_store": 2, "plot_sheet": 2, "train": trained - 12, "train_grafted": 12, "train_noise": alexnets, "train_seeds": cells,
         "collect_runs": 5, "make_table": 19, **measures, "measure_seeds": cells, "measure_landscape": 7 * 3 + 3 * 17, "collect_measures": 5,
         "tabulate_measures": 1, "plot_correlations": 1, "write_reading": 1, "plot_landscape": 3, "plot_histograms": 1, "plot_grid": 5,
         "plot_noise": 3, "plot_trajectories": 1, "check_claims": 5, "plot_curves": 11, "plot_comparison": 11, "plot_steps": 8, "write_page": 1,

@@ -70,6 +70,12 @@ def read_json(path: str | os.PathLike):
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
+def sha256_of(path: str | os.PathLike) -> str:
+    """Of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_of(value) -> str:
     """A short sha256 of a JSON-able value, equal for equal values whatever their key order."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

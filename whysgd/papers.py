@@ -244,10 +244,13 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         )
     if spec.watch and spec.watch.micro_batch * spec.watch.micro_batches > images:
         refuse("watch", asdict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
-    micro_batch = config["scales"][spec.scale]["measuring"]["gradient_noise"]["micro_batch"]
-    if "gradient_noise" in config["measures"] and images < 2 * micro_batch:
-        key, needed = f"scales.{spec.scale}.measuring.gradient_noise.micro_batch", f"the {images} images of {spec.run}"
-        raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
+    if spec.noise and spec.block > images // 2:
+        refuse("block", spec.block, f"must be at most {images // 2}, half of the images: noise needs two blocks")
+    for name in ("gradient_noise", "tail_index"):
+        micro_batch = config["scales"][spec.scale]["measuring"][name]["micro_batch"]
+        if name in config["measures"] and images < 2 * micro_batch:
+            key, needed = f"scales.{spec.scale}.measuring.{name}.micro_batch", f"the {images} images of {spec.run}"
+            raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
     most = config["scales"][spec.scale]["measuring"]["landscape"]["images"]
     if config["measures"] and most and isinstance(spec.penalty, Penalty) and most < spec.block:
         key = f"scales.{spec.scale}.measuring.landscape.images"

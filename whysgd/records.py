@@ -43,23 +43,27 @@ def record_of(folder: Path, measures: Path | None = None) -> dict:
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
-    metrics = read_json(folder / "metrics.json")
-    if not isinstance(metrics, dict) or not {"paper", "run", "scale", "seed", "spec_digest"} <= set(metrics):
-        raise UserError(f"{folder / 'metrics.json'}: not the metrics of a run")
-    taken = {}
+    metrics, taken = _metrics(folder), {}
     for name in MEASURES:
         file = (measures or folder / "measures") / f"{name}.json"
         if file.is_file():
             taken[name] = read_json(file)
-            if taken[name].get("spec_digest") != metrics["spec_digest"]:
-                raise UserError(f"{file}: is of other settings than {folder}; measure the run again")
+            if any(taken[name].get(key) != metrics.get(key) for key in ("spec_digest", "model_sha256")):
+                raise UserError(f"{file}: is of other settings or weights than {folder}; measure the run again")
     tables = {name: _columns(folder / file, kept) for name, (file, kept) in TABLES.items() if (folder / file).is_file()}
     content = {"format": FORMAT, "metrics": metrics, "measures": taken, **tables}
     return {**content, "checksum": digest_of(content)}
 
 
+def _metrics(folder: Path) -> dict:
+    metrics = read_json(folder / "metrics.json")
+    if not isinstance(metrics, dict) or not {"paper", "run", "scale", "seed", "spec_digest"} <= set(metrics):
+        raise UserError(f"{folder / 'metrics.json'}: not the metrics of a run")
+    return metrics
+
+
 def _columns(file: Path, kept: tuple[str, ...] | None) -> dict[str, list]:
-    """Columns of a CSV file of numbers, by name, of lines that are evenly spread and end with the last.
+    """Columns of a CSV file of numbers, by name, of lines that are evenly spread, from the first to the last.
 
     Lines of a history on which accuracies are not measured are left out.
     """
@@ -70,7 +74,7 @@ def _columns(file: Path, kept: tuple[str, ...] | None) -> dict[str, list]:
         if "test_accuracy" in names:
             lines = [line for line in lines if line["test_accuracy"]]
         parts = min(LINES, len(lines))
-        lines = [lines[(i + 1) * len(lines) // parts - 1] for i in range(parts)]
+        lines = [lines[round(i * (len(lines) - 1) / max(1, parts - 1))] for i in range(parts)]
         return {name: [_rounded(line[name]) for line in lines] for name in names}
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(f"{file}: not readable ({error!r})") from None
@@ -106,10 +110,9 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
     """
     written = []
     for folder in map(Path, folders):
-        metrics = read_json(folder / "metrics.json")
-        names = [str(metrics.get(key)) for key in ("paper", "run")]
-        base = measures or Path("results", str(metrics.get("scale")), "measures")
-        theirs = base.joinpath(*names, f"seed-{metrics.get('seed')}")
+        metrics = _metrics(folder)
+        base = measures or Path("results", metrics["scale"], "measures")
+        theirs = base / metrics["paper"] / metrics["run"] / f"seed-{metrics['seed']}"
         record = record_of(folder, theirs if theirs.is_dir() else None)
         path = path_of(record, root)
         write_text(path, as_text(record))

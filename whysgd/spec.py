@@ -292,6 +292,8 @@ class RunSpec:
 
 
 _NEEDS = {
+    "stop_accuracy": "must be at least 0 and at most 100, in percent",
+    "noise": "points must be a whole number of at least 1",
     "loss": f"allowed: {', '.join(LOSSES)}",
     "epochs": "either epochs or steps must be given, a whole number of at least 1",
     "clip": "must be at least 0, and cannot be given beside a transform",

@@ -100,7 +100,7 @@ class AlphaEstimate:
         low, high: 95 % interval; high is inf if the resamples do not bound it; both nan where the value is nan or below
             0, or where there is one block only.
         std_error: of the value; nan likewise.
-        entries: N, the samples it comes from.
+        entries: N, the samples it comes from, but for the last N mod m.
         m: samples of each sum.
     """
 
@@ -135,20 +135,24 @@ class StreamedAlpha:
 
     Args:
         entries: N, how many will be added in all.
-        m: samples of each sum; None: `largest_divisor`.
+        m: samples of each sum; None: `largest_divisor`. If N is not a multiple of it, the last N mod m are left out.
         blocks: at most so many, as equal as they can be.
         eps: see `alpha_estimator`.
 
     Raises:
-        ValueError: N is not a multiple of m, or one of them is below 1.
+        ValueError: m or blocks is below 1, or N below m.
     """
 
     def __init__(self, entries: int, m: int | None = None, blocks: int = 100, eps: float = EPS):
         self.entries, self.m, self.eps = entries, largest_divisor(entries) if m is None else m, eps
-        if entries < 1 or self.m < 1 or entries % self.m or blocks < 1:
-            raise ValueError(f"entries = {entries}, m = {m}, blocks = {blocks}: entries must be a multiple of m")
+        if not 1 <= self.m <= entries or blocks < 1:
+            raise ValueError(
+                f"entries = {entries}, m = {m}, blocks = {blocks}: m must be at least 1 and at most entries"
+            )
         self.groups = entries // self.m
-        self.blocks, self.added = min(blocks, self.groups), 0
+        # Of the samples so far, and of them those that are used.
+        self.given = self.added = 0
+        self.blocks = min(blocks, self.groups)
         # Of each block: sums of log|X| and of log|Y|. Of the open sum: log|X| and X so far.
         self.sums = self.open = self.buffer = None
 
@@ -158,13 +162,15 @@ class StreamedAlpha:
         Raises:
             ValueError: more than `entries` in all.
         """
-        if self.added + len(values) > self.entries:
-            raise ValueError(f"{self.added + len(values)} entries were added, not {self.entries}")
+        if self.given + len(values) > self.entries:
+            raise ValueError(f"{self.given + len(values)} entries were added, not {self.entries}")
+        self.given += len(values)
+        values = values[: self.groups * self.m - self.added]
         if self.sums is None:
             self.sums = torch.zeros(2, self.blocks, dtype=torch.float64, device=values.device)
             self.open = self.sums.new_zeros(2)
             self.buffer = values.new_empty(min(self.entries, chunk_entries(values.device)))
-        for chunk in values.split(len(self.buffer)):
+        for chunk in values.split(len(self.buffer)) if len(values) else ():
             self._add(chunk, torch.abs(chunk, out=self.buffer[: len(chunk)]).add_(self.eps).log_())
 
     def _add(self, values: torch.Tensor, logs: torch.Tensor) -> None:
@@ -200,14 +206,14 @@ class StreamedAlpha:
         Raises:
             ValueError: fewer than `entries` were added.
         """
-        if self.added != self.entries:
-            raise ValueError(f"{self.added} entries were added, not {self.entries}")
+        if self.given != self.entries:
+            raise ValueError(f"{self.given} entries were added, not {self.entries}")
         borders = [-(-block * self.groups // self.blocks) for block in range(self.blocks + 1)]
         return block_bootstrap(*self.sums.cpu().numpy(), np.diff(borders), self.m)
 
 
 def block_bootstrap(single: np.ndarray, sums: np.ndarray, sizes: np.ndarray, m: int) -> AlphaEstimate:
-    """α with the 95 % percentile interval of a bootstrap over blocks.
+    """α with the 95 % percentile interval of a bootstrap over blocks, all else being what it is.
 
     Resampled is 1/α, which is linear in means; the interval's ends are its percentiles', inverted, and the standard
     error is α² that of 1/α.

@@ -18,7 +18,9 @@ class Noise:
 
     Attributes:
         alpha: tail index of all P·M entries of U, mini-batch after mini-batch.
-        active: of those of the active parameters alone: whose gradient is not exactly zero on every mini-batch.
+        active: of those of the active parameters alone: whose gradient is not exactly zero on every mini-batch. Its m
+            is that of `alpha`, and what does not fill a last sum is left out: the largest divisor would change with
+            each parameter that falls silent, and where noise is not α-stable the estimate changes with m.
         inactive: share of the others, 0 … 1. Their noise is exactly zero.
         noise_norms: ‖U_b‖ (P,), float64.
         gradient: mean_b g_b (M,).
@@ -74,7 +76,9 @@ def noise_of(gradients: Callable[[], Iterable[torch.Tensor]], mini_batches: int,
         return Noise(undefined(entries), undefined(0), inactive, norms, mean)
     blocks = -(-mini_batches // -(-mini_batches // BLOCKS))
     every = StreamedAlpha(entries, blocks=blocks)
-    some = StreamedAlpha(mini_batches * count, blocks=blocks) if count < parameters else None
+    some = (
+        StreamedAlpha(mini_batches * count, min(every.m, mini_batches * count), blocks) if count < parameters else None
+    )
     buffer, done = None, 0
     for stack in _checked(gradients, mini_batches, parameters):
         buffer = mean.new_empty(chunk_entries(mean.device)) if buffer is None else buffer

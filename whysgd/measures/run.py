@@ -20,7 +20,7 @@ from whysgd.codedigest import code_digest
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
-from whysgd.files import read_json, write_json
+from whysgd.files import read_json, sha256_of, write_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
@@ -78,6 +78,9 @@ def load_run(folder: Path, data: Path, device="cpu", images: int | None = None) 
         raise UserError(f"{data}: is not the data set that the run in {folder} was trained on")
     count = trained_images(spec, len(dataset.train.labels))
     model = None if diverged else _trained_model(Path(folder, MODEL), spec, dataset, device)
+    # Runs of older versions do not say whose they are.
+    if model is not None and metrics.get("model_sha256") not in (None, sha256_of(Path(folder, MODEL))):
+        raise UserError(f"{Path(folder, MODEL)}: not the weights that {METRICS} is about; train the run again")
     batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
     statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
     normalize = Normalizer(statistics["mean"], statistics["std"], torch.float32, device)
@@ -175,7 +178,7 @@ def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: 
         "quantities": quantities,
         "options": dict(options),
         "data": {"label": run.label, "images": len(run.train), "test_images": len(run.test)},
-        "spec_digest": run.metrics["spec_digest"],
+        **{key: run.metrics.get(key) for key in ("spec_digest", "model_sha256")},
         "code_digest": code_digest(__name__, f"whysgd.measures.{name}"),
         "cost": cost,
         "device": device_name(device),

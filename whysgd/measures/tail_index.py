@@ -28,9 +28,11 @@ def tail_index(model: torch.nn.Module, images: Images, micro_batch: int = 100) -
 
     Returns:
         `tail_index`, as published; `tail_index_active`, without the parameters whose gradient is exactly zero on every
-        block, which enter the former as log 2⁻⁵²; and `inactive_parameters`, how many those are, in percent. No units
-        of α. Standard errors and 95 % intervals are those of a bootstrap over neighbouring blocks; they say nothing of
-        the estimator's bias where noise is not α-stable. All nan if a gradient is not finite. `samples` are the blocks.
+        block, which enter the former as log 2⁻⁵², and with its m; and `inactive_parameters`, how many those are, in
+        percent. No units of α. Standard errors and 95 % intervals are those of a bootstrap over neighbouring blocks:
+        for other blocks of the same images, not for other images, whose mean gradient and silent parameters would
+        differ; and they say nothing of the estimator's bias where noise is not α-stable. All nan if a gradient is not
+        finite. `samples` are the blocks.
 
     Raises:
         ValueError: fewer than two full blocks.
@@ -41,7 +43,7 @@ def tail_index(model: torch.nn.Module, images: Images, micro_batch: int = 100) -
     if blocks < 2:
         raise ValueError(f"micro_batch = {micro_batch}: {len(images)} images make {blocks} full blocks; two are needed")
     images = images.first(blocks * micro_batch)
-    with untouched(model):
+    with untouched(model, in_place=False):
         network = Network(model, images.loss)
         noise = noise_of(lambda: block_gradients(network, images, micro_batch), blocks, len(network.theta))
     share = 100 * noise.inactive
@@ -75,6 +77,8 @@ def block_gradients(network: Network, images: Images, micro_batch: int) -> Itera
 
 
 def _estimate(found: AlphaEstimate, blocks: int) -> Estimate:
-    if math.isnan(found.value) or math.isnan(found.std_error):
+    if not found.value > 0:  # Lighter than normal tails: no α describes them.
+        return Estimate(math.nan, None, blocks)
+    if math.isnan(found.std_error):
         return Estimate(found.value, None, blocks)
     return Estimate(found.value, found.std_error, blocks, interval=(found.low, found.high))

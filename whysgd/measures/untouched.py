@@ -6,14 +6,18 @@ import torch
 
 
 @contextmanager
-def untouched(model: torch.nn.Module):
+def untouched(model: torch.nn.Module, in_place: bool = True):
     """The network in evaluation mode within; afterwards weights, buffers, gradients and modes are as before.
 
     torch's global random state on the CPU, too. Within, gradients are computed even if the caller has switched them
-    off, and weights may be changed in place.
+    off.
+
+    Args:
+        model: the network.
+        in_place: whether weights or buffers may be changed in place within; a copy of them is kept meanwhile.
     """
     modes = {module: module.training for module in model.modules()}
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = [*model.parameters(), *model.buffers()] if in_place else []
     values = [tensor.detach().clone() for tensor in tensors]
     gradients = [(p, p.grad) for p in model.parameters()]
     model.eval()

@@ -55,7 +55,7 @@ def evaluate_check(
     of d (`whysgd.reporting.intervals.welch`) is at or above the threshold, fails if it is below, and is undetermined if
     the interval straddles it or a run has fewer than two seeds. gap(run) ≥ c is run − from − c·(to − from) ≥ 0, and
     undetermined unless to − from is above 0 with its whole interval. spearman(runs) < 0 or > 0 holds if Spearman's rank
-    correlation has the claimed sign with p < 0.05 (two-sided, by the t distribution), fails if it has the other one
+    correlation has the claimed sign with p < 0.05 (two-sided, by permutations), fails if it has the other one
     with p < 0.05, and is undetermined otherwise. Of whole tables `whysgd.reporting.whole_tables` says it. A check holds
     if all its comparisons hold and fails if one fails. If a run is missing, the evidence is the list of those that are.
 

@@ -191,8 +191,9 @@ def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
     for step in dict.fromkeys((first.step.min(), first.step.max())) if len(first) else ():
         values = first[first.step == step].noise_norm.to_numpy(dtype=float)
         rms = float(np.sqrt(np.mean(values**2)))
-        if rms > 0:
-            parts.append((int(step), rms, values / rms))
+        if not rms > 0:
+            return []
+        parts.append((int(step), rms, values / rms))
     return parts
 
 

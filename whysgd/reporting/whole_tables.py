@@ -32,9 +32,9 @@ def compare_each(
     """Verdict and evidence on every run of some tables.
 
     A run is on the claimed side of the bound if its mean over seeds is, and the 95 % interval of each seed wholly; it
-    is on the other side if its mean is, or at the bound, and each of these intervals wholly. The claim holds if all
-    runs are on the claimed side, fails if one is on the other, and is undetermined otherwise, also if a seed has no
-    number.
+    is on the other side if its mean is, or at the bound, and each of these intervals wholly, of two seeds or more:
+    among a hundred runs some seed's interval lies there by chance. The claim holds if all runs are on the claimed side,
+    fails if one is on the other, and is undetermined otherwise, also if a seed has no number.
 
     Args:
         comparison: the claim.
@@ -45,8 +45,8 @@ def compare_each(
     names = dict.fromkeys(run for name in comparison.tables for row in tables[name].values() for run in row)
     lost = [name for name in names if not all(map(math.isfinite, values[name]))]
     runs = [_run(name, values[name], intervals.get(name), comparison) for name in names if name not in lost]
-    against = [run.name for run in runs if max(run.ahead, run.best) <= 0]
-    unclear = [run.name for run in runs if min(run.ahead, run.worst) <= 0 < max(run.ahead, run.best)]
+    against = [run.name for run in runs if max(run.ahead, run.best) <= 0 and len(values[run.name]) > 1]
+    unclear = [run.name for run in runs if min(run.ahead, run.worst) <= 0 and run.name not in against]
     evidence = f"{comparison.only(comparison.tables)}: {len(names)} runs"
     if runs:
         sign, bound = comparison.sign, comparison.bound

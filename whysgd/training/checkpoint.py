@@ -52,11 +52,15 @@ _NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history", "nois
 
 def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> None:
     """Write the states of a job's runs atomically; `identity` names the job (settings, data and code)."""
-    # Rows of a stack share their memory, which a file does not.
-    tensors = {
-        f"{index}.{name}": getattr(state, name).clone() for index, state in enumerate(states) for name in _TENSORS
-    }
-    numbers = [{name: getattr(state, name) for name in _NUMBERS} for state in states]
+    tensors, numbers = {}, []
+    for index, state in enumerate(states):
+        # Rows of a stack share their memory, which a file does not.
+        tensors |= {f"{index}.{name}": getattr(state, name).clone() for name in _TENSORS}
+        own = {name: getattr(state, name) for name in _NUMBERS}
+        # The norms of all mini-batches may be too many for the file's header.
+        for place, one in enumerate(own["noise"]):
+            tensors[f"{index}.noise.{place}"] = torch.tensor(one["norms"], dtype=torch.float64)
+        numbers.append(own | {"noise": [{**one, "norms": None} for one in own["noise"]]})
     metadata = {"identity": identity, "states": json.dumps(numbers)}
     write_atomically(folder / FILE, lambda path: save_file(tensors, path, metadata))
 
@@ -72,10 +76,11 @@ def load_checkpoint(folder: Path, identity: str, device="cpu") -> list[State] | 
             if metadata.get("identity") != identity:
                 print(f"{path}: belongs to other settings, data or code; starting over", file=sys.stderr)
                 return None
-            states = [
-                State(**{name: file.get_tensor(f"{index}.{name}") for name in _TENSORS}, **numbers)
-                for index, numbers in enumerate(json.loads(metadata["states"]))
-            ]
+            states = []
+            for index, numbers in enumerate(json.loads(metadata["states"])):
+                for place, one in enumerate(numbers["noise"]):
+                    one["norms"] = file.get_tensor(f"{index}.noise.{place}").tolist()
+                states.append(State(**{name: file.get_tensor(f"{index}.{name}") for name in _TENSORS}, **numbers))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         print(f"{path}: not readable ({error}); starting over", file=sys.stderr)
         return None

@@ -1,8 +1,8 @@
 """Gradients of many fully connected networks at once, by the chain rule written out.
 
 Small networks are bound by the overhead of each operation, and torch's autograd makes many. Steps of three networks of
-four layers and width 16 on 100 images of 28×28, on one thread, take a quarter of the time that they take one after another
-with autograd; `benchmarks/stacked.py` measures it.
+four layers and width 16 on 100 images of 28×28, on one thread, take a quarter of the time that they take one after
+another with autograd; `benchmarks/stacked.py` measures it.
 """
 
 import torch

@@ -18,7 +18,7 @@ from whysgd.codedigest import code_digest
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
-from whysgd.files import csv_text, digest_of, read_json, write_atomically, write_json, write_text
+from whysgd.files import csv_text, digest_of, read_json, sha256_of, write_atomically, write_json, write_text
 from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
 from whysgd.training.noise_log import noise_files
@@ -95,12 +95,14 @@ def train_runs(
             for out in outs if ranks.leads else ():
                 locks.enter_context(_lock(out))
             pairs = list(zip(specs, outs, strict=True))
-            groups = [pairs] if ranks.size == 1 and in_lockstep(specs) else [[pair] for pair in pairs]
-            dataset, metrics = load_dataset(data), []
+            groups = [pairs] if _lockstep(specs, ranks, engine) else [[pair] for pair in pairs]
+            # What it takes to start is the first group's.
+            dataset, metrics, begin = load_dataset(data), [], 0.0
             for group in groups:
                 metrics += _train(
-                    group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms
+                    group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms, begin
                 )  # fmt: skip
+                begin = time.process_time()
             return metrics
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
@@ -108,6 +110,11 @@ def train_runs(
         raise UserError(f"{outs[0]}: rank {ranks.rank}: another rank has ended; start again to continue") from None
     finally:
         leave_ranks()
+
+
+def _lockstep(specs: Sequence[RunSpec], ranks: Ranks, engine: str) -> bool:
+    """Whether runs, or a single one, take the path of `whysgd.training.stack`, which has an engine of its own."""
+    return ranks.size == 1 and engine in ("auto", "eager") and in_lockstep(specs)
 
 
 def _lock(out: Path) -> FileLock:
@@ -132,8 +139,9 @@ def _train(
     images_on,
     store,
     norms,
+    begin: float,
 ) -> list[dict]:
-    """Train runs in lockstep, or a single one of any kind."""
+    """Train runs in lockstep, or a single one of any kind; `begin` is when that started, in processor time."""
     code = code_digest(__name__)
     jobs = [_job(spec, out, dataset, store, norms, code) for spec, out in group]
     finished = [_finished(job, code) for job in jobs]
@@ -153,12 +161,12 @@ def _train(
                 norms=job.grafted,
             )  # fmt: skip
             job.trainer.state = job.trainer.state if states is None else states[index]
-        _make_steps(jobs, folder, identity, checkpoint_seconds)
+        _make_steps(jobs, folder, identity, checkpoint_seconds, engine)
     if not ranks.leads:
         return [{} for _ in group]
-    written = {job.out: _write(job, dataset, code, len(jobs)) for job in jobs} if unfinished else {}
-    if unfinished:
-        remove_checkpoint(folder)
+    written = {job.out: _write(job, dataset, code, len(jobs), begin) for job in jobs} if unfinished else {}
+    for job in jobs if unfinished else ():
+        remove_checkpoint(job.out)
     for (_, out), metrics in zip(group, finished, strict=True):
         if metrics is not None and out not in written:
             print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
@@ -199,15 +207,16 @@ def _job(spec: RunSpec, out: Path, dataset: Dataset, store, norms, code: str) ->
     return _Job(spec, out, copies, grafted, sources, identity)
 
 
-def _write(job: _Job, dataset: Dataset, code: str, together: int) -> dict:
-    """Write the results of a run that has ended; returns its metrics."""
+def _write(job: _Job, dataset: Dataset, code: str, together: int, begin: float) -> dict:
+    """Write the results of a run that has ended; returns its metrics. `begin`: of its group, in processor time."""
     trainer, out = job.trainer, job.out
     state = trainer.state
     metrics = run_metrics(
         job.spec, state, dataset.manifest, trainer.device, code, trainer.precision, trainer.engine_used, job.sources,
-        together,
+        together, (time.process_time() - begin) / together,
     )  # fmt: skip
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
+    metrics["model_sha256"] = sha256_of(out / MODEL)
     write_text(out / HISTORY, csv_text(HISTORY_COLUMNS, state.history))
     write_text(out / NORMS, norms_csv(state.norms[: state.step].tolist()))
     for name, text in noise_files(state.noise).items() if job.spec.noise else ():
@@ -216,7 +225,7 @@ def _write(job: _Job, dataset: Dataset, code: str, together: int) -> dict:
     return metrics
 
 
-def _make_steps(jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float) -> None:
+def _make_steps(jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float, engine: str) -> None:
     """Make all steps that are left, with evaluations and checkpoints, until every run has ended."""
     for job in jobs:
         trainer, spec = job.trainer, job.spec
@@ -226,18 +235,24 @@ def _make_steps(jobs: list[_Job], folder: Path, identity: str, checkpoint_second
             job.progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, trainer.state.step)
     last = time.monotonic()
     while running := [job for job in jobs if not job.trainer.state.ended]:
-        last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, last)
+        last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, engine, last)
     for job in jobs:
         if job.progress is not None:
             job.progress.close()
 
 
 def _make_steps_until_one_ends(
-    running: list[_Job], jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float, last: float
+    running: list[_Job],
+    jobs: list[_Job],
+    folder: Path,
+    identity: str,
+    checkpoint_seconds: float,
+    engine: str,
+    last: float,
 ) -> float:
     """Make steps of all running jobs until one of them ends; returns when the last checkpoint was written."""
     first = running[0].trainer
-    lockstep = first.ranks.size == 1 and in_lockstep([job.spec for job in running])
+    lockstep = _lockstep([job.spec for job in running], first.ranks, engine)
     make_steps = Stack([job.trainer for job in running]).step if lockstep else None
     for job in running:
         if not job.trainer.state.step:

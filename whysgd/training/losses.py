@@ -30,4 +30,4 @@ def image_losses(logits: torch.Tensor, labels: torch.Tensor, loss: str = "cross_
     # Not F.one_hot, which vmap does not take.
     own = labels[..., None] == torch.arange(logits.shape[-1], device=labels.device)
     signs = 2 * own.to(logits.dtype) - 1
-    return (1 - signs * logits).clamp(min=0).mean(-1)
+    return F.relu(1 - signs * logits).mean(-1)

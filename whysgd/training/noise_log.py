@@ -1,7 +1,7 @@
 """The gradient noise along a run: its tail index, its norms, and the norms of each layer."""
 
 from collections.abc import Callable, Iterable, Iterator
-from math import isfinite
+from math import isfinite, nan
 
 import torch
 
@@ -11,11 +11,12 @@ from whysgd.training.objective import Layout
 
 NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 # step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
-# as published; tail_index_active: of those whose gradient is not zero on every mini-batch; inactive_parameters: the
-# share of the others, in percent. noise_norm2: mean over mini-batches of ‖U_b‖²; gradient_norm: ‖mean_b g_b‖.
+# as published; tail_index_active: of those whose gradient is not zero on every mini-batch; m: entries of each sum in
+# both; inactive_parameters: the share of the others, in percent. noise_norm2: mean over mini-batches of ‖U_b‖²;
+# gradient_norm: ‖mean_b g_b‖.
 NOISE_COLUMNS = (
     "step", "tail_index", "tail_index_low", "tail_index_high", "tail_index_active", "tail_index_active_low",
-    "tail_index_active_high", "inactive_parameters", "noise_norm2", "gradient_norm",
+    "tail_index_active_high", "m", "inactive_parameters", "noise_norm2", "gradient_norm",
 )  # fmt: skip
 # L2 norms of a layer's parameters and of their mean gradient.
 LAYER_COLUMNS = ("step", "layer", "parameters", "weight_norm", "gradient_norm")
@@ -49,8 +50,11 @@ def measured_noise(
     noise = noise_of(gradients, mini_batches, len(theta))
     line = {"step": step}
     for name, estimate in (("tail_index", noise.alpha), ("tail_index_active", noise.active)):
-        line |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        # Lighter than normal tails: no α describes them.
+        value = estimate.value if estimate.value > 0 else nan
+        line |= {name: value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     line |= {
+        "m": noise.alpha.m,
         "inactive_parameters": 100 * noise.inactive,
         "noise_norm2": noise.noise_norms.square().mean().item(),
         "gradient_norm": noise.gradient.norm().item(),
@@ -66,7 +70,7 @@ def measured_noise(
 
 
 def noise_files(measured: Iterable[dict]) -> dict[str, str]:
-    """The three files as CSV, by name; noise norms with nine digits, which give an fp32 number back exactly."""
+    """The three files as CSV, by name; noise norms with nine digits."""
     measured = list(measured)
     norms = [
         {"step": one["line"]["step"], "mini_batch": number, "noise_norm": f"{norm:.9g}"}

@@ -4,7 +4,6 @@ import math
 import platform
 import resource
 import sys
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +39,7 @@ def run_metrics(
     engine: str,
     sources: dict,
     together: int = 1,
+    cpu_seconds: float = 0.0,
 ) -> dict:
     """The content of metrics.json.
 
@@ -52,6 +52,7 @@ def run_metrics(
         sources: digests of what it was trained on: sha256 of the data set, store_sha256 of stored copies and
             reference_digest of grafted norms, the last two None where there are none.
         together: how many runs were trained in lockstep; times are a run's share.
+        cpu_seconds: this run's share of what its process has taken.
 
     Returns:
         final and best loss and accuracy on all splits, in nats and percent, None where they are not finite or there is
@@ -97,7 +98,7 @@ def run_metrics(
         "seconds_per_step": state.seconds / max(1, state.step),
         "images_per_second": per_epoch * passes / state.seconds,
         # Of this process, which Snakemake's own measurement does not see if it was forked for the job.
-        "cpu_seconds": time.process_time(),
+        "cpu_seconds": cpu_seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         / (2**20 if sys.platform == "darwin" else 2**10),
         "sessions": state.sessions,

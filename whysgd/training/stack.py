@@ -16,8 +16,7 @@ class Stack:
     """Runs of plain mini-batch SGD that differ in their seeds alone, at the same step.
 
     A run's numbers do not depend on the others in the stack, but for rounding: torch multiplies the matrices of a batch
-    one by one, and gives each network the same bits in a batch of any size (for the widths of simsekli2019's grid on a
-    CPU; `tests/test_stack.py`).
+    one by one, and on a CPU gives each network the same bits in a batch of any size (`tests/test_stack.py`).
 
     Args:
         trainers: of these runs. Their states stay theirs; from now on their θ, momentum and norms are rows of the

@@ -88,6 +88,10 @@ class Trainer:
                 raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
         if not 1 <= spec.block <= count:
             raise UserError(f"{spec.run}: block = {spec.block}: must be at most {count}, the images trained on")
+        if spec.noise is not None and count < 2 * spec.block:
+            raise UserError(
+                f"{spec.run}: noise: needs two full blocks of {spec.block} images, there are {count} images"
+            )
         self.spec, self.device, self.ranks = spec, torch.device(device), ranks
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
@@ -289,7 +293,7 @@ class Trainer:
             )
 
     def _block_gradients(self) -> Iterator[torch.Tensor]:
-        """Gradients (k, P) of the training set's full blocks, some at a time, in its order; the memory is used again."""
+        """Gradients (k, P) of the training set's full blocks, some at a time, in order; the memory is used again."""
         n, (images, labels) = self.spec.block, self.data["train"]
         objective = Objective(self.objective.model, None, self.spec.loss)
         theta, blocks = self.state.theta[None], self.images // n
