@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from whysgd import papers
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.spec import Augmentation, Penalty, RunSpec, Schedule
 
@@ -56,6 +57,23 @@ def make_dataset(train: int = 23, test: int = 11, channels: int = 1, size: int =
 @pytest.fixture
 def dataset() -> Dataset:
     return make_dataset()
+
+
+@pytest.fixture
+def load_own_paper(tmp_path, monkeypatch):
+    """A function that loads a paper from text, with parts of it replaced: load(text, (old, new), …)."""
+    monkeypatch.setattr(papers, "PAPERS", tmp_path)
+
+    def load(text, *changes):
+        papers.load_paper.cache_clear()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (tmp_path / "mine.yaml").write_text(text)
+        return papers.load_paper("mine")
+
+    yield load
+    papers.load_paper.cache_clear()
 
 
 def copy_project(folder: Path) -> None:

@@ -1,9 +1,10 @@
 """How tables of papers/ are laid out: cells, gaps, what a scale leaves out, and novack2023 as published."""
 
+from functools import partial
+
 import pytest
 import yaml
 
-from whysgd import papers
 from whysgd.config import load_config
 from whysgd.errors import UserError
 from whysgd.layout import judged_claims
@@ -220,21 +221,9 @@ claims:
 
 
 @pytest.fixture
-def paper(tmp_path, monkeypatch):
+def paper(load_own_paper):
     """Lay out the paper above with some of its text replaced."""
-    monkeypatch.setattr(papers, "PAPERS", tmp_path)
-
-    def load(*changes):
-        load_paper.cache_clear()
-        text = PAPER
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new, 1)
-        (tmp_path / "mine.yaml").write_text(text)
-        return load_paper("mine")
-
-    yield load
-    load_paper.cache_clear()
+    return partial(load_own_paper, PAPER)
 
 
 def test_cells_have_their_own_settings_and_a_column_without_any_is_the_row_itself(paper):

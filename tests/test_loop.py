@@ -192,9 +192,9 @@ def assert_equal_results(first, second):
 
 
 @contextmanager
-def dying_after(monkeypatch, steps):
+def dying_after(monkeypatch, steps, what=Trainer):
     """Training is interrupted, as by Ctrl-C, after so many steps."""
-    made, step = [], Trainer.step
+    made, step = [], what.step
 
     def dying_step(self):
         if len(made) == steps:
@@ -203,7 +203,7 @@ def dying_after(monkeypatch, steps):
         return step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", dying_step)
+        patch.setattr(what, "step", dying_step)
         with pytest.raises(KeyboardInterrupt):
             yield
 

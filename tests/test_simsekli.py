@@ -1,6 +1,7 @@
 """simsekli2019: its grids at every scale, and the mistakes that a grid can have."""
 
 import time
+from functools import partial
 
 import pytest
 import yaml
@@ -160,21 +161,9 @@ claims:
 
 
 @pytest.fixture
-def paper(tmp_path, monkeypatch):
+def paper(load_own_paper):
     """Load the paper above with some of its text replaced."""
-    monkeypatch.setattr(papers, "PAPERS", tmp_path)
-
-    def load(*changes):
-        load_paper.cache_clear()
-        text = PAPER
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new, 1)
-        (tmp_path / "mine.yaml").write_text(text)
-        return load_paper("mine")
-
-    yield load
-    load_paper.cache_clear()
+    return partial(load_own_paper, PAPER)
 
 
 def test_a_grid_fills_in_the_values_of_its_axes(paper):

@@ -31,23 +31,13 @@ from whysgd.training.trainer import Trainer
 from whysgd.training.watch import LossWatch
 
 
-def train(
-    spec: RunSpec,
-    data: Path,
-    out: Path,
-    device="cpu",
-    checkpoint_seconds: float = 30.0,
-    engine: str = "auto",
-    images_on: str = "auto",
-    store: Path | None = None,
-    norms: Path | None = None,
-) -> dict:
-    """Run one specification to its end; see `train_runs`, of which this is the case of one run.
+def train(spec: RunSpec, data: Path, out: Path, *others, **options) -> dict:
+    """Run one specification to its end; `train_runs` for one run, with its options.
 
     Returns:
         the metrics; an empty dict on ranks that do not lead.
     """
-    return train_runs([spec], data, [out], device, checkpoint_seconds, engine, images_on, store, norms)[0]
+    return train_runs([spec], data, [out], *others, **options)[0]
 
 
 def train_runs(
