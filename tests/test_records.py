@@ -1,15 +1,15 @@
 import json
 
 import pytest
-from conftest import make_dataset, make_spec
+from conftest import ROOT, make_dataset, make_spec
 from test_loop import folder_of
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.run import load_run, measure_run
-from whysgd.records import LINES, as_text, read_record, record_of, write_records
-from whysgd.spec import NoiseWatch
+from whysgd.records import LINES, as_text, path_of, read_record, record_of, write_records
+from whysgd.spec import NoiseWatch, RunSpec
 from whysgd.training.loop import train
 
 
@@ -71,3 +71,16 @@ def test_the_command_says_what_it_wrote_and_names_what_is_missing(finished, tmp_
     assert (tmp_path / "kept/mini/geiping2022/test/seed-3.json").is_file()
     assert main(["record", str(tmp_path / "nowhere")]) == 1
     assert "metrics.json: no such file" in capsys.readouterr().err
+
+
+def test_the_records_of_the_repository_are_whole_and_in_their_places():
+    files = sorted((ROOT / "results/records").glob("*/*/*/*.json"))
+    assert files
+    for file in files:
+        record = read_record(file)
+        assert path_of(record, ROOT / "results/records") == file
+        spec = RunSpec.from_dict(record["metrics"]["settings"])
+        assert (spec.digest, spec.run) == (record["metrics"]["spec_digest"], record["metrics"]["run"])
+        assert len(record["metrics"]["data"]["sha256"]) == 64
+        assert record["metrics"]["code_digest"]
+        assert file.stat().st_size < 20_000
