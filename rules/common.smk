@@ -1,4 +1,4 @@
-# Functions of the workflow; they live here only. All of them are pure: names in, paths or values out.
+# Functions of the workflow; they live here, and in jobs.smk, only. All of them are pure: names in, paths or values out.
 import json
 import re
 import sys
@@ -8,7 +8,6 @@ from whysgd.checks import claims_need_measures, needed_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
-from whysgd.files import digest_of
 from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.papers import claims_at, expand, load_paper, tables_at
@@ -101,92 +100,6 @@ def specs_json(wildcards):
     """A run's specification as JSON, or the list of those of all seeds."""
     specs = [spec.to_dict() for spec in specs_of(wildcards)]
     return json.dumps(specs[0] if hasattr(wildcards, "seed") else specs)
-
-
-def seed_groups():
-    """The runs whose seeds share a job, by these seeds and by whether they measure their gradient noise."""
-    groups = {}
-    for (_, run), specs in ALL_SEEDS.items():
-        if run in TOGETHER:
-            seeds, noisy = tuple(spec.seed for spec in specs), specs[0].noise is not None
-            groups.setdefault((seeds, noisy), []).append(run)
-    return groups
-
-
-def train_jobs():
-    """The rules that train: their names, what each reads and writes, where its log lies, and of which runs it is.
-
-    Runs of one job differ from those of another in what is read (another run's gradient norms), in what is written (the
-    gradient noise), or in whether all seeds share it.
-    """
-    place, noise = "{paper}/{run}/seed-{seed}", {**RESULT_FILES, **NOISE_FILES}
-    jobs = [("train", data_of, RESULT_FILES, all_but(GRAFTED | NOISY | TOGETHER))]
-    jobs += [("train_grafted", grafted_from, RESULT_FILES, any_of(GRAFTED - NOISY))] if GRAFTED - NOISY else []
-    jobs += [("train_noise", grafted_from, noise, any_of(NOISY))] if NOISY else []
-    rules = [
-        {"name": name, "reads": reads, "writes": run_outputs(files), "place": place, "runs": runs}
-        for name, reads, files, runs in jobs
-    ]
-    for number, ((seeds, noisy), runs) in enumerate(seed_groups().items()):
-        rules.append(
-            {
-                "name": f"train_seeds_{number}" if number else "train_seeds",
-                "reads": data_of,
-                "writes": run_outputs(noise if noisy else RESULT_FILES, seeds),
-                "place": seeds_place(seeds),
-                "runs": any_of(runs),
-            }
-        )
-    return rules
-
-
-def measure_jobs():
-    """The rules that measure: their names, what each measures and writes, where its log lies, and of which runs it is.
-
-    At a small scale a job's start takes longer than a measure, and all measures share one. Where the seeds of a run
-    are trained in one job, one measures them.
-    """
-    measures = CONFIG["measures"]
-    if not measures:
-        return []
-    jobs = {"measure": measures} if MEASURING["together"] else {f"measure_{name}": [name] for name in measures}
-    place, folder = "{paper}/{run}/seed-{seed}", MEASURE_FOLDER
-    rules = [
-        {
-            "name": name,
-            "measures": own,
-            "writes": run_outputs({measure: f"{measure}.json" for measure in own}, folder=folder),
-            "place": place,
-            "runs": all_but(TOGETHER),
-        }
-        for name, own in jobs.items()
-    ]
-    for number, ((seeds, _), runs) in enumerate(seed_groups().items()):
-        rules.append(
-            {
-                "name": f"measure_seeds_{number}" if number else "measure_seeds",
-                "measures": measures,
-                "writes": run_outputs({measure: f"{measure}.json" for measure in measures}, seeds, folder),
-                "place": seeds_place(seeds),
-                "runs": any_of(runs),
-            }
-        )
-    return rules
-
-
-def seeds_place(seeds):
-    """Where the log of a job for these seeds of a run lies."""
-    # A file's name may have 255 letters.
-    named = map(str, seeds) if len(seeds) < 10 else (str(seeds[0]), "to", str(seeds[-1]), digest_of(seeds))
-    return "{paper}/{run}/seeds-" + "-".join(named)
-
-
-def run_outputs(files, seeds=None, folder=RUN_FOLDER):
-    """Files in a run's folder, or in those of these seeds, by name."""
-    if seeds is None:
-        return {name: f"{folder}/{file}" for name, file in files.items()}
-    folders = [folder.replace("{seed}", str(seed)) for seed in seeds]
-    return {name: [f"{own}/{file}" for own in folders] for name, file in files.items()}
 
 
 def canonical_files(dataset):

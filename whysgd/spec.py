@@ -352,10 +352,7 @@ def precision_problem(spec: RunSpec) -> str | None:
 
 
 def in_lockstep(specs: Sequence[RunSpec]) -> bool:
-    """Whether runs can be trained together: plain mini-batch SGD of fully connected networks, equal but for seeds.
-
-    What the history measures beside the step (`watch`) is not measured of such.
-    """
+    """Whether runs can be trained together: plain mini-batch SGD of fully connected networks, equal but for seeds."""
     spec = specs[0]
     extras = (spec.penalty, spec.transform, spec.clip, spec.store, spec.watch)
     plain = spec.blocks_per_step == 1 and all(extra is None for extra in extras) and not spec.held_out
