@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from whysgd.checks import claims_need_measures, needed_measures
+from whysgd.checks import needed_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
@@ -138,7 +138,7 @@ def tabulated_from(wildcards):
 def judged_from(wildcards):
     """What the verdicts on a paper's claims need: its frames, and what was measured if a claim is about that."""
     frames = {name: f"results/{SCALE}/frames/{wildcards.paper}_{name}.csv" for name in ("runs", "histories")}
-    needed = claims_need_measures(claims_at(CONFIG, wildcards.paper)) & set(CONFIG["measures"])
+    needed = needed_measures(claim["metric"] for claim in claims_at(CONFIG, wildcards.paper)) & set(CONFIG["measures"])
     return {**frames, **({"measures": f"results/{SCALE}/frames/{wildcards.paper}_measures.csv"} if needed else {})}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from whysgd import papers
 from whysgd.data.canonical import Dataset, Split, content_digest
@@ -85,6 +86,13 @@ def copy_project(folder: Path) -> None:
             shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif entry.is_file():
             shutil.copy2(entry, folder)
+
+
+def copy_with(folder: Path, config: dict) -> Path:
+    """A copy of the project in a new folder, with a configuration to lay over its own: tiny.yaml."""
+    copy_project(folder)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
+    return folder
 
 
 def run(command: list, folder: Path, check: bool = True) -> subprocess.CompletedProcess:

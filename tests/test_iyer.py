@@ -8,7 +8,7 @@ import yaml
 from conftest import make_dataset
 from scipy import stats
 
-from whysgd.checks import METRICS, RankComparison, claims_need_measures, parse_check
+from whysgd.checks import METRICS, RankComparison, needed_measures, parse_check
 from whysgd.config import load_config
 from whysgd.errors import UserError
 from whysgd.papers import claims_at, expand, load_paper, scaled_spec, tables_at
@@ -216,11 +216,11 @@ def test_the_claims_are_the_papers():
 
 
 def test_claims_name_the_measures_they_need():
-    assert claims_need_measures(load_paper("iyer2023")["claims"]) == {"keskar"}
-    assert claims_need_measures(load_paper("geiping2022")["claims"]) == {"flatness"}
-    assert claims_need_measures(load_paper("novack2023")["claims"]) == set()
+    assert needed_measures(claim["metric"] for claim in load_paper("iyer2023")["claims"]) == {"keskar"}
+    assert needed_measures(claim["metric"] for claim in load_paper("geiping2022")["claims"]) == {"flatness"}
+    assert needed_measures(claim["metric"] for claim in load_paper("novack2023")["claims"]) == set()
     # A quantity that the run's own log has too needs no measure.
-    assert claims_need_measures([{"metric": "test_accuracy"}, {"metric": "hessian_trace"}]) == {"hessian"}
+    assert needed_measures(["test_accuracy", "hessian_trace"]) == {"hessian"}
 
 
 def test_the_schema_allows_the_metrics_that_there_are_and_each_has_words():

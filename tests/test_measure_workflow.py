@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_project, run
+from conftest import copy_with, run
 from test_workflow import planned, snakemake
 
 from whysgd.files import read_json
@@ -37,9 +37,7 @@ DRAWN = {"plot_correlations": 1, "write_reading": 1, "tabulate_measures": 1, "wr
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("measured") / "project"
-    copy_project(folder)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(WORLD))
+    folder = copy_with(tmp_path_factory.mktemp("measured") / "project", WORLD)
     snakemake(folder, *OVERLAY)
     return folder
 

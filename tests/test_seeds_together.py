@@ -2,8 +2,7 @@
 
 import pandas as pd
 import pytest
-import yaml
-from conftest import copy_project
+from conftest import copy_with
 from test_workflow import planned, snakemake
 
 from whysgd.files import read_json
@@ -25,9 +24,7 @@ REPORTED = {"collect_runs", "collect_measures", "make_table", "check_claims", "p
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("seeds") / "project"
-    copy_project(folder)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(WORLD))
+    folder = copy_with(tmp_path_factory.mktemp("seeds") / "project", WORLD)
     jobs = planned(folder, *OVERLAY)
     snakemake(folder, *OVERLAY)
     return folder, jobs

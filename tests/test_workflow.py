@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_project, run
+from conftest import copy_with, run
 from PIL import Image
 from test_loop import assert_equal_results, results
 
@@ -59,9 +59,7 @@ def planned(folder, *arguments) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A copy of the project in which the tiny world has been run."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    copy_project(folder)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    folder = copy_with(tmp_path_factory.mktemp("finished") / "project", TINY)
     done = snakemake(folder, *OVERLAY)
     return folder, done
 

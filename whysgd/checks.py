@@ -116,11 +116,6 @@ def needed_measures(metrics: Iterable[str]) -> set[str]:
     return {measure for measure, quantities in MEASURES.items() if wanted & set(quantities)}
 
 
-def claims_need_measures(claims: Iterable[Mapping]) -> set[str]:
-    """The measures, by their names in `MEASURES`, whose quantities are these claims' metrics."""
-    return needed_measures(claim["metric"] for claim in claims)
-
-
 def parse_check(check: str) -> list[OfRuns | OfTables]:
     """The comparisons of a check, in order.
 

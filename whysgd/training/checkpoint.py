@@ -26,7 +26,8 @@ class State:
         step: optimizer steps made; blocks: blocks that passed through batch norm.
         history: one dict for each line.
         noise: one dict for each measurement of the gradient noise, see `whysgd.training.noise_log`.
-        ended: empty as long as the run goes on; else why it has ended, one of `ENDS`.
+        ended: empty as long as the run goes on; else "finished" (all steps made), "stopped" (at the wanted training
+            accuracy) or "diverged" (a loss that is not finite).
         seconds: spent in training steps, in all sessions; sessions: how often the run was started.
     """
 
@@ -44,8 +45,6 @@ class State:
     ended: str = ""
 
 
-# All steps made, the wanted training accuracy reached, or a loss that is not finite.
-ENDS = ("finished", "stopped", "diverged")
 _TENSORS = ("theta", "momentum", "running", "norms")
 _NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history", "noise", "ended")
 
