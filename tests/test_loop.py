@@ -224,27 +224,6 @@ def test_an_interrupted_run_continues_to_the_same_bits(dataset, tmp_path, monkey
     assert not list((tmp_path / "cut").glob("*checkpoint*"))
 
 
-@pytest.mark.parametrize("damage", ["other settings", "cut short", "not a checkpoint"])
-def test_a_checkpoint_that_does_not_fit_is_left_with_a_word(dataset, tmp_path, monkeypatch, capsys, damage):
-    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
-    train(spec, data, tmp_path / "whole")
-    monkeypatch.setattr(loop, "remove_checkpoint", lambda folder: None)
-    train(
-        replace(spec, lr=0.1) if damage == "other settings" else spec, data, tmp_path / "run", checkpoint_seconds=1e-9
-    )
-    (tmp_path / "run/metrics.json").unlink()
-    file = tmp_path / "run/checkpoint.safetensors"
-    if damage == "cut short":
-        file.write_bytes(file.read_bytes()[:-50])
-    elif damage == "not a checkpoint":
-        save_file({"x": torch.zeros(1)}, file)
-    capsys.readouterr()
-    metrics = train(spec, data, tmp_path / "run")
-    assert "starting over" in capsys.readouterr().err
-    assert metrics["sessions"] == 1
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
-
-
 def test_a_diverged_run_is_a_result(dataset, tmp_path):
     spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant"))
     metrics = train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from whysgd.errors import UserError, listed
+from whysgd.errors import StopSignal, UserError, listed
 from whysgd.measures.catalog import MEASURES
 from whysgd.spec import RunSpec, StoredCopies
 from whysgd.warm import enter, leave
@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except StopSignal as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.number
     except BrokenPipeError:
         # The reader of our output has gone; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

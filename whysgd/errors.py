@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake a user can make and mend."""
+"""The exceptions that are a line for the user, not a bug: a mistake that can be mended, and a job that was stopped."""
 
 from collections.abc import Iterable
 
@@ -8,6 +8,14 @@ class UserError(Exception):
 
     The command line and the Snakefile print it as it is and exit with code 1.
     """
+
+
+class StopSignal(Exception):  # noqa: N818, not an error
+    """A signal asked this job to end, and it did so in good order; `number` is the signal's."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number
 
 
 def listed(names: Iterable[str], most: int = 60) -> str:

@@ -12,12 +12,13 @@ from pathlib import Path
 from whysgd.errors import UserError
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[Path], None], previous: Path | None = None) -> None:
     """Call `write(temporary)` beside `path`, flush it to disk and rename it to `path`.
 
     Args:
         path: where the file shall lie; its folder is made if it does not exist.
         write: writes the whole file to the path it is given.
+        previous: what lay at `path` is kept there, as long as the new file could be written.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -32,6 +33,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], None]) -> 
         temporary.chmod(0o666 & ~_umask())
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -1,5 +1,9 @@
-"""Checkpoints: one safetensors file, replaced in one rename, that belongs to exactly one job."""
+"""Checkpoints: one safetensors file, replaced in one rename, that belongs to exactly one job.
 
+The one before it is kept, for the case that a disk damages the newer: each has a sha256 over all that is in it.
+"""
+
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,7 +16,7 @@ from safetensors.torch import save_file
 
 from whysgd.files import write_atomically
 
-FILE = "checkpoint.safetensors"
+FILE, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 @dataclass
@@ -54,40 +58,72 @@ def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> Non
     tensors, numbers = {}, []
     for index, state in enumerate(states):
         # Rows of a stack share their memory, which a file does not.
-        tensors |= {f"{index}.{name}": getattr(state, name).clone() for name in _TENSORS}
+        tensors |= {f"{index}.{name}": getattr(state, name).cpu().clone() for name in _TENSORS}
         own = {name: getattr(state, name) for name in _NUMBERS}
         # The norms of all mini-batches may be too many for the file's header.
         for place, one in enumerate(own["noise"]):
             tensors[f"{index}.noise.{place}"] = torch.tensor(one["norms"], dtype=torch.float64)
         numbers.append(own | {"noise": [{**one, "norms": None} for one in own["noise"]]})
     metadata = {"identity": identity, "states": json.dumps(numbers)}
-    write_atomically(folder / FILE, lambda path: save_file(tensors, path, metadata))
+    metadata["sha256"] = _sha256(tensors, metadata)
+    write_atomically(folder / FILE, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
+
+
+def _sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """Of everything in a checkpoint."""
+    digest = hashlib.sha256("".join(metadata[key] for key in ("identity", "states")).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def load_checkpoint(folder: Path, identity: str, device="cpu") -> list[State] | None:
-    """The states of the same job's runs, or None if there are none to continue from; says why on stderr."""
-    path = folder / FILE
-    if not path.is_file():
-        return None
+    """The states of the same job's runs, or None if there are none to continue from; says why on stderr.
+
+    A checkpoint that is damaged, or missing because the job was killed between two renames, is left for the previous.
+    """
+    found = [path for path in (folder / FILE, folder / PREVIOUS) if path.is_file()]
+    for path in found:
+        try:
+            states = _read(path, identity, device)
+        except _UnfitError as error:
+            after = "starting over" if path == found[-1] else f"looking at {found[-1].name}"
+            print(f"{path}: {error}; {after}", file=sys.stderr)
+            continue
+        if path.name == PREVIOUS:
+            print(f"{path}: continuing from step {max(state.step for state in states)}", file=sys.stderr)
+        return states
+    return None
+
+
+class _UnfitError(Exception):
+    """Why a checkpoint cannot be continued from."""
+
+
+def _read(path: Path, identity: str, device) -> list[State]:
     try:
-        with safe_open(path, "pt", device=str(device)) as file:
+        with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("identity") != identity:
-                print(f"{path}: belongs to other settings, data or code; starting over", file=sys.stderr)
-                return None
-            states = []
-            for index, numbers in enumerate(json.loads(metadata["states"])):
-                for place, one in enumerate(numbers["noise"]):
-                    one["norms"] = file.get_tensor(f"{index}.noise.{place}").tolist()
-                states.append(State(**{name: file.get_tensor(f"{index}.{name}") for name in _TENSORS}, **numbers))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+        if metadata.get("sha256") != _sha256(tensors, metadata):
+            raise _UnfitError("damaged (its content does not match its checksum)")
+        if metadata["identity"] != identity:
+            raise _UnfitError("belongs to other settings, data or code")
+        states = []
+        for index, numbers in enumerate(json.loads(metadata["states"])):
+            for place, one in enumerate(numbers["noise"]):
+                one["norms"] = tensors[f"{index}.noise.{place}"].tolist()
+            own = {name: tensors[f"{index}.{name}"].to(device) for name in _TENSORS}
+            states.append(State(**own, **numbers))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        print(f"{path}: not readable ({error}); starting over", file=sys.stderr)
-        return None
+        raise _UnfitError(f"not readable ({error!r})") from None
     for state in states:
         state.sessions += 1
     return states
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a finished run."""
-    (folder / FILE).unlink(missing_ok=True)
+    """Remove the checkpoints of a finished run."""
+    for name in (FILE, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)

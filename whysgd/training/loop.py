@@ -27,6 +27,7 @@ from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
 from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, NORMS, now, run_metrics
 from whysgd.training.stack import Stack
+from whysgd.training.stopping import StopRequest, stop_requests
 from whysgd.training.trainer import Trainer
 from whysgd.training.watch import LossWatch
 
@@ -57,7 +58,8 @@ def train_runs(
     noise, noise.csv, layers.csv and noise_norms.csv. Runs that `whysgd.spec.in_lockstep` allows are trained together,
     others one after another. Runs that are finished already are left alone.
 
-    Continues from a checkpoint of the same job if there is one; the result is bit-identical to an
+    SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it after the step under way, with a checkpoint. Continues from a checkpoint
+    of the same job if there is one; the result is bit-identical to an
     uninterrupted run's on the CPU with the same number of threads (apart from times). A loss that is
     not finite ends the run as a result marked `diverged`. Under torchrun every rank calls this with the same
     arguments; the result is that of one process up to rounding, and a checkpoint may be continued by any number.
@@ -78,6 +80,7 @@ def train_runs(
     Raises:
         UserError: the data or the log are damaged or missing, another process trains in the same folder, a block is
             too small for batch norm, or another rank has died.
+        StopSignal: by such a signal.
     """
     ranks, device = join_ranks(torch.device(device))
     try:
@@ -151,7 +154,8 @@ def _train(
                 norms=job.grafted,
             )  # fmt: skip
             job.trainer.state = job.trainer.state if states is None else states[index]
-        _make_steps(jobs, folder, identity, checkpoint_seconds, engine)
+        with stop_requests() as asked:
+            _make_steps(jobs, folder, identity, checkpoint_seconds, engine, asked)
     if not ranks.leads:
         return [{} for _ in group]
     written = {job.out: _write(job, dataset, code, len(jobs), begin) for job in jobs} if unfinished else {}
@@ -215,7 +219,9 @@ def _write(job: _Job, dataset: Dataset, code: str, together: int, begin: float) 
     return metrics
 
 
-def _make_steps(jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float, engine: str) -> None:
+def _make_steps(
+    jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float, engine: str, asked: StopRequest
+) -> None:
     """Make all steps that are left, with evaluations and checkpoints, until every run has ended."""
     for job in jobs:
         trainer, spec = job.trainer, job.spec
@@ -225,7 +231,7 @@ def _make_steps(jobs: list[_Job], folder: Path, identity: str, checkpoint_second
             job.progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, trainer.state.step)
     last = time.monotonic()
     while running := [job for job in jobs if not job.trainer.state.ended]:
-        last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, engine, last)
+        last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, engine, last, asked)
     for job in jobs:
         if job.progress is not None:
             job.progress.close()
@@ -239,6 +245,7 @@ def _make_steps_until_one_ends(
     checkpoint_seconds: float,
     engine: str,
     last: float,
+    asked: StopRequest,
 ) -> float:
     """Make steps of all running jobs until one of them ends; returns when the last checkpoint was written."""
     first = running[0].trainer
@@ -263,11 +270,15 @@ def _make_steps_until_one_ends(
         if not first.ranks.leads:
             continue
         # A diverged state is never saved: continued from, it would not look diverged.
-        if time.monotonic() - last >= checkpoint_seconds and all(_fine(job) for job in running):
+        saved = (asked or time.monotonic() - last >= checkpoint_seconds) and all(_fine(job) for job in running)
+        if saved:
             clock.stop()
             save_checkpoint(folder, [job.trainer.state for job in jobs], identity)
             clock.start()
             last = time.monotonic()
+        # Who has made the last step only has its results to write.
+        if asked and not all(job.trainer.state.ended for job in running):
+            asked.obey(f"{folder}: step {max(job.trainer.state.step for job in running)}", saved)
     clock.stop()
     return last
 

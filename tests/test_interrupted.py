@@ -1,0 +1,113 @@
+"""Runs that are asked to end, and runs whose checkpoint was damaged."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_spec
+from safetensors.torch import save_file
+from test_loop import assert_equal_results, folder_of, results
+
+from whysgd.errors import StopSignal
+from whysgd.training import loop
+from whysgd.training.loop import train
+from whysgd.training.stopping import stop_requests
+from whysgd.training.trainer import Trainer
+
+
+def flip_a_bit(file: Path) -> None:
+    """In the last number of a safetensors file, which loads as well as before."""
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "other settings": (lambda file: None, "belongs to other settings"),
+    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-50]), "not readable"),
+    "empty": (lambda file: file.write_bytes(b""), "not readable"),
+    "a flipped bit": (flip_a_bit, "damaged (its content does not match its checksum)"),
+    "not a checkpoint": (lambda file: save_file({"x": torch.zeros(1)}, file), "not readable"),
+    "killed between two renames": (lambda file: file.unlink(), "continuing from step 3"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize("files", ["the newer", "both"])
+def test_a_damaged_checkpoint_is_left_for_the_previous_with_a_word(
+    dataset, tmp_path, monkeypatch, capsys, damage, message, files
+):
+    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
+    train(spec, data, tmp_path / "whole")
+    other = "settings" in message
+    monkeypatch.setattr(loop, "remove_checkpoint", lambda folder: None)
+    train(replace(spec, lr=0.1) if other else spec, data, tmp_path / "run", checkpoint_seconds=1e-9)
+    (tmp_path / "run/metrics.json").unlink()
+    damage(tmp_path / "run/checkpoint.safetensors")
+    if files == "both":
+        damage(tmp_path / "run/checkpoint.previous.safetensors")
+    capsys.readouterr()
+    metrics = train(spec, data, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert message in said or files == "both"
+    continued = files == "the newer" and not other
+    assert ("checkpoint.previous.safetensors: continuing from step 3" in said) == continued
+    assert metrics["sessions"] == (2 if continued else 1)
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(dataset, tmp_path, monkeypatch, capsys, number):
+    spec, data, step = make_spec(epochs=6), folder_of(dataset, tmp_path / "data"), Trainer.step
+    train(spec, data, tmp_path / "whole")
+    before = signal.signal(number, signal.default_int_handler)
+
+    def signalled(self):
+        if self.state.step == 2:
+            signal.raise_signal(number)
+        return step(self)
+
+    try:
+        monkeypatch.setattr(Trainer, "step", signalled)
+        with pytest.raises(StopSignal) as stopped:
+            train(spec, data, tmp_path / "cut")
+        monkeypatch.undo()
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert stopped.value.number == number
+    name = signal.Signals(number).name
+    assert str(stopped.value) == f"{tmp_path / 'cut'}: step 3: ended by {name}, saved; run it again to continue"
+    assert f"{name}: ending after this step" in capsys.readouterr().err
+    assert train(spec, data, tmp_path / "cut")["sessions"] == 2
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+
+
+def test_a_signal_in_the_last_step_does_not_keep_a_run_from_its_results(dataset, tmp_path, monkeypatch):
+    spec, step = make_spec(), Trainer.step
+
+    def signalled(self):
+        signal.raise_signal(signal.SIGUSR1)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", lambda self: (signalled if self.state.step == 3 else step)(self))
+    assert train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")["steps"] == 4
+
+
+def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignored():
+    with stop_requests() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert asked.number == signal.SIGINT
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
