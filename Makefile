@@ -62,10 +62,11 @@ bench-gpu: env
 readme: env
 	$(BIN)/python workflow_scripts/update_readme.py
 
-# Needs uv. Pins every dependency for all platforms and Pythons, without naming a host.
+# Needs uv. Pins every dependency for all platforms and Pythons, without naming a host; conda and containers follow.
 lock:
 	uv pip compile envs/requirements.in --universal --python-version 3.11 --output-file envs/requirements.lock \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+	$(PYTHON) envs/write_environments.py
 
 # Removes what was generated; records are kept.
 clean:

@@ -47,6 +47,12 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")
 
+# Of `--sdm apptainer`; without that option it does nothing.
+if CONFIG["container"]:
+
+    container: CONFIG["container"]
+
+
 SCALE = CONFIG["scale"]
 MEASURING = CONFIG["scales"][SCALE]["measuring"]
 RUN_FOLDER = "results/{scale}/runs/{paper}/{run}/seed-{seed}"
