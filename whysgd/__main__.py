@@ -185,13 +185,10 @@ def _check_numbers(options) -> None:
 
 def _loaded(folder: Path, device, options):
     """A finished run that is to be measured."""
-    from whysgd.files import read_json
     from whysgd.measures.run import load_run
+    from whysgd.metrics import read_metrics
 
-    data = options.data
-    if data is None:
-        settings = read_json(folder / "metrics.json").get("settings", {})
-        data = Path("results/data", settings.get("dataset", ""))
+    data = options.data or Path("results/data", read_metrics(folder / "metrics.json")["settings"]["dataset"])
     return load_run(folder, data, device, options.images)
 
 

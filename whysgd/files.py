@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,11 +37,24 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], None], pre
         if previous is not None and path.exists():
             os.replace(path, previous)
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except Exception as error:
+        if (reason := system_error(error)) is None:
+            raise
+        raise UserError(f"{path}: cannot be written ({reason})") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def system_error(error: BaseException) -> str | None:
+    """What the system had against reading or writing a file, in its words; None if the error is another one.
+
+    Libraries that are written in Rust, as safetensors is, name the system's error in an exception of their own.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return os.strerror(int(number[1])) if number else None
 
 
 def _umask() -> int:
@@ -66,11 +80,16 @@ def read_json(path: str | os.PathLike):
         UserError: the file is missing or is not JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
+
+
+def _refuse_constant(name: str):
+    """JSON has no NaN and no infinity, though Python would read them; `write_json` writes none."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from whysgd.errors import UserError
-from whysgd.files import digest_of, read_json, write_text
+from whysgd.files import read_json, write_text
 from whysgd.measures.catalog import MEASURES
+from whysgd.metrics import is_unchanged, read_metrics, with_checksum
 
 ROOT = Path("results/records")
 FORMAT = 1
@@ -43,23 +44,17 @@ def record_of(folder: Path, measures: Path | None = None) -> dict:
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
-    metrics, taken = _metrics(folder), {}
+    metrics, taken = read_metrics(folder / "metrics.json"), {}
     for name in MEASURES:
         file = (measures or folder / "measures") / f"{name}.json"
         if file.is_file():
             taken[name] = read_json(file)
+            if not isinstance(taken[name], dict):
+                raise UserError(f"{file}: not the result of a measure")
             if any(taken[name].get(key) != metrics.get(key) for key in ("spec_digest", "model_sha256")):
                 raise UserError(f"{file}: is of other settings or weights than {folder}; measure the run again")
     tables = {name: _columns(folder / file, kept) for name, (file, kept) in TABLES.items() if (folder / file).is_file()}
-    content = {"format": FORMAT, "metrics": metrics, "measures": taken, **tables}
-    return {**content, "checksum": digest_of(content)}
-
-
-def _metrics(folder: Path) -> dict:
-    metrics = read_json(folder / "metrics.json")
-    if not isinstance(metrics, dict) or not {"paper", "run", "scale", "seed", "spec_digest"} <= set(metrics):
-        raise UserError(f"{folder / 'metrics.json'}: not the metrics of a run")
-    return metrics
+    return with_checksum({"format": FORMAT, "metrics": metrics, "measures": taken, **tables})
 
 
 def _columns(file: Path, kept: tuple[str, ...] | None) -> dict[str, list]:
@@ -110,7 +105,7 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
     """
     written = []
     for folder in map(Path, folders):
-        metrics = _metrics(folder)
+        metrics = read_metrics(folder / "metrics.json")
         base = measures or Path("results", metrics["scale"], "measures")
         theirs = base / metrics["paper"] / metrics["run"] / f"seed-{metrics['seed']}"
         record = record_of(folder, theirs if theirs.is_dir() else None)
@@ -141,7 +136,6 @@ def read_record(file: Path) -> dict:
     record = read_json(file)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{file}: not a record of format {FORMAT}")
-    content = {key: value for key, value in record.items() if key != "checksum"}
-    if record.get("checksum") != digest_of(content):
+    if not is_unchanged(record):
         raise UserError(f"{file}: does not match its checksum; it was changed after it was written")
     return record

@@ -10,7 +10,7 @@ from whysgd.reporting.script import logged
 
 
 def collect_runs(metrics: list[str], histories: list[str], runs: str, courses: str) -> None:
-    write_text(runs, read_runs(metrics).to_csv(index=False))
+    write_text(runs, read_runs(metrics, placed=True).to_csv(index=False))
     write_text(courses, read_histories(metrics, histories).to_csv(index=False))
 
 

@@ -20,10 +20,11 @@ from whysgd.codedigest import code_digest
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
-from whysgd.files import read_json, sha256_of, write_json
+from whysgd.files import sha256_of, write_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
+from whysgd.metrics import read_metrics
 from whysgd.models.build import build_model
 from whysgd.spec import RunSpec, trained_images
 from whysgd.training.device import device_name, memory_of
@@ -67,14 +68,10 @@ def load_run(folder: Path, data: Path, device="cpu", images: int | None = None) 
         UserError: a file is missing or damaged, or the data are not those of the run.
     """
     device = torch.device(device)
-    metrics = read_json(Path(folder, METRICS))
-    try:
-        spec, trained_on = RunSpec.from_dict(metrics["settings"]), metrics["data"]["sha256"]
-        diverged = metrics["status"] == "diverged"
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{Path(folder, METRICS)}: not the metrics of a run ({error!r})") from None
+    metrics = read_metrics(Path(folder, METRICS))
+    spec, diverged = RunSpec.from_dict(metrics["settings"]), metrics["status"] == "diverged"
     dataset = load_dataset(data)
-    if dataset.manifest["sha256"] != trained_on:
+    if dataset.manifest["sha256"] != metrics["data"].get("sha256"):
         raise UserError(f"{data}: is not the data set that the run in {folder} was trained on")
     count = trained_images(spec, len(dataset.train.labels))
     model = None if diverged else _trained_model(Path(folder, MODEL), spec, dataset, device)

@@ -6,27 +6,29 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import digest_of, read_json
-
-MEASURED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-KEYS = ["paper", "run", "scale", "seed"]
+from whysgd.files import digest_of
+from whysgd.metrics import KEYS, MEASURED, check_file, read_metrics
 
 
-def read_runs(metrics_files: Iterable[str | Path]) -> pd.DataFrame:
+def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.DataFrame:
     """One line for each metrics.json.
 
     Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the selected
     evaluation, `best_step` and `best_selected_on`, its step and on what it was selected ("validation", the held-out
     images, or "test"), and where, on what and with what it was trained. What a run does not have is None.
 
+    Args:
+        metrics_files: as `whysgd.metrics.read_metrics` reads them.
+        placed: each must lie in its run's folder.
+
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    return pd.DataFrame([_run(Path(file)) for file in metrics_files])
+    return pd.DataFrame([_run(Path(file), placed) for file in metrics_files])
 
 
-def _run(file: Path) -> dict:
-    metrics = read_json(file)
+def _run(file: Path, placed: bool) -> dict:
+    metrics = read_metrics(file, placed)
     try:
         return {
             **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
@@ -41,7 +43,7 @@ def _run(file: Path) -> dict:
             "precision": metrics["precision"],
             **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
         }
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
 
 
@@ -56,11 +58,12 @@ def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[
     """
     parts = []
     for metrics_file, history_file in zip(metrics_files, history_files, strict=True):
-        metrics = read_json(metrics_file)
+        metrics = read_metrics(metrics_file)
         try:
             part = pd.read_csv(history_file)
-        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
             raise UserError(f"{history_file}: not readable ({error})") from None
+        check_file(metrics, Path(history_file))
         for index, key in enumerate(KEYS):
             part.insert(index, key, metrics[key])
         parts.append(part)

@@ -31,7 +31,7 @@ def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
     for file in files:
         try:
             part = pd.read_csv(file)
-        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
             raise UserError(f"{file}: not readable ({error})") from None
         if missing := [column for column in LANDSCAPE_COLUMNS if column not in part]:
             raise UserError(f"{file}: not the points of a landscape: no column {missing[0]}")
