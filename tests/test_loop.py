@@ -174,7 +174,10 @@ def folder_of(dataset, path):
     return path
 
 
-TIMES = ("cpu_seconds", "peak_memory_mb", "seconds_per_step", "images_per_second", "sessions", "started", "ended")
+# What is another number in every run, and the checksum over all.
+TIMES = (
+    "cpu_seconds", "peak_memory_mb", "seconds_per_step", "images_per_second", "sessions", "started", "ended", "checksum",
+)  # fmt: skip
 
 
 def results(folder):

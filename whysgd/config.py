@@ -8,6 +8,7 @@ import yaml
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
 from whysgd.models.catalog import ALLOWED, architecture
+from whysgd.names import TAKEN, same_but_for_case
 from whysgd.validation import ROOT, dotted, read_yaml, validated
 
 DEFAULT_FILE = ROOT / "config.yaml"
@@ -64,9 +65,12 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
     papers = sorted(file.stem for file in PAPERS.glob("*.yaml"))
     for index, name in enumerate(checked["papers"]):
         check(("papers", index), name, papers)
-    for name in checked["datasets"]:
-        if name in (SAME, *BUILT_IN):
-            raise UserError(f"{where(('datasets', name))}: {dotted(('datasets', name))}: the name is taken")
+    for key, taken in (("datasets", (SAME, *BUILT_IN)), ("scales", TAKEN)):
+        for name in checked[key]:
+            if name in taken:
+                raise UserError(f"{where((key, name))}: {dotted((key, name))}: the name is taken")
+        if pair := same_but_for_case((*checked[key], *taken)):
+            raise UserError(f"{where((key, pair[-1]))}: {key}: {' and '.join(pair)}: differ in case alone")
     for scale, rules in checked["scales"].items():
         for key in ("table_seeds", "grids"):
             for name in rules[key]:

@@ -11,6 +11,7 @@ from whysgd.errors import UserError, listed
 from whysgd.grids import thinned
 from whysgd.layout import judged_claims, lay_out, with_plan
 from whysgd.models.catalog import ALLOWED, architecture
+from whysgd.names import same_but_for_case
 from whysgd.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
 from whysgd.trajectories import check_trajectories
 from whysgd.validation import read_yaml, validated
@@ -31,6 +32,9 @@ def load_paper(name: str) -> dict:
         raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
     paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
     lay_out(paper, file)
+    for key in ("runs", "tables"):
+        if pair := same_but_for_case(paper[key]):
+            raise UserError(f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both")
     check_trajectories(paper["trajectories"], file)
     return paper
 

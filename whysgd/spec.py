@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from whysgd.files import digest_of
 from whysgd.models.catalog import architecture
+from whysgd.names import NEEDED, is_name
 from whysgd.schedule import Schedule, real, schedule_problem
 
 # What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
@@ -202,7 +203,7 @@ class RunSpec:
         sizes = self.full_batch or (whole(self.macro_batch, 1) and whole(self.block, 1))
         lengths = [length for length in (self.epochs, self.steps) if length is not None]
         rules = {
-            **{name: isinstance(getattr(self, name), str) for name in names},
+            **{name: is_name(getattr(self, name)) for name in names},
             **{name: whole(getattr(self, name), 1) for name in ("block", "evaluations")},
             "epochs": len(lengths) == 1 and whole(lengths[0], 1),
             "seed": whole(self.seed, 0),
@@ -292,6 +293,7 @@ class RunSpec:
 
 
 _NEEDS = {
+    **dict.fromkeys(("paper", "run", "scale", "dataset", "model"), NEEDED),
     "stop_accuracy": "must be at least 0 and at most 100, in percent",
     "noise": "points must be a whole number of at least 1",
     "loss": f"allowed: {', '.join(LOSSES)}",
@@ -334,6 +336,8 @@ def _transform_problem(transform: Transform | None) -> str | None:
         return None
     if transform.name not in TRANSFORMS:
         return f"transform.name = {transform.name!r}: allowed: {', '.join(TRANSFORMS)}"
+    if transform.reference is not None and not is_name(transform.reference):
+        return f"transform.reference = {transform.reference!r}: {NEEDED}"
     if (transform.name == "exter_graft") != (transform.reference is not None):
         return f"transform.reference = {transform.reference!r}: exter_graft names a run, the others none"
     return None

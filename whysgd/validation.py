@@ -1,15 +1,17 @@
 """JSON-schema validation with defaults filled in and errors of one line."""
 
 import math
+import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from whysgd.errors import UserError
+from whysgd.names import NEEDED
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,9 +79,15 @@ def _validator(schema_file: str, part: str | None = None):
                     instance.setdefault(key, deepcopy(rule["default"]))
         yield from check_properties(validator, properties, instance, subschema)
 
+    def check_pattern(validator, pattern, instance, subschema):
+        # At the end of a pattern, Python's $ would let a line break follow.
+        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+            yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
     # JSON schema takes 5.0 for a whole number; seeds and sizes must be real ones. Infinity is no setting.
     types = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "number": _is_finite})
-    return extend(Draft202012Validator, {"properties": fill_defaults}, type_checker=types)(schema)
+    own = {"properties": fill_defaults, "pattern": check_pattern}
+    return extend(Draft202012Validator, own, type_checker=types)(schema)
 
 
 def _is_whole(_, value) -> bool:
@@ -113,6 +121,7 @@ def _line(error, where) -> str:
         "minItems": lambda: f"must have at least {rule} entries",
         "minProperties": lambda: f"must have at least {rule} entries",
         "minLength": lambda: "must not be empty",
+        "maxLength": lambda: f"must have at most {rule} letters",
         "uniqueItems": lambda: "must not repeat an entry",
         "pattern": lambda: _pattern(rule),
     }.get(error.validator, lambda: error.message)()
@@ -123,14 +132,15 @@ def dotted(path: tuple) -> str:
     """A key's path as people write it: ("seeds", 0) is `seeds[0]`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = str(part) if str(part).isprintable() else repr(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text
 
 
 def _pattern(rule: str) -> str:
     if rule == "^(all|block)$":
         return "must be a whole number, `all` or `block`"
-    return "must be a name: letters, digits, '-', '_' and '.', not beginning with a sign"
+    return NEEDED
 
 
 def _either(types) -> str:

@@ -18,7 +18,8 @@ from whysgd.codedigest import code_digest
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
-from whysgd.files import csv_text, digest_of, read_json, sha256_of, write_atomically, write_json, write_text
+from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write_json, write_text
+from whysgd.metrics import read_metrics, with_checksum
 from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
 from whysgd.training.noise_log import noise_files
@@ -211,10 +212,12 @@ def _write(job: _Job, dataset: Dataset, code: str, together: int, begin: float) 
     )  # fmt: skip
     write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
     metrics["model_sha256"] = sha256_of(out / MODEL)
-    write_text(out / HISTORY, csv_text(HISTORY_COLUMNS, state.history))
-    write_text(out / NORMS, norms_csv(state.norms[: state.step].tolist()))
-    for name, text in noise_files(state.noise).items() if job.spec.noise else ():
+    texts = {HISTORY: csv_text(HISTORY_COLUMNS, state.history), NORMS: norms_csv(state.norms[: state.step].tolist())}
+    texts |= noise_files(state.noise) if job.spec.noise else {}
+    for name, text in texts.items():
         write_text(out / name, text)
+    metrics["sha256"] = {name: sha256_of(out / name) for name in texts}
+    metrics = with_checksum(metrics)
     write_json(out / METRICS, metrics)
     return metrics
 
@@ -367,7 +370,13 @@ def _finished(job: _Job, code: str) -> dict | None:
     files = [METRICS, HISTORY, NORMS, MODEL, *(noise_files([]) if job.spec.noise else ())]
     if not all((job.out / file).is_file() for file in files):
         return None
-    metrics = read_json(job.out / METRICS)
-    data = metrics.get("data", {})
-    same = (metrics.get("spec_digest"), metrics.get("code_digest"), *(data.get(key) for key in job.sources))
-    return metrics if same == (job.spec.digest, code, *job.sources.values()) else None
+    metrics = read_metrics(job.out / METRICS)
+    data = metrics["data"]
+    same = (metrics["spec_digest"], metrics.get("code_digest"), *(data.get(key) for key in job.sources))
+    if same != (job.spec.digest, code, *job.sources.values()):
+        return None
+    written = {MODEL: metrics.get("model_sha256"), **metrics.get("sha256", {})}
+    if damaged := [name for name in files if name != METRICS and sha256_of(job.out / name) != written.get(name)]:
+        print(f"{job.out / damaged[0]}: is not what the run wrote; training again", file=sys.stderr)
+        return None
+    return metrics
