@@ -28,7 +28,7 @@ from whysgd.files import write_text
 from whysgd.measures.accuracy import evaluate
 from whysgd.papers import expand
 from whysgd.spec import MicroBatchPenalty, Penalty, RunSpec, Schedule, resolved_precision, trained_images
-from whysgd.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
+from whysgd.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
 from whysgd.training.device import device_name, memory_of, prepare_device
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.stack import Stack
@@ -47,9 +47,9 @@ PENALTIES = {
 REFERENCE_CASES = (Case("resnet_mini", 1, 8, 16, 32), Case("fc_d2_w32", 1, 8, 4, 40), Case("resnet18", 3, 32, 16, 1))
 
 
-def shipped_cases() -> list[Case]:
-    """Every case of the scales that come with the project."""
-    cases = {}
+def shipped_cases() -> dict[Case, RunSpec]:
+    """Every case of the scales that come with the project, with a run that has it."""
+    cases: dict[Case, RunSpec] = {}
     for overlay in OVERLAYS:
         config = load_config(overlay)
         together: dict[tuple, list[RunSpec]] = {}
@@ -59,8 +59,8 @@ def shipped_cases() -> list[Case]:
             known = BUILT_IN[specs[0].dataset]
             images = trained_images(specs[0], known["train"])
             case = case_of(specs, known["channels"], known["size"], images)
-            cases[replace(case, blocks=min(case.blocks, MOST_BLOCKS))] = specs[0]
-    return list(cases)
+            cases.setdefault(replace(case, blocks=min(case.blocks, MOST_BLOCKS)), specs[0])
+    return cases
 
 
 def noise(case: Case) -> Dataset:
@@ -74,21 +74,22 @@ def noise(case: Case) -> Dataset:
     return Dataset(*splits, manifest)
 
 
-def spec_of(case: Case, penalty=None, seed: int = 0) -> RunSpec:
-    """Plain SGD with momentum on the blocks of a case."""
+def spec_of(case: Case, like: RunSpec | None = None, penalty=None, seed: int = 0) -> RunSpec:
+    """Plain SGD with momentum on the blocks of a case, with the order and augmentation of a run like it."""
     return RunSpec(
         paper="speeds", run="speeds", scale="speeds", seed=seed, dataset="noise", model=case.model,
         macro_batch=case.block * case.blocks, block=case.block, epochs=None, steps=1_000_000, lr=1e-6,
         schedule=Schedule("step", 0, "constant"), momentum=0.9, penalty=penalty, evaluations=1,
+        shuffle=like is not None and like.shuffle, augment=like and like.augment,
         # Enough to keep the run out of lockstep, and nothing more.
         clip=None if case.lockstep else 1e6,
     )  # fmt: skip
 
 
-def stepper(case: Case, device, penalty=None):
+def stepper(case: Case, device, like: RunSpec | None = None, penalty=None):
     """A function that makes a step of all runs of a case, and the first one's trainer."""
     dataset = noise(case)
-    trainers = [Trainer(spec_of(case, penalty, seed), dataset, device) for seed in range(max(1, case.lockstep))]
+    trainers = [Trainer(spec_of(case, like, penalty, seed), dataset, device) for seed in range(max(1, case.lockstep))]
     return (Stack(trainers).step if case.lockstep else trainers[0].step), trainers[0]
 
 
@@ -119,7 +120,7 @@ def cut(case: Case, device, budget: float) -> Case:
     if few.block == case.block and case.blocks == 1:
         return case
     work, trainer = stepper(few, device)
-    small = len(trainer.state.theta) < 1_000_000 and case.size < 20
+    small = len(trainer.state.theta) < LARGE and case.size < 20
     image = timed(work, device, 0.05) / few.block
     if small or device.type == "cuda" or image * case.block * case.blocks <= budget:
         return case
@@ -129,9 +130,9 @@ def cut(case: Case, device, budget: float) -> Case:
     return replace(case, block=block, blocks=max(1, min(case.blocks, int(budget / (image * block)))))
 
 
-def measured(case: Case, device, budget: float) -> Speed:
+def measured(case: Case, like: RunSpec, device, budget: float) -> Speed:
     """The speed of a case that `cut` has made small enough."""
-    work, trainer = stepper(case, device)
+    work, trainer = stepper(case, device, like)
     taken = timed(work, device, 0.5, warm=3 if device.type == "cuda" else 1)
     images = case.block * case.blocks * max(1, case.lockstep)
     speed = images / taken
@@ -157,7 +158,7 @@ def factors(case: Case, device) -> dict[str, float]:
     plain, _ = stepper(case, device)
     found = {}
     for name, penalty in PENALTIES.items():
-        work, _ = stepper(case, device, penalty)
+        work, _ = stepper(case, device, penalty=penalty)
         ratios = [timed(work, device, 0.2) / timed(plain, device, 0.2) for _ in range(3)]
         found[name] = sorted(ratios)[1]
     return found
@@ -189,11 +190,12 @@ def main() -> None:
             penalties[case.model] = factors(case, device)
             print(case.model, penalties[case.model], flush=True)
     assert set(penalties) == set(REFERENCES.values())
-    wanted = [case for case in shipped_cases() if any(part in case.model for part in options.only)]
-    cases = list(dict.fromkeys(cut(case, device, options.budget) for case in wanted))
-    for place, case in enumerate(cases, 1):
+    wanted = shipped_cases().items()
+    wanted = {case: like for case, like in wanted if any(part in case.model for part in options.only)}
+    cases = {cut(case, device, options.budget): like for case, like in wanted.items()}
+    for place, (case, like) in enumerate(cases.items(), 1):
         try:
-            speed = measured(case, device, options.budget)
+            speed = measured(case, like, device, options.budget)
         except torch.cuda.OutOfMemoryError:
             print(f"{case}: does not fit this device's {memory_of(device) / 2**30:.0f} GiB", file=sys.stderr)
             continue

@@ -6,7 +6,7 @@ docs/cost.md says how near that comes. This module never imports torch; the work
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from whysgd.data.catalog import BUILT_IN
@@ -14,10 +14,11 @@ from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.models.catalog import architecture
 from whysgd.spec import Penalty, RunSpec, blocks_per_epoch, epoch_images, steps_per_epoch, total_steps, trained_images
-from whysgd.speeds import Device, Speed, case_of, penalty_kind
+from whysgd.speeds import Case, Device, Speed, case_of, penalty_kind
 
-# Seconds in which a job starts Python and torch, of each measure apart from its images, and of a run likewise.
-START, EACH_MEASURE, EACH_RUN = 2.0, 0.02, 0.3
+# Seconds in which a job starts Python and torch, without and with a warm worker (`whysgd.warm`), and what a run, a
+# measure and a step of the ascent take apart from their images.
+START, WARM, EACH_RUN, EACH_MEASURE = 2.0, 0.2, 0.05, 0.003
 # In passes forward and backward: the passes over all mini-batches for a tail index, with the estimator; a product with
 # the Hessian; the gradient of an image for each class. See docs/measures.md, "What they cost".
 TAIL_PASSES, PRODUCT_PASSES, CLASS_PASSES = 3.0, 2.7, 2.2
@@ -115,17 +116,18 @@ def _folder_images(own: Mapping) -> Images:
     return Images(*counts, channels, size, len({file.parent for file in files["train"]}))
 
 
-def training_cost(specs: Sequence[RunSpec], images: Images, device: Device) -> Cost:
+def training_cost(specs: Sequence[RunSpec], images: Images, device: Device, start: float = START) -> Cost:
     """Of a job that trains these runs: one, or all seeds of one (`whysgd.spec.in_lockstep` tells whether together).
 
-    A run that may end early, at a training accuracy, counts as if it did not.
+    A run that may end early, at a training accuracy, counts as if it did not. `start`: seconds until Python is there.
     """
     spec, count = specs[0], trained_images(specs[0], images.train)
     speed = _speed(specs, images, device)
     memory = BASE_MB[device.about["kind"]] + 3 * images.mb
     if speed is None:
         return Cost(None, memory, _history_mb(spec, count) * len(specs), scaled=True)
-    seconds = EACH_RUN + gradient_images(spec, count, device, speed.parameters) / speed.images_per_second
+    seconds = stepped_images(spec, count, device, speed.parameters) / speed.images_per_second
+    seconds += watched_images(spec, count) / _widest(spec, images, device).images_per_second
     seconds += evaluated_images(spec, images) / speed.evaluated_per_second
     weights = 4 * speed.parameters / MB
     if device.about["kind"] == "cpu":
@@ -133,13 +135,13 @@ def training_cost(specs: Sequence[RunSpec], images: Images, device: Device) -> C
         memory += 10 * weights * len(specs)
     checkpoint = 3 * weights + 4 * total_steps(spec, count) / MB
     return Cost(
-        START + seconds * len(specs), memory, (weights + _history_mb(spec, count)) * len(specs),
+        start + EACH_RUN + seconds * len(specs), memory, (weights + _history_mb(spec, count)) * len(specs),
         2 * checkpoint * len(specs), speed.scaled,
     )  # fmt: skip
 
 
-def gradient_images(spec: RunSpec, count: int, device: Device, parameters: int) -> float:
-    """Images that pass forward and backward in a run trained on `count` images, in those of plain steps."""
+def stepped_images(spec: RunSpec, count: int, device: Device, parameters: int) -> float:
+    """Images that pass forward and backward in the steps of a run trained on `count`, in those of plain steps."""
     steps, per_epoch = total_steps(spec, count), steps_per_epoch(spec, count)
     in_epoch = min(blocks_per_epoch(spec, count) * spec.block, epoch_images(spec, count))
     family = (architecture(spec.model) or ("",))[0]
@@ -147,13 +149,15 @@ def gradient_images(spec: RunSpec, count: int, device: Device, parameters: int) 
     sample = getattr(spec.penalty, "sample", None)
     passed = steps / per_epoch * in_epoch * (1 if sample else factor)
     passed += steps * min(sample, in_epoch) * factor if sample else 0
-    if spec.transform is not None and spec.transform.name == "iter_graft":
-        passed += steps * spec.block
-    if spec.watch is not None:
-        passed += -(-steps // spec.watch.every) * spec.watch.micro_batch * spec.watch.micro_batches
-    if spec.noise is not None:
-        passed += (spec.noise.points + 2) * TAIL_PASSES * count
-    return passed
+    grafts = spec.transform is not None and spec.transform.name == "iter_graft"
+    return passed + (steps * spec.block if grafts else 0)
+
+
+def watched_images(spec: RunSpec, count: int) -> float:
+    """Images whose gradients are measured along a run: micro-batch norms, and the gradient noise."""
+    watch, noise = spec.watch, spec.noise
+    passed = -(-total_steps(spec, count) // watch.every) * watch.micro_batch * watch.micro_batches if watch else 0
+    return passed + ((noise.points + 2) * TAIL_PASSES * count if noise else 0)
 
 
 def evaluated_images(spec: RunSpec, images: Images) -> int:
@@ -162,17 +166,24 @@ def evaluated_images(spec: RunSpec, images: Images) -> int:
     return lines * (images.train + images.test)
 
 
-def measuring_cost(spec: RunSpec, measures: Sequence[str], options: Mapping, images: Images, device: Device) -> Cost:
+def measuring_cost(
+    spec: RunSpec, measures: Sequence[str], options: Mapping, images: Images, device: Device, start: float = START
+) -> Cost:
     """Of a job that takes these measures of a finished run; `options`: the scale's `measuring`."""
-    speed = _speed([replace(spec, held_out=0.0)], images, device)
+    speed = _widest(spec, images, device)
     memory = BASE_MB[device.about["kind"]] + 6 * images.mb
     disk = 0.002 * len(measures)
     if speed is None:
         return Cost(None, memory, disk, scaled=True)
-    seconds = START
+    seconds = start
     for measure in measures:
-        backward, forward = measured_images(measure, options.get(measure, {}), spec, images)
+        own = options.get(measure, {})
+        ascents, backward, forward = measured_images(measure, own, spec, images)
         seconds += EACH_MEASURE + backward / speed.images_per_second + forward / speed.evaluated_per_second
+        if ascents:
+            # Small batches one after another, as a training step takes them.
+            case = Case(spec.model, images.channels, images.size, own["batch"], 1)
+            seconds += ascents / device.speed(case).images_per_second
     # Twenty gradients, or the Hessian's vectors, beside what a batch keeps.
     memory += 40 * 4 * speed.parameters / MB
     if device.about["kind"] == "cpu":
@@ -180,26 +191,29 @@ def measuring_cost(spec: RunSpec, measures: Sequence[str], options: Mapping, ima
     return Cost(seconds, memory, disk, scaled=speed.scaled)
 
 
-def measured_images(measure: str, options: Mapping, spec: RunSpec, images: Images) -> tuple[float, float]:
-    """Images that pass forward and backward, and forward alone, when a measure is taken."""
+def measured_images(measure: str, options: Mapping, spec: RunSpec, images: Images) -> tuple[float, ...]:
+    """Images that pass forward and backward in small batches, in large ones, and forward alone, for a measure."""
     count = trained_images(spec, images.train)
     first = min(options.get("first") or count, count)
     return {
-        "accuracy_gap": lambda: (0, count + images.test),
-        "keskar": lambda: (options["ascents"] * options["steps"] * options["batch"], (1 + options["ascents"]) * count),
-        "flatness": lambda: (0, (1 + options["directions"] * min(WALK, options["limit"] / options["step"])) * first),
-        "hessian": lambda: (PRODUCT_PASSES * (options["products"] + options["probes"]) * first, 0),
-        "gradient_noise": lambda: (count, 0),
-        "fisher": lambda: (CLASS_PASSES * (images.classes if options["exact"] else 1) * first, first),
-        "tail_index": lambda: (TAIL_PASSES * count, 0),
+        "accuracy_gap": lambda: (0, 0, count + images.test),
+        "keskar": lambda: (options["ascents"] * options["steps"] * options["batch"], 0, (1 + options["ascents"]) * count),
+        "flatness": lambda: (0, 0, (1 + options["directions"] * min(WALK, options["limit"] / options["step"])) * first),
+        "hessian": lambda: (0, PRODUCT_PASSES * (options["products"] + options["probes"]) * first, 0),
+        "gradient_noise": lambda: (0, count, 0),
+        "fisher": lambda: (0, CLASS_PASSES * (images.classes if options["exact"] else 1) * first, first),
+        "tail_index": lambda: (0, TAIL_PASSES * count, 0),
     }[measure]()
 
 
-def landscape_cost(spec: RunSpec, kind: str, options: Mapping, images: Images, device: Device) -> Cost:
+def landscape_cost(
+    spec: RunSpec, kind: str, options: Mapping, images: Images, device: Device, start: float = START
+) -> Cost:
     """Of all points of a landscape, "line" or "plane"; `options`: `landscape` of the scale's `measuring`."""
-    speed = _speed([replace(spec, held_out=0.0)], images, device)
+    speed = _widest(spec, images, device)
     points = options["line_points"] if kind == "line" else options["plane_points"] ** 2
-    count = min(options["images"] or spec_count(spec, images), spec_count(spec, images))
+    count = trained_images(spec, images.train)
+    count = min(options["images"] or count, count)
     memory, disk = BASE_MB[device.about["kind"]] + 6 * images.mb, 150 * points / MB
     if speed is None:
         return Cost(None, memory, disk, scaled=True)
@@ -208,12 +222,7 @@ def landscape_cost(spec: RunSpec, kind: str, options: Mapping, images: Images, d
     seconds += points * count / speed.images_per_second if isinstance(spec.penalty, Penalty) else 0
     if device.about["kind"] == "cpu":
         memory += min(BATCH_MB, count * _kept_by_image(speed)) + 10 * 4 * speed.parameters / MB
-    return Cost(START * options[f"{kind}_chunks"] + seconds, memory, disk, scaled=speed.scaled)
-
-
-def spec_count(spec: RunSpec, images: Images) -> int:
-    """How many images a run is trained on."""
-    return trained_images(spec, images.train)
+    return Cost(start * options[f"{kind}_chunks"] + seconds, memory, disk, scaled=speed.scaled)
 
 
 def data_mb(specs: Sequence[RunSpec], images: Mapping[str, Images]) -> dict[str, float]:
@@ -231,6 +240,11 @@ def data_mb(specs: Sequence[RunSpec], images: Mapping[str, Images]) -> dict[str,
 def _speed(specs: Sequence[RunSpec], images: Images, device: Device) -> Speed | None:
     count = trained_images(specs[0], images.train)
     return device.speed(case_of(specs, images.channels, images.size, epoch_images(specs[0], count)))
+
+
+def _widest(spec: RunSpec, images: Images, device: Device) -> Speed | None:
+    """The speed of a measure."""
+    return device.widest(case_of([spec], images.channels, images.size, images.train))
 
 
 def _kept_by_image(speed: Speed) -> float:

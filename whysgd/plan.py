@@ -15,6 +15,8 @@ from pathlib import Path
 from whysgd.codedigest import code_digest
 from whysgd.cost import (
     NOTHING,
+    START,
+    WARM,
     Cost,
     Images,
     data_mb,
@@ -101,6 +103,7 @@ def make_plan(config: Mapping, device: Device) -> Plan:
     """
     specs = expand(config)
     options = config["scales"][config["scale"]]["measuring"]
+    start = WARM if config["warm"] else START
     images = {name: images_of(config, name) for name in {spec.dataset for spec in specs.values()}}
     together: dict[tuple[str, str], list[RunSpec]] = {}
     for spec in specs.values():
@@ -108,8 +111,8 @@ def make_plan(config: Mapping, device: Device) -> Plan:
     runs = {}
     for (paper, _), seeds in together.items():
         job = seeds if load_paper(paper)["seeds_together"] and in_lockstep(seeds) else seeds[:1]
-        training = _share(training_cost(job, images[seeds[0].dataset], device), len(job))
-        measuring = _measuring(seeds[0], config["measures"], options, images[seeds[0].dataset], device)
+        training = _share(training_cost(job, images[seeds[0].dataset], device, start), len(job))
+        measuring = _measuring(seeds[0], config["measures"], options, images[seeds[0].dataset], device, start)
         for spec in seeds:
             runs[spec.paper, spec.run, spec.seed] = PlannedRun(spec, training, measuring)
     plan = Plan(config, device, runs, {}, data=data_mb(list(specs.values()), images))
@@ -120,7 +123,7 @@ def make_plan(config: Mapping, device: Device) -> Plan:
             for kind in landscape_kinds(config, content):
                 for spec in drawn_runs(specs.values(), paper, content, kind):
                     key = (paper, spec.run, kind)
-                    cost = landscape_cost(spec, kind, options["landscape"], images[spec.dataset], device)
+                    cost = landscape_cost(spec, kind, options["landscape"], images[spec.dataset], device, start)
                     plan.landscapes[key] = Landscape(spec, kind, cost, options["landscape"][f"{kind}_chunks"])
                     drawn.append(key)
             plan.tables[paper, table] = ([key for key in runs if key[0] == paper and key[1] in rows], drawn)
@@ -142,14 +145,16 @@ def drawn_runs(specs: Iterable[RunSpec], paper: str, table: Mapping, kind: str) 
     return [first[run] for run in (rows if kind == "line" else table["planes"])]
 
 
-def _measuring(spec: RunSpec, measures: list[str], options: Mapping, images: Images, device: Device) -> Cost:
+def _measuring(
+    spec: RunSpec, measures: list[str], options: Mapping, images: Images, device: Device, start: float
+) -> Cost:
     if not measures:
         return NOTHING
     if options["together"]:
-        return measuring_cost(spec, measures, options, images, device)
+        return measuring_cost(spec, measures, options, images, device, start)
     cost = NOTHING
     for measure in measures:
-        cost += measuring_cost(spec, [measure], options, images, device)
+        cost += measuring_cost(spec, [measure], options, images, device, start)
     return cost
 
 
@@ -191,10 +196,9 @@ def look(plan: Plan, records: Path = RECORDS) -> None:
 
 
 def seconds_of(metrics: Mapping) -> float:
-    """What a finished run took on its device, evaluations included: the processor's time if that is what computed."""
-    steps = metrics["steps"] * metrics["seconds_per_step"]
+    """What a finished run took on its device: the processor's time, if that is what computed, else that of its steps."""
     alone = metrics.get("engine") == "eager" and metrics.get("threads") == 1 and metrics.get("sessions") == 1
-    return max(steps, metrics.get("cpu_seconds") or 0) if alone else steps
+    return metrics["cpu_seconds"] if alone and metrics.get("cpu_seconds") else metrics["steps"] * metrics["seconds_per_step"]
 
 
 def _alike(spec: RunSpec) -> str:

@@ -20,6 +20,8 @@ FILE = ROOT / "config" / "speeds.yaml"
 REFERENCES = {"small": "resnet_mini", "fc": "fc_d2_w32", "large": "resnet18"}
 # Networks with fewer parameters are bound by the overhead of operations.
 LARGE = 1_000_000
+# Forward and backward takes so many times as long as forward alone, in batches of a thousand.
+BACKWARD = 3.5
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,15 @@ class Device:
             nearest = min(sizes, key=lambda s: (abs(math.log(sizes[s] / weights)), _distance(s.case, case)))
             return _slower(nearest, weights / sizes[nearest], weights)
         return None
+
+    def widest(self, case: Case) -> Speed | None:
+        """The speed of a case's network if blocks need not follow one another, as in a measure; None as `speed`."""
+        nearest = self.speed(case)
+        if nearest is None or (nearest.scaled and _network(nearest.case) != _network(case)):
+            return nearest
+        best = max((s for s in self.speeds if _network(s.case) == _network(case)), key=lambda s: s.images_per_second)
+        fast = max(best.images_per_second, best.evaluated_per_second / BACKWARD)
+        return replace(best, images_per_second=fast, scaled=False)
 
     def factor(self, kind: str | None, parameters: int, family: str) -> float:
         """How many times a plain step's time a step with a penalty of this kind takes."""
