@@ -1,5 +1,6 @@
 # Which rules train and measure: those of train.smk and measure.smk are made of these.
 from whysgd.files import digest_of
+from whysgd.overall import show_progress
 
 
 def seed_groups():
@@ -86,3 +87,7 @@ def run_outputs(files, seeds=None, folder=RUN_FOLDER):
         return {name: f"{folder}/{file}" for name, file in files.items()}
     folders = [folder.replace("{seed}", str(seed)) for seed in seeds]
     return {name: [f"{own}/{file}" for own in folders] for name, file in files.items()}
+
+
+if workflow.is_main_process:
+    show_progress(workflow, CONFIG)

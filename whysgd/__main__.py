@@ -97,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--out", type=Path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
     store.set_defaults(command=_build_store)
 
+    plan = commands.add_parser("plan", help="runs, hours and disk of each table, and what is done, before anything runs")
+    plan.add_argument("--device", help="one of config/speeds.yaml, or a part of its name (default: this machine's)")
+    plan.add_argument("--json", action="store_true", help="print all numbers, those of each run too, as JSON")
+    plan.set_defaults(command=_plan)
+    progress = commands.add_parser("progress", help="one line: how far a configuration is, from the files that are there")
+    progress.set_defaults(command=_progress)
+    for command in (plan, progress):
+        command.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+
     record = commands.add_parser("record", help="keep what finished runs measured in results/records")
     record.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of the runs")
     record.add_argument("--measures", type=Path, help="folder of their scale's measures (default: the workflow's)")
@@ -243,6 +252,33 @@ def _build_store(options) -> None:
     store = build_store(dataset, plan, path, progress=sys.stderr.isatty())
     write_description(store, path)
     print(f"{path}: {len(store):,} images of {dataset.manifest['label']}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _plan(options) -> None:
+    from whysgd.plan_text import plan_dict, plan_text
+
+    plan, here = _looked_at(options.configfile, options.device)
+    print(json.dumps(plan_dict(plan), indent=2) if options.json else plan_text(plan, here))
+
+
+def _progress(options) -> None:
+    from whysgd.plan_text import progress_text
+
+    print(progress_text(_looked_at(options.configfile, None)[0]))
+
+
+def _looked_at(overlays: list[str], wanted: str | None):
+    """The plan of a configuration, with what is done already, and what this machine's device is called."""
+    from whysgd.config import load_config
+    from whysgd.machine import device_here
+    from whysgd.plan import look, make_plan
+    from whysgd.speeds import chosen_device
+
+    config = load_config(overlays)
+    here = device_here(config["device"])
+    plan = make_plan(config, chosen_device(wanted, here))
+    look(plan)
+    return plan, here
 
 
 def _record(options) -> None:

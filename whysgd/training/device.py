@@ -1,13 +1,12 @@
 """Choosing and preparing the device a job runs on."""
 
 import ctypes
-import platform
 import sys
-from pathlib import Path
 
 import torch
 
 from whysgd.errors import UserError
+from whysgd.machine import processor_name
 from whysgd.spec import RunSpec, resolved_precision
 
 
@@ -79,15 +78,7 @@ def memory_of(device: torch.device) -> int:
 
 def device_name(device: torch.device) -> str:
     """What a GPU, or the processor, is called."""
-    return torch.cuda.get_device_name() if device.type == "cuda" else _processor()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return torch.cuda.get_device_name() if device.type == "cuda" else processor_name()
 
 
 def _keep_freed_memory() -> None:
