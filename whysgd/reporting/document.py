@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:1rem;color:#222;background:#fff}
 div{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
 th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}th{border-bottom-color:#888}
-.right{text-align:right;font-variant-numeric:tabular-nums}"""
+.right{text-align:right;font-variant-numeric:tabular-nums}td.right{white-space:nowrap}"""
 PAGE = Markup(
     '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{}</title>\n<style>{}</style>\n<body>\n{}\n'
     "</body>\n</html>\n"

@@ -61,7 +61,7 @@ def _policy(style: str, script: str) -> str:
 def _count(papers: list[dict]) -> str:
     """How many claims of all papers have which verdict."""
     counts = Counter(verdict for item in papers if item["claims"] is not None for verdict in item["claims"].verdict)
-    return f"{sum(counts.values())} claims: {', '.join(f'“{verdict}” {counts[verdict]}' for verdict in VERDICTS)}."
+    return f"Verdicts: {', '.join(f'“{verdict}” {counts[verdict]}' for verdict in VERDICTS)}."
 
 
 def _claims(item: dict) -> tuple[str, list[dict]]:

@@ -21,7 +21,7 @@ const percent = (value) => (value === null ? "–" : value.toFixed(2));
 // Every number with a run behind it becomes a button. In the table of all runs the Tab key stops at names of runs only:
 // they show all of their numbers.
 for (const cell of document.querySelectorAll("[data-run]")) {
-  if (!(cell.dataset.run in data.runs)) continue;
+  if (!Object.hasOwn(data.runs, cell.dataset.run)) continue;
   const button = make("button", { type: "button", "aria-haspopup": "dialog" }, ...cell.childNodes);
   if (cell.tagName === "TD" && cell.closest("#measures")) button.tabIndex = -1;
   cell.append(button);
@@ -80,7 +80,7 @@ if (everyRun) {
     head.firstChild.addEventListener("click", () => sortRows(everyRun, head));
   }
   const form = document.querySelector("#measures form");
-  form.addEventListener("input", () => filterRows(everyRun, form));
+  for (const kind of ["input", "change"]) form.addEventListener(kind, () => filterRows(everyRun, form));
   form.addEventListener("submit", (event) => event.preventDefault());
   filterRows(everyRun, form); // what a browser kept of a form when the page is loaded again
 }
@@ -227,8 +227,8 @@ function openRun(name, cell = null) {
 }
 
 function openFromAddress() {
-  const name = decodeURIComponent(location.hash).replace(/^#run=/, "");
-  if (location.hash.startsWith("#run=") && Object.hasOwn(data.runs, name)) openRun(name);
+  const [, name] = location.hash.match(/^#run=(.*)/) ?? [];
+  if (name && Object.hasOwn(data.runs, name)) openRun(name); // names have no letters that an address writes otherwise
 }
 
 if (dialog) {
