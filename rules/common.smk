@@ -1,4 +1,5 @@
-# Functions of the workflow; they live here, and in jobs.smk, only. All of them are pure: names in, paths or values out.
+# Functions of the workflow; they live here, and in jobs.smk and contents.smk, only. All of them are pure: names in, paths
+# or values out.
 import json
 import re
 import sys
@@ -29,6 +30,7 @@ CAPTIONS = {
         "surface",
         "histograms",
         "correlations",
+        "measures",
         "width",
         "heatmap",
         "noise_course",
@@ -358,7 +360,8 @@ def measure_outputs(*kinds):
     """What is made of all papers' measures: tables, and a reading, that say what they show together."""
     if not CONFIG["measures"]:
         return []
-    files = {name: f"results/{SCALE}/measures/{name}" for name in ("table.csv", "table.md", "runs.csv", "reading.md")}
+    names = ("table.csv", "table.md", "table.html", "runs.csv", "tidy.csv", "reading.md", "reading.html")
+    files = {name: f"results/{SCALE}/measures/{name}" for name in names}
     figure = f"results/{SCALE}/figures/measures_correlations.png"
     return [files[kind] if kind in files else figure for kind in kinds or (*files, "figure")]
 
@@ -366,55 +369,12 @@ def measure_outputs(*kinds):
 def outputs_of(paper):
     """Everything that is made for a paper."""
     return [
-        *tables_of(paper, "csv", "md", "tex"),
+        *tables_of(paper, "csv", "md", "tex", "html"),
         *figures_of(paper, "svg", "png"),
         *trajectory_files(paper, "csv", "svg", "png", "gif"),
         *claims_of(paper, "md"),
+        *claims_of(paper, "html"),
     ]
 
 
-def page_measures():
-    """What the page shows of the measures."""
-    if not CONFIG["measures"]:
-        return None
-    table, reading, figure = measure_outputs("table.csv", "reading.md", "figure")
-    return {"csv": table, "reading": reading, "figures": [{"file": figure, "caption": CAPTIONS["correlations"]}]}
-
-
-def page_contents():
-    """What the page shows, by paper: its header and, for each table, where table and figures lie."""
-    contents = []
-    for paper in CONFIG["papers"]:
-        loaded = load_paper(paper)
-        tables = [
-            {
-                "title": table["title"],
-                "setting": table["setting"],
-                "finding": table["finding"],
-                "csv": f"results/{SCALE}/tables/{paper}_{name}.csv",
-                "figures": [
-                    {"file": f"results/{SCALE}/figures/{figure}.png", "caption": CAPTIONS[kind]}
-                    for kind, figure in [
-                        *((kind, f"{paper}_{name}_{kind}") for kind in kinds_of(paper, name)),
-                        *(("sheet", sheet) for sheet in sheets_of(paper, name)),
-                    ]
-                ],
-            }
-            for name, table in tables_at(CONFIG, paper).items()
-        ]
-        header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
-        titles = {name: table["title"] for name, table in loaded["tables"].items()}
-        left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
-        contents.append(
-            {
-                "header": {**header, "out_of_scope": left_out},
-                "tables": tables,
-                "picture": (loaded["trajectories"] or {}).get("title"),
-                "figures": [
-                    {"file": file, "caption": CAPTIONS[caption]}
-                    for file, caption in zip(trajectory_files(paper, "png", "gif"), ("trajectories", "animation"))
-                ],
-                "claims": next(iter(claims_of(paper, "csv")), None),
-            }
-        )
-    return contents
+include: "contents.smk"

@@ -11,6 +11,7 @@ rule plot_curves:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/curves.rst",
+            labels=figure_labels("curves"),
         ),
         png="results/{scale}/figures/{paper}_{table}_curves.png",
     log:
@@ -35,6 +36,7 @@ rule plot_comparison:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/comparison.rst",
+            labels=figure_labels("comparison"),
         ),
         png="results/{scale}/figures/{paper}_{table}_comparison.png",
     log:
@@ -59,6 +61,7 @@ rule plot_steps:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/given.rst",
+            labels=figure_labels(),
         ),
         png="results/{scale}/figures/{paper}_{table}_{measure}.png",
     log:
@@ -86,6 +89,7 @@ rule plot_sheet:
             "results/{scale}/figures/{dataset}_{store}_sheet.svg",
             category="Data",
             caption="../docs/captions/sheet.rst",
+            labels={"data set": "{dataset}", "figure": "stored copies ({store})"},
         ),
         png="results/{scale}/figures/{dataset}_{store}_sheet.png",
     log:
@@ -109,6 +113,7 @@ rule plot_landscape:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/given.rst",
+            labels=figure_labels(),
         ),
         png="results/{scale}/figures/{paper}_{table}_{view}.png",
     log:
@@ -134,6 +139,7 @@ rule plot_trajectories:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/trajectories.rst",
+            labels=picture_labels("paths"),
         ),
         png="results/{scale}/figures/{paper}_gd-2d.png",
         gif=report(
@@ -141,6 +147,7 @@ rule plot_trajectories:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/animation.rst",
+            labels=picture_labels("animation (to download)"),
         ),
     log:
         "results/{scale}/logs/plot_trajectories/{paper}.log",
@@ -164,6 +171,7 @@ rule plot_histograms:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/histograms.rst",
+            labels=figure_labels("histograms"),
         ),
         png="results/{scale}/figures/{paper}_{table}_histograms.png",
     log:
@@ -188,6 +196,7 @@ rule plot_grid:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/given.rst",
+            labels=figure_labels(),
         ),
         png="results/{scale}/figures/{paper}_{table}_{view}.png",
     log:
@@ -216,6 +225,7 @@ rule plot_noise:
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/given.rst",
+            labels=figure_labels(),
         ),
         png="results/{scale}/figures/{paper}_{table}_{view}.png",
     log:
@@ -243,6 +253,7 @@ rule plot_correlations:
             "results/{scale}/figures/measures_correlations.svg",
             category="Every run, every ruler",
             caption="../docs/captions/correlations.rst",
+            labels={"shows": "Rank correlations with generalization"},
         ),
         png="results/{scale}/figures/measures_correlations.png",
     log:

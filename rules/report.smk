@@ -1,4 +1,7 @@
-# The index page of a scale.
+# The index page of a scale, and what Snakemake's own report begins with.
+
+
+report: "../docs/report.rst"
 
 
 rule write_page:
@@ -8,7 +11,9 @@ rule write_page:
         figures=[figures_of(paper, "png") for paper in CONFIG["papers"]],
         trajectories=[trajectory_files(paper, "png", "gif") for paper in CONFIG["papers"]],
         claims=[claims_of(paper, "csv") for paper in CONFIG["papers"]],
-        measures=measure_outputs("table.csv", "reading.md", "figure"),
+        measures=measure_outputs("table.csv", "tidy.csv", "reading.md", "figure"),
+        metrics=[f"{spec.folder}/metrics.json" for spec in RUNS.values()],
+        histories=[f"results/{SCALE}/frames/{paper}_histories.csv" for paper in CONFIG["papers"]],
     output:
         page="results/{scale}/index.html",
     log:
@@ -16,7 +21,7 @@ rule write_page:
     params:
         papers=page_contents(),
         measures=page_measures(),
-        code=code_digest("workflow_scripts/write_page.py", "whysgd/reporting/templates/index.html"),
+        code=code_digest("workflow_scripts/write_page.py", *PAGE_TEMPLATES),
     threads: 1
     conda:
         "../envs/whysgd.yaml"

@@ -24,13 +24,15 @@ rule make_table:
         unpack(tabulated_from),
     output:
         csv="results/{scale}/tables/{paper}_{table}.csv",
-        md=report(
-            "results/{scale}/tables/{paper}_{table}.md",
+        md="results/{scale}/tables/{paper}_{table}.md",
+        tex="results/{scale}/tables/{paper}_{table}.tex",
+        html=report(
+            "results/{scale}/tables/{paper}_{table}.html",
             category="{paper}",
             subcategory="Tables",
             caption="../docs/captions/table.rst",
+            labels=table_labels,
         ),
-        tex="results/{scale}/tables/{paper}_{table}.tex",
     log:
         "results/{scale}/logs/make_table/{paper}_{table}.log",
     params:
@@ -48,11 +50,13 @@ rule check_claims:
         unpack(judged_from),
     output:
         csv="results/{scale}/claims/{paper}.csv",
-        md=report(
-            "results/{scale}/claims/{paper}.md",
+        md="results/{scale}/claims/{paper}.md",
+        html=report(
+            "results/{scale}/claims/{paper}.html",
             category="{paper}",
             subcategory="Claims",
             caption="../docs/captions/claims.rst",
+            labels={"claims of": "{paper}"},
         ),
     log:
         "results/{scale}/logs/check_claims/{paper}.log",
@@ -90,10 +94,12 @@ rule tabulate_measures:
         tidy="results/{scale}/measures/tidy.csv",
         wide="results/{scale}/measures/runs.csv",
         csv="results/{scale}/measures/table.csv",
-        md=report(
-            "results/{scale}/measures/table.md",
+        md="results/{scale}/measures/table.md",
+        html=report(
+            "results/{scale}/measures/table.html",
             category="Every run, every ruler",
             caption="../docs/captions/measures.rst",
+            labels={"shows": "Every measure of every run"},
         ),
     log:
         "results/{scale}/logs/tabulate_measures.log",
@@ -112,10 +118,12 @@ rule write_reading:
         measures="results/{scale}/measures/tidy.csv",
         runs=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
     output:
-        md=report(
-            "results/{scale}/measures/reading.md",
+        md="results/{scale}/measures/reading.md",
+        html=report(
+            "results/{scale}/measures/reading.html",
             category="Every run, every ruler",
             caption="../docs/captions/reading.rst",
+            labels={"shows": "What the measures say"},
         ),
     log:
         "results/{scale}/logs/write_reading.log",

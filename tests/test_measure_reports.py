@@ -24,6 +24,7 @@ from whysgd.reporting.correlations import (
     redundant,
     spearman,
 )
+from whysgd.reporting.document import document, to_html
 from whysgd.reporting.measures import (
     COLUMNS,
     grouped,
@@ -35,7 +36,7 @@ from whysgd.reporting.measures import (
     spread,
     wide,
 )
-from whysgd.reporting.reading import to_html, write_reading
+from whysgd.reporting.reading import write_reading
 from whysgd.streams import stream
 from whysgd.validation import ROOT
 
@@ -369,11 +370,16 @@ def test_a_reading_and_a_figure_of_nothing_measured_say_so(status):
 
 
 def test_the_reading_is_rendered_and_escaped():
-    html = to_html("# T\n\nA <b>\n\n## H & x\n\n- one\n- <i>\n\n| a | b |\n|:--|--:|\n| 1 | <u> |\n")
+    text = "# T\n\nA <b>, **bold**\n\n## H & x\n\n- one\n- <i>\n\n| a | b |\n|:--|--:|\n| 1 | <u> |\n"
+    html = to_html(text)
     assert html == (
-        "<p>A &lt;b&gt;</p>\n<h3>H &amp; x</h3>\n<ul><li>one</li><li>&lt;i&gt;</li></ul>\n"
-        '<div class="scroll"><table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>&lt;u&gt;</td></tr></table></div>'
+        "<p>A &lt;b&gt;, <strong>bold</strong></p>\n<h3>H &amp; x</h3>\n<ul><li>one</li><li>&lt;i&gt;</li></ul>\n"
+        '<div class="scroll"><table><tr><th>a</th><th class="right">b</th></tr>'
+        '<tr><td>1</td><td class="right">&lt;u&gt;</td></tr></table></div>'
     )
+    page = document(text, "<T>")
+    assert "<title>&lt;T&gt;</title>" in page
+    assert page.endswith(f"{html}\n</body>\n</html>\n")
     assert "<h1" not in to_html(write_reading(*story(), "here"))
 
 
@@ -412,10 +418,10 @@ def test_the_page_shows_every_run_and_the_reading_and_escapes(tmp_path):
     links = Links()
     links.feed(html)
     assert links.addresses
-    assert all(address.startswith("data:") for address in links.addresses)
-    assert "script" not in links.tags
+    assert all(address.startswith(("data:", "#")) for address in links.addresses)
+    assert links.tags.count("script") == 1  # its own
     for text in ("Every run, every ruler", "C &amp; c", "p/&lt;script&gt;", "<h3>Where papers disagree</h3>",
-                 "t2 (&lt;x&gt;, y): no &lt;data&gt;", 'colspan="2"'):  # fmt: skip
+                 "t2 (&lt;x&gt;, y): no &lt;data&gt;", 'colspan="2"', "<output aria-live"):  # fmt: skip
         assert text in html
     bare = page.write_page("whysgd", "here", papers, {"table": table, "reading": None, "figures": []})
     assert "Where papers disagree" not in bare
@@ -439,26 +445,29 @@ def test_the_scripts_go_from_json_to_the_page(tmp_path):
         names = dict(zip(("paper", "run", "seed", "measure"), key, strict=True))
         files.append(tmp_path / f"{place}.json")
         files[-1].write_text(json.dumps(result(**names, quantities=quantities)))
-    out = {name: str(tmp_path / name) for name in ("m.csv", "r.csv", "tidy.csv", "wide.csv", "t.csv", "t.md", "c.csv",
-                                                   "c.svg", "c.png", "r.md", "index.html")}  # fmt: skip
+    out = {name: str(tmp_path / name) for name in ("m.csv", "r.csv", "tidy.csv", "wide.csv", "t.csv", "t.md", "t.html",
+                                                   "c.csv", "c.svg", "c.png", "r.md", "r.html", "index.html")}  # fmt: skip
     runs.to_csv(out["r.csv"], index=False)
     script("collect_measures")(files, out["m.csv"])
-    tables = [out[name] for name in ("tidy.csv", "wide.csv", "t.csv", "t.md")]
+    tables = [out[name] for name in ("tidy.csv", "wide.csv", "t.csv", "t.md", "t.html")]
     script("tabulate_measures")([out["m.csv"]], [out["r.csv"]], *tables)
     script("plot_correlations")(out["wide.csv"], [out["r.csv"]], out["c.csv"], [out["c.svg"], out["c.png"]])
-    script("write_reading")(out["c.csv"], out["tidy.csv"], [out["r.csv"]], out["r.md"])
+    script("write_reading")(out["c.csv"], out["tidy.csv"], [out["r.csv"]], out["r.md"], out["r.html"])
     contents = {
         "csv": out["t.csv"],
+        "tidy": out["tidy.csv"],
         "caption": "C",
         "figures": [{"file": out["c.png"], "caption": "F"}],
         "reading": out["r.md"],
     }
     script("write_page")([], [out["r.csv"]], out["index.html"], contents)
     html = (tmp_path / "index.html").read_text()
-    assert "<td>90.1 ± 0.1</td>" in html
+    assert '<td class="right" data-run="p/r0" data-quantity="test_accuracy">90.1 ± 0.1</td>' in html
     assert "as expected: Keskar sharpness -1.00" in html
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "r.md").read_text().startswith("# What the measures say")
+    assert "<h3>Where papers disagree</h3>" in (tmp_path / "r.html").read_text()
+    assert '<td class="right">90.1 ± 0.1</td>' in (tmp_path / "t.html").read_text()
     script("write_page")([], [out["r.csv"]], out["index.html"])
     assert "Every run" not in (tmp_path / "index.html").read_text()
 

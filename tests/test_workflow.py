@@ -91,7 +91,7 @@ def test_the_default_pipeline_makes_everything_and_prints_the_table(finished):
     assert table.row.tolist() == ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]
     assert (table.n == 2).all()
     assert table.measured_mean.between(5, 100).all()
-    for name in ("tables/geiping2022_main.md", "tables/geiping2022_main.tex", "claims/geiping2022.md", "index.html",
+    for name in ("tables/geiping2022_main.md", "tables/geiping2022_main.tex", "tables/geiping2022_main.html", "claims/geiping2022.md", "index.html",
                  "figures/geiping2022_main_curves.svg", "figures/geiping2022_main_curves.png",
                  "figures/geiping2022_main_comparison.svg", "figures/geiping2022_main_comparison.png"):  # fmt: skip
         assert (folder / "results/tiny" / name).stat().st_size > 200, name
@@ -142,7 +142,9 @@ EDITS = {
     "a plotting script": (
         "workflow_scripts/plot_curves.py", 'row["run"] for row in', 'line["run"] for line in', {"plot_curves": 1, "write_page": 1},
     ),
-    "the page's template": ("whysgd/reporting/templates/index.html", "<h3>Claims</h3>", "<h3>The claims</h3>", {"write_page": 1}),
+    "the page's template": ("whysgd/reporting/templates/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
+    "the page's script": ("whysgd/reporting/templates/page.js", "const marked =", "const wanted =", {"write_page": 1}),
+    "the page's style": ("whysgd/reporting/templates/page.css", "max-width: 76rem", "max-width: 80rem", {"write_page": 1}),
     "the optimizer": (
         "whysgd/training/sgd.py", "alpha=-lr)", "alpha=-1.0 * lr)", {"train": 14, **AFTER_TRAINING},
     ),
@@ -423,6 +425,8 @@ def test_the_snakemake_report_is_built(finished, tmp_path):
     run(["snakemake", "--report", tmp_path / "report.html", *OVERLAY], folder)
     text = (tmp_path / "report.html").read_text()
     assert "geiping2022_main_curves.svg" in text
+    assert '"table": "Full-batch training against SGD", "figure": "curves"' in text
+    assert "geiping2022_main.html" in text
 
 
 def test_specs_of_the_command_line_and_the_workflow_agree(finished):

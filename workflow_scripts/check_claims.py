@@ -8,17 +8,19 @@ import pandas as pd
 
 from whysgd.files import write_text
 from whysgd.reporting.claims import claims_to_markdown, evaluate_claims
+from whysgd.reporting.document import document
 from whysgd.reporting.script import logged
 from whysgd.reporting.tables import setting_of
 
 
 def check_claims(
-    claims: list[dict], paper: str, runs: str, histories: str, measures: str | None, csv: str, md: str
+    claims: list[dict], paper: str, runs: str, histories: str, measures: str | None, csv: str, md: str, html: str
 ) -> None:
     frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
     verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories), measured)
     write_text(csv, verdicts.to_csv(index=False))
-    write_text(md, claims_to_markdown(verdicts, setting_of(frame)))
+    write_text(md, text := claims_to_markdown(verdicts, setting_of(frame)))
+    write_text(html, document(text, f"Claims of {paper}"))
 
 
 if __name__ == "__main__":

@@ -7,22 +7,28 @@ enter_script()
 import pandas as pd
 
 from whysgd.files import write_text
+from whysgd.reporting.document import document
 from whysgd.reporting.measures import readable, readable_to_markdown, wide
 from whysgd.reporting.script import logged
 from whysgd.reporting.tables import setting_of
 
 
-def tabulate_measures(measures: list[str], runs: list[str], tidy: str, lines: str, csv: str, md: str) -> None:
+def tabulate_measures(
+    measures: list[str], runs: list[str], tidy: str, lines: str, csv: str, md: str, html: str
+) -> None:
     found, trained = (pd.concat(map(pd.read_csv, files), ignore_index=True) for files in (measures, runs))
     whole = wide(found, trained)
     table = readable(whole)
     write_text(tidy, found.to_csv(index=False))
     write_text(lines, whole.to_csv(index=False))
     write_text(csv, table.to_csv(index=False))
-    write_text(md, readable_to_markdown(table, setting_of(trained, device=False)))
+    write_text(md, text := readable_to_markdown(table, setting_of(trained, device=False)))
+    write_text(html, document(text, "Every run, every ruler"))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
         inputs, outputs = snakemake.input, snakemake.output
-        tabulate_measures(inputs.measures, inputs.runs, outputs.tidy, outputs.wide, outputs.csv, outputs.md)
+        tabulate_measures(
+            inputs.measures, inputs.runs, outputs.tidy, outputs.wide, outputs.csv, outputs.md, outputs.html
+        )

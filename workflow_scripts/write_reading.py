@@ -8,17 +8,20 @@ import pandas as pd
 
 from whysgd.files import write_text
 from whysgd.reporting import reading
+from whysgd.reporting.document import document
 from whysgd.reporting.script import logged
 from whysgd.reporting.tables import setting_of
 
 
-def write_reading(correlations: str, measures: str, runs: list[str], output: str) -> None:
+def write_reading(correlations: str, measures: str, runs: list[str], md: str, html: str) -> None:
     trained = pd.concat(map(pd.read_csv, runs), ignore_index=True)
     setting = setting_of(trained)
-    write_text(output, reading.write_reading(pd.read_csv(correlations), pd.read_csv(measures), trained, setting))
+    text = reading.write_reading(pd.read_csv(correlations), pd.read_csv(measures), trained, setting)
+    write_text(md, text)
+    write_text(html, document(text, reading.TITLE))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
         inputs = snakemake.input
-        write_reading(inputs.correlations, inputs.measures, inputs.runs, snakemake.output.md)
+        write_reading(inputs.correlations, inputs.measures, inputs.runs, *snakemake.output)

@@ -1,9 +1,6 @@
 """One page that says in words what the measures show: every sentence is chosen by the numbers."""
 
-import re
-
 import pandas as pd
-from markupsafe import Markup, escape
 
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.reporting.correlations import (
@@ -248,28 +245,3 @@ def _papers(count: int) -> str:
 
 def _list(items: list[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
-
-
-def to_html(markdown: str) -> Markup:
-    """A page of `write_reading` without its title as HTML: paragraphs, `##` headings, lists and tables, all escaped."""
-    return Markup("\n").join(map(_block, (part for part in markdown.strip().split("\n\n") if part[:2] != "# ")))
-
-
-def _block(part: str) -> Markup:
-    lines = part.splitlines()
-    if part.startswith("## "):
-        return Markup("<h3>{}</h3>").format(part.removeprefix("## "))
-    if part.startswith("- "):
-        items = (Markup("<li>{}</li>").format(line.removeprefix("- ")) for line in lines)
-        return Markup("<ul>{}</ul>").format(Markup("").join(items))
-    if part.startswith("|"):
-        rows = [line for line in lines if not re.fullmatch(r"[|:\- ]+", line)]
-        table = Markup("").join(_row(row, head=place == 0) for place, row in enumerate(rows))
-        return Markup('<div class="scroll"><table>{}</table></div>').format(table)
-    return Markup("<p>{}</p>").format(escape(part))
-
-
-def _row(line: str, head: bool = False) -> Markup:
-    tag = Markup("<th>{}</th>" if head else "<td>{}</td>")
-    cells = (tag.format(cell.strip()) for cell in line.strip("|").split("|"))
-    return Markup("<tr>{}</tr>").format(Markup("").join(cells))

@@ -1,0 +1,454 @@
+"""The index page and Snakemake's report in a real browser, Chromium, without a network; `make test-browser` runs these."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import copy_with, run
+from PIL import Image
+from test_measure_reports import runs_frame
+from test_measure_workflow import WORLD
+from test_page import course, measured, metrics
+
+from whysgd.reporting import page
+from whysgd.reporting.measures import readable, wide
+from whysgd.reporting.provenance import provenance
+
+BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed"),
+]
+
+OPTIONS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--window-size=1280,900",
+)  # fmt: skip
+# What a user calls a data set.
+LABEL = '<script>document.title = "gone"</script> & <b>co</b>'
+PHONE = {"width": 375, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    from selenium import webdriver  # an extra of these tests: it takes a second
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # With both paths given, Selenium looks for nothing.
+    driver = webdriver.Chrome(options, webdriver.ChromeService(executable_path=DRIVER))
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield driver
+    driver.quit()
+
+
+class Browser:
+    """Opens pages as if nobody had been there, and knows what they said and asked for."""
+
+    def __init__(self, driver):
+        self.driver, self.js = driver, driver.execute_script
+        self.command = driver.execute_cdp_cmd
+
+    def open(self, file, address=""):
+        self.driver.get("about:blank")
+        for log in ("browser", "performance"):
+            self.driver.get_log(log)
+        self.driver.get(f"{file.as_uri()}{address}")
+
+    def messages(self) -> list[dict]:
+        return self.driver.get_log("browser")
+
+    def requests(self) -> tuple[set[str], set[str]]:
+        """Addresses that were asked for, those in the page itself left out, and those of them that a policy refused."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        by_kind = {
+            kind: [e["params"] for e in events if e["method"] == f"Network.{kind}"]
+            for kind in ("requestWillBeSent", "loadingFailed")
+        }
+        sent = {event["requestId"]: event["request"]["url"] for event in by_kind["requestWillBeSent"]}
+        refused = {
+            sent[event["requestId"]] for event in by_kind["loadingFailed"] if event.get("blockedReason") == "csp"
+        }
+        return {url for url in sent.values() if not url.startswith("data:")}, refused
+
+    def press(self, *keys):
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def click(self, element):
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def wait(self, condition):
+        end = time.monotonic() + 5
+        while not self.js(f"return {condition}"):
+            assert time.monotonic() < end, condition
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def browser(chromium):
+    yield Browser(chromium)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A copy of the project with a finished tiny world: two papers, one of them on images of the user's own."""
+    images, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 4)):
+        for label in range(3):
+            folder = images / split / f"class {label}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 80, (8, 8, 3)) + 60 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    tiny = {**WORLD["scales"]["tiny"], "rules_of": {"iyer2023": {"datasets": {"*": "mine"}, "time_divisor": 500}}}
+    tiny["measuring"] = {**tiny["measuring"], "keskar": {"steps": 2, "batch": 8}}
+    mine = {"source": "image_folder", "path": str(images), "label": LABEL}
+    config = {**WORLD, "measures": ["accuracy_gap", "keskar"], "datasets": {"mine": mine}, "scales": {"tiny": tiny}}
+    folder = copy_with(tmp_path_factory.mktemp("browser") / "project", config)
+    run(["snakemake", "--cores", 2, "--configfile", "tiny.yaml"], folder)
+    run(["snakemake", "--report", "report.html", "--configfile", "tiny.yaml"], folder)
+    return folder
+
+
+@pytest.fixture
+def index(world):
+    return world / "results/tiny/index.html"
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """A page with the table of all runs alone, in which there are all kinds of numbers."""
+    folder = tmp_path_factory.mktemp("numbers")
+    sharpness = {"a": 9.5, "b": 10.0, "c": 1.2e6, "d": float("nan"), "e": 2e-5, "f": -3.0, "g": float("inf")}
+    runs = runs_frame({name: [0.0] for name in sharpness})
+    runs.loc[runs.run.isin(["a", "c"]), "dataset"] = "mine"
+    lines = [measured(keskar_sharpness=value).assign(run=name) for name, value in sharpness.items()]
+    table = readable(wide(pd.concat(lines), runs))
+    behind = provenance([metrics(folder, "a")], course(), folder=folder)
+    found = {"table": table, "reading": None, "figures": []}
+    header = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1"}
+    file = folder / "index.html"
+    file.write_text(
+        page.write_page("numbers", "here", [{"paper": header, "claims": None, "tables": []}], found, behind)
+    )
+    return file
+
+
+def shown_runs(browser) -> list[str]:
+    return browser.js(
+        "return [...document.querySelectorAll('#measures .tall tbody tr:not([hidden]) th')].map(t => t.innerText)"
+    )
+
+
+def heads(browser) -> dict:
+    return {head.text.split("\n")[0]: head for head in browser.all("#measures .tall thead tr:last-child th")}
+
+
+def test_the_page_opens_without_a_request_or_a_complaint(browser, index):
+    browser.open(index)
+    assert browser.messages() == []
+    assert browser.requests() == ({index.as_uri()}, set())
+    assert browser.driver.title.startswith("whysgd")
+    broken = browser.js("return [...document.images].filter(image => !image.naturalWidth).length")
+    assert (len(browser.all("img")) > 5, broken) == (True, 0)
+    assert browser.one("h2").text == "Claims"
+
+
+def test_what_users_write_is_text(browser, index):
+    browser.open(index, "#run=iyer2023/explore-0")
+    assert LABEL in browser.one("header .setting").text
+    assert LABEL in browser.one("dialog").text
+    assert browser.driver.title.startswith("whysgd")
+    assert browser.all("main b, header b, dialog b") == []
+
+
+def test_nothing_else_can_run_or_be_loaded(browser, index):
+    browser.open(index)
+    browser.js("""
+        const script = document.createElement("script");
+        script.textContent = "window.ran = true";
+        const image = new Image();
+        image.src = "https://example.org/image.png";
+        document.body.append(script, image);
+    """)
+    fetched = browser.driver.execute_async_script(
+        "fetch('https://example.org/').then(arguments[0], e => arguments[0](e.name))"
+    )
+    assert fetched == "TypeError"
+    assert browser.js("return window.ran") is None
+    asked, stopped = browser.requests()
+    assert asked - stopped == {index.as_uri()}
+    refused = [entry["message"] for entry in browser.messages()]
+    assert len(refused) >= 3
+    assert all("Content Security Policy" in message for message in refused if "Fetch API" not in message)
+
+
+@pytest.mark.parametrize(("head", "ascending"), [("Keskar sharpness [%]", "feabcgd"), ("run", "abcdefg")])
+def test_runs_are_sorted_as_numbers_with_blanks_last(browser, numbers, head, ascending):
+    browser.open(numbers)
+    cell = heads(browser)[head]
+    assert cell.get_attribute("aria-sort") is None
+    browser.click(cell.find_element("tag name", "button"))
+    assert "".join(name[-1] for name in shown_runs(browser)) == ascending
+    assert cell.get_attribute("aria-sort") == "ascending"
+    browser.click(cell.find_element("tag name", "button"))
+    blank = "d" if head != "run" else ""
+    assert "".join(name[-1] for name in shown_runs(browser)) == ascending.removesuffix(blank)[::-1] + blank
+    assert cell.get_attribute("aria-sort") == "descending"
+    assert len(browser.all("[aria-sort]")) == 1
+
+
+def test_runs_are_sorted_by_the_keyboard(browser, numbers):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(numbers)
+    button = heads(browser)["Keskar sharpness [%]"].find_element("tag name", "button")
+    browser.js("arguments[0].focus()", button)
+    for key, first in ((Keys.ENTER, "f"), (Keys.SPACE, "g")):
+        browser.press(key)
+        assert shown_runs(browser)[0][-1] == first
+        assert browser.driver.switch_to.active_element == button
+
+
+def test_runs_are_filtered_and_counted(browser, numbers):
+    browser.open(numbers)
+    count, search = browser.one("output"), browser.one("input[name=text]")
+    assert (count.text, count.get_attribute("aria-live")) == ("7 runs", "polite")
+    search.send_keys("P/A")
+    assert (count.text, shown_runs(browser)) == ("1 of 7 runs", ["p/a"])
+    search.clear()
+    search.send_keys("mine p/")
+    assert shown_runs(browser) == ["p/a", "p/c"]
+    browser.press("c")
+    assert shown_runs(browser) == ["p/c"]
+    search.send_keys("d")
+    assert (count.text, shown_runs(browser)) == ("0 of 7 runs", [])
+
+
+def test_runs_are_filtered_by_paper_and_data_set(browser, index):
+    browser.open(index)
+    browser.one("select[name=run] option:nth-child(3)").click()
+    assert {name.split("/")[0] for name in shown_runs(browser)} == {"iyer2023"}
+    assert browser.one("output").text == "4 of 9 runs"
+    browser.one("select[name=run] option").click()
+    labels = [option.text for option in browser.all("select[name=dataset] option")]
+    assert sorted(labels) == sorted(["all", "scikit-learn digits", LABEL])
+    browser.all("select[name=dataset] option")[labels.index("scikit-learn digits")].click()
+    assert {name.split("/")[0] for name in shown_runs(browser)} == {"geiping2022"}
+
+
+def test_a_click_on_a_number_shows_what_is_behind_it(browser, index, world):
+    browser.open(index)
+    number = browser.one("#paper-iyer2023 td[data-run] button")
+    name = number.find_element("xpath", "..").get_attribute("data-run")
+    browser.click(number)
+    dialog = browser.one("dialog")
+    assert dialog.is_displayed()
+    assert browser.one("dialog h2").text == name
+    assert number.text in browser.one("dialog header + p").text
+    paths = [world / f"results/tiny/runs/{name}/seed-{seed}/metrics.json" for seed in (0, 1)]
+    records = [json.loads(path.read_text()) for path in paths]
+    values = [cell.text for cell in browser.all("dialog td.marked")]
+    assert values[:2] == [f"{record['final']['test_accuracy']:.2f}" for record in records]
+    mean = sum(record["final"]["test_accuracy"] for record in records) / 2
+    assert number.text.startswith(f"{mean:.2f} ± ")
+    text = dialog.text
+    for record in records:
+        for part in (record["data"]["sha256"], record["code_digest"], record["device"], record["engine"], record["spec_digest"],
+                     record["versions"]["torch"], record["model_sha256"], str(record["settings"]["lr"])):  # fmt: skip
+            assert part in text
+    assert len(browser.all("dialog svg path")) == 4  # training and test accuracy of two seeds
+    assert "Keskar sharpness [%]" in text
+    links = [link.get_attribute("href") for link in browser.all("dialog a")]
+    assert links == [path.as_uri() for path in paths]
+    browser.one("dialog header button").click()
+    assert not dialog.is_displayed()
+    assert browser.messages() == []
+
+
+def test_a_number_is_opened_and_closed_by_the_keyboard_and_focus_returns(browser, index):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(index)
+    for _ in range(60):
+        browser.press(Keys.TAB)
+        if browser.js("return document.activeElement.matches('td > button')"):
+            break
+    number = browser.driver.switch_to.active_element
+    assert browser.js("return getComputedStyle(arguments[0]).outlineStyle", number) == "solid"
+    browser.press(Keys.ENTER)
+    assert browser.one("dialog").is_displayed()
+    assert browser.js("return document.activeElement.closest('dialog') !== null")
+    browser.wait("location.hash.startsWith('#run=')")
+    browser.press(Keys.ESCAPE)
+    browser.wait("location.hash === ''")
+    assert not browser.one("dialog").is_displayed()
+    assert browser.driver.switch_to.active_element == number
+
+
+def test_the_tab_key_stops_once_in_each_row_of_the_table_of_all_runs(browser, index):
+    browser.open(index)
+    stops = browser.js(
+        "return [...document.querySelectorAll('#measures tbody button')].filter(b => b.tabIndex === 0).map(b => b.innerText)"
+    )
+    assert stops == shown_runs(browser)
+    browser.click(browser.one("#measures td[data-quantity=keskar_sharpness] button"))
+    assert browser.one("dialog tr th.marked").text == "Keskar sharpness [%]"
+
+
+def test_a_run_has_an_address(browser, index):
+    browser.open(index, "#run=geiping2022/fb-reg")
+    assert browser.one("dialog h2").text == "geiping2022/fb-reg"
+    browser.js("document.querySelector('dialog').close()")
+    link = browser.one('#claims a[href="#run=geiping2022/fb-strong-reg"]')
+    browser.js("arguments[0].closest('details').open = true", link)
+    browser.click(link)
+    browser.wait("document.querySelector('dialog').open")
+    assert browser.one("dialog h2").text == "geiping2022/fb-strong-reg"
+    for unknown in ("#run=no/run", "#run=__proto__", "#run=%E0%A4%A", "#claims"):
+        browser.open(index, unknown)
+        assert not browser.one("dialog").is_displayed()
+        assert browser.messages() == []
+
+
+def test_a_phone_scrolls_wide_tables_and_not_the_page(browser, index):
+    browser.command("Emulation.setDeviceMetricsOverride", PHONE)
+    browser.open(index)
+    assert browser.js("return [innerWidth, document.documentElement.scrollWidth]") == [375, 375]
+    wider = browser.js(
+        "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
+    )
+    assert wider > 0
+    browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert browser.js("return document.documentElement.scrollWidth") == 375
+    box = browser.one("#measures .tall")
+    browser.js("arguments[0].scrollLeft = 300", box)
+    first = browser.one("#measures tbody th")
+    assert browser.js("return arguments[0].getBoundingClientRect().left", first) < 20  # it stays
+    browser.click(browser.one("td > button"))
+    left, right, inner, outer = browser.js(
+        "const d = document.querySelector('dialog'), r = d.getBoundingClientRect(); return [r.left, r.right, d.scrollWidth, d.clientWidth]"
+    )
+    assert left >= 0
+    assert right <= 375
+    assert inner <= outer
+    assert browser.js("return document.documentElement.scrollWidth") == 375
+
+
+CONTRAST = """
+const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+function behind(element) {
+  for (; element; element = element.parentElement) {
+    const colour = channels(getComputedStyle(element).backgroundColor);
+    if (colour[3] !== 0) return colour;
+  }
+}
+return [...document.querySelectorAll("body *")].filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+  .filter((e) => e.checkVisibility() && !e.closest("svg, script, style")).map((e) => {
+    const [a, b] = [light(channels(getComputedStyle(e).color)), light(behind(e))];
+    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.tagName, e.className, e.textContent.slice(0, 40)];
+  }).filter(([ratio]) => ratio < 4.5);
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(browser, index, scheme):
+    browser.command("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    browser.open(index)
+    background = browser.js("return getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    assert browser.js(CONTRAST) == []
+    # The colours of all verdicts, though this world may not have them.
+    browser.js(
+        "document.querySelectorAll('.verdict').forEach((cell, place) => { cell.className = `verdict ${['holds', 'fails'][place % 2]}`; })"
+    )
+    assert browser.js(CONTRAST) == []
+    browser.click(browser.one("td > button"))
+    assert browser.js(CONTRAST) == []
+
+
+def test_without_scripts_everything_can_be_read(browser, index):
+    browser.command("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.open(index)
+    assert browser.all("td button, th button") == []
+    assert not browser.one("#measures form").is_displayed()
+    for selector in (
+        "#claims td.verdict",
+        "#paper-iyer2023 td[data-run]",
+        "#measures tbody th",
+        "figure img",
+        "details summary",
+    ):
+        assert browser.one(selector).is_displayed(), selector
+
+
+def test_paper_gets_everything(browser, index):
+    # A4 landscape with margins of 1 cm, in CSS pixels.
+    width = round((29.7 - 2) / 2.54 * 96)
+    browser.open(index)
+    browser.command(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    )
+    browser.command("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.js("dispatchEvent(new Event('beforeprint'))")
+    assert browser.js("return document.querySelectorAll('details:not([open])').length") == 0
+    assert browser.js("return document.documentElement.scrollWidth") <= width
+    cut = browser.js(
+        "return [...document.querySelectorAll('.scroll')].filter(box => getComputedStyle(box).overflowX !== 'visible').length"
+    )
+    assert cut == 0
+    browser.js("dispatchEvent(new Event('afterprint'))")
+    assert browser.js("return document.querySelectorAll('details[open]').length") == 0
+
+
+def test_snakemakes_report_shows_tables_and_figures_by_their_names(browser, world):
+    browser.open(world / "report.html")
+    browser.wait("document.body.innerText.includes('Every run, every ruler')")
+    assert "trained on one loop at the scale tiny" in browser.js("return document.body.innerText")
+
+    def follow(text):
+        browser.wait(f"document.evaluate(`//*[normalize-space(text())='{text}']`, document, null, 9).singleNodeValue")
+        browser.driver.find_element("xpath", f"//*[normalize-space(text())='{text}']").click()
+
+    follow("geiping2022")
+    follow("Tables")
+    browser.wait("document.querySelector('table a[iconname=eye]')")
+    assert "Full-batch training against SGD" in browser.one("table").text
+    browser.one("table a[iconname=eye]").click()
+    browser.wait("document.querySelector('iframe')")
+    browser.driver.switch_to.frame(browser.one("iframe"))
+    assert "95.70 ± 0.11" in browser.one("table").text
+    browser.driver.switch_to.default_content()
+    follow("geiping2022")
+    follow("Figures")
+    browser.wait("document.querySelector('table').innerText.includes('curves')")
+    assert all(part in browser.one("table").text for part in ("comparison", "landscape"))
+    browser.one("table a[iconname=eye]").click()
+    browser.wait(
+        "[...document.images].some(image => image.src.includes('main_comparison.svg') && image.naturalWidth > 100)"
+    )
+    # Snakemake's own style sheet warns of itself.
+    assert [entry for entry in browser.messages() if "tailwindcss" not in entry["message"]] == []
+    assert browser.requests() == ({(world / "report.html").as_uri()}, set())
