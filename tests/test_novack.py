@@ -22,9 +22,10 @@ from whysgd.files import read_json
 from whysgd.models.build import build_model
 from whysgd.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
 from whysgd.streams import stream
+from whysgd.training.finished import NORMS
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise
-from whysgd.training.results import HISTORY_COLUMNS, NORMS, run_metrics
+from whysgd.training.results import HISTORY_COLUMNS, run_metrics
 from whysgd.training.trainer import Trainer
 
 # 29 images, of which 23 are trained on: blocks of 5 (the last of 3), steps of 2 blocks (the last of an epoch of 1).

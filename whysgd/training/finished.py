@@ -1,0 +1,76 @@
+"""What a run leaves when it has come to its end, and whether that is there; without torch, so that asking is cheap."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from whysgd.data.canonical import MANIFEST
+from whysgd.files import read_json
+from whysgd.spec import RunSpec, total_steps, trained_images
+from whysgd.training.norm_log import read_norms
+
+METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
+# Of runs that measure their gradient noise, see `whysgd.training.noise_log`.
+NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
+
+
+def finished_metrics(spec: RunSpec, out: Path, code: str, sources: Mapping[str, str | None]) -> dict | None:
+    """The metrics of the same job, if it has been run to its end in its folder.
+
+    Args:
+        spec, out: the run and its folder.
+        code: digest of the training code.
+        sources: digests of what it is trained on, see `recorded_sources`.
+
+    Raises:
+        UserError: the metrics are not readable.
+    """
+    files = [METRICS, HISTORY, NORMS, MODEL, *((NOISE, LAYERS, NOISE_NORMS) if spec.noise else ())]
+    if not all((out / file).is_file() for file in files):
+        return None
+    metrics = read_json(out / METRICS)
+    data = metrics.get("data", {})
+    same = (metrics.get("spec_digest"), metrics.get("code_digest"), *(data.get(key) for key in sources))
+    return metrics if same == (spec.digest, code, *sources.values()) else None
+
+
+def recorded_sources(spec: RunSpec, data: Path) -> dict[str, str | None]:
+    """Digests of what a run is trained on, as the files beside the data say; the data themselves are not read.
+
+    Args:
+        spec: the run.
+        data: folder of its canonical data set.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    manifest, log = read_json(data / MANIFEST), reference_log(spec)
+    images = trained_images(spec, manifest["train_images"])
+    return source_digests(
+        manifest,
+        read_json(store_file(spec).with_suffix(".json")) if spec.store else None,
+        read_norms(log, total_steps(spec, images)) if log else None,
+    )
+
+
+def source_digests(manifest: Mapping, store: Mapping | None, norms: np.ndarray | None) -> dict[str, str | None]:
+    """What identifies a run's data set, stored copies and grafted norms (the last two None where there are none)."""
+    return {
+        "sha256": manifest["sha256"],
+        "store_sha256": store and store["sha256"],
+        "reference_digest": None if norms is None else hashlib.sha256(norms.tobytes()).hexdigest(),
+    }
+
+
+def store_file(spec: RunSpec) -> Path:
+    """Where the workflow puts the stored copies of a run that has such."""
+    return Path("results/stores", spec.dataset, f"{spec.store.name}.lmdb")
+
+
+def reference_log(spec: RunSpec) -> Path | None:
+    """Where the workflow puts the log that a run grafts from, if it does: that of the same seed."""
+    if spec.transform is None or spec.transform.reference is None:
+        return None
+    return Path(f"results/{spec.scale}/runs/{spec.paper}/{spec.transform.reference}/seed-{spec.seed}", NORMS)
