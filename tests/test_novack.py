@@ -22,9 +22,9 @@ from whysgd.files import read_json
 from whysgd.models.build import build_model
 from whysgd.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
 from whysgd.streams import stream
-from whysgd.training.finished import NORMS
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise
+from whysgd.training.outputs import NORMS
 from whysgd.training.results import HISTORY_COLUMNS, run_metrics
 from whysgd.training.trainer import Trainer
 

@@ -27,9 +27,9 @@ from whysgd.measures.images import Images
 from whysgd.models.build import build_model
 from whysgd.spec import RunSpec, trained_images
 from whysgd.training.device import device_name, memory_of
-from whysgd.training.finished import METRICS, MODEL
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.objective import Objective
+from whysgd.training.outputs import METRICS, MODEL
 from whysgd.training.results import now, versions
 
 # Of a GPU's memory, for what a forward pass keeps; differentiating twice keeps a few times as much.

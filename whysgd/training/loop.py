@@ -20,7 +20,9 @@ from whysgd.errors import UserError
 from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write_json, write_text
 from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
-from whysgd.training.finished import (
+from whysgd.training.noise_log import noise_files
+from whysgd.training.norm_log import norms_csv, read_norms
+from whysgd.training.outputs import (
     HISTORY,
     METRICS,
     MODEL,
@@ -30,8 +32,6 @@ from whysgd.training.finished import (
     source_digests,
     store_file,
 )
-from whysgd.training.noise_log import noise_files
-from whysgd.training.norm_log import norms_csv, read_norms
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
 from whysgd.training.results import HISTORY_COLUMNS, now, run_metrics

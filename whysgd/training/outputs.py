@@ -1,10 +1,12 @@
-"""What a run leaves when it has come to its end, and whether that is there; without torch, so that asking is cheap."""
+"""What lies in a run's folder, and whether the run has come to its end; without torch, so that asking is cheap."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from whysgd.data.canonical import MANIFEST
 from whysgd.files import read_json
@@ -14,6 +16,8 @@ from whysgd.training.norm_log import read_norms
 METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
 # Of runs that measure their gradient noise, see `whysgd.training.noise_log`.
 NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
+# Of runs that have not, see `whysgd.training.checkpoint`.
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 def finished_metrics(spec: RunSpec, out: Path, code: str, sources: Mapping[str, str | None]) -> dict | None:
@@ -62,6 +66,17 @@ def source_digests(manifest: Mapping, store: Mapping | None, norms: np.ndarray |
         "store_sha256": store and store["sha256"],
         "reference_digest": None if norms is None else hashlib.sha256(norms.tobytes()).hexdigest(),
     }
+
+
+def saved_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint in a folder that can be read, or None; its checksum is not looked at."""
+    for name in (CHECKPOINT, PREVIOUS):
+        try:
+            with safe_open(folder / name, "np") as file:
+                return max(state["step"] for state in json.loads(file.metadata()["states"]))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def store_file(spec: RunSpec) -> Path:
