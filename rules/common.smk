@@ -9,11 +9,12 @@ from whysgd.checks import needed_measures
 from whysgd.codedigest import code_digest
 from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
+from whysgd.jobs import seeds_share_a_job, store_arguments
+from whysgd.jobs import class_folders as folders_of_classes
 from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.papers import claims_at, expand, load_paper, tables_at
 from whysgd.reporting.colours import method_colours
-from whysgd.spec import in_lockstep
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them.
@@ -66,9 +67,7 @@ ALL_SEEDS = {}
 for spec in RUNS.values():
     ALL_SEEDS.setdefault((spec.paper, spec.run), []).append(spec)
 # Runs all seeds of which are trained, and measured, in one job: where the paper wants it and they move in lockstep.
-TOGETHER = {
-    run for (paper, run), specs in ALL_SEEDS.items() if load_paper(paper)["seeds_together"] and in_lockstep(specs[:1])
-}
+TOGETHER = {run for (_, run), specs in ALL_SEEDS.items() if seeds_share_a_job(specs[0])}
 # What a run leaves in its folder.
 RESULT_FILES = {
     "metrics": "metrics.json",
@@ -165,9 +164,7 @@ def store_options(wildcards):
     key = (wildcards.dataset, wildcards.store)
     if key not in STORES:
         raise WorkflowError(f"no run of the configured papers trains on the stored copies {'/'.join(key)}")
-    plan = STORES[key]
-    flags = "".join(flag for flag, on in ((" --flip", plan.flip), (" --clean-first", plan.clean_first)) if on)
-    return f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}{flags}"
+    return " ".join(store_arguments(STORES[key]))
 
 
 def input_arguments(wildcards, input):
@@ -184,11 +181,7 @@ def own_dataset(wildcards):
 
 def class_folders(wildcards):
     """The class folders of an image folder: adding or removing an image makes them newer."""
-    own = CONFIG["datasets"].get(wildcards.dataset)
-    if own is None:
-        return []
-    found = [Path(own["path"], split) for split in ("train", "test")]
-    return sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
+    return [str(folder) for folder in folders_of_classes(CONFIG["datasets"].get(wildcards.dataset))]
 
 
 def run_files(*specs):

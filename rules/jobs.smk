@@ -1,5 +1,5 @@
 # Which rules train and measure: those of train.smk and measure.smk are made of these.
-from whysgd.files import digest_of
+from whysgd.jobs import seeds_place
 from whysgd.overall import show_progress
 
 
@@ -33,7 +33,7 @@ def train_jobs():
                 "name": f"train_seeds_{number}" if number else "train_seeds",
                 "reads": data_of,
                 "writes": run_outputs(noise if noisy else RESULT_FILES, seeds),
-                "place": seeds_place(seeds),
+                "place": "{paper}/{run}/" + seeds_place(seeds),
                 "runs": any_of(runs),
             }
         )
@@ -67,18 +67,11 @@ def measure_jobs():
                 "name": f"measure_seeds_{number}" if number else "measure_seeds",
                 "measures": measures,
                 "writes": run_outputs({measure: f"{measure}.json" for measure in measures}, seeds, folder),
-                "place": seeds_place(seeds),
+                "place": "{paper}/{run}/" + seeds_place(seeds),
                 "runs": any_of(runs),
             }
         )
     return rules
-
-
-def seeds_place(seeds):
-    """Where the log of a job for these seeds of a run lies."""
-    # A file's name may have 255 letters.
-    named = map(str, seeds) if len(seeds) < 10 else (str(seeds[0]), "to", str(seeds[-1]), digest_of(seeds))
-    return "{paper}/{run}/seeds-" + "-".join(named)
 
 
 def run_outputs(files, seeds=None, folder=RUN_FOLDER):

@@ -24,7 +24,8 @@ from whysgd.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Wa
 from whysgd.streams import stream
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise
-from whysgd.training.results import HISTORY_COLUMNS, NORMS, run_metrics
+from whysgd.training.outputs import NORMS
+from whysgd.training.results import HISTORY_COLUMNS, run_metrics
 from whysgd.training.trainer import Trainer
 
 # 29 images, of which 23 are trained on: blocks of 5 (the last of 3), steps of 2 blocks (the last of an epoch of 1).

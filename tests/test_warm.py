@@ -36,7 +36,7 @@ def stub_project(folder):
         (folder / "whysgd/training" / f"{name}.py").write_text(text)
     server = folder / "whysgd/warm_server.py"
     text = re.sub(r"^MODULES = \(.*?^\)", f"MODULES = {LOADED}", server.read_text(), flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^OTHERS = \(.*?\)$", "OTHERS = ()", text, flags=re.MULTILINE)
+    text = re.sub(r"^(OTHERS|OF_SCRIPTS) = \(.*?\)$", r"\1 = ()", text, flags=re.MULTILINE)
     server.write_text(text.replace("GRACE = 0.25, 5.0", "GRACE = 0.25, 0.5"))
     return folder
 

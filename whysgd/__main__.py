@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; a user's error is one line on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -30,7 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +77,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         command.add_argument("--threads", type=int, default=1)
 
+    run = commands.add_parser("run", help="train and measure many runs without Snakemake, as many as time allows")
+    run.add_argument("--runs", nargs="+", default=["*"], metavar="PATTERN", help="of PAPER/RUN (default: all runs)")
+    run.add_argument("--seed", type=int, nargs="+", help="only these (default: all that are configured)")
+    run.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+    run.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="settings laid over these")
+    run.add_argument("--measures", nargs="+", help="of each finished run, or none (default: the configuration's)")
+    run.add_argument("--budget", type=float, metavar="SECONDS", help="what is unfinished then is saved (default: none)")
+    run.add_argument(
+        "--lead", type=float, metavar="SECONDS", help="of these, to save in (default: a tenth, at most 15)"
+    )
+    run.add_argument("--jobs", type=int, help="at a time (default: one for each GPU or, without, as the cores allow)")
+    run.set_defaults(command=_run)
+
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
     build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
     build.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
@@ -97,11 +109,15 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--out", type=Path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
     store.set_defaults(command=_build_store)
 
-    plan = commands.add_parser("plan", help="runs, hours and disk of each table, and what is done, before anything runs")
+    plan = commands.add_parser(
+        "plan", help="runs, hours and disk of each table, and what is done, before anything runs"
+    )
     plan.add_argument("--device", help="one of config/speeds.yaml, or a part of its name (default: this machine's)")
     plan.add_argument("--json", action="store_true", help="print all numbers, those of each run too, as JSON")
     plan.set_defaults(command=_plan)
-    progress = commands.add_parser("progress", help="one line: how far a configuration is, from the files that are there")
+    progress = commands.add_parser(
+        "progress", help="one line: how far a configuration is, from the files that are there"
+    )
     progress.set_defaults(command=_progress)
     for command in (plan, progress):
         command.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
@@ -220,6 +236,20 @@ def _specs(options) -> list[RunSpec]:
     if run not in load_paper(paper)["runs"]:
         raise UserError(f"train: {options.run!r}: no such run; allowed: {listed(load_paper(paper)['runs'])}")
     return [scaled_spec(config, paper, run, seed) for seed in dict.fromkeys(options.seed)]
+
+
+def _run(options) -> int:
+    from whysgd.config import load_config, retyped
+    from whysgd.runner.command import run_command
+
+    if any(value is not None and not value > 0 for value in (options.budget, options.lead, options.jobs)):
+        raise UserError("run: --budget, --lead and --jobs must be above 0")
+    if options.lead and options.lead >= (options.budget or 0):
+        raise UserError("run: --lead must be shorter than --budget")
+    settings = dict(setting.partition("=")[::2] for setting in options.config)
+    config = load_config(options.configfile, retyped(settings))
+    measures = [] if options.measures == ["none"] else options.measures
+    return run_command(config, options.runs, options.seed, measures, options.budget, options.lead, options.jobs)
 
 
 def _build_dataset(options) -> None:

@@ -31,6 +31,7 @@ THREADS = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "G
 THREADS.append("VECLIB_MAXIMUM_THREADS")
 # Variables in which jobs of one server may differ: nothing reads these, but for the above, when it is loaded.
 OWN = {*THREADS, "CUDA_VISIBLE_DEVICES", "TMPDIR", "TMP", "TEMP", "TEMPDIR", "PWD", "OLDPWD", "SHLVL", "_"}
+OWN.add("WHYSGD_CLAIMED_GPU")  # see whysgd.training.gpus
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # Seconds for the server to open its socket, and to take a job.
 TO_OPEN, TO_TAKE = 5.0, 60.0

@@ -23,24 +23,25 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from whysgd.codedigest import code_digest
 from whysgd.measures.catalog import MEASURES
 from whysgd.warm import LARGEST, PASSED_ON, REFUSED, TAKEN, identity, is_running, skip_teardown, socket_of
 
-# What jobs need; the scripts of the workflow need those of the reporting, and Snakemake's own.
+# What jobs need.
 MODULES = (
     "whysgd.training.device",
     "whysgd.training.gpus",
     "whysgd.training.loop",
     "whysgd.measures.landscape_part",
     *(f"whysgd.measures.{name}" for name in MEASURES),
-    "whysgd.reporting.figures",
-    "whysgd.reporting.page",
 )
+# What the scripts of the workflow need, too; without Snakemake there are none.
+OF_SCRIPTS = ("whysgd.reporting.figures", "whysgd.reporting.page", "snakemake.script")
 # Torch loads its own when a layer with second derivatives, or vmap, is first used: 0.3 and 0.6 seconds.
-OTHERS = ("snakemake.script", "torch.fx.experimental.symbolic_shapes", "torch._dynamo")
+OTHERS = ("torch.fx.experimental.symbolic_shapes", "torch._dynamo")
 # Seconds between looks for the owner, and for a child to end when it is asked to.
 PAUSE, GRACE = 0.25, 5.0
 PR_SET_PDEATHSIG = 1
@@ -132,9 +133,10 @@ def _load() -> list | None:
     """Import what jobs need; the identity of the jobs that can have it, or None if none can."""
     before, environment = identity(), dict(os.environ)
     try:
-        for module in (*MODULES, *OTHERS):
+        modules = (*MODULES, *(OF_SCRIPTS if find_spec("snakemake") else ()))
+        for module in (*modules, *OTHERS):
             import_module(module)
-        code_digest(*MODULES)  # It remembers what it has read.
+        code_digest(*(module for module in modules if module.startswith("whysgd.")))  # It remembers what it has read.
         # Torch's compiler names its cache in the environment; each job has its own.
         os.environ.clear()
         os.environ.update(environment)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
 
-import lmdb
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -113,7 +112,7 @@ class Store(Dataset):
         try:
             self.meta = json.loads(bytes(self._get(b"meta")))
             labels = np.frombuffer(self._get(b"labels"), "<i8")
-        except (lmdb.Error, ValueError) as error:
+        except (_lmdb().Error, ValueError) as error:
             raise refused(self.path, f"not a readable store ({error})") from None
         if self.meta.get("format") != FORMAT or any(key not in self.meta for key in META):
             raise refused(self.path, f"not a store of the format {FORMAT!r}")
@@ -175,12 +174,21 @@ class Store(Dataset):
         return value
 
 
+def _lmdb():
+    """The library, which only runs on stored copies need."""
+    try:
+        import lmdb
+    except ImportError:
+        raise UserError("stored copies need the package lmdb, which is not installed") from None
+    return lmdb
+
+
 class _Opened:
     """A file that is open for reading; closed when nobody holds it any more."""
 
     def __init__(self, path: Path):
         size = path.stat().st_size
-        self.environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
+        self.environment = _lmdb().open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
         # LMDB maps the file into memory: a page behind its end would end the process.
         expected = (self.environment.info()["last_pgno"] + 1) * self.environment.stat()["psize"] + TRAILER_BYTES
         if size != expected:

@@ -30,7 +30,8 @@ from whysgd.spec import RunSpec, trained_images
 from whysgd.training.device import device_name, memory_of
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.objective import Objective
-from whysgd.training.results import METRICS, MODEL, now, versions
+from whysgd.training.outputs import METRICS, MODEL
+from whysgd.training.results import now, versions
 
 # Of a GPU's memory, for what a forward pass keeps; differentiating twice keeps a few times as much.
 MEMORY_SHARE, CPU_BYTES, LARGEST = 0.08, 1 << 30, 5000

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from whysgd.files import write_atomically
-
-FILE, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+from whysgd.training.outputs import CHECKPOINT, PREVIOUS
 
 
 @dataclass
@@ -66,7 +65,7 @@ def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> Non
         numbers.append(own | {"noise": [{**one, "norms": None} for one in own["noise"]]})
     metadata = {"identity": identity, "states": json.dumps(numbers)}
     metadata["sha256"] = _sha256(tensors, metadata)
-    write_atomically(folder / FILE, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
+    write_atomically(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
 
 
 def _sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
@@ -83,7 +82,7 @@ def load_checkpoint(folder: Path, identity: str, device="cpu") -> list[State] | 
 
     A checkpoint that is damaged, or missing because the job was killed between two renames, is left for the previous.
     """
-    found = [path for path in (folder / FILE, folder / PREVIOUS) if path.is_file()]
+    found = [path for path in (folder / CHECKPOINT, folder / PREVIOUS) if path.is_file()]
     for path in found:
         try:
             states = _read(path, identity, device)
@@ -125,5 +124,5 @@ def _read(path: Path, identity: str, device) -> list[State]:
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove the checkpoints of a finished run."""
-    for name in (FILE, PREVIOUS):
+    for name in (CHECKPOINT, PREVIOUS):
         (folder / name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Running specifications to their end: checkpoints, history, results."""
 
-import hashlib
 import math
 import sys
 import time
@@ -19,14 +18,24 @@ from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write_json, write_text
-from whysgd.metrics import read_metrics, with_checksum
+from whysgd.metrics import with_checksum
 from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
 from whysgd.training.noise_log import noise_files
 from whysgd.training.norm_log import norms_csv, read_norms
+from whysgd.training.outputs import (
+    HISTORY,
+    METRICS,
+    MODEL,
+    NORMS,
+    finished_metrics,
+    reference_log,
+    source_digests,
+    store_file,
+)
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
-from whysgd.training.results import HISTORY, HISTORY_COLUMNS, METRICS, MODEL, NORMS, now, run_metrics
+from whysgd.training.results import HISTORY_COLUMNS, now, run_metrics
 from whysgd.training.stack import Stack
 from whysgd.training.stopping import StopRequest, stop_requests
 from whysgd.training.trainer import Trainer
@@ -138,7 +147,7 @@ def _train(
     """Train runs in lockstep, or a single one of any kind; `begin` is when that started, in processor time."""
     code = code_digest(__name__)
     jobs = [_job(spec, out, dataset, store, norms, code) for spec, out in group]
-    finished = [_finished(job, code) for job in jobs]
+    finished = [finished_metrics(job.spec, job.out, code, job.sources) for job in jobs]
     # What was finished before, in whatever company, is left alone; a job that was interrupted goes on as it was.
     unfinished = [job for job, metrics in zip(jobs, finished, strict=True) if metrics is None]
     folder, identity = jobs[0].out, digest_of([job.identity for job in jobs])
@@ -193,11 +202,7 @@ class _Job:
 def _job(spec: RunSpec, out: Path, dataset: Dataset, store, norms, code: str) -> _Job:
     copies = _open_copies(spec, dataset, store)
     grafted = _read_reference(spec, dataset, norms)
-    sources = {
-        "sha256": dataset.manifest["sha256"],
-        "store_sha256": copies and copies.meta["sha256"],
-        "reference_digest": None if grafted is None else hashlib.sha256(grafted.tobytes()).hexdigest(),
-    }
+    sources = source_digests(dataset.manifest, copies and copies.meta, grafted)
     identity = digest_of({"spec": spec.to_dict(), "code": code, **sources})
     return _Job(spec, out, copies, grafted, sources, identity)
 
@@ -348,7 +353,7 @@ def _open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store |
     """The run's stored copies, checked to be those of its data set and settings."""
     if spec.store is None:
         return None
-    copies = open_store(store or Path("results/stores", spec.dataset, f"{spec.store.name}.lmdb"), verify=True)
+    copies = open_store(store or store_file(spec), verify=True)
     wanted = {**asdict(spec.store), "source": dataset.manifest["sha256"]}
     found = {**{key: copies.meta[key] for key in asdict(spec.store)}, "source": copies.meta["source"]["sha256"]}
     if different := [key for key in wanted if wanted[key] != found[key]]:
@@ -358,25 +363,7 @@ def _open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store |
 
 def _read_reference(spec: RunSpec, dataset: Dataset, norms: Path | None) -> np.ndarray | None:
     """The gradient norms that the run grafts, one for each step."""
-    if spec.transform is None or spec.transform.reference is None:
+    log = reference_log(spec)
+    if log is None:
         return None
-    if norms is None:
-        norms = Path(f"results/{spec.scale}/runs/{spec.paper}/{spec.transform.reference}/seed-{spec.seed}", NORMS)
-    return read_norms(norms, total_steps(spec, trained_images(spec, len(dataset.train.labels))))
-
-
-def _finished(job: _Job, code: str) -> dict | None:
-    """The metrics of the same job, if it has been run to its end in its folder."""
-    files = [METRICS, HISTORY, NORMS, MODEL, *(noise_files([]) if job.spec.noise else ())]
-    if not all((job.out / file).is_file() for file in files):
-        return None
-    metrics = read_metrics(job.out / METRICS)
-    data = metrics["data"]
-    same = (metrics["spec_digest"], metrics.get("code_digest"), *(data.get(key) for key in job.sources))
-    if same != (job.spec.digest, code, *job.sources.values()):
-        return None
-    written = {MODEL: metrics.get("model_sha256"), **metrics.get("sha256", {})}
-    if damaged := [name for name in files if name != METRICS and sha256_of(job.out / name) != written.get(name)]:
-        print(f"{job.out / damaged[0]}: is not what the run wrote; training again", file=sys.stderr)
-        return None
-    return metrics
+    return read_norms(norms or log, total_steps(spec, trained_images(spec, len(dataset.train.labels))))

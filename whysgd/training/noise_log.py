@@ -8,8 +8,8 @@ import torch
 from whysgd.files import csv_text
 from whysgd.measures.noise import noise_of
 from whysgd.training.objective import Layout
+from whysgd.training.outputs import LAYERS, NOISE, NOISE_NORMS
 
-NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 # step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
 # as published; tail_index_active: of those whose gradient is not zero on every mini-batch; m: entries of each sum in
 # both; inactive_parameters: the share of the others, in percent. noise_norm2: mean over mini-batches of ‖U_b‖²;

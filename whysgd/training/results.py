@@ -15,7 +15,6 @@ from whysgd.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
 from whysgd.training.checkpoint import State
 from whysgd.training.device import device_name
 
-METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
 # step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
 # before the step, in training mode: step_loss (mean over blocks, nats), full_loss (with ½·weight_decay·‖θ‖² and
 # the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
