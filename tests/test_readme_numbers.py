@@ -42,7 +42,9 @@ def at_root(monkeypatch):
 
 def test_every_marked_table_comes_from_records():
     for mark in marks():
-        assert re.match(r"results/(recorded/[a-z]+/(tables|claims|measures)|records/benchmarks)/[\w-]+\.md$", mark), mark
+        assert re.match(r"results/(recorded/[a-z]+/(tables|claims|measures)|records/benchmarks)/[\w-]+\.md$", mark), (
+            mark
+        )
     assert len(set(marks())) > 20
 
 

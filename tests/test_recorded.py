@@ -211,3 +211,21 @@ def test_the_records_of_the_repository_make_the_runs():
         row["run"] for table in tables_at(config, "simsekli2019").values() for row in table["rows"] if row["planned"]
     }
     assert planned == {run for paper, run, _ in specs if paper == "simsekli2019"}
+
+
+def test_a_record_is_verified_by_training_again(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "project", symlinks=True)
+    run(["whysgd", "build-dataset", "digits"], folder)
+    records = [
+        f"results/records/tiny/{name}/seed-0.json"
+        for name in ("geiping2022/fb-reg", "simsekli2019/mnist-cross_entropy-d2-w4")
+    ]
+    done = run(["whysgd", "verify", *records], folder)
+    assert done.stdout.count(": every number is the same\n") == 2
+    record = read_json(folder / records[0])
+    final = {**record["metrics"]["final"], "test_accuracy": 1.5}
+    edit_record(folder / records[0], final=final)
+    done = run(["whysgd", "verify", *records], folder, check=False)
+    assert done.returncode == 1
+    assert f"{records[0]}: final.test_accuracy: 1.5 → " in done.stdout
+    assert "error: verify: 1 of 2 records are not what this machine and code give" in done.stderr

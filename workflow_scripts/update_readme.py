@@ -1,5 +1,7 @@
-"""Put tables into README.md and docs/*.md, between the marks that name their files: those made from records, and those of
-benchmarks, of which the newest that were measured here become records first."""
+"""Put tables into README.md and docs/*.md, between the marks that name their files.
+
+They are made from records, or are those of benchmarks, of which the ones that were measured here become records first.
+"""
 
 import re
 import sys
