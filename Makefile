@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: run env test test-slow check format bench bench-gpu readme lock clean
+.PHONY: run env test test-slow check format bench bench-gpu records readme lock clean
 
 run: env
 	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
@@ -58,8 +58,15 @@ bench-gpu: env
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py --images 50000
 
-# Puts the tables of the default run and of the benchmarks into README.md.
-readme: env
+# The tables and figures of every result that the repository carries, from its records: no training, under a minute.
+records: env
+	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host --config from=records
+	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host --configfile config/paper.yaml config/mnist.yaml \
+		--config from=records
+	$(BIN)/python -m whysgd show recorded/mini
+
+# Puts the tables of the records, and of benchmarks measured here, into README.md and docs/.
+readme: records
 	$(BIN)/python workflow_scripts/update_readme.py
 
 # Needs uv. Pins every dependency for all platforms and Pythons, without naming a host; conda and containers follow.

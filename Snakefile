@@ -26,6 +26,7 @@ include: "rules/measure.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/records.smk"
 
 
 if workflow.is_main_process:

@@ -13,7 +13,10 @@ from whysgd.jobs import seeds_share_a_job, store_arguments
 from whysgd.jobs import class_folders as folders_of_classes
 from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
 from whysgd.measures.catalog import LANDSCAPES
+from whysgd.files import sha256_of
 from whysgd.papers import claims_at, expand, load_paper, tables_at
+from whysgd.recorded import SAME_RESULTS, with_records
+from whysgd.records import ROOT
 from whysgd.reporting.colours import method_colours
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
@@ -46,6 +49,8 @@ for key in workflow.config_settings.config:
     config[key] = retyped(config[key])
 try:
     CONFIG = validate_config(config, [DEFAULT_FILE, *workflow.overwrite_configfiles])
+    RECORDED = CONFIG["from"] == "records"
+    CONFIG = with_records(CONFIG, Path(workflow.basedir, ROOT)) if RECORDED else CONFIG
     RUNS = expand(CONFIG)
 except UserError as error:
     sys.exit(f"error: {error}")
@@ -56,8 +61,12 @@ if CONFIG["container"]:
     container: CONFIG["container"]
 
 
-SCALE = CONFIG["scale"]
-MEASURING = CONFIG["scales"][SCALE]["measuring"]
+# Where results lie, under results/: those of training and those from records never mix.
+SCALE = f"recorded/{CONFIG['scale']}" if RECORDED else CONFIG["scale"]
+MEASURING = CONFIG["scales"][CONFIG["scale"]]["measuring"]
+if RECORDED and CONFIG["other_settings"]:
+    count, first = len(CONFIG["other_settings"]), CONFIG["other_settings"][0]
+    print(f"{count} records are of other settings than their runs have now, and left out: {first}", file=sys.stderr)
 RUN_FOLDER = "results/{scale}/runs/{paper}/{run}/seed-{seed}"
 MEASURE_FOLDER = "results/{scale}/measures/{paper}/{run}/seed-{seed}"
 # Names of the runs that graft the gradient norms of another run, which must be finished before.
@@ -77,6 +86,7 @@ RESULT_FILES = {
 }
 # What a run that measures its gradient noise leaves beside the other results, and which runs do.
 NOISE_FILES = {"noise": "noise.csv", "layers": "layers.csv", "noise_norms": "noise_norms.csv"}
+NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}  # of each figure
 NOISY = {spec.run for spec in RUNS.values() if spec.noise and spec.run not in TOGETHER}
 for name in sorted(TOGETHER | NOISY):
     if len(found := [paper for paper, run in ALL_SEEDS if run == name]) > 1:
@@ -224,6 +234,8 @@ def drawn_runs(paper, table, kind):
 def landscape_points(wildcards):
     """All parts of the landscapes that a figure of a table shows."""
     kind = LANDSCAPES[wildcards.view]
+    if RECORDED:
+        return [record_of(spec) for spec in drawn_runs(wildcards.paper, wildcards.table, kind) if has(spec, kind)]
     parts = MEASURING["landscape"][f"{kind}_chunks"]
     return [
         f"results/{SCALE}/landscapes/{spec.paper}/{spec.run}/seed-{spec.seed}/{kind}_{part}-of-{parts}.csv"
@@ -238,7 +250,10 @@ def noise_logs(wildcards):
     specs = [spec for spec in RUNS.values() if spec.paper == wildcards.paper and spec.run in rows]
     if wildcards.view != "noise_course":  # The others show one seed.
         specs = drawn_runs(wildcards.paper, wildcards.table, "line")
-    file = NOISE_FILES[{"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}[wildcards.view]]
+    log = NOISE_LOGS[wildcards.view]
+    if RECORDED:
+        return {"records": [record_of(spec) for spec in specs if has(spec, log)]}
+    file = NOISE_FILES[log]
     logs = {"metrics": [f"{spec.folder}/metrics.json" for spec in specs]}
     return {**logs, "logs": [f"{spec.folder}/{file}" for spec in specs]}
 
@@ -278,6 +293,27 @@ def landscape_options(wildcards):
     return " ".join([f"--points {settings[f'{wildcards.kind}_points']}", *images, *like])
 
 
+def record_of(spec):
+    """The record of a run."""
+    return CONFIG["recorded"][spec.paper][spec.run][spec.seed][0]
+
+
+def has(spec, part):
+    """Whether a run's record has a log of the gradient noise, or points of a landscape."""
+    return part in CONFIG["recorded"][spec.paper][spec.run][spec.seed][1]
+
+
+def same_results():
+    """The digest of the list of code that gave the same results as today's, if there is one."""
+    file = Path(workflow.basedir, ROOT, SAME_RESULTS)
+    return sha256_of(file) if file.exists() else None
+
+
+def records_of(wildcards):
+    """The records of every run of a paper."""
+    return [record_of(spec) for spec in RUNS.values() if spec.paper == wildcards.paper]
+
+
 def results_of(file):
     """An input function: this file of every run of a paper."""
 
@@ -314,6 +350,13 @@ def kinds_of(paper, table):
     missing |= set() if "keskar" in CONFIG["measures"] else {"histograms"}
     measured = needed_measures([content["metric"]]) <= set(CONFIG["measures"])
     missing |= set() if measured else set(GRID_FIGURES)
+    if RECORDED:
+        # What a figure is drawn of; a record may lack it.
+        needed = {kind: (NOISE_LOGS | LANDSCAPES).get(kind) for kind in content["figures"]}
+        drawn = {kind: drawn_runs(paper, table, LANDSCAPES.get(kind, "line")) for kind in content["figures"]}
+        missing |= {
+            kind for kind, part in needed.items() if part and not any(has(spec, part) for spec in drawn[kind])
+        }
     return [kind for kind in content["figures"] if kind not in missing]
 
 
@@ -323,7 +366,9 @@ def colours_of(wildcards):
 
 
 def sheets_of(paper, table):
-    """Names of the figures of the stores that a table's runs train on."""
+    """Names of the figures of the stores that a table's runs train on; records have no images."""
+    if RECORDED:
+        return []
     rows = {row["run"] for row in tables_at(CONFIG, paper)[table]["rows"]}
     specs = [spec for spec in RUNS.values() if spec.paper == paper and spec.run in rows and spec.store]
     return list(dict.fromkeys(f"{spec.dataset}_{spec.store.name}_sheet" for spec in specs))

@@ -70,10 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     landscape.set_defaults(command=_landscape)
     measure.add_argument("--run", type=Path, nargs="+", required=True, help="folder of a run, or of several")
     landscape.add_argument("--run", type=Path, required=True, help="folder of the run")
+    verify = commands.add_parser("verify", help="train the run of a record again, and compare")
+    verify.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="files under results/records")
+    verify.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
+    verify.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
+    verify.set_defaults(command=_verify)
     for command in (measure, landscape):
         command.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
         command.add_argument("--images", type=int, help="only so many of the training images")
-    for command in (train, measure, landscape):
+    for command in (train, measure, landscape, verify):
         command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         command.add_argument("--threads", type=int, default=1)
 
@@ -317,6 +322,19 @@ def _record(options) -> None:
     written = write_records(options.runs, options.measures, options.out)
     size = sum(path.stat().st_size for path in written)
     print(f"{options.out}: {len(written)} written, {size / 1000:.1f} kB")
+
+
+def _verify(options) -> None:
+    device, _gpu = _prepared_device(options)
+    from whysgd.verify import verify_record
+
+    failed = 0
+    for file in options.records:
+        differences = verify_record(file, options.data, options.store, device)
+        failed += bool(differences)
+        print(f"{file}: {'; '.join(differences) or 'every number is the same'}", flush=True)
+    if failed:
+        raise UserError(f"verify: {failed} of {len(options.records)} records are not what this machine and code give")
 
 
 def _show(options) -> None:

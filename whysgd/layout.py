@@ -1,6 +1,6 @@
 """How the tables of papers/*.yaml are laid out: one row for each cell, with its run, settings, metric and gap."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from whysgd.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.errors import UserError, listed
@@ -268,7 +268,13 @@ def _problem_of_tables(comparison: OfTables, claim: Mapping, tables: Mapping) ->
     return f"each(...) and trend(...) are not of {EARLY}" if claim["metric"] == EARLY else None
 
 
-def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[str], where: str) -> dict:
+def with_plan(
+    tables: Mapping,
+    runs: Mapping[str, Mapping],
+    skipped: Iterable[str],
+    where: str,
+    recorded: Collection[str] | None = None,
+) -> dict:
     """The tables with `planned` in each row: whether its run, if it has one, is made; `planes` are those that are.
 
     Args:
@@ -276,6 +282,8 @@ def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[st
         runs: of the paper, with their settings.
         skipped: names of runs or of rows that are not made.
         where: file and key of `skipped`, for messages.
+        recorded: if results are those of records, the runs that have any: no others are planned, and a row that would
+            be is marked by `recorded`: False.
 
     Raises:
         UserError: a name that no run or row has, or a run that takes gradient norms from one that is not made.
@@ -287,12 +295,17 @@ def with_plan(tables: Mapping, runs: Mapping[str, Mapping], skipped: Iterable[st
     for name, table in tables.items():
         rows = [{**row, "planned": row["run"] is not None and not {row["run"], row["row"]} & set(skipped)}
                 for row in table["rows"]]  # fmt: skip
+        if recorded is not None:
+            rows = [
+                {**row, "planned": False, "recorded": False} if row["planned"] and row["run"] not in recorded else row
+                for row in rows
+            ]
         made = {row["run"] for row in rows if row["planned"]}
         planned[name] = {**table, "rows": rows, "planes": [run for run in table["planes"] if run in made]}
     made = {row["run"]: None for table in planned.values() for row in table["rows"] if row["planned"]}
     for run in made:
         reference = (runs[run].get("transform") or {}).get("reference")
-        if reference is not None and reference not in made:
+        if reference is not None and reference not in made and recorded is None:
             raise UserError(f"{where}: {reference!r} is not run at this scale, but {run!r} takes its gradient norms")
     return planned
 

@@ -44,7 +44,8 @@ def load_paper(name: str) -> dict:
 def tables_at(config: Mapping, name: str) -> dict:
     """The tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
 
-    Of a grid that the scale thins, the cells that it leaves out are not among the rows.
+    Of a grid that the scale thins, the cells that it leaves out are not among the rows. Where results are those of
+    records (`whysgd.recorded.with_records`), only rows that have one are planned.
 
     Raises:
         UserError: the scale names a table, a run or a row that the paper does not have.
@@ -61,7 +62,8 @@ def tables_at(config: Mapping, name: str) -> dict:
             raise UserError(f"{where}.grids.{name}: no table {table!r}; allowed: {', '.join(tables)}")
         if table in chosen:
             chosen[table] = thinned(chosen[table], values, f"{where}.grids.{name}.{table}")
-    return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}")
+    recorded = config["recorded"].get(name, {}) if "recorded" in config else None
+    return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}", recorded)
 
 
 def claims_at(config: Mapping, name: str) -> list[dict]:
@@ -110,11 +112,13 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
 
     These are the configuration's own, if it has any. Otherwise they are those of the scale, or, for a table to which it
     gives a number n in `table_seeds`, 0 … n − 1; a run of several tables has the seeds of all, and one whose gradient
-    norms are grafted onto another also those of that one.
+    norms are grafted onto another also those of that one. Where results are those of records, these have the seeds.
 
     Raises:
         UserError: the scale gives seeds to a table that the paper does not have.
     """
+    if "recorded" in config:
+        return {run: list(seeds) for run, seeds in config["recorded"].get(name, {}).items()}
     paper, scale = load_paper(name), config["scales"][config["scale"]]
     counts = scale["table_seeds"].get(name, {})
     for table in counts:

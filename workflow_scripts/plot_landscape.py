@@ -15,7 +15,9 @@ from whysgd.reporting.tables import setting_of
 def plot_landscape(table: dict, view: str, points: list[str], runs: str, outputs: list[str]) -> None:
     frame = pd.read_csv(runs)
     setting = setting_of(frame[frame.run.isin(landscapes.drawn_rows(table, LANDSCAPES[view]))], device=False)
-    figures.save_figure(landscapes.VIEWS[view](table, landscapes.read_points(points), setting), outputs)
+    figures.save_figure(
+        landscapes.VIEWS[view](table, landscapes.read_points(points, LANDSCAPES[view]), setting), outputs
+    )
 
 
 if __name__ == "__main__":

@@ -4,18 +4,19 @@ from whysgd.warm import enter_script
 
 enter_script()
 
+from pathlib import Path
+
 import pandas as pd
 
 from whysgd.reporting import figures, noise_figures
 from whysgd.reporting.frame import read_histories
+from whysgd.reporting.recorded import unpacked
 from whysgd.reporting.script import logged
 from whysgd.reporting.tables import setting_of
 
 
-def plot_noise(
-    table: dict, view: str, metrics: list[str], logs: list[str], runs: str, histories: str, outputs: list[str]
-) -> None:
-    frame, noise = pd.read_csv(runs), read_histories(metrics, logs)
+def plot_noise(table: dict, view: str, noise: pd.DataFrame, runs: str, histories: str, outputs: list[str]) -> None:
+    frame = pd.read_csv(runs)
     setting = setting_of(frame[frame.run.isin(noise.run)], device=False)
     if view == "noise_course":
         figure = noise_figures.plot_noise_course(table, noise, pd.read_csv(histories), setting)
@@ -28,6 +29,10 @@ def plot_noise(
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        inputs = snakemake.input
-        arguments = (inputs.metrics, inputs.logs, inputs.runs, inputs.histories, snakemake.output)
-        plot_noise(snakemake.params.table, snakemake.wildcards.view, *arguments)
+        inputs, view = snakemake.input, snakemake.wildcards.view
+        if records := inputs.get("records"):
+            log = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}[view]
+            noise = pd.concat([unpacked(Path(file), log) for file in records])
+        else:
+            noise = read_histories(inputs.metrics, inputs.logs)
+        plot_noise(snakemake.params.table, view, noise, inputs.runs, inputs.histories, snakemake.output)

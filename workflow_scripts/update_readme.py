@@ -1,4 +1,7 @@
-"""Put measured tables into README.md and docs/*.md, between the marks that name their files."""
+"""Put tables into README.md and docs/*.md, between the marks that name their files.
+
+They are made from records, or are those of benchmarks, of which the ones that were measured here become records first.
+"""
 
 import re
 import sys
@@ -7,21 +10,34 @@ from pathlib import Path
 from whysgd.files import write_text
 
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MEASURED, KEPT = Path("results/benchmarks"), Path("results/records/benchmarks")
 
 
-def update_tables(document: Path) -> None:
-    """Fill every marked place of a document; a table that was not measured here is left as it is, with a word."""
+def documents() -> list[Path]:
+    """The files that have such tables."""
+    return [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
 
-    def filled(match: re.Match) -> str:
-        file = Path(match[2])
+
+def filled(document: Path, root: Path = Path()) -> str:
+    """A document with every marked place filled; one whose table is not there is left as it is, with a word."""
+
+    def table(match: re.Match) -> str:
+        file = root / match[2]
         if not file.is_file():
             print(f"{document}: {file} does not exist; its table is left as it is", file=sys.stderr)
             return match[0]
         return f"{match[1]}\n{file.read_text(encoding='utf-8')}\n{match[3]}"
 
-    write_text(document, MARKED.sub(filled, document.read_text(encoding="utf-8")))
+    return MARKED.sub(table, document.read_text(encoding="utf-8"))
+
+
+def keep_benchmarks() -> None:
+    """Make records of the tables that the benchmarks wrote on this machine."""
+    for file in sorted(MEASURED.glob("*.md")):
+        write_text(KEPT / file.name, file.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    for document in (Path("README.md"), *sorted(Path("docs").glob("*.md"))):
-        update_tables(document)
+    keep_benchmarks()
+    for document in documents():
+        write_text(document, filled(document))

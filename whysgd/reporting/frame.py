@@ -9,13 +9,18 @@ from whysgd.errors import UserError
 from whysgd.files import digest_of
 from whysgd.metrics import KEYS, MEASURED, check_file, read_metrics
 
+# Where results come from.
+TRAINING, RECORDS = "training", "records"
+
 
 def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.DataFrame:
     """One line for each metrics.json.
 
     Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the selected
     evaluation, `best_step` and `best_selected_on`, its step and on what it was selected ("validation", the held-out
-    images, or "test"), and where, on what and with what it was trained. What a run does not have is None.
+    images, or "test"), and where, on what and with what it was trained; `source`, where the line comes from ("training"
+    or "records"), and `older`, whether by code that may give other results than today's. What a run does not have is
+    None.
 
     Args:
         metrics_files: as `whysgd.metrics.read_metrics` reads them.
@@ -24,11 +29,11 @@ def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.D
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    return pd.DataFrame([_run(Path(file), placed) for file in metrics_files])
+    return pd.DataFrame([run_line(read_metrics(file, placed), file) for file in metrics_files])
 
 
-def _run(file: Path, placed: bool) -> dict:
-    metrics = read_metrics(file, placed)
+def run_line(metrics: dict, file: str | Path) -> dict:
+    """The line of one run; `file` is where its metrics come from, for messages."""
     try:
         return {
             **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
@@ -42,6 +47,8 @@ def _run(file: Path, placed: bool) -> dict:
             "settings_digest": digest_of({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
             "precision": metrics["precision"],
             **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
+            "source": TRAINING,
+            "older": False,
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the metrics of a run ({error!r})") from None

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
 from whysgd.reporting.figures import STYLE, plt
+from whysgd.reporting.recorded import unpacked
 
 LOSS, ACCURACY = "#0072B2", "#D55E00"
 TOP = 5.0  # nats; of the profiles' loss axis, as in the code of Li et al., Visualizing the loss landscape (2018)
@@ -21,8 +22,12 @@ LEVELS = 13
 NOTHING = "no points"
 
 
-def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
+def read_points(files: Iterable[str | Path], kind: str = "line") -> pd.DataFrame:
     """The points of all parts of landscapes in one frame; the part of a diverged run has none.
+
+    Args:
+        files: the parts, or the records of runs.
+        kind: "line" or "plane", which of a record's landscapes is meant.
 
     Raises:
         UserError: a file is missing or damaged; the message names it.
@@ -30,7 +35,7 @@ def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
     parts = []
     for file in files:
         try:
-            part = pd.read_csv(file)
+            part = unpacked(Path(file), kind) if Path(file).suffix == ".json" else pd.read_csv(file)
         except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
             raise UserError(f"{file}: not readable ({error})") from None
         if missing := [column for column in LANDSCAPE_COLUMNS if column not in part]:

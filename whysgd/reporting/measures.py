@@ -13,6 +13,7 @@ from whysgd.reporting.frame import KEYS
 
 COLUMNS = [
     *KEYS, "measure", "status", "quantity", "value", "std_error", "low", "high", "samples", "seconds", "cpu_seconds",
+    "older",
 ]  # fmt: skip
 # What is measured on, so that only like is compared with like.
 NETWORK = ["dataset", "model"]
@@ -23,21 +24,22 @@ def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
 
     What a measure does not define, everything of a diverged run among it, is NaN; so are `low` and `high`, the ends of
     the 95 % interval, of a quantity that has none. An interval may be infinite. The costs are the whole measure's.
+    `older` says whether it was measured by code that may give other numbers than today's; of records alone.
 
     Raises:
         UserError: a file is missing or damaged, or has a quantity that `whysgd.measures.catalog` does not; the message
             names it.
     """
-    return pd.DataFrame([line for file in files for line in _lines(Path(file))], columns=COLUMNS)
+    return pd.DataFrame([line for file in files for line in measure_lines(read_json(file), file)], columns=COLUMNS)
 
 
-def _lines(file: Path) -> list[dict]:
-    result = read_json(file)
+def measure_lines(result: dict, file: str | Path) -> list[dict]:
+    """The lines of one measure's result; `file` is where it comes from, for messages."""
     try:
         common = {key: result[key] for key in (*KEYS, "measure", "status")}
         cost = {key: float(result["cost"][key]) for key in ("seconds", "cpu_seconds")}
         lines = [
-            {**common, "quantity": name, **_numbers(quantity), **cost}
+            {**common, "quantity": name, **_numbers(quantity), **cost, "older": False}
             for name, quantity in result["quantities"].items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

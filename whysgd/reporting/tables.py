@@ -8,6 +8,7 @@ import pandas as pd
 
 from whysgd.checks import ACCURACIES
 from whysgd.models.catalog import architecture
+from whysgd.reporting.frame import RECORDS
 from whysgd.reporting.intervals import recovered
 from whysgd.reporting.measures import rounded, spread_of, titled
 
@@ -17,6 +18,8 @@ COLUMNS = [
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
+NO_RECORD = "no record"
+MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: "– has no record"}
 # What a note says of steps, and how many such notes of a table are told one by one.
 STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"
@@ -75,12 +78,12 @@ def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame | None) -> tup
     """The row's metric over seeds, and what is to be said of it."""
     if row["metric"] in ACCURACIES:
         return runs[row["metric"]].astype(float), ""
-    known = [] if measures is None else measures[measures.quantity == row["metric"]].value
-    values = pd.Series(known, dtype=float)
-    if values.empty:
-        return values, NOT_MEASURED if len(runs) else ""
+    if measures is None or not len(known := measures[measures.quantity == row["metric"]]):
+        return pd.Series(dtype=float), NOT_MEASURED if len(runs) else ""
+    values = pd.Series(known.value, dtype=float)
     undefined = int(values.isna().sum())
-    return values.dropna(), f"no number for {undefined} of {len(values)}" if undefined else ""
+    notes = [f"no number for {undefined} of {len(values)}"] if undefined else []
+    return values.dropna(), "; ".join([*notes, *_older(known, "measured")])
 
 
 def _line(row: dict, mine: pd.DataFrame, values: pd.Series) -> dict:
@@ -117,7 +120,7 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
     if row["run"] is None:
         return NO_RUN
     if runs.empty:
-        return NOT_RUN if row["planned"] else NOT_PLANNED
+        return NOT_RUN if row["planned"] else NO_RECORD if row.get("recorded") is False else NOT_PLANNED
     parts = []
     if runs.scale.iloc[0] != "paper":
         steps = "/".join(map(str, sorted(runs.steps.unique())))
@@ -126,11 +129,17 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
         parts.append(f"{copies} stored copies")
     if diverged := int((runs.status == "diverged").sum()):
         parts.append(f"{diverged} of {len(runs)} diverged")
-    return "; ".join(parts)
+    return "; ".join([*parts, *_older(runs, "trained")])
+
+
+def _older(lines: pd.DataFrame, what: str) -> list[str]:
+    """What is to be said of lines from records of code that may give other numbers than today's."""
+    older = int(lines.older.sum()) if "older" in lines else 0
+    return [f"{older} of {len(lines)} {what} by older code"] if older else []
 
 
 def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
-    """On what the numbers were measured: scale, data, network and (if wanted) device."""
+    """On what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device."""
     if runs.empty:
         return "nothing measured"
 
@@ -143,7 +152,9 @@ def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
         images = [_images(*map(int, line)) for line in counts.sort_values(list(counts.columns)).to_numpy()]
         datasets.append(f"{dataset} ({' or '.join(images)})")
     where = f", on {all_of('device')}" if device else ""
-    return f"scale {all_of('scale')}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
+    recorded = ", from records" if "source" in runs and (runs.source == RECORDS).any() else ""
+    recorded += "".join(f" ({text})" for text in _older(runs, "runs trained"))
+    return f"scale {all_of('scale')}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
 
 
 def _networks(models: Iterable[str]) -> str:
@@ -275,7 +286,7 @@ def remarks(table: pd.DataFrame) -> str:
                 cells.setdefault(note, []).append(f"{line.label}: {line.column}")
     common = [note for note, names in cells.items() if len(names) == len(measured)]
     others = [f"{note} ({', '.join(names)})" for note, names in cells.items() if note not in common]
-    others += ["– is not run at this scale"] if (table.note == NOT_PLANNED).any() else []
+    others += [text for note, text in MISSING.items() if (table.note == note).any()]
     parts = [*common, *others]
     return f"Notes: {'; '.join(parts)}." if parts else ""
 

@@ -1,0 +1,78 @@
+"""The tidy frames of runs, histories and measures, from records."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from whysgd.errors import UserError
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS
+from whysgd.metrics import KEYS
+from whysgd.recorded import older_measure, older_training
+from whysgd.records import HISTORY, ROOT, read_record
+from whysgd.reporting.frame import RECORDS, run_line
+from whysgd.reporting.measures import COLUMNS, measure_lines
+from whysgd.spec import RunSpec, steps_per_epoch
+
+
+def read_record_frames(
+    files: Iterable[str | Path], measures: Iterable[str], root: Path = ROOT
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All runs, all lines of their histories and all quantities of their measures, as `read_runs`, `read_histories`
+    and `read_measures` have them; `source` is "records", and `older` says which were made by older code.
+
+    A history has the lines and columns that a record keeps; what it does not keep is NaN.
+
+    Args:
+        files: of the records.
+        measures: which of their measures to take.
+        root: where records lie, see `whysgd.recorded.is_current`.
+
+    Raises:
+        UserError: as `read_record`.
+    """
+    runs, histories, found, wanted = [], [], [], set(measures)
+    for file in map(Path, files):
+        record = read_record(file)
+        metrics = record["metrics"]
+        runs.append({**run_line(metrics, file), "source": RECORDS, "older": older_training(metrics, root)})
+        histories.append(_history(record, file))
+        for name, result in record["measures"].items():
+            older = older_measure(result, root)
+            found += [{**line, "older": older} for line in measure_lines(result, file)] if name in wanted else []
+    return pd.DataFrame(runs), pd.concat(histories, ignore_index=True), pd.DataFrame(found, columns=COLUMNS)
+
+
+def _history(record: dict, file: Path) -> pd.DataFrame:
+    metrics = record["metrics"]
+    spec = RunSpec.from_dict(metrics["settings"])
+    try:
+        lines = pd.DataFrame(record["history"])
+        lines = lines.reindex(columns=HISTORY)
+        lines.insert(1, "epoch", (lines.step - 1) // steps_per_epoch(spec, metrics["data"]["train_images"]) + 1)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: history: not columns of one length ({error!r})") from None
+    for index, key in enumerate(KEYS):
+        lines.insert(index, key, metrics[key])
+    return lines
+
+
+def unpacked(file: Path, name: str) -> pd.DataFrame:
+    """What a record keeps of a run's noise.csv, layers.csv or noise_norms.csv, or of a landscape's points.
+
+    Args:
+        file: of the record.
+        name: one of `whysgd.recorded.EXTRAS`.
+
+    Raises:
+        UserError: it has no such thing, or is damaged.
+    """
+    record = read_record(file)
+    landscape = record.get("landscapes", {}).get(name)
+    columns = landscape or record.get(name)
+    if not columns:
+        raise UserError(f"{file}: has no {name}")
+    names = {key: record["metrics"][key] for key in KEYS}
+    if landscape:
+        return pd.DataFrame({**names, "kind": name, **columns}).reindex(columns=LANDSCAPE_COLUMNS)
+    return pd.DataFrame({**names, **columns})

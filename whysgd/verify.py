@@ -1,0 +1,74 @@
+"""Whether a record can be had again: its run is trained anew and compared with it, number by number."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from whysgd.errors import UserError
+from whysgd.records import read_record, record_of
+from whysgd.spec import RunSpec
+
+# Of a record, what training alone decides; times, versions and code are told, not compared.
+COMPARED = ("status", "steps", "final", "best", "model_sha256")
+TABLES = ("history", "noise", "layers", "noise_norms")
+
+
+def verify_record(file: Path, data: Path | None, store: Path | None, device) -> list[str]:
+    """Train the run of a record again, with today's code on this machine, and compare.
+
+    Numbers must be equal as the record keeps them: on the same kind of processor, with the same versions of packages,
+    training is deterministic.
+
+    Args:
+        file: of the record.
+        data: folder of its data set; None takes results/data/<dataset>.
+        store: file of its stored copies, if it has; None takes the workflow's place.
+        device: where to train.
+
+    Returns:
+        what differs, `key: recorded → now (the largest relative difference)`; what the record does not have, or the
+        new run does not, is not compared.
+
+    Raises:
+        UserError: the record is damaged, its data set is not there or another one, or its run takes the gradient norms
+            of another run, which records do not have.
+    """
+    from whysgd.training.loop import train
+
+    record = read_record(file)
+    metrics = record["metrics"]
+    spec = RunSpec.from_dict(metrics["settings"])
+    if spec.transform is not None and spec.transform.reference:
+        raise UserError(f"{file}: takes the gradient norms of {spec.transform.reference}, which records do not have")
+    with tempfile.TemporaryDirectory() as folder:
+        now = train(spec, data or Path("results/data", spec.dataset), Path(folder, "run"), device, store=store)
+        if now["data"]["sha256"] != metrics["data"]["sha256"]:
+            raise UserError(f"{file}: was trained on other data: {spec.dataset} has another sha256 here")
+        again = record_of(Path(folder, "run"))
+    differences = _differences({key: metrics.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED}, "")
+    for table in TABLES:
+        differences += _differences(record.get(table), again.get(table), f"{table}.")
+    return differences
+
+
+def _differences(recorded, now, path: str) -> list[str]:
+    """What differs between two values, the names of mappings' keys in front."""
+    if recorded is None or now is None or recorded == now:
+        return []
+    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
+        found = [_differences(recorded.get(key), now.get(key), f"{path}{key}.") for key in recorded]
+        return [line for lines in found for line in lines]
+    name = path.removesuffix(".")
+    if isinstance(recorded, list) and isinstance(now, list):
+        if len(recorded) != len(now):
+            return [f"{name}: {len(recorded)} lines → {len(now)}"]
+        pairs = [(a, b) for a, b in zip(recorded, now, strict=True) if a != b]
+        largest = max((_relative(a, b) for a, b in pairs), default=0.0)
+        return [f"{name}: {len(pairs)} of {len(recorded)} lines differ (by up to {largest:.1e} of their size)"]
+    return [f"{name}: {recorded} → {now}"]
+
+
+def _relative(a, b) -> float:
+    if not isinstance(a, int | float) or not isinstance(b, int | float):
+        return float("inf")
+    return abs(a - b) / max(abs(a), abs(b), 1e-300)

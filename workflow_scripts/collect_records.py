@@ -1,0 +1,22 @@
+"""Rule collect_records: a paper's runs, histories and measures in three frames, from records."""
+
+from whysgd.warm import enter_script
+
+enter_script()
+
+from whysgd.files import write_text
+from whysgd.reporting.recorded import read_record_frames
+from whysgd.reporting.script import logged
+
+
+def collect_records(records: list[str], measures: list[str], runs: str, histories: str, measured: str) -> None:
+    for frame, output in zip(read_record_frames(records, measures), (runs, histories, measured), strict=True):
+        write_text(output, frame.to_csv(index=False))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        outputs = snakemake.output
+        collect_records(
+            snakemake.input.records, snakemake.params.measures, outputs.runs, outputs.histories, outputs.measures
+        )
