@@ -268,9 +268,7 @@ def show_progress(workflow, config: Mapping) -> None:
     """
     from snakemake.logging import logger
 
-    quiet = Counter(
-        str(getattr(what, "name", what)).upper() for what in getattr(workflow.output_settings, "quiet", None) or ()
-    )
+    quiet = Counter(str(getattr(what, "name", what)).upper() for what in getattr(workflow.output_settings, "quiet", None) or ())
     try:
         seconds = float(os.environ.get(VARIABLE, TERMINAL if sys.stderr.isatty() else ELSEWHERE))
     except ValueError:

@@ -118,9 +118,7 @@ def _notes(plan: Plan, content: Mapping, here: str) -> list[str]:
         names = ", ".join(every["unknown"])
         lines.append(f"?: the speed of {names} is unknown; `python benchmarks/speeds.py --only NAME` measures it.")
     data = ", ".join(f"{name} {_size(size)}" for name, size in plan.data.items())
-    lines.append(
-        f"Disk of all: with {data}; checkpoints take up to {_size(every['working_mb'])} more for each running job."
-    )
+    lines.append(f"Disk of all: with {data}; checkpoints take up to {_size(every['working_mb'])} more for each running job.")
     lines.append(f"Memory: up to {_size(every['memory_mb'])} of the computer's for a job.")
     lines.append("Hours are those of one job at a time: 4 jobs side by side, on 4 cores or GPUs, take a quarter.")
     return lines
@@ -134,9 +132,7 @@ def measured_on(device: Device, here: str) -> str:
     if device.name != here:
         text += f" This machine's {here} has not been measured."
     if all(one.about["kind"] == "cpu" for one in load_speeds().values()):
-        text += (
-            " No GPU has been measured: hours on one are not known. `python benchmarks/speeds.py` measures it there."
-        )
+        text += " No GPU has been measured: hours on one are not known. `python benchmarks/speeds.py` measures it there."
     return text
 
 

@@ -88,9 +88,7 @@ class Device:
             return replace(nearest, scaled=nearest.scaled or nearest.case.block != case.block)
         other = [s for s in self.speeds if s.case.model == case.model]
         if other:
-            nearest = min(
-                other, key=lambda s: (abs(math.log(_pixels(s.case) / _pixels(case))), _distance(s.case, case))
-            )
+            nearest = min(other, key=lambda s: (abs(math.log(_pixels(s.case) / _pixels(case))), _distance(s.case, case)))
             return _slower(nearest, _pixels(case) / _pixels(nearest.case), nearest.parameters)
         sizes = {s: connected(s.case) for s in self.speeds if connected(s.case)}
         weights = connected(case)
@@ -171,9 +169,7 @@ def chosen_device(wanted: str | None = None, here: str | None = None, file: Path
     if len(found) != 1:
         problem = "was not measured" if not found else "is more than one device"
         allowed = ", ".join(devices)
-        raise UserError(
-            f"--device {wanted!r}: {problem}; config/{file.name} has: {allowed} (benchmarks/speeds.py adds one)"
-        )
+        raise UserError(f"--device {wanted!r}: {problem}; config/{file.name} has: {allowed} (benchmarks/speeds.py adds one)")
     return devices[found[0]]
 
 
@@ -191,10 +187,7 @@ def as_text(devices: Sequence[Device]) -> str:
         for model in dict.fromkeys(speed.case.model for speed in device.speeds):
             lines.append(f"      {model}:")
             for speed in (s for s in device.speeds if s.case.model == model):
-                values = {
-                    **asdict(speed.case),
-                    **{k: v for k, v in asdict(speed).items() if k not in ("case", "scaled")},
-                }
+                values = {**asdict(speed.case), **{k: v for k, v in asdict(speed).items() if k not in ("case", "scaled")}}
                 del values["model"]
                 lines.append(f"        - {_flow(values)}")
     return "\n".join(lines) + "\n"
@@ -203,9 +196,7 @@ def as_text(devices: Sequence[Device]) -> str:
 def _flow(values: dict) -> str:
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
     # YAML's 1e+06 would be a text.
-    shown = {
-        k: str(float(v)) if isinstance(v, str) and re.fullmatch(r"\d\.?\d*e\+\d+", v) else v for k, v in shown.items()
-    }
+    shown = {k: str(float(v)) if isinstance(v, str) and re.fullmatch(r"\d\.?\d*e\+\d+", v) else v for k, v in shown.items()}
     return "{" + ", ".join(f"{key}: {value}" for key, value in shown.items()) + "}"
 
 
