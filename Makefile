@@ -1,11 +1,11 @@
 # make        environment, then the default pipeline; ends by printing the tables
-# make test   environment, then the tests; make test-slow those that take minutes
+# make test   environment, then the tests; make test-slow those that take minutes, make test-browser those in a browser
 # make env    only the environment, in .venv
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: run env test test-slow check format bench bench-gpu records readme lock clean
+.PHONY: run env test test-slow test-browser check format bench bench-gpu records readme lock clean
 
 run: env
 	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
@@ -26,6 +26,11 @@ test: env
 
 test-slow: env
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Installs Chromium where it is missing (Debian; as root, or with sudo).
+test-browser: env
+	.ci/install_browser
+	$(BIN)/python -m pytest -m browser
 
 check: env
 	$(BIN)/ruff check .
