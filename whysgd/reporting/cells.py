@@ -73,7 +73,9 @@ def _cell(text, line, paper: str, measured: bool = True) -> Cell:
 def measures_table(table: pd.DataFrame) -> Table:
     """The frame of `whysgd.reporting.measures.readable`; its first column names the run."""
     names = {titled(name): name for name in QUANTITIES}
-    groups = [(name, len(list(some))) for name, some in groupby(name for name, _ in grouped(table).columns)]
+    # The first column stands by itself: it stays when the others are scrolled.
+    names_above = [name for name, _ in grouped(table).columns]
+    groups = [("", 1), *((name, len(list(some))) for name, some in groupby(names_above[1:]))]
     heads = list(table.columns)
     rows = [
         [Cell(run, run), *(_of_run(text, run, names.get(head)) for head, text in zip(heads[1:], texts, strict=True))]
