@@ -12,7 +12,7 @@ rule write_page:
         trajectories=[trajectory_files(paper, "png", "gif") for paper in CONFIG["papers"]],
         claims=[claims_of(paper, "csv") for paper in CONFIG["papers"]],
         measures=measure_outputs("table.csv", "tidy.csv", "reading.md", "figure"),
-        metrics=[f"{spec.folder}/metrics.json" for spec in RUNS.values()],
+        metrics=[record_of(spec) if RECORDED else f"{spec.folder}/metrics.json" for spec in RUNS.values()],
         histories=[f"results/{SCALE}/frames/{paper}_histories.csv" for paper in CONFIG["papers"]],
     output:
         page="results/{scale}/index.html",

@@ -73,7 +73,11 @@ def test_every_figure_and_the_page_are_there_and_say_that_they_are_from_records(
     for file in trained.glob("results/recorded/tiny/tables/*.md"):
         assert re.search(r"^Measured: scale tiny, from records: ", file.read_text(), re.MULTILINE), file
     assert "from records" not in "".join(file.read_text() for file in trained.glob("trained/tables/*.md"))
-    assert "from records" in (trained / "results/recorded/tiny/index.html").read_text()
+    page = (trained / "results/recorded/tiny/index.html").read_text()
+    assert "from records" in page
+    assert "<dt>Recorded</dt>" in page
+    assert "Measured here" not in page
+    assert '"file":"../../records/tiny/geiping2022/fb/seed-0.json"' in page
     assert "from records" in (trained / "results/recorded/tiny/figures/geiping2022_main_landscape.svg").read_text()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.reporting import tables
+from whysgd.reporting.frame import RECORDS
 from whysgd.reporting.page import write_page
 from whysgd.reporting.provenance import provenance
 
@@ -28,8 +29,8 @@ def page_from_files(
         frames: of the papers' runs.
         folder: where the page will lie.
         measures: likewise with the paths `csv`, `tidy` and `reading`, the last two of which may be None.
-        metrics, histories: metrics.json of every run, and the frames of their histories; without any, the page does not
-            tell what is behind its numbers.
+        metrics, histories: metrics.json, or the record, of every run, and the frames of their histories; without any,
+            the page does not tell what is behind its numbers.
     """
     runs = pd.concat([pd.read_csv(frame) for frame in frames])
     contents = [
@@ -49,9 +50,12 @@ def page_from_files(
 
 
 def _table(table: dict, runs: pd.DataFrame) -> dict:
-    """With its lines, and on what those were measured."""
+    """With its lines, on what those were measured, and whether these numbers were read from records."""
     lines = pd.read_csv(table["csv"])
-    return {**table, "table": lines, "measured": tables.setting_of(runs[runs.run.isin(lines.row)])}
+    own = runs[runs.run.isin(lines.row)]
+    recorded = "source" in own and (own.source == RECORDS).any()
+    origin = "Recorded" if recorded else "Measured here"
+    return {**table, "table": lines, "measured": tables.setting_of(own), "origin": origin}
 
 
 def _measures(measures: dict | None) -> dict | None:

@@ -29,7 +29,7 @@ def provenance(
     """Everything that the page tells of a run, without NaN or infinity, so that it can be written as JSON.
 
     Args:
-        metrics_files: metrics.json of every run.
+        metrics_files: metrics.json, or the record, of every run.
         histories: the frame of `whysgd.reporting.frame.read_histories`.
         measures: the frame of `whysgd.reporting.measures.read_measures`, or None.
         folder: the page's, which paths are relative to.
@@ -49,8 +49,9 @@ def provenance(
     quantities = {name: titled(name) for name in QUANTITIES if name in known}
     runs: dict[str, list[dict]] = {}
     for file in metrics_files:
-        metrics = read_json(file)
         try:
+            content = read_json(file)
+            metrics = content.get("metrics", content)
             key = tuple(str(metrics[name]) for name in KEYS)
             seed = {
                 **{name: metrics[name] for name in ("seed", "status", "steps", "spec_digest", "started", "ended")},
