@@ -186,7 +186,10 @@ def class_folders(wildcards):
     if own is None:
         return []
     found = [Path(own["path"], split) for split in ("train", "test")]
-    return sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
+    folders = sorted(str(entry) for split in found if split.is_dir() for entry in split.iterdir() if entry.is_dir())
+    if braced := [folder for folder in folders if "{" in folder or "}" in folder]:
+        raise WorkflowError(f"{braced[0]}: must have no braces in its name: to Snakemake they are wildcards")
+    return folders
 
 
 def run_files(*specs):
