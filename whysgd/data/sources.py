@@ -95,15 +95,15 @@ def _extraction_within() -> Iterator[None]:
 
     torchvision compares archives with their checksums, and unpacks them with what Python does by default: anything.
     """
-    before = tarfile.TarFile.__dict__.get("extraction_filter")
+    if not hasattr(tarfile, "data_filter"):  # Python 3.11.3 and before; there the checksum has to do.
+        yield
+        return
+    before = tarfile.TarFile.extraction_filter
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
         yield
     finally:
-        if before is None:
-            del tarfile.TarFile.extraction_filter
-        else:
-            tarfile.TarFile.extraction_filter = before
+        tarfile.TarFile.extraction_filter = before
 
 
 def _remove_half_extracted(folder: Path, resources: list[tuple[str, str]]) -> None:
