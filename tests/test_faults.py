@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,9 @@ from whysgd.data.build import build_dataset
 from whysgd.data.build_store import build_store
 from whysgd.data.sources import load_torchvision
 from whysgd.errors import UserError
-from whysgd.files import digest_of, read_json, write_json
+from whysgd.files import read_json
 from whysgd.measures.run import load_run, measure_run
-from whysgd.metrics import read_metrics, with_checksum
+from whysgd.metrics import with_checksum
 from whysgd.records import write_records
 from whysgd.reporting.frame import read_histories, read_runs
 from whysgd.reporting.measures import read_measures
@@ -255,7 +254,9 @@ def test_half_a_download_is_not_used_and_named(small_mnist):
     archive = small_mnist / "train-images-idx3-ubyte.gz"
     content = archive.read_bytes()
     archive.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"mnist: cannot be downloaded .*put MNIST/raw/ with the four idx files") as caught:
+    with pytest.raises(
+        UserError, match=r"mnist: cannot be downloaded .*put MNIST/raw/ with the four idx files"
+    ) as caught:
         load_torchvision("mnist", small_mnist.parents[1])
     assert "\n" not in str(caught.value)
     archive.write_bytes(content)

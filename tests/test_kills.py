@@ -3,8 +3,8 @@
 import multiprocessing
 import os
 import random
-import sys
 import time
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,10 +62,10 @@ def live(specs: list[RunSpec], inputs: Path, outs: list[Path], begun) -> None:
     torch.set_num_threads(1)
     # What was written outlives a kill without it, and a disk that many wait for would be all that is killed in.
     os.fsync = lambda descriptor: None
-    sys.stderr = open(os.devnull, "w")
     store, norms = (inputs / "store.lmdb", inputs / "norms.csv") if len(specs) == 1 else (None, None)
     begun.set()
-    train_runs(specs, inputs / "data", outs, checkpoint_seconds=1e-9, store=store, norms=norms)
+    with open(os.devnull, "w") as nothing, redirect_stderr(nothing):
+        train_runs(specs, inputs / "data", outs, checkpoint_seconds=1e-9, store=store, norms=norms)
 
 
 def live_once(forkserver, specs, inputs, outs, seconds=None) -> float | None:
@@ -91,7 +91,9 @@ def texts_of(outs):
 QUICK = ("full batch", "seeds in lockstep")
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in JOBS])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in JOBS]
+)
 def test_a_job_killed_at_20_random_moments_ends_with_the_same_bits(forkserver, inputs, tmp_path, name):
     specs, moments, kills, jobs = JOBS[name], random.Random(0), 0, 0
 

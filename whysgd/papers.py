@@ -34,7 +34,9 @@ def load_paper(name: str) -> dict:
     lay_out(paper, file)
     for key in ("runs", "tables"):
         if pair := same_but_for_case(paper[key]):
-            raise UserError(f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both")
+            raise UserError(
+                f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both"
+            )
     check_trajectories(paper["trajectories"], file)
     return paper
 

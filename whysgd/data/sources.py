@@ -82,8 +82,8 @@ def load_torchvision(name: str, folder: Path) -> Source:
     except Exception as error:  # torchvision raises whatever its download met: URLError, RuntimeError, EOFError …
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{name}: cannot be downloaded or is damaged ({reason}); put {expected[name]} into {folder.resolve()}, in place"
-            " of what is there of it"
+            f"{name}: cannot be downloaded or is damaged ({reason}); put {expected[name]} into {folder.resolve()},"
+            " in place of what is there of it"
         ) from None
     train, test = (Split(_channels_first(part.data), np.asarray(part.targets, np.int64)) for part in parts)
     return Source(train, test, list(parts[0].classes), f"torchvision {name}")
