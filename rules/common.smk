@@ -191,7 +191,10 @@ def own_dataset(wildcards):
 
 def class_folders(wildcards):
     """The class folders of an image folder: adding or removing an image makes them newer."""
-    return [str(folder) for folder in folders_of_classes(CONFIG["datasets"].get(wildcards.dataset))]
+    folders = [str(folder) for folder in folders_of_classes(CONFIG["datasets"].get(wildcards.dataset))]
+    if braced := [folder for folder in folders if "{" in folder or "}" in folder]:
+        raise WorkflowError(f"{braced[0]}: must have no braces in its name: to Snakemake they are wildcards")
+    return folders
 
 
 def run_files(*specs):

@@ -21,7 +21,7 @@ rule build_dataset:
         "../envs/whysgd.yaml"
     shell:
         "python -m whysgd build-dataset {wildcards.dataset:q} --datasets {params.datasets:q}"
-        " --data-dir {resources.data_dir:q} --out $(dirname {output.manifest:q}) > {log:q} 2>&1"
+        " --data-dir={resources.data_dir:q} --out $(dirname {output.manifest:q}) > {log:q} 2>&1"
 
 
 rule build_store:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whysgd.errors import StopSignal, UserError, listed
 from whysgd.measures.catalog import MEASURES
+from whysgd.names import NEEDED, is_name
 from whysgd.spec import RunSpec, StoredCopies
 from whysgd.warm import enter, leave
 
@@ -281,6 +282,8 @@ def _build_store(options) -> None:
 
     if options.copies < 1 or options.crop_padding < 0 or options.seed < 0:
         raise UserError("build-store: --copies must be at least 1, --crop-padding and --seed at least 0")
+    if not is_name(options.dataset):
+        raise UserError(f"build-store: {options.dataset!r}: {NEEDED}")
     plan = StoredCopies(options.copies, options.crop_padding, options.flip, options.seed, options.clean_first)
     dataset = load_dataset(options.data or Path("results/data", options.dataset))
     path = options.out or Path("results/stores", options.dataset, f"{plan.name}.lmdb")

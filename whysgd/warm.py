@@ -183,8 +183,11 @@ def _connect(folder: Path, owner: str, started: str) -> socket.socket:
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder}: must be a private folder")
-    # It is about to open, or it never will.
+    # It is about to open, or it never will. The folder's age alone would not do: the clock may have been set back.
+    patience = time.monotonic() + TO_OPEN
     while not os.path.exists(socket_of(folder)) and time.time() - status.st_mtime < TO_OPEN:
+        if time.monotonic() > patience:
+            break
         time.sleep(0.01)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

@@ -175,7 +175,10 @@ def _chunks_in(part: Path) -> int:
     """Chunks that survived in a part; 0 if it is not readable."""
     try:
         with lmdb.open(str(part), subdir=False, readonly=True, lock=False) as environment:
-            return environment.stat()["entries"]
+            pages = environment.info()["last_pgno"] + 1
+            # LMDB maps the file into memory: a page behind its end would end the process.
+            whole = part.stat().st_size >= pages * environment.stat()["psize"]
+            return environment.stat()["entries"] if whole else 0
     except lmdb.Error:
         return 0
 

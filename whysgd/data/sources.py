@@ -1,6 +1,11 @@
 """Where images come from: each source returns two splits as uint8 arrays and the class names."""
 
+import gzip
+import hashlib
 import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,15 +75,54 @@ def load_torchvision(name: str, folder: Path) -> Source:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{name}.lock"):
+        with FileLock(folder / f".{name}.lock"), _extraction_within():
+            if hasattr(classes[name], "resources"):
+                _remove_half_extracted(folder / classes[name].__name__ / "raw", classes[name].resources)
             parts = [classes[name](str(folder), train=train, download=True) for train in (True, False)]
     except Exception as error:  # torchvision raises whatever its download met: URLError, RuntimeError, EOFError …
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{name}: cannot be downloaded or is damaged ({reason}); put {expected[name]} into {folder.resolve()}"
+            f"{name}: cannot be downloaded or is damaged ({reason}); put {expected[name]} into {folder.resolve()},"
+            " in place of what is there of it"
         ) from None
     train, test = (Split(_channels_first(part.data), np.asarray(part.targets, np.int64)) for part in parts)
     return Source(train, test, list(parts[0].classes), f"torchvision {name}")
+
+
+@contextmanager
+def _extraction_within() -> Iterator[None]:
+    """Within the block no archive writes outside the folder it is unpacked into, whatever paths and links it has.
+
+    torchvision compares archives with their checksums, and unpacks them with what Python does by default: anything.
+    """
+    if not hasattr(tarfile, "data_filter"):  # Python 3.11.3 and before; there the checksum has to do.
+        yield
+        return
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
+
+
+def _remove_half_extracted(folder: Path, resources: list[tuple[str, str]]) -> None:
+    """Remove files that differ from what their archive beside them has, so that they are unpacked again.
+
+    torchvision asks whether they are there, which a file is as well if its unpacking was interrupted.
+
+    Args:
+        folder: where archives and files lie.
+        resources: name and MD5 of each archive.
+    """
+    for name, md5 in resources:
+        archive, file = folder / name, folder / Path(name).stem
+        if not (archive.is_file() and file.is_file()):
+            continue
+        if hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            archive.unlink()  # half of a download
+        elif gzip.decompress(archive.read_bytes()) != file.read_bytes():
+            file.unlink()
 
 
 def _channels_first(images) -> np.ndarray:

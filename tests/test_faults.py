@@ -1,0 +1,371 @@
+"""Damaged, foreign, missing and read-only files, and a clock that jumps: one line that names the file, nothing wrong."""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, make_dataset, make_spec
+from filelock import FileLock
+from test_data import idx
+from test_loop import assert_equal_results, folder_of, results
+from torchvision import datasets as tv
+
+from whysgd import warm
+from whysgd.__main__ import main
+from whysgd.data import build_store as building
+from whysgd.data.build import build_dataset
+from whysgd.data.build_store import build_store
+from whysgd.data.sources import load_torchvision
+from whysgd.errors import UserError
+from whysgd.files import read_json
+from whysgd.measures.run import load_run, measure_run
+from whysgd.metrics import with_checksum
+from whysgd.records import write_records
+from whysgd.reporting.frame import read_histories, read_runs
+from whysgd.reporting.measures import read_measures
+from whysgd.spec import NoiseWatch, StoredCopies
+from whysgd.training import loop
+from whysgd.training.loop import train
+from whysgd.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run and its data set."""
+    folder = tmp_path_factory.mktemp("finished")
+    data = folder_of(make_dataset(), folder / "data")
+    train(make_spec(epochs=2, noise=NoiseWatch(2)), data, folder / "run")
+    return folder / "run", data
+
+
+def rechecked(**changes):
+    """Metrics with other values, and a checksum that fits: what a program of another mind might write."""
+
+    def change(metrics):
+        content = {**metrics, **changes}
+        del content["checksum"]
+        return json.dumps(with_checksum(content))
+
+    return change
+
+
+def a_digit(metrics):
+    """Another digit of the test accuracy."""
+    text, value = json.dumps(metrics), json.dumps(metrics["final"]["test_accuracy"])
+    return text.replace(value, value[:-1] + str((int(value[-1]) + 1) % 10))
+
+
+DAMAGED_METRICS = {
+    "empty": (lambda metrics: "", "not readable as JSON"),
+    "cut short": (lambda metrics: json.dumps(metrics)[:-200], "not readable as JSON"),
+    "zeros": (lambda metrics: "\0" * 500, "not readable as JSON"),
+    "not UTF-8": (lambda metrics: b'{"paper": "\xff"}', "not readable as JSON"),
+    "very deep": (lambda metrics: "[" * 100_000, "not readable as JSON"),
+    "a list": (lambda metrics: "[]", "not the metrics of a run"),
+    "nothing in it": (lambda metrics: "{}", "not the metrics of a run"),
+    "NaN": (lambda metrics: re.sub(r'"test_loss": [\d.]+', '"test_loss": NaN', json.dumps(metrics)), "NaN is no number"),
+    "another digit": (a_digit, "does not match its checksum"),
+    "a text for a number": (rechecked(final={"test_accuracy": "98"}), "not the metrics of a run"),
+    "settings of another type": (rechecked(settings=["x"]), "not the metrics of a run"),
+    "settings of another run": (lambda m: rechecked(settings={**m["settings"], "lr": 9.0})(m), "not those of its spec_digest"),
+    "another seed": (rechecked(seed=99), "seed = 99 is not that of its settings"),
+    "no data": (rechecked(data=None), "data: must be a mapping"),
+    "an unknown status": (rechecked(status="fine"), "status = 'fine': allowed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED_METRICS.values(), ids=DAMAGED_METRICS.keys())
+def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, tmp_path, damage, message, capsys):
+    run, data = tmp_path / "run", finished[1]
+    shutil.copytree(finished[0], run)
+    file = run / "metrics.json"
+    content = damage(read_json(file))
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    spec = make_spec(epochs=2, noise=NoiseWatch(2))
+    readers = {
+        "collecting": lambda: read_runs([file]),
+        "histories": lambda: read_histories([file], [run / "history.csv"]),
+        "measuring": lambda: load_run(run, data),
+        "records": lambda: write_records([run], root=tmp_path / "records"),
+        "training": lambda: train(spec, data, run),
+    }
+    for name, reader in readers.items():
+        with pytest.raises(UserError, match=rf"run/metrics\.json: .*{message}") as caught:
+            reader()
+        assert "\n" not in str(caught.value), name
+    assert not (tmp_path / "records").exists()
+    for command in (["measure", "flatness", "--run", run], ["landscape", "line", "--run", run], ["record", run]):
+        assert main(list(map(str, command))) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {file}: ")
+        assert error.count("\n") == 1
+
+
+def test_metrics_in_the_folder_of_another_run_are_rejected(finished, tmp_path):
+    own, other = (tmp_path / f"results/mini/runs/geiping2022/test/seed-{seed}" for seed in (3, 4))
+    for folder in (own, other):
+        shutil.copytree(finished[0], folder)
+    assert read_runs([own / "metrics.json"], placed=True).seed.tolist() == [3]
+    with pytest.raises(UserError, match=r"seed-4/metrics\.json: the metrics of results/mini/.*/seed-3; remove it"):
+        read_runs([own / "metrics.json", other / "metrics.json"], placed=True)
+
+
+@pytest.mark.parametrize("name", ["history.csv", "noise.csv", "layers.csv"])
+def test_logs_that_were_changed_are_rejected(finished, tmp_path, name):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    assert len(read_histories([run / "metrics.json"], [run / name]))
+    text = (run / name).read_text()
+    last = text.rindex(next(digit for digit in reversed(text) if digit.isdigit()))
+    (run / name).write_text(text[:last] + str((int(text[last]) + 1) % 10) + text[last + 1 :])
+    with pytest.raises(UserError, match=rf"run/{name}: was changed after the run wrote it"):
+        read_histories([run / "metrics.json"], [run / name])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "history.csv", "gradient_norms.csv", "noise_norms.csv"])
+def test_a_run_with_a_damaged_result_is_trained_again(finished, tmp_path, capsys, name):
+    run, data = tmp_path / "run", finished[1]
+    shutil.copytree(finished[0], run)
+    content = bytearray((run / name).read_bytes())
+    content[-3] ^= 1
+    (run / name).write_bytes(content)
+    train(make_spec(epochs=2, noise=NoiseWatch(2)), data, run)
+    assert f"run/{name}: is not what the run wrote; training again" in capsys.readouterr().err
+    assert_equal_results(results(finished[0]), results(run))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"quantities": NaN}', '{"paper": "p", "quantities": []}'])
+def test_damaged_measures_are_rejected_with_their_path(finished, tmp_path, content):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    (run / "measures").mkdir()
+    file = run / "measures/flatness.json"
+    file.write_text(content)
+    for reader in (lambda: read_measures([file]), lambda: write_records([run], root=tmp_path / "records")):
+        with pytest.raises(UserError, match=r"measures/flatness\.json: ") as caught:
+            reader()
+        assert "\n" not in str(caught.value)
+
+
+@contextmanager
+def as_a_user():
+    """Within the block this process may do no more than a user may, if it is root's."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user can enter; those of pytest are private."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for place in (folder / "locked", folder / "locked/begun"):
+        place.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
+    data = folder_of(make_dataset(), open_folder / "data")
+    train(make_spec(), data, open_folder / "run")
+    run, plan = load_run(open_folder / "run", data), StoredCopies(2, 1, True)
+    jobs = {
+        r"new: cannot be used as the run's folder": lambda place: train(make_spec(), data, place / "new"),
+        r"begun: cannot be used as the run's folder": lambda place: train(make_spec(), data, place / "begun"),
+        r"digits/train\.safetensors: cannot be written": lambda place: build_dataset("digits", None, data, place / "digits"),
+        r"s\.lmdb: cannot be written": lambda place: build_store(make_dataset(), plan, place / "s.lmdb"),
+        r"flatness\.json: cannot be written": lambda place: measure_run(["flatness"], run, place),
+        r"seed-3\.json: cannot be written": lambda place: write_records([open_folder / "run"], root=place),
+    }  # fmt: skip
+    for job in jobs.values():
+        job(open_folder / "open")
+    locked = open_folder / "locked"
+    (locked / "begun").mkdir(parents=True)
+    for place in (locked / "begun", locked):
+        place.chmod(0o555)
+    for message, job in jobs.items():
+        with as_a_user(), pytest.raises(UserError, match=rf"{message}.*Permission denied") as caught:
+            job(locked)
+        assert "\n" not in str(caught.value)
+    assert [entry.name for entry in locked.rglob("*")] == ["begun"]
+
+
+def test_a_part_of_a_store_that_was_cut_is_not_continued(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 16)
+    dataset, plan, path = make_dataset(train=500, channels=3), StoredCopies(8, 2, True), tmp_path / "s.lmdb"
+    build_store(dataset, plan, tmp_path / "whole.lmdb")
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "trailer", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_store(dataset, plan, path)
+    (part,) = tmp_path.glob(".s.lmdb.*.part")
+    os.truncate(part, part.stat().st_size // 2)
+    build_store(dataset, plan, path)
+    assert path.read_bytes() == (tmp_path / "whole.lmdb").read_bytes()
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """The archives of a small MNIST, with checksums that torchvision will find right, and nowhere to download from."""
+    raw, sums = tmp_path / "MNIST/raw", []
+    raw.mkdir(parents=True)
+    for prefix, count in (("train", 30), ("t10k", 20)):
+        images = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        for name, array in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
+            archive = gzip.compress(idx(array))
+            (raw / f"{name}.gz").write_bytes(archive)
+            sums.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
+    monkeypatch.setattr(tv.MNIST, "resources", sums)
+    monkeypatch.setattr(tv.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    return raw
+
+
+@pytest.mark.parametrize("fault", ["none", "half unpacked", "other content", "half a download beside a whole file"])
+def test_a_data_set_that_was_half_unpacked_is_unpacked_again(small_mnist, fault):
+    whole = load_torchvision("mnist", small_mnist.parents[1])
+    file = small_mnist / "train-images-idx3-ubyte"
+    if fault == "half unpacked":
+        os.truncate(file, 5000)
+    elif fault == "other content":
+        file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    elif fault.startswith("half a download"):
+        os.truncate(small_mnist / f"{file.name}.gz", 1000)
+    again = load_torchvision("mnist", small_mnist.parents[1])
+    assert np.array_equal(again.train.images, whole.train.images)
+
+
+def test_half_a_download_is_not_used_and_named(small_mnist):
+    archive = small_mnist / "train-images-idx3-ubyte.gz"
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        UserError, match=r"mnist: cannot be downloaded .*put MNIST/raw/ with the four idx files"
+    ) as caught:
+        load_torchvision("mnist", small_mnist.parents[1])
+    assert "\n" not in str(caught.value)
+    archive.write_bytes(content)
+    assert len(load_torchvision("mnist", small_mnist.parents[1]).train.labels) == 30
+
+
+def test_a_half_unpacked_file_without_its_archive_is_named(small_mnist):
+    load_torchvision("mnist", small_mnist.parents[1])
+    file = small_mnist / "train-images-idx3-ubyte"
+    (small_mnist / f"{file.name}.gz").unlink()
+    os.truncate(file, 5000)
+    with pytest.raises(UserError, match=r"mnist: .*is damaged .*in place of what is there"):
+        load_torchvision("mnist", small_mnist.parents[1])
+
+
+def test_a_build_that_was_killed_leaves_no_data_set_and_is_mended_by_another(tmp_path, monkeypatch):
+    from whysgd.data import build
+    from whysgd.data.canonical import load_dataset
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "write_json", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_dataset("digits", None, tmp_path, tmp_path / "digits")
+    with pytest.raises(UserError, match="no data set there"):
+        load_dataset(tmp_path / "digits")
+    build_dataset("digits", None, tmp_path, tmp_path / "digits")
+    assert len(load_dataset(tmp_path / "digits").train.labels) == 512
+
+
+class Clock:
+    """A clock on the wall that jumps by hours, forth and back; those that only measure go on as they do."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.asked, real = 0, 0, time.time
+
+        def jumping():
+            self.calls += 1
+            return real() - (-1) ** self.calls * 7200 * self.calls
+
+        monkeypatch.setattr(time, "time", jumping)
+
+        class Jumping(loop.run_metrics.__globals__["datetime"]):
+            @classmethod
+            def now(cls, tz=None):
+                self.asked += 1
+                return cls.fromtimestamp(real() - (-1) ** self.asked * 7200 * self.asked, tz)
+
+        monkeypatch.setitem(loop.run_metrics.__globals__, "datetime", Jumping)
+
+
+def test_a_clock_that_jumps_changes_no_result_and_no_duration(tmp_path, monkeypatch):
+    spec, data = make_spec(epochs=6), folder_of(make_dataset(), tmp_path / "data")
+    train(spec, data, tmp_path / "whole")
+    clock = Clock(monkeypatch)
+    saved, save = [], loop.save_checkpoint
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *arguments: saved.append(1) or save(*arguments))
+    metrics = train(spec, data, tmp_path / "run", checkpoint_seconds=1000)
+    assert clock.asked == 2
+    assert metrics["ended"] < metrics["started"]
+    assert not saved
+    assert 0 < metrics["seconds_per_step"] < 60
+    assert metrics["cpu_seconds"] > 0
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
+
+
+def test_files_of_the_future_are_read_as_others(tmp_path):
+    spec, data, run = make_spec(epochs=6), folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run"
+    train(spec, data, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        steps, step = [], Trainer.step
+        patch.setattr(Trainer, "step", lambda self: steps.append(1) or (step(self) if len(steps) < 4 else 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            train(spec, data, run, checkpoint_seconds=1e-9)
+    for file, days in zip(sorted(run.iterdir()), (-1000, 1000, 1), strict=False):
+        os.utime(file, (time.time() + 86400 * days,) * 2)
+    assert train(spec, data, run)["sessions"] == 2
+    assert_equal_results(results(tmp_path / "whole"), results(run))
+
+
+def test_who_waits_for_a_warm_worker_does_not_wait_for_the_clock(tmp_path, monkeypatch):
+    folder = tmp_path / "warm"
+    folder.mkdir(mode=0o700)
+    os.utime(folder, (time.time() + 86400,) * 2)  # The clock was set back by a day after a server was started.
+    monkeypatch.setattr(warm, "TO_OPEN", 0.2)
+    start = time.monotonic()
+    with pytest.raises(OSError, match="No such file"):
+        warm._connect(folder, "1", "1")
+    assert time.monotonic() - start < 5
+
+
+def test_a_lock_that_a_killed_process_left_holds_nobody_up(finished, tmp_path):
+    (tmp_path / "run").mkdir()
+    pid = os.fork()
+    if not pid:
+        try:
+            FileLock(tmp_path / "run/.lock").acquire()
+        finally:
+            os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "run/.lock").exists()
+    train(make_spec(epochs=2, noise=NoiseWatch(2)), finished[1], tmp_path / "run")
+    assert_equal_results(results(finished[0]), results(tmp_path / "run"))
+
+
+def test_every_fault_of_the_docs_names_a_test_that_exists():
+    text = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)\.py::(test_\w+)`", text)
+    assert len(named) >= 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / f"tests/{file}.py").read_text(encoding="utf-8"), f"{file}.py::{test}"
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "|--"))]
+    assert all("::test_" in row for row in rows), [row for row in rows if "::test_" not in row]

@@ -1,0 +1,199 @@
+"""A disk that gets full, and a results folder that cannot be written: one line, and nothing lost or half-written.
+
+The limit on the size of files stands for a full disk: any user can set it, on any system, and writes fail in the same
+places. The last test runs all others on a disk that is really full, where the system lets a user have one.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, make_dataset, make_spec
+from test_loop import assert_equal_results, folder_of, results
+
+from whysgd.__main__ import main
+from whysgd.data import build_store as building
+from whysgd.data.build import build_dataset
+from whysgd.data.build_store import build_store
+from whysgd.data.canonical import load_dataset
+from whysgd.errors import UserError
+from whysgd.files import write_text
+from whysgd.measures.run import load_run, measure_run
+from whysgd.spec import StoredCopies
+from whysgd.training import loop
+from whysgd.training.loop import train
+from whysgd.training.trainer import Trainer
+
+# The folder of a small disk of its own, for the last test.
+DISK = "WHYSGD_TEST_DISK"
+REASON = r"\((No space left on device|File too large)\)"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    if DISK not in os.environ:
+        yield tmp_path
+        return
+    place = Path(os.environ[DISK], "test")
+    place.mkdir()
+    yield place
+    shutil.rmtree(place)
+
+
+@contextmanager
+def full(folder: Path, room: int = 1000):
+    """Within the block `folder` has no room for a file of more bytes than this, or for any at all."""
+    if DISK in os.environ:
+        filler = folder / "filler"
+        with open(filler, "wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
+        assert shutil.disk_usage(folder).free == 0
+        try:
+            yield
+        finally:
+            filler.unlink()
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def no_litter(folder):
+    assert not [file for file in folder.rglob("*") if ".tmp" in file.name]
+
+
+def test_a_checkpoint_that_has_no_room_ends_the_job_and_the_one_before_it_is_continued(folder, monkeypatch, capsys):
+    spec, data, run = make_spec(epochs=6), folder_of(make_dataset(), folder / "data"), folder / "run"
+    train(spec, data, folder / "whole")
+    with monkeypatch.context() as patch, ExitStack() as disk:
+        made, step = [], Trainer.step
+
+        def fill_after_three(self):
+            made.append(1)
+            if len(made) == 4:
+                disk.enter_context(full(folder))
+            return step(self)
+
+        patch.setattr(Trainer, "step", fill_after_three)
+        with pytest.raises(UserError, match=rf"run/checkpoint\.safetensors: cannot be written {REASON}"):
+            train(spec, data, run, checkpoint_seconds=1e-9)
+    no_litter(folder)
+    capsys.readouterr()
+    # With more room.
+    assert train(spec, data, run)["sessions"] == 2
+    assert "continued after step 3" in capsys.readouterr().err
+    assert_equal_results(results(folder / "whole"), results(run))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "history.csv", "gradient_norms.csv", "metrics.json"])
+def test_results_that_have_no_room_are_written_when_there_is(folder, monkeypatch, name):
+    spec, data, run = make_spec(epochs=6), folder_of(make_dataset(), folder / "data"), folder / "run"
+    train(spec, data, folder / "whole")
+
+    def with_full_disk(write):
+        def wrapped(path, *rest):
+            if Path(path).name != name:
+                return write(path, *rest)
+            with full(folder, 10):
+                return write(path, *rest)
+
+        return wrapped
+
+    for function in ("write_atomically", "write_text", "write_json"):
+        monkeypatch.setattr(loop, function, with_full_disk(getattr(loop, function)))
+    with pytest.raises(UserError, match=rf"run/{name}: cannot be written {REASON}"):
+        train(spec, data, run, checkpoint_seconds=1e-9)
+    monkeypatch.undo()
+    assert not (run / "metrics.json").exists()
+    no_litter(folder)
+    assert train(spec, data, run)["sessions"] == 2
+    assert_equal_results(results(folder / "whole"), results(run))
+
+
+def test_a_store_that_has_no_room_is_continued_when_there_is(folder, monkeypatch):
+    monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 18)
+    dataset, plan, path = make_dataset(train=997, channels=3), StoredCopies(8, 2, True), folder / "s.lmdb"
+    build_store(dataset, plan, folder / "whole.lmdb")
+    whole = (folder / "whole.lmdb").read_bytes()
+    (folder / "whole.lmdb").unlink()
+    chunks, chunk_of = [], building.chunk_of_copies
+    with monkeypatch.context() as patch, ExitStack() as disk:
+
+        def fill_in_the_middle(*arguments):
+            chunks.append(1)
+            if len(chunks) == 4:
+                disk.enter_context(full(folder, 600_000))
+            return chunk_of(*arguments)
+
+        patch.setattr(building, "chunk_of_copies", fill_in_the_middle)
+        with pytest.raises(UserError, match=r"s\.lmdb: (the disk is full; with more room|cannot be written)"):
+            build_store(dataset, plan, path)
+    assert not path.exists()
+    made = []
+    monkeypatch.setattr(building, "chunk_of_copies", lambda *arguments: made.append(1) or chunk_of(*arguments))
+    build_store(dataset, plan, path)
+    assert path.read_bytes() == whole
+    # The first chunks had been written.
+    assert len(made) < -(-8 * 997 // (64 * 4096 // (3 * 8 * 8)))
+
+
+def test_a_data_set_that_has_no_room_is_not_there(folder):
+    with full(folder), pytest.raises(UserError, match=rf"digits/train\.safetensors: cannot be written {REASON}"):
+        build_dataset("digits", None, folder, folder / "digits")
+    with pytest.raises(UserError, match="no data set there"):
+        load_dataset(folder / "digits")
+    no_litter(folder)
+    build_dataset("digits", None, folder, folder / "digits")
+    assert len(load_dataset(folder / "digits").train.labels) == 512
+
+
+def test_a_table_that_has_no_room_leaves_the_old_one(folder):
+    write_text(folder / "table.csv", "old\n" * 2000)
+    with full(folder), pytest.raises(UserError, match=rf"table\.csv: cannot be written {REASON}"):
+        write_text(folder / "table.csv", "new\n" * 2000)
+    assert (folder / "table.csv").read_text() == "old\n" * 2000
+    no_litter(folder)
+
+
+def test_a_measure_that_has_no_room_is_one_line(folder):
+    data = folder_of(make_dataset(), folder / "data")
+    train(make_spec(), data, folder / "run")
+    run = load_run(folder / "run", data)
+    with full(folder, 100), pytest.raises(UserError, match=rf"flatness\.json: cannot be written {REASON}"):
+        measure_run(["flatness"], run, folder / "measures")
+    no_litter(folder)
+    measure_run(["flatness"], run, folder / "measures")
+    assert np.isfinite(json.loads((folder / "measures/flatness.json").read_text())["quantities"]["flatness"]["value"])
+
+
+def test_the_command_line_says_it_in_one_line(folder, capsys):
+    with full(folder):
+        assert main(["build-dataset", "digits", "--out", str(folder / "digits")]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {folder}/digits/train.safetensors: cannot be written (")
+
+
+def test_the_same_on_a_disk_that_is_really_full(tmp_path):
+    if DISK in os.environ:
+        return
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    script = f'mount -t tmpfs -o size=24m disk {tmp_path} && exec "$@"'
+    if shutil.which("unshare") is None or subprocess.run([*mount, script, "sh", "true"], check=False).returncode:
+        pytest.skip("this system lets users mount nothing, not even in a namespace of their own")
+    test = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    environment = {**os.environ, DISK: str(tmp_path)}
+    done = subprocess.run(
+        [*mount, script, "sh", *test], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert done.stdout.startswith("." * 10), done.stdout

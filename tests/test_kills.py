@@ -1,0 +1,117 @@
+"""kill -9 of training at random moments: among its steps, its checkpoints and its results."""
+
+import multiprocessing
+import os
+import random
+import time
+from contextlib import redirect_stderr
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, make_dataset, make_spec
+from test_loop import assert_equal_results, folder_of, results
+
+from whysgd.data.build_store import build_store
+from whysgd.spec import NoiseWatch, RunSpec, StoredCopies, Transform
+
+KILLS = 20
+COPIES = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
+SGD = make_spec(macro_batch=5, penalty=None, clip=None, augment=None, epochs=30)
+# The runs of one job: with a penalty, on stored copies, with grafted norms, seeds in lockstep with the gradient noise.
+JOBS = {
+    "full batch": [make_spec(epochs=40)],
+    "stored copies": [replace(SGD, store=COPIES, epochs=30)],
+    "grafted norms": [replace(SGD, transform=Transform("exter_graft", "other"), epochs=30)],
+    "seeds in lockstep": [replace(SGD, model="fc_d2_w4", noise=NoiseWatch(4), seed=seed) for seed in range(2)],
+}
+TEXTS = ("history.csv", "gradient_norms.csv", "noise.csv", "layers.csv", "noise_norms.csv")
+
+
+@pytest.fixture(scope="module")
+def forkserver():
+    """Processes that have torch loaded when they start, so that a life takes a fraction of a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_kills", "whysgd.training.loop"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server does not know this process's path, and would keep to itself that it could not load anything.
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+        first = context.Process(target=int)
+        first.start()
+        first.join()
+    return context
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A data set, its stored copies, and a log of gradient norms."""
+    folder, dataset = tmp_path_factory.mktemp("inputs"), make_dataset()
+    folder_of(dataset, folder / "data")
+    build_store(dataset, COPIES, folder / "store.lmdb")
+    lines = [f"{step},{1 + step % 7 / 10}" for step in range(1, 1000)]
+    (folder / "norms.csv").write_text("\n".join(["step,gradient_norm", *lines]) + "\n")
+    return folder
+
+
+def live(specs: list[RunSpec], inputs: Path, outs: list[Path], begun) -> None:
+    """Train, with a checkpoint after every step, which takes longer than the step."""
+    import torch
+
+    from whysgd.training.loop import train_runs
+
+    torch.set_num_threads(1)
+    # What was written outlives a kill without it, and a disk that many wait for would be all that is killed in.
+    os.fsync = lambda descriptor: None
+    store, norms = (inputs / "store.lmdb", inputs / "norms.csv") if len(specs) == 1 else (None, None)
+    begun.set()
+    with open(os.devnull, "w") as nothing, redirect_stderr(nothing):
+        train_runs(specs, inputs / "data", outs, checkpoint_seconds=1e-9, store=store, norms=norms)
+
+
+def live_once(forkserver, specs, inputs, outs, seconds=None) -> float | None:
+    """One life, killed after so many seconds; how many it had, or None if it was killed."""
+    begun = forkserver.Event()
+    process = forkserver.Process(target=live, args=(specs, inputs, outs, begun))
+    process.start()
+    assert begun.wait(60)
+    start = time.monotonic()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return None
+    assert process.exitcode == 0
+    return time.monotonic() - start
+
+
+def texts_of(outs):
+    return {(out.name, name): (out / name).read_bytes() for out in outs for name in TEXTS if (out / name).exists()}
+
+
+QUICK = ("full batch", "seeds in lockstep")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in JOBS]
+)
+def test_a_job_killed_at_20_random_moments_ends_with_the_same_bits(forkserver, inputs, tmp_path, name):
+    specs, moments, kills, jobs = JOBS[name], random.Random(0), 0, 0
+
+    def outs(name):
+        return [tmp_path / name / str(spec.seed) for spec in specs]
+
+    life = live_once(forkserver, specs, inputs, outs("whole"))
+    while kills < KILLS:
+        # A job that comes to its end is compared, and another one begun.
+        cut, deaths = outs(f"cut-{jobs}"), 0
+        # Longer and longer, so that every job gets to its end on a machine that is busy.
+        while live_once(forkserver, specs, inputs, cut, moments.uniform(0, life * (1 + deaths / 10) / 2)) is None:
+            deaths += 1
+        for one, other in zip(outs("whole"), cut, strict=True):
+            assert_equal_results(results(one), results(other))
+            # What a killed process was writing is not mistaken for a file.
+            left = {file.name for file in other.iterdir()} - {file.name for file in one.iterdir()}
+            assert all(name.startswith(".") and ".tmp" in name for name in left), left
+        assert texts_of(outs("whole")) == texts_of(cut)
+        kills, jobs = kills + deaths, jobs + 1
+    print(f"{kills} kills, {jobs} jobs ended, life {life:.2f} s")
