@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser(
         "plan", help="runs, hours and disk of each table, and what is done, before anything runs"
     )
-    plan.add_argument("--device", help="one of config/speeds.yaml, or a part of its name (default: this machine's)")
+    plan.add_argument("--device", help="one of config/speeds.json, or a part of its name (default: this machine's)")
     plan.add_argument("--json", action="store_true", help="print all numbers, those of each run too, as JSON")
     plan.set_defaults(command=_plan)
     progress = commands.add_parser(

@@ -83,7 +83,7 @@ def plan_text(plan: Plan, here: str) -> str:
     rows = [_row(name, table, seconds) for name, table in content["tables"].items()]
     disk = every["disk_mb"] + sum(plan.data.values())
     rows.append(_row("all, each run once", {**every, "disk_mb": disk}, seconds))
-    headers = ["table", "runs", "done", *(f"{what} [{unit}]" for what in ("train", "measure", "draw", "left")), "disk"]
+    headers = ["table", "runs", "done", *(f"{what} [{unit}]" for what in ("train", "measure", "landscapes", "left")), "disk"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 7)
     return "\n".join([f"scale {content['scale']}: {plan.config['scales'][content['scale']]['description']}", "", table, "",
                       *_notes(plan, content, here)])  # fmt: skip
