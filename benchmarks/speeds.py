@@ -179,7 +179,8 @@ def main() -> None:
     entries = {speed.case: speed for speed in before.speeds} if before and options.only != [""] else {}
     plain = spec_of(Case("resnet18", 3, 32, 128, 1))
     about = {
-        "kind": "gpu" if gpu else "cpu", "date": f"{datetime.now(UTC):%Y-%m-%d}", "torch": torch.__version__.split("+")[0],
+        "kind": "gpu" if gpu else "cpu", "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "torch": torch.__version__.split("+")[0],
         "threads": options.threads, "precision": resolved_precision(plain, device.type),
         "engine": "compiled" if gpu else "eager",
         "seconds": "clock" if gpu or options.threads > 1 else "processor",

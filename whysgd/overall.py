@@ -1,8 +1,8 @@
-"""Progress of a whole workflow while it runs: how many networks are trained and measured, and about how long the rest
-takes. Jobs count by what they are predicted to take (`whysgd.plan`), corrected by what those that have ended took.
+"""Progress of a whole workflow while it runs: networks trained and measured, and about how long the rest takes.
 
-Snakemake tells of its jobs through Python's logging; a handler listens, and a thread prints a line now and then. Jobs may
-run anywhere: only what Snakemake says of them is used.
+Jobs count by what they are predicted to take (`whysgd.plan`), corrected by what those that have ended took. Snakemake
+tells of its jobs through Python's logging; a handler listens, and a thread prints a line now and then. Jobs may run
+anywhere: only what Snakemake says of them is used.
 """
 
 import logging
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from statistics import median
 
 VARIABLE = "WHYSGD_PROGRESS_SECONDS"
-# Seconds between two lines on a terminal and elsewhere; a long run has about a hundred more lines for each tenfold time.
-TERMINAL, ELSEWHERE, SLOWER = 10.0, 30.0, 100.0
+# Seconds between two lines on a terminal and elsewhere, and later this part of the time that has passed.
+TERMINAL, ELSEWHERE, PART = 10.0, 30.0, 0.01
 # Seconds of a job that neither trains nor measures, and for which the prediction outweighs what is observed.
 OTHER, PRIOR = 1.0, 15.0
 # Of a running job, the share that counts as done, at most; and how far what is observed may be from what is predicted.
@@ -247,7 +247,7 @@ class Listener(logging.Handler):
                 self._print(self.overall.line(shown))
 
     def _pause(self, begun: float) -> float:
-        return max(self.seconds, (time.monotonic() - begun) / SLOWER)
+        return max(self.seconds, PART * (time.monotonic() - begun))
 
     def _catch_up(self) -> None:
         """Bring what was heard into the books."""
@@ -268,7 +268,9 @@ def show_progress(workflow, config: Mapping) -> None:
     """
     from snakemake.logging import logger
 
-    quiet = Counter(str(getattr(what, "name", what)).upper() for what in getattr(workflow.output_settings, "quiet", None) or ())
+    quiet = Counter(
+        str(getattr(what, "name", what)).upper() for what in getattr(workflow.output_settings, "quiet", None) or ()
+    )
     try:
         seconds = float(os.environ.get(VARIABLE, TERMINAL if sys.stderr.isatty() else ELSEWHERE))
     except ValueError:

@@ -196,9 +196,13 @@ def look(plan: Plan, records: Path = RECORDS) -> None:
 
 
 def seconds_of(metrics: Mapping) -> float:
-    """What a finished run took on its device: the processor's time, if that is what computed, else that of its steps."""
+    """What a finished run took: the processor's time, if that is what computed, else that of its steps."""
     alone = metrics.get("engine") == "eager" and metrics.get("threads") == 1 and metrics.get("sessions") == 1
-    return metrics["cpu_seconds"] if alone and metrics.get("cpu_seconds") else metrics["steps"] * metrics["seconds_per_step"]
+    return (
+        metrics["cpu_seconds"]
+        if alone and metrics.get("cpu_seconds")
+        else metrics["steps"] * metrics["seconds_per_step"]
+    )
 
 
 def _alike(spec: RunSpec) -> str:

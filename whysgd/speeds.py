@@ -96,7 +96,9 @@ class Device:
             return replace(nearest, scaled=nearest.scaled or nearest.case.block != case.block)
         other = [s for s in self.speeds if s.case.model == case.model]
         if other:
-            nearest = min(other, key=lambda s: (abs(math.log(_pixels(s.case) / _pixels(case))), _distance(s.case, case)))
+            nearest = min(
+                other, key=lambda s: (abs(math.log(_pixels(s.case) / _pixels(case))), _distance(s.case, case))
+            )
             return _slower(nearest, _pixels(case) / _pixels(nearest.case), nearest.parameters)
         sizes = {s: connected(s.case) for s in self.speeds if connected(s.case)}
         weights = connected(case)
@@ -180,7 +182,9 @@ def chosen_device(wanted: str | None = None, here: str | None = None, file: Path
     if len(found) != 1:
         problem = "was not measured" if not found else "is more than one device"
         allowed = ", ".join(devices)
-        raise UserError(f"--device {wanted!r}: {problem}; config/{file.name} has: {allowed} (benchmarks/speeds.py adds one)")
+        raise UserError(
+            f"--device {wanted!r}: {problem}; config/{file.name} has: {allowed} (benchmarks/speeds.py adds one)"
+        )
     return devices[found[0]]
 
 
@@ -196,7 +200,7 @@ def as_text(devices: Sequence[Device]) -> str:
         penalties = ",\n".join(f"   {json.dumps(name)}: {_line(ratios)}" for name, ratios in device.penalties.items())
         speeds = ",\n".join(f"   {line}" for line in lines)
         parts.append(
-            f"  {json.dumps(device.name)}: {{\n  \"measured\": {json.dumps(device.about)},\n"
+            f'  {json.dumps(device.name)}: {{\n  "measured": {json.dumps(device.about)},\n'
             f'  "penalties": {{\n{penalties}\n  }},\n  "speeds": [\n{speeds}\n  ]\n  }}'
         )
     return '{"devices": {\n' + ",\n".join(parts) + "\n}}\n"
