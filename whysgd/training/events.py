@@ -1,5 +1,6 @@
 """A run's history as TensorBoard's event files, for those who like to watch: `tensorboard --logdir results`."""
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,9 +39,9 @@ class Events:
             self.add(line)
 
     def add(self, line: Mapping) -> None:
-        """Write one line: each number that it has, at its step."""
+        """Write one line: each finite number that it has, at its step."""
         for column, value in line.items():
-            if value is not None and column != "step":
+            if value is not None and math.isfinite(value) and column != "step":
                 self.writer.add_scalar(tag_of(column), value, line["step"])
 
     def close(self) -> None:
