@@ -55,20 +55,22 @@ class Overall:
     Attributes:
         jobs: by Snakemake's number; those that need not run by other keys.
         begun: when the workflow began.
-        work: predicted seconds of the jobs that have ended since, and what these took; side_by_side: most jobs at once.
+        work: predicted seconds of the jobs that have ended since, and what these took.
+        running, side_by_side: the jobs that run, and how many have at once, at most.
     """
 
     jobs: dict[object, Job]
     begun: float
     work: list[tuple[float, float]] = field(default_factory=list)
+    running: set = field(default_factory=set)
     side_by_side: int = 1
 
     def start(self, number, now: float) -> None:
         """A job has been started."""
         if number in self.jobs:
             self.jobs[number].started = now
-        running = sum(job.started is not None and not job.done for job in self.jobs.values())
-        self.side_by_side = max(self.side_by_side, running)
+            self.running.add(number)
+            self.side_by_side = max(self.side_by_side, len(self.running))
 
     def finish(self, number, now: float) -> None:
         """A job has ended well."""
@@ -76,6 +78,7 @@ class Overall:
         if job is None or job.done:
             return
         job.done = True
+        self.running.discard(number)
         if job.started is not None and job.seconds > OTHER / 2:
             self.work.append((job.seconds, now - job.started))
 
@@ -83,6 +86,7 @@ class Overall:
         """A job has failed; it may be started again."""
         if number in self.jobs:
             self.jobs[number].started = None
+            self.running.discard(number)
 
     @property
     def finished(self) -> bool:
