@@ -1,7 +1,7 @@
 """How fast does each network of the papers train on this machine's device?
 
 Times plain steps (no penalty) of every network, image size and block that the shipped scales train, the evaluation of
-images, and steps with each penalty of three networks. It replaces this device's entry of config/speeds.yaml, from which
+images, and steps with each penalty of three networks. It replaces this device's entry of config/speeds.json, from which
 `python -m whysgd plan` and the workflow predict costs:
 
     python benchmarks/speeds.py                       every network, some minutes
@@ -179,7 +179,8 @@ def main() -> None:
     entries = {speed.case: speed for speed in before.speeds} if before and options.only != [""] else {}
     plain = spec_of(Case("resnet18", 3, 32, 128, 1))
     about = {
-        "kind": "gpu" if gpu else "cpu", "date": f'"{datetime.now(UTC):%Y-%m-%d}"', "torch": f'"{torch.__version__}"',
+        "kind": "gpu" if gpu else "cpu", "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "torch": torch.__version__.split("+")[0],
         "threads": options.threads, "precision": resolved_precision(plain, device.type),
         "engine": "compiled" if gpu else "eager",
         "seconds": "clock" if gpu or options.threads > 1 else "processor",

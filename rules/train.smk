@@ -29,10 +29,11 @@ for job in train_jobs():
             engine=CONFIG["engine"],
             images_on=CONFIG["images_on"],
             checkpoint_seconds=CONFIG["checkpoint_seconds"],
+            tensorboard="on" if CONFIG["tensorboard"] else "off",
         conda:
             "../envs/whysgd.yaml"
         shell:
             "python -m whysgd train --spec {params.spec:q} --data $(dirname {input.manifest:q}) {params.inputs}"
             " --out $(dirname {output.metrics:q}) --device {resources.device} --threads {threads}"
             " --engine {resources.engine} --images-on {resources.images_on}"
-            " --checkpoint-seconds {resources.checkpoint_seconds} > {log:q} 2>&1"
+            " --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} > {log:q} 2>&1"

@@ -51,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
     train.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    train.add_argument(
+        "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
+        help="write the history as TensorBoard's events, too, into tensorboard/ in the run's folder",
+    )  # fmt: skip
     train.set_defaults(command=_train)
 
     measure = commands.add_parser("measure", help="take measures of a finished run: sharpness, flatness, noise, ...")
@@ -118,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser(
         "plan", help="runs, hours and disk of each table, and what is done, before anything runs"
     )
-    plan.add_argument("--device", help="one of config/speeds.yaml, or a part of its name (default: this machine's)")
+    plan.add_argument("--device", help="one of config/speeds.json, or a part of its name (default: this machine's)")
     plan.add_argument("--json", action="store_true", help="print all numbers, those of each run too, as JSON")
     plan.set_defaults(command=_plan)
     progress = commands.add_parser(
@@ -156,7 +160,7 @@ def _train(options) -> None:
     data = options.data or Path("results/data", specs[0].dataset)
     train_runs(
         specs, data, outs, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
-        options.norms,
+        options.norms, options.tensorboard == "on",
     )  # fmt: skip
 
 

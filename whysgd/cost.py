@@ -197,7 +197,11 @@ def measured_images(measure: str, options: Mapping, spec: RunSpec, images: Image
     first = min(options.get("first") or count, count)
     return {
         "accuracy_gap": lambda: (0, 0, count + images.test),
-        "keskar": lambda: (options["ascents"] * options["steps"] * options["batch"], 0, (1 + options["ascents"]) * count),
+        "keskar": lambda: (
+            options["ascents"] * options["steps"] * options["batch"],
+            0,
+            (1 + options["ascents"]) * count,
+        ),
         "flatness": lambda: (0, 0, (1 + options["directions"] * min(WALK, options["limit"] / options["step"])) * first),
         "hessian": lambda: (0, PRODUCT_PASSES * (options["products"] + options["probes"]) * first, 0),
         "gradient_noise": lambda: (0, count, 0),

@@ -1,8 +1,8 @@
-"""Progress of a whole workflow while it runs: how many networks are trained and measured, and about how long the rest
-takes. Jobs count by what they are predicted to take (`whysgd.plan`), corrected by what those that have ended took.
+"""Progress of a whole workflow while it runs: networks trained and measured, and about how long the rest takes.
 
-Snakemake tells of its jobs through Python's logging; a handler listens, and a thread prints a line now and then. Jobs may
-run anywhere: only what Snakemake says of them is used.
+Jobs count by what they are predicted to take (`whysgd.plan`), corrected by what those that have ended took. Snakemake
+tells of its jobs through Python's logging; a handler listens, and a thread prints a line now and then. Jobs may run
+anywhere: only what Snakemake says of them is used.
 """
 
 import logging
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from statistics import median
 
 VARIABLE = "WHYSGD_PROGRESS_SECONDS"
-# Seconds between two lines on a terminal and elsewhere; a long run has about a hundred more lines for each tenfold time.
-TERMINAL, ELSEWHERE, SLOWER = 10.0, 30.0, 100.0
+# Seconds between two lines on a terminal and elsewhere, and later this part of the time that has passed.
+TERMINAL, ELSEWHERE, PART = 10.0, 30.0, 0.01
 # Seconds of a job that neither trains nor measures, and for which the prediction outweighs what is observed.
 OTHER, PRIOR = 1.0, 15.0
 # Of a running job, the share that counts as done, at most; and how far what is observed may be from what is predicted.
@@ -55,20 +55,22 @@ class Overall:
     Attributes:
         jobs: by Snakemake's number; those that need not run by other keys.
         begun: when the workflow began.
-        work: predicted seconds of the jobs that have ended since, and what these took; side_by_side: most jobs at once.
+        work: predicted seconds of the jobs that have ended since, and what these took.
+        running, side_by_side: the jobs that run, and how many have at once, at most.
     """
 
     jobs: dict[object, Job]
     begun: float
     work: list[tuple[float, float]] = field(default_factory=list)
+    running: set = field(default_factory=set)
     side_by_side: int = 1
 
     def start(self, number, now: float) -> None:
         """A job has been started."""
         if number in self.jobs:
             self.jobs[number].started = now
-        running = sum(job.started is not None and not job.done for job in self.jobs.values())
-        self.side_by_side = max(self.side_by_side, running)
+            self.running.add(number)
+            self.side_by_side = max(self.side_by_side, len(self.running))
 
     def finish(self, number, now: float) -> None:
         """A job has ended well."""
@@ -76,6 +78,7 @@ class Overall:
         if job is None or job.done:
             return
         job.done = True
+        self.running.discard(number)
         if job.started is not None and job.seconds > OTHER / 2:
             self.work.append((job.seconds, now - job.started))
 
@@ -83,6 +86,7 @@ class Overall:
         """A job has failed; it may be started again."""
         if number in self.jobs:
             self.jobs[number].started = None
+            self.running.discard(number)
 
     @property
     def finished(self) -> bool:
@@ -247,7 +251,7 @@ class Listener(logging.Handler):
                 self._print(self.overall.line(shown))
 
     def _pause(self, begun: float) -> float:
-        return max(self.seconds, (time.monotonic() - begun) / SLOWER)
+        return max(self.seconds, PART * (time.monotonic() - begun))
 
     def _catch_up(self) -> None:
         """Bring what was heard into the books."""
@@ -268,7 +272,9 @@ def show_progress(workflow, config: Mapping) -> None:
     """
     from snakemake.logging import logger
 
-    quiet = Counter(str(getattr(what, "name", what)).upper() for what in getattr(workflow.output_settings, "quiet", None) or ())
+    quiet = Counter(
+        str(getattr(what, "name", what)).upper() for what in getattr(workflow.output_settings, "quiet", None) or ()
+    )
     try:
         seconds = float(os.environ.get(VARIABLE, TERMINAL if sys.stderr.isatty() else ELSEWHERE))
     except ValueError:

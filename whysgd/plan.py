@@ -169,23 +169,23 @@ def look(plan: Plan, records: Path = RECORDS) -> None:
     code = code_digest("whysgd.training.loop")
     seconds: dict[str, list[float]] = {}
     for run in plan.runs.values():
-        spec, folder = run.spec, Path(run.spec.folder)
+        spec, folder, digest = run.spec, Path(run.spec.folder), run.spec.digest
         metrics = _json(folder / "metrics.json") or {}
         if metrics:
-            same = (metrics.get("spec_digest"), metrics.get("code_digest")) == (spec.digest, code)
+            same = (metrics.get("spec_digest"), metrics.get("code_digest")) == (digest, code)
             run.state, run.share = ("done", 1.0) if same else ("old", 0.0)
         else:
             run.share = _checkpointed(folder / "checkpoint.safetensors", plan, spec)
             run.state = "started" if run.share else ""
         record = _json(records / spec.scale / spec.paper / spec.run / f"seed-{spec.seed}.json") or {}
         recorded = record.get("metrics") or {}
-        run.recorded = recorded.get("spec_digest") == spec.digest
+        run.recorded = recorded.get("spec_digest") == digest
         for found in (metrics, recorded):
-            if found.get("spec_digest") == spec.digest and found.get("device") == plan.device.name:
+            if found.get("spec_digest") == digest and found.get("device") == plan.device.name:
                 seconds.setdefault(_alike(spec), []).append(seconds_of(found))
         if run.state == "done":
             run.measured = _measured(spec, plan.config["measures"], metrics)
-    for run in plan.runs.values():
+    for run in plan.runs.values() if seconds else ():
         if alike := seconds.get(_alike(run.spec)):
             run.seconds = sum(alike) / len(alike)
     for landscape in plan.landscapes.values():
@@ -196,9 +196,13 @@ def look(plan: Plan, records: Path = RECORDS) -> None:
 
 
 def seconds_of(metrics: Mapping) -> float:
-    """What a finished run took on its device: the processor's time, if that is what computed, else that of its steps."""
+    """What a finished run took: the processor's time, if that is what computed, else that of its steps."""
     alone = metrics.get("engine") == "eager" and metrics.get("threads") == 1 and metrics.get("sessions") == 1
-    return metrics["cpu_seconds"] if alone and metrics.get("cpu_seconds") else metrics["steps"] * metrics["seconds_per_step"]
+    return (
+        metrics["cpu_seconds"]
+        if alone and metrics.get("cpu_seconds")
+        else metrics["steps"] * metrics["seconds_per_step"]
+    )
 
 
 def _alike(spec: RunSpec) -> str:

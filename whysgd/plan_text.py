@@ -83,10 +83,16 @@ def plan_text(plan: Plan, here: str) -> str:
     rows = [_row(name, table, seconds) for name, table in content["tables"].items()]
     disk = every["disk_mb"] + sum(plan.data.values())
     rows.append(_row("all, each run once", {**every, "disk_mb": disk}, seconds))
-    headers = ["table", "runs", "done", *(f"{what} [{unit}]" for what in ("train", "measure", "draw", "left")), "disk"]
+    headers = [
+        "table",
+        "runs",
+        "done",
+        *(f"{what} [{unit}]" for what in ("train", "measure", "landscapes", "left")),
+        "disk",
+    ]
     table = tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 7)
-    return "\n".join([f"scale {content['scale']}: {plan.config['scales'][content['scale']]['description']}", "", table, "",
-                      *_notes(plan, content, here)])  # fmt: skip
+    heading = f"scale {content['scale']}: {plan.config['scales'][content['scale']]['description']}"
+    return "\n".join([heading, "", table, "", *_notes(plan, content, here)])
 
 
 def _row(name: str, table: Mapping, seconds: float) -> list[str]:
@@ -118,7 +124,9 @@ def _notes(plan: Plan, content: Mapping, here: str) -> list[str]:
         names = ", ".join(every["unknown"])
         lines.append(f"?: the speed of {names} is unknown; `python benchmarks/speeds.py --only NAME` measures it.")
     data = ", ".join(f"{name} {_size(size)}" for name, size in plan.data.items())
-    lines.append(f"Disk of all: with {data}; checkpoints take up to {_size(every['working_mb'])} more for each running job.")
+    lines.append(
+        f"Disk of all: with {data}; checkpoints take up to {_size(every['working_mb'])} more for each running job."
+    )
     lines.append(f"Memory: up to {_size(every['memory_mb'])} of the computer's for a job.")
     lines.append("Hours are those of one job at a time: 4 jobs side by side, on 4 cores or GPUs, take a quarter.")
     return lines
@@ -128,11 +136,14 @@ def measured_on(device: Device, here: str) -> str:
     """Whose hours these are, in a sentence."""
     about = device.about
     threads = f"{about['threads']} thread{'s' * (about['threads'] > 1)}, " if about["kind"] == "cpu" else ""
-    text = f"Hours are of {device.name} ({threads}{about['precision']}), measured on {about['date']} with torch {about['torch']}."
+    how = f"{threads}{about['precision']}), measured on {about['date']} with torch {about['torch']}"
+    text = f"Hours are of {device.name} ({how}."
     if device.name != here:
         text += f" This machine's {here} has not been measured."
     if all(one.about["kind"] == "cpu" for one in load_speeds().values()):
-        text += " No GPU has been measured: hours on one are not known. `python benchmarks/speeds.py` measures it there."
+        text += (
+            " No GPU has been measured: hours on one are not known. `python benchmarks/speeds.py` measures it there."
+        )
     return text
 
 

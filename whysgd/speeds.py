@@ -1,21 +1,22 @@
-"""Measured speeds: config/speeds.yaml, which `benchmarks/speeds.py` writes, device by device.
+"""Measured speeds: config/speeds.json, which `benchmarks/speeds.py` writes, device by device.
 
 This module never imports torch; the workflow reads it at parse time.
 """
 
+import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from whysgd.errors import UserError
+from whysgd.files import read_json
 from whysgd.models.catalog import architecture
 from whysgd.spec import RunSpec, in_lockstep
-from whysgd.validation import ROOT, read_yaml, validated
+from whysgd.validation import ROOT
 
-FILE = ROOT / "config" / "speeds.yaml"
+FILE = ROOT / "config" / "speeds.json"
 # Networks whose penalties' factors stand for all: of those of few operations, fully connected ones, and large ones.
 REFERENCES = {"small": "resnet_mini", "fc": "fc_d2_w32", "large": "resnet18"}
 # Networks with fewer parameters are bound by the overhead of operations.
@@ -80,15 +81,24 @@ class Device:
     penalties: dict[str, dict[str, float]]
     speeds: tuple[Speed, ...]
 
+    @cached_property
+    def _of_network(self) -> dict[tuple, list[Speed]]:
+        found: dict[tuple, list[Speed]] = {}
+        for speed in self.speeds:
+            found.setdefault(_network(speed.case), []).append(speed)
+        return found
+
     def speed(self, case: Case) -> Speed | None:
         """The speed of a case; else that of the nearest one, carried over; None where nothing is near."""
-        same = [s for s in self.speeds if _network(s.case) == _network(case)]
+        same = self._of_network.get(_network(case))
         if same:
             nearest = min(same, key=lambda s: _distance(s.case, case))
             return replace(nearest, scaled=nearest.scaled or nearest.case.block != case.block)
         other = [s for s in self.speeds if s.case.model == case.model]
         if other:
-            nearest = min(other, key=lambda s: (abs(math.log(_pixels(s.case) / _pixels(case))), _distance(s.case, case)))
+            nearest = min(
+                other, key=lambda s: (abs(math.log(_pixels(s.case) / _pixels(case))), _distance(s.case, case))
+            )
             return _slower(nearest, _pixels(case) / _pixels(nearest.case), nearest.parameters)
         sizes = {s: connected(s.case) for s in self.speeds if connected(s.case)}
         weights = connected(case)
@@ -102,7 +112,7 @@ class Device:
         nearest = self.speed(case)
         if nearest is None or (nearest.scaled and _network(nearest.case) != _network(case)):
             return nearest
-        best = max((s for s in self.speeds if _network(s.case) == _network(case)), key=lambda s: s.images_per_second)
+        best = max(self._of_network[_network(case)], key=lambda s: s.images_per_second)
         fast = max(best.images_per_second, best.evaluated_per_second / BACKWARD)
         return replace(best, images_per_second=fast, scaled=False)
 
@@ -142,16 +152,19 @@ def load_speeds(file: Path = FILE) -> dict[str, Device]:
     Raises:
         UserError: the file is missing or not valid.
     """
-    content = validated(read_yaml(file) or {}, "speeds.schema.yaml", lambda _: f"config/{file.name}")
-    devices = {}
-    for name, entry in content["devices"].items():
-        speeds = []
-        for model, lines in entry["networks"].items():
-            for line in lines:
-                case = {key: line[key] for key in ("channels", "size", "block", "blocks", "lockstep")}
-                rest = {key: line[key] for key in line.keys() - case.keys()}
-                speeds.append(Speed(Case(model, **case), **rest))
-        devices[name] = Device(name, entry["measured"], entry["penalties"], tuple(speeds))
+    content, devices = read_json(file), {}
+    try:
+        for name, entry in content["devices"].items():
+            speeds = []
+            for line in entry["speeds"]:
+                case = {key: line.pop(key) for key in ("model", "channels", "size", "block", "blocks", "lockstep")}
+                speeds.append(Speed(Case(**case), **line))
+            devices[name] = Device(name, entry["measured"], entry["penalties"], tuple(speeds))
+            devices[name].about["kind"], devices[name].factor("exact", 0, "fc")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not what `python benchmarks/speeds.py` writes ({error!r})") from None
+    if not devices:
+        raise UserError(f"{file}: no device was measured; `python benchmarks/speeds.py` adds this machine's")
     return devices
 
 
@@ -169,39 +182,33 @@ def chosen_device(wanted: str | None = None, here: str | None = None, file: Path
     if len(found) != 1:
         problem = "was not measured" if not found else "is more than one device"
         allowed = ", ".join(devices)
-        raise UserError(f"--device {wanted!r}: {problem}; config/{file.name} has: {allowed} (benchmarks/speeds.py adds one)")
+        raise UserError(
+            f"--device {wanted!r}: {problem}; config/{file.name} has: {allowed} (benchmarks/speeds.py adds one)"
+        )
     return devices[found[0]]
 
 
 def as_text(devices: Sequence[Device]) -> str:
-    """config/speeds.yaml for these devices, a line for each case."""
-    lines = [
-        "# How fast networks train, and are evaluated, on a device: written by `python benchmarks/speeds.py`, which adds,",
-        "# or replaces, the device it runs on. `python -m whysgd plan` and the workflow predict costs with it.",
-        "devices:",
-    ]
+    """config/speeds.json for these devices: JSON with a line for each case, fit for a diff."""
+    parts = []
     for device in devices:
-        lines += [f"  {_quoted(device.name)}:", f"    measured: {_flow(device.about)}", "    penalties:"]
-        lines += [f"      {name}: {_flow(factors)}" for name, factors in device.penalties.items()]
-        lines.append("    networks:")
-        for model in dict.fromkeys(speed.case.model for speed in device.speeds):
-            lines.append(f"      {model}:")
-            for speed in (s for s in device.speeds if s.case.model == model):
-                values = {**asdict(speed.case), **{k: v for k, v in asdict(speed).items() if k not in ("case", "scaled")}}
-                del values["model"]
-                lines.append(f"        - {_flow(values)}")
-    return "\n".join(lines) + "\n"
+        lines = []
+        for speed in device.speeds:
+            line = asdict(speed)
+            del line["scaled"]
+            lines.append(_line({**line.pop("case"), **line}))
+        penalties = ",\n".join(f"   {json.dumps(name)}: {_line(ratios)}" for name, ratios in device.penalties.items())
+        speeds = ",\n".join(f"   {line}" for line in lines)
+        parts.append(
+            f'  {json.dumps(device.name)}: {{\n  "measured": {json.dumps(device.about)},\n'
+            f'  "penalties": {{\n{penalties}\n  }},\n  "speeds": [\n{speeds}\n  ]\n  }}'
+        )
+    return '{"devices": {\n' + ",\n".join(parts) + "\n}}\n"
 
 
-def _flow(values: dict) -> str:
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
-    # YAML's 1e+06 would be a text.
-    shown = {k: str(float(v)) if isinstance(v, str) and re.fullmatch(r"\d\.?\d*e\+\d+", v) else v for k, v in shown.items()}
-    return "{" + ", ".join(f"{key}: {value}" for key, value in shown.items()) + "}"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _line(values: dict) -> str:
+    """JSON with four digits of every number that was measured."""
+    return json.dumps({key: float(f"{v:.4g}") if isinstance(v, float) else v for key, v in values.items()})
 
 
 def _network(case: Case) -> tuple:

@@ -213,6 +213,7 @@ def _training_job(config: Mapping, specs: list[RunSpec], needs: list[Job]) -> Jo
             "train", "--spec", json.dumps(given), "--data", str(data), *inputs,
             "--out", *(spec.folder for spec in specs), *_device(config), "--engine", config["engine"],
             "--images-on", config["images_on"], "--checkpoint-seconds", str(config["checkpoint_seconds"]),
+            "--tensorboard", "on" if config["tensorboard"] else "off",
         ]  # fmt: skip
 
     log = Path(f"results/{first.scale}/logs/train/{place_of(specs)}.log")

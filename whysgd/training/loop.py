@@ -21,6 +21,7 @@ from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write
 from whysgd.metrics import with_checksum
 from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
+from whysgd.training.events import Events
 from whysgd.training.noise_log import noise_files
 from whysgd.training.norm_log import norms_csv, read_norms
 from whysgd.training.outputs import (
@@ -61,6 +62,7 @@ def train_runs(
     images_on: str = "auto",
     store: Path | None = None,
     norms: Path | None = None,
+    tensorboard: bool = False,
 ) -> list[dict]:
     """Run specifications of one data set to their end and write the results of each into its folder.
 
@@ -83,6 +85,7 @@ def train_runs(
         engine, images_on: see `Trainer`.
         store: file of the stored copies, for runs on such.
         norms: log of the run whose gradient norms are grafted, for a run that does so.
+        tensorboard: write each history as event files, too, see `whysgd.training.events`.
 
     Returns:
         the metrics of each; empty dicts on ranks that do not lead.
@@ -103,7 +106,8 @@ def train_runs(
             dataset, metrics, begin = load_dataset(data), [], 0.0
             for group in groups:
                 metrics += _train(
-                    group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms, begin
+                    group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms, begin,
+                    tensorboard,
                 )  # fmt: skip
                 begin = time.process_time()
             return metrics
@@ -143,6 +147,7 @@ def _train(
     store,
     norms,
     begin: float,
+    tensorboard: bool,
 ) -> list[dict]:
     """Train runs in lockstep, or a single one of any kind; `begin` is when that started, in processor time."""
     code = code_digest(__name__)
@@ -164,6 +169,7 @@ def _train(
                 norms=job.grafted,
             )  # fmt: skip
             job.trainer.state = job.trainer.state if states is None else states[index]
+            job.events = Events(job.out, job.trainer.state.history) if tensorboard and ranks.leads else None
         with stop_requests() as asked:
             _make_steps(jobs, folder, identity, checkpoint_seconds, engine, asked)
     if not ranks.leads:
@@ -185,7 +191,7 @@ class _Job:
         spec, out: the run and its folder.
         copies, grafted, sources: stored copies, grafted norms, and digests of all it is trained on.
         identity: of its settings, data and code.
-        trainer, watch, progress: once it is trained.
+        trainer, watch, progress, events: once it is trained; events if TensorBoard's are wanted.
     """
 
     spec: RunSpec
@@ -197,6 +203,7 @@ class _Job:
     trainer: Trainer | None = None
     watch: LossWatch | None = None
     progress: Progress | None = None
+    events: Events | None = None
 
 
 def _job(spec: RunSpec, out: Path, dataset: Dataset, store, norms, code: str) -> _Job:
@@ -241,8 +248,9 @@ def _make_steps(
     while running := [job for job in jobs if not job.trainer.state.ended]:
         last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, engine, last, asked)
     for job in jobs:
-        if job.progress is not None:
-            job.progress.close()
+        for shown in (job.progress, job.events):
+            if shown is not None:
+                shown.close()
 
 
 def _make_steps_until_one_ends(
@@ -315,6 +323,8 @@ def _after_step(job: _Job, step: dict, due: bool, clock: "_Clock") -> None:
         if diverged or trainer.has_line(state.step):
             clock.stop()
             state.history.append(trainer.evaluate(step, accuracies=diverged or due))
+            if job.events is not None:
+                job.events.add(state.history[-1])
             accurate = stops and state.history[-1]["train_accuracy"] >= spec.stop_accuracy
             if diverged or due:
                 job.progress.evaluation(state.history[-1])
