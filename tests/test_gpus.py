@@ -111,6 +111,10 @@ def test_who_starts_jobs_claims_the_free_gpus_for_them(monkeypatch):
         assert list(claimed_here) == ["0", "2"]
         # Its jobs do not wait for it; others do.
         monkeypatch.setenv(VISIBLE, "2")
+        with pytest.raises(
+            UserError, match=r"every GPU is taken by another training job \(2\), and none was free in time"
+        ):
+            claim_gpus(until=0)
         with job() as other:
             assert "(2); waiting" in other.stderr.readline()
         monkeypatch.setenv(CLAIMED, "2")

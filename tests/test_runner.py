@@ -135,6 +135,36 @@ def test_what_changed_is_done_again_and_nothing_else(project, finished):
     assert "1 of 1 runs measured" in whysgd_run(project, *runs[:-2]).stdout
 
 
+def test_what_is_handed_over_to_snakemake_is_as_its_own(project, finished):
+    paper, times = (
+        project / "papers/simsekli2019.yaml",
+        {file: file.stat().st_mtime_ns for file in project.glob("results/tiny/runs/**/*")},
+    )
+    text = paper.read_text()
+    cell = "      cells: # also in the table of iterations\n"
+    paper.write_text(text.replace(cell, f"{cell}        mnist-linear_hinge-d2-w8: {{lr: 0.05}}\n"))
+    # Without a record of what they were made of, files look good as long as they are not older than others.
+    assert "train_seeds" not in planned(project, *OVERLAY)
+    paper.write_text(text)
+    done = whysgd_run(project, "--hand-over")
+    assert (done.returncode, done.stdout) == (0, "22 of 22 jobs are finished and handed over to Snakemake\n"), (
+        done.stderr
+    )
+    assert {file: file.stat().st_mtime_ns for file in times} == times
+    assert not {name for name in planned(project, *OVERLAY) if name.startswith(("train", "measure", "build"))}
+    paper.write_text(text.replace(cell, f"{cell}        mnist-linear_hinge-d2-w8: {{lr: 0.05}}\n"))
+    jobs = planned(project, *OVERLAY)
+    assert (jobs["train_seeds"], jobs["measure_seeds"]) == (1, 1)
+    assert not {"train", "train_grafted", "measure"} & set(jobs)
+    # What this command makes after an edit it can hand over, too.
+    done = whysgd_run(project, "--hand-over")
+    assert (done.returncode, done.stdout) == (3, "20 of 22 jobs are finished and handed over to Snakemake\n")
+    assert whysgd_run(project, "--runs", "simsekli2019/*").returncode == 0
+    assert whysgd_run(project, "--hand-over", "--runs", "simsekli2019/*").returncode == 0
+    assert "train_seeds" not in planned(project, *OVERLAY)
+    paper.write_text(text)
+
+
 # A run of some seconds, one at a time.
 LONG = {**WORLD, "papers": ["geiping2022"], "measures": [], "device": "cpu", "scales": {"tiny": {
     **WORLD["scales"]["tiny"], "tables": {"geiping2022": ["main"]}, "seeds": [0], "table_seeds": {}, "grids": {}, "rules_of": {},

@@ -94,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         "--lead", type=float, metavar="SECONDS", help="of these, to save in (default: a tenth, at most 15)"
     )
     run.add_argument("--jobs", help="at a time, or auto (default: one for each GPU or, without, as the cores allow)")
+    run.add_argument(
+        "--hand-over", action="store_true", help="start nothing; have Snakemake record what is finished as its own"
+    )
     run.set_defaults(command=_run)
 
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
@@ -251,7 +254,7 @@ def _specs(options) -> list[RunSpec]:
 
 def _run(options) -> int:
     from whysgd.config import load_config, retyped
-    from whysgd.runner.command import run_command
+    from whysgd.runner.command import hand_over_command, run_command
 
     if any(value is not None and not value > 0 for value in (options.budget, options.lead)):
         raise UserError("run: --budget and --lead must be above 0")
@@ -262,6 +265,11 @@ def _run(options) -> int:
         raise UserError("run: --lead must be shorter than --budget")
     settings = dict(setting.partition("=")[::2] for setting in options.config)
     config = load_config(options.configfile, retyped(settings))
+    if options.hand_over:
+        # Its jobs are those of all seeds and measures that are configured.
+        if options.seed or options.measures:
+            raise UserError("run: --hand-over goes without --seed and --measures; choose with --config")
+        return hand_over_command(config, options.runs, options.configfile, options.config)
     measures = [] if options.measures == ["none"] else options.measures
     return run_command(config, options.runs, options.seed, measures, options.budget, options.lead, jobs)
 

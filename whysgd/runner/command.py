@@ -9,6 +9,7 @@ from pathlib import Path
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
+from whysgd.runner.handover import hand_over
 from whysgd.runner.plan import DONE, FAILED, STOPPED, WAITING, Job, jobs_of, settle, wanted_runs
 from whysgd.runner.pool import Limits, run_jobs
 from whysgd.runner.probe import measured_number
@@ -50,7 +51,7 @@ def run_command(
         the exit code: 0 if everything is done, 1 if a job failed, `LEFT` if only time was lacking.
 
     Raises:
-        UserError: there is no such run, seed or measure.
+        UserError: there is no such run, seed or measure, or no GPU was free in time.
         StopSignal: it was asked to end before everything was done.
     """
     begin = time.monotonic()
@@ -66,8 +67,9 @@ def run_command(
     lead = min(LEAD_SHARE * budget, LONGEST_LEAD) if lead is None and budget else lead or 0.0
     limits = Limits.of(begin, budget, lead)
     offer(config["warm"])
+    needs_gpus = config["device"] != "cpu" and any(job.state != DONE for job in jobs)
+    gpus = claim_gpus(until=limits.start) if needs_gpus else {}
     with stop_requests() as asked:
-        gpus = claim_gpus() if config["device"] != "cpu" and any(job.state != DONE for job in jobs) else {}
         slots = _slots(list(gpus), config["threads"], None if at_once == "auto" else at_once)
         say = partial(_say, jobs)
         if at_once == "auto" and (first := _first_training(jobs)):
@@ -83,6 +85,21 @@ def run_command(
     if asked:
         asked.obey("run")
     return LEFT
+
+
+def hand_over_command(
+    config: Mapping, patterns: Sequence[str], overlays: Sequence[str], settings: Sequence[str]
+) -> int:
+    """Hand what is finished of the wanted runs over to Snakemake; see `whysgd.runner.handover`.
+
+    Returns:
+        the exit code: 0 if everything is finished, `LEFT` if not.
+    """
+    jobs = jobs_of(config, wanted_runs(config, patterns, None), config["measures"])
+    settle(jobs)
+    count = hand_over(jobs, overlays, settings)
+    print(f"{count} of {len(jobs)} jobs are finished and handed over to Snakemake")
+    return 0 if count == len(jobs) else LEFT
 
 
 def _slots(gpus: Sequence[str], threads: int, at_once: int | None) -> list[dict[str, str]]:
