@@ -357,9 +357,7 @@ def kinds_of(paper, table):
         # What a figure is drawn of; a record may lack it.
         needed = {kind: (NOISE_LOGS | LANDSCAPES).get(kind) for kind in content["figures"]}
         drawn = {kind: drawn_runs(paper, table, LANDSCAPES.get(kind, "line")) for kind in content["figures"]}
-        missing |= {
-            kind for kind, part in needed.items() if part and not any(has(spec, part) for spec in drawn[kind])
-        }
+        missing |= {kind for kind, part in needed.items() if part and not any(has(spec, part) for spec in drawn[kind])}
     return [kind for kind in content["figures"] if kind not in missing]
 
 

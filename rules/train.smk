@@ -28,7 +28,7 @@ for job in train_jobs():
             gpu=int(CONFIG["device"] != "cpu"),
             engine=CONFIG["engine"],
             images_on=CONFIG["images_on"],
-            checkpoint_seconds=CONFIG["checkpoint_seconds"],
+            checkpoint_seconds=str(CONFIG["checkpoint_seconds"]),  # a number would be cut to a whole one
             tensorboard="on" if CONFIG["tensorboard"] else "off",
         conda:
             "../envs/whysgd.yaml"

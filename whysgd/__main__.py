@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
         help="write the history as TensorBoard's events, too, into tensorboard/ in the run's folder",
     )  # fmt: skip
+    train.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)  # of whysgd.runner.probe
     train.set_defaults(command=_train)
 
     measure = commands.add_parser("measure", help="take measures of a finished run: sharpness, flatness, noise, ...")
@@ -97,7 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--lead", type=float, metavar="SECONDS", help="of these, to save in (default: a tenth, at most 15)"
     )
-    run.add_argument("--jobs", type=int, help="at a time (default: one for each GPU or, without, as the cores allow)")
+    run.add_argument("--jobs", help="at a time, or auto (default: one for each GPU or, without, as the cores allow)")
+    run.add_argument(
+        "--hand-over", action="store_true", help="start nothing; have Snakemake record what is finished as its own"
+    )
     run.set_defaults(command=_run)
 
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
@@ -158,6 +162,11 @@ def _train(options) -> None:
     from whysgd.training.loop import train_runs
 
     data = options.data or Path("results/data", specs[0].dataset)
+    if options.probe:
+        from whysgd.runner.probe import probe
+
+        probe(specs[0], data, device, options.engine, options.images_on, options.store, options.norms)
+        return
     train_runs(
         specs, data, outs, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
         options.norms, options.tensorboard == "on",
@@ -250,16 +259,24 @@ def _specs(options) -> list[RunSpec]:
 
 def _run(options) -> int:
     from whysgd.config import load_config, retyped
-    from whysgd.runner.command import run_command
+    from whysgd.runner.command import hand_over_command, run_command
 
-    if any(value is not None and not value > 0 for value in (options.budget, options.lead, options.jobs)):
-        raise UserError("run: --budget, --lead and --jobs must be above 0")
+    if any(value is not None and not value > 0 for value in (options.budget, options.lead)):
+        raise UserError("run: --budget and --lead must be above 0")
+    if options.jobs not in (None, "auto") and not (options.jobs.isdecimal() and int(options.jobs) > 0):
+        raise UserError(f"run: --jobs {options.jobs}: allowed: auto, or a whole number of at least 1")
+    jobs = options.jobs if options.jobs in (None, "auto") else int(options.jobs)
     if options.lead and options.lead >= (options.budget or 0):
         raise UserError("run: --lead must be shorter than --budget")
     settings = dict(setting.partition("=")[::2] for setting in options.config)
     config = load_config(options.configfile, retyped(settings))
+    if options.hand_over:
+        # Its jobs are those of all seeds and measures that are configured.
+        if options.seed or options.measures:
+            raise UserError("run: --hand-over goes without --seed and --measures; choose with --config")
+        return hand_over_command(config, options.runs, options.configfile, options.config)
     measures = [] if options.measures == ["none"] else options.measures
-    return run_command(config, options.runs, options.seed, measures, options.budget, options.lead, options.jobs)
+    return run_command(config, options.runs, options.seed, measures, options.budget, options.lead, jobs)
 
 
 def _build_dataset(options) -> None:

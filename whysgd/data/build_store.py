@@ -19,18 +19,18 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-import lmdb
 import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
 from whysgd.data.augmentation import draw_copy
 from whysgd.data.canonical import Dataset
-from whysgd.data.store import FORMAT, Store, open_store, trailer
+from whysgd.data.store import FORMAT, Store, lmdb_library, open_store, trailer
 from whysgd.errors import UserError
 from whysgd.files import digest_of, write_json
 from whysgd.spec import Augmentation, StoredCopies
 
+lmdb = lmdb_library()
 PAGE = 4096
 # A value fills pages but for their 16 bytes of header; with 64 pages less than an image's size is lost in each.
 CHUNK_BYTES, PAGE_HEADER = 64 * PAGE, 16

@@ -112,7 +112,7 @@ class Store(Dataset):
         try:
             self.meta = json.loads(bytes(self._get(b"meta")))
             labels = np.frombuffer(self._get(b"labels"), "<i8")
-        except (_lmdb().Error, ValueError) as error:
+        except (lmdb_library().Error, ValueError) as error:
             raise refused(self.path, f"not a readable store ({error})") from None
         if self.meta.get("format") != FORMAT or any(key not in self.meta for key in META):
             raise refused(self.path, f"not a store of the format {FORMAT!r}")
@@ -174,7 +174,7 @@ class Store(Dataset):
         return value
 
 
-def _lmdb():
+def lmdb_library():
     """The library, which only runs on stored copies need."""
     try:
         import lmdb
@@ -188,7 +188,7 @@ class _Opened:
 
     def __init__(self, path: Path):
         size = path.stat().st_size
-        self.environment = _lmdb().open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
+        self.environment = lmdb_library().open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
         # LMDB maps the file into memory: a page behind its end would end the process.
         expected = (self.environment.info()["last_pgno"] + 1) * self.environment.stat()["psize"] + TRAILER_BYTES
         if size != expected:

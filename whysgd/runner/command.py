@@ -3,13 +3,16 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
+from whysgd.runner.handover import hand_over
 from whysgd.runner.plan import DONE, FAILED, STOPPED, WAITING, Job, jobs_of, settle, wanted_runs
 from whysgd.runner.pool import Limits, run_jobs
+from whysgd.runner.probe import measured_number
 from whysgd.spec import RunSpec
 from whysgd.training.gpus import CLAIMED, VISIBLE, claim_gpus
 from whysgd.training.outputs import METRICS, saved_step
@@ -30,7 +33,7 @@ def run_command(
     measures: Sequence[str] | None = None,
     budget: float | None = None,
     lead: float | None = None,
-    at_once: int | None = None,
+    at_once: int | str | None = None,
 ) -> int:
     """Train and measure the wanted runs, as many as fit into the time.
 
@@ -41,13 +44,14 @@ def run_command(
         measures: of each finished run; None takes those that are configured.
         budget: seconds for all, with what it takes to end; None is as long as it takes.
         lead: seconds before its end at which what runs is asked to save; None chooses.
-        at_once: jobs at a time; None takes one for each GPU or, without, as many as the cores have room for.
+        at_once: jobs at a time; None takes one for each GPU or, without, as many as the cores have room for; "auto"
+            measures how many the first GPU, or the cores, should have.
 
     Returns:
         the exit code: 0 if everything is done, 1 if a job failed, `LEFT` if only time was lacking.
 
     Raises:
-        UserError: there is no such run, seed or measure.
+        UserError: there is no such run, seed or measure, or no GPU was free in time.
         StopSignal: it was asked to end before everything was done.
     """
     begin = time.monotonic()
@@ -63,10 +67,16 @@ def run_command(
     lead = min(LEAD_SHARE * budget, LONGEST_LEAD) if lead is None and budget else lead or 0.0
     limits = Limits.of(begin, budget, lead)
     offer(config["warm"])
+    needs_gpus = config["device"] != "cpu" and any(job.state != DONE for job in jobs)
+    gpus = claim_gpus(until=limits.start) if needs_gpus else {}
     with stop_requests() as asked:
-        gpus = claim_gpus() if config["device"] != "cpu" and any(job.state != DONE for job in jobs) else {}
-        slots = _slots(list(gpus), config["threads"], at_once)
-        run_jobs(jobs, slots, limits, asked, lambda job, seconds: _say(jobs, job, seconds))
+        slots = _slots(list(gpus), config["threads"], None if at_once == "auto" else at_once)
+        say = partial(_say, jobs)
+        if at_once == "auto" and (first := _first_training(jobs)):
+            run_jobs(_needed(first), slots[:1], limits, asked, say)
+            number = _measured(first, slots[0], max(1, _cores() // config["threads"]), limits.start, asked)
+            slots = _slots(list(gpus), config["threads"], number * max(1, len(gpus)))
+        run_jobs(jobs, slots, limits, asked, say)
     print(_summary(jobs), flush=True)
     if any(job.state == FAILED for job in jobs):
         return 1
@@ -77,12 +87,48 @@ def run_command(
     return LEFT
 
 
+def hand_over_command(
+    config: Mapping, patterns: Sequence[str], overlays: Sequence[str], settings: Sequence[str]
+) -> int:
+    """Hand what is finished of the wanted runs over to Snakemake; see `whysgd.runner.handover`.
+
+    Returns:
+        the exit code: 0 if everything is finished, `LEFT` if not.
+    """
+    jobs = jobs_of(config, wanted_runs(config, patterns, None), config["measures"])
+    settle(jobs)
+    count = hand_over(jobs, overlays, settings)
+    print(f"{count} of {len(jobs)} jobs are finished and handed over to Snakemake")
+    return 0 if count == len(jobs) else LEFT
+
+
 def _slots(gpus: Sequence[str], threads: int, at_once: int | None) -> list[dict[str, str]]:
     """What each of the jobs that run at a time finds in its environment: its GPU, if there are any, in turn."""
     if not gpus:
         return [{}] * (at_once or max(1, _cores() // threads))
     cards = [gpus[number % len(gpus)] for number in range(at_once or len(gpus))]
     return [{VISIBLE: card, CLAIMED: card} for card in cards]
+
+
+def _first_training(jobs: Sequence[Job]) -> Job | None:
+    """The first that is to be started and needs no other one."""
+    alone = (job for job in jobs if job.kind == "train" and all(need.kind == "build" for need in job.needs))
+    return next((job for job in alone if job.state == WAITING), None)
+
+
+def _needed(job: Job) -> list[Job]:
+    """What a job needs, and what that needs, in order."""
+    return [other for need in job.needs for other in (*_needed(need), need)]
+
+
+def _measured(job: Job, slot: Mapping[str, str], most: int, until: float, asked) -> int:
+    """How many jobs like this one a GPU, or the cores, should have at a time."""
+    if not job.ready or asked:
+        return 1
+    number, rates = measured_number(job.command(), slot, most, until, asked)
+    told = ", ".join(f"{count} at a time {rate:.3g} steps/s" for count, rate in rates.items()) or "no time to measure"
+    print(f"{job.name}: {told}; taking {number}{' on each GPU' if slot else ''}", flush=True)
+    return number
 
 
 def _cores() -> int:

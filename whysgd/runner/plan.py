@@ -23,6 +23,7 @@ from whysgd.training.outputs import (
     finished_metrics,
     recorded_sources,
     reference_log,
+    result_files,
     store_file,
 )
 
@@ -37,6 +38,7 @@ class Job:
         kind, name: build, train or measure; of what.
         command: the arguments, or None if what it makes is there; to be asked when all that it needs is done.
         log: file for its output.
+        makes: all that its rule makes.
         needs: jobs that must be done before.
         specs: the runs that it trains or measures.
         state: one of `WAITING`, `RUNNING`, `DONE`, `STOPPED` (it can be continued) and `FAILED`.
@@ -48,6 +50,7 @@ class Job:
     name: str
     command: Callable[[], list[str] | None]
     log: Path
+    makes: list[Path]
     needs: list["Job"] = field(default_factory=list)
     specs: list[RunSpec] = field(default_factory=list)
     state: str = WAITING
@@ -166,9 +169,9 @@ def _is_locked(spec: RunSpec) -> bool:
 
 def _dataset_job(config: Mapping, name: str) -> Job:
     folder, own = Path("results/data", name), config["datasets"].get(name)
+    files = [folder / MANIFEST, *(folder / f"{split}.safetensors" for split in ("train", "test"))]
 
     def command() -> list[str] | None:
-        files = [folder / MANIFEST, *(folder / f"{split}.safetensors" for split in ("train", "test"))]
         if all(file.is_file() for file in files) and not _newer(class_folders(own), files):
             return None
         datasets = json.dumps({} if own is None else {name: own})
@@ -176,7 +179,7 @@ def _dataset_job(config: Mapping, name: str) -> Job:
             "build-dataset", name, "--datasets", datasets, "--data-dir", config["data_dir"], "--out", str(folder),
         ]  # fmt: skip
 
-    return Job("build", f"data set {name}", command, folder / "build_dataset.log")
+    return Job("build", f"data set {name}", command, folder / "build_dataset.log", files)
 
 
 def _newer(files: Iterable[Path], others: Iterable[Path]) -> bool:
@@ -187,9 +190,9 @@ def _newer(files: Iterable[Path], others: Iterable[Path]) -> bool:
 
 def _store_job(spec: RunSpec, dataset: Job) -> Job:
     file, data = store_file(spec), Path("results/data", spec.dataset)
+    description = file.with_suffix(".json")
 
     def command() -> list[str] | None:
-        description = file.with_suffix(".json")
         if file.is_file() and description.is_file():
             source = read_json(description).get("source", {})
             if source.get("sha256") == read_json(data / MANIFEST)["sha256"]:
@@ -197,7 +200,8 @@ def _store_job(spec: RunSpec, dataset: Job) -> Job:
         options = [*store_arguments(spec.store), "--data", str(data), "--out", str(file)]
         return ["build-store", spec.dataset, *options]
 
-    return Job("build", f"stored copies {spec.dataset}/{file.stem}", command, file.with_suffix(".log"), [dataset])
+    name, log = f"stored copies {spec.dataset}/{file.stem}", file.with_suffix(".log")
+    return Job("build", name, command, log, [file, description], [dataset])
 
 
 def _training_job(config: Mapping, specs: list[RunSpec], needs: list[Job]) -> Job:
@@ -217,7 +221,8 @@ def _training_job(config: Mapping, specs: list[RunSpec], needs: list[Job]) -> Jo
         ]  # fmt: skip
 
     log = Path(f"results/{first.scale}/logs/train/{place_of(specs)}.log")
-    return Job("train", _named(specs), command, log, needs, specs)
+    makes = [Path(spec.folder, file) for spec in specs for file in result_files(spec)]
+    return Job("train", _named(specs), command, log, makes, needs, specs)
 
 
 def _device(config: Mapping) -> list[str]:
@@ -254,7 +259,8 @@ def _measuring_job(config: Mapping, training: Job, measures: Sequence[str]) -> J
         ]  # fmt: skip
 
     log = Path(f"results/{specs[0].scale}/logs/measure/{place_of(specs)}.log")
-    return Job("measure", _named(specs), command, log, [training], specs)
+    makes = [Path(measures_folder(spec), f"{name}.json") for spec in specs for name in measures]
+    return Job("measure", _named(specs), command, log, makes, [training], specs)
 
 
 def measures_folder(spec: RunSpec) -> str:

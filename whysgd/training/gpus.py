@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from itertools import takewhile
+from math import inf
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -46,17 +47,18 @@ def claim_gpu() -> FileLock | None:
     return lock
 
 
-def claim_gpus(most: int | None = None) -> dict[str, FileLock]:
+def claim_gpus(most: int | None = None, until: float = inf) -> dict[str, FileLock]:
     """Take the visible GPUs that are free, for this process and the jobs it starts; wait while all are taken.
 
     Args:
         most: take no more than so many; None takes all.
+        until: wait no longer than to this moment of `time.monotonic`.
 
     Returns:
         their locks, by what CUDA_VISIBLE_DEVICES calls them; empty without GPUs.
 
     Raises:
-        UserError: the folder of the locks cannot be used.
+        UserError: the folder of the locks cannot be used, or no GPU was free in time.
     """
     gpus = visible_gpus()
     if not gpus:
@@ -65,14 +67,14 @@ def claim_gpus(most: int | None = None) -> dict[str, FileLock]:
     folder = Path(tempfile.gettempdir(), f"whysgd-gpus-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        return _wait_for_some(gpus, folder, most or len(gpus))
+        return _wait_for_some(gpus, folder, most or len(gpus), until)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be used for the locks of GPUs ({error.strerror or error}); set TMPDIR"
         ) from None
 
 
-def _wait_for_some(gpus: dict[str, str], folder: Path, most: int) -> dict[str, FileLock]:
+def _wait_for_some(gpus: dict[str, str], folder: Path, most: int, until: float) -> dict[str, FileLock]:
     locks = {entry: FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', card)}.lock") for entry, card in gpus.items()}
     waits = False
     while True:
@@ -84,9 +86,11 @@ def _wait_for_some(gpus: dict[str, str], folder: Path, most: int) -> dict[str, F
                     taken[entry] = lock
         if taken:
             return taken
+        all_taken = f"every GPU is taken by another training job ({', '.join(gpus)})"
+        if time.monotonic() > until:
+            raise UserError(f"{all_taken}, and none was free in time")
         if not waits:
             waits = True
-            all_taken = f"every GPU is taken by another training job ({', '.join(gpus)})"
             print(f"{all_taken}; waiting for the first that is free", file=sys.stderr, flush=True)
         time.sleep(1)
 

@@ -207,8 +207,8 @@ class _Job:
 
 
 def _job(spec: RunSpec, out: Path, dataset: Dataset, store, norms, code: str) -> _Job:
-    copies = _open_copies(spec, dataset, store)
-    grafted = _read_reference(spec, dataset, norms)
+    copies = open_copies(spec, dataset, store)
+    grafted = read_reference(spec, dataset, norms)
     sources = source_digests(dataset.manifest, copies and copies.meta, grafted)
     identity = digest_of({"spec": spec.to_dict(), "code": code, **sources})
     return _Job(spec, out, copies, grafted, sources, identity)
@@ -359,7 +359,7 @@ class _Clock:
             state.seconds += (time.perf_counter() - self.begin) / len(self.states)
 
 
-def _open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | None:
+def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | None:
     """The run's stored copies, checked to be those of its data set and settings."""
     if spec.store is None:
         return None
@@ -371,7 +371,7 @@ def _open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store |
     return copies
 
 
-def _read_reference(spec: RunSpec, dataset: Dataset, norms: Path | None) -> np.ndarray | None:
+def read_reference(spec: RunSpec, dataset: Dataset, norms: Path | None) -> np.ndarray | None:
     """The gradient norms that the run grafts, one for each step."""
     log = reference_log(spec)
     if log is None:

@@ -22,6 +22,11 @@ NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
+def result_files(spec: RunSpec) -> list[str]:
+    """What a run leaves in its folder."""
+    return [METRICS, HISTORY, NORMS, MODEL, *((NOISE, LAYERS, NOISE_NORMS) if spec.noise else ())]
+
+
 def finished_metrics(spec: RunSpec, out: Path, code: str, sources: Mapping[str, str | None]) -> dict | None:
     """The metrics of the same job, if it has been run to its end in its folder.
 
@@ -33,7 +38,7 @@ def finished_metrics(spec: RunSpec, out: Path, code: str, sources: Mapping[str, 
     Raises:
         UserError: the metrics are not readable.
     """
-    files = [METRICS, HISTORY, NORMS, MODEL, *((NOISE, LAYERS, NOISE_NORMS) if spec.noise else ())]
+    files = result_files(spec)
     if not all((out / file).is_file() for file in files):
         return None
     metrics = read_metrics(out / METRICS)
