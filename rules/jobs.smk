@@ -33,7 +33,7 @@ def train_jobs():
                 "name": f"train_seeds_{number}" if number else "train_seeds",
                 "reads": data_of,
                 "writes": run_outputs(noise if noisy else RESULT_FILES, seeds),
-                "place": "{paper}/{run}/" + seeds_place(seeds),
+                "place": f"{{paper}}/{{run}}/{seeds_place(seeds)}",
                 "runs": any_of(runs),
             }
         )
@@ -67,7 +67,7 @@ def measure_jobs():
                 "name": f"measure_seeds_{number}" if number else "measure_seeds",
                 "measures": measures,
                 "writes": run_outputs({measure: f"{measure}.json" for measure in measures}, seeds, folder),
-                "place": "{paper}/{run}/" + seeds_place(seeds),
+                "place": f"{{paper}}/{{run}}/{seeds_place(seeds)}",
                 "runs": any_of(runs),
             }
         )

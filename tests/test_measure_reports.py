@@ -116,6 +116,7 @@ def test_measures_are_read_and_a_diverged_run_has_no_numbers(tmp_path):
         3,
         1.0,
         2.0,
+        False,
     ]
     assert frame.iloc[1][["value", "std_error"]].isna().all()
     assert read_measures([]).columns.tolist() == COLUMNS
