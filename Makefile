@@ -62,6 +62,7 @@ bench-gpu: env
 	$(BIN)/python benchmarks/step_gpu.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py --images 50000
+	$(BIN)/python benchmarks/speeds.py
 
 # The tables and figures of every result that the repository carries, from its records: no training, under a minute.
 records: env
