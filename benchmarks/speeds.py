@@ -202,10 +202,9 @@ def main() -> None:
             continue
         entries[speed.case] = speed
         print(f"{place} of {len(cases)}: {speed}", flush=True)
-    ordered = tuple(sorted(entries.values(), key=lambda s: (s.parameters, s.case.model, s.case.block, s.case.blocks)))
-    devices = {**devices, name: Device(name, about, penalties, ordered)}
+    devices = {**devices, name: Device(name, about, penalties, tuple(entries.values()))}
     write_text(options.out, as_text(list(devices.values())))
-    print(f"{options.out}: {len(ordered)} cases of {name}")
+    print(f"{options.out}: {len(entries)} cases of {name}")
 
 
 if __name__ == "__main__":

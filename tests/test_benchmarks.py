@@ -12,11 +12,14 @@ from conftest import ROOT, make_dataset, make_spec
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common
+import speeds
 import step_cpu
 import step_gpu
 
 from whysgd.models.build import build_model
 from whysgd.spec import Schedule
+from whysgd.speeds import as_text, load_speeds
+from whysgd.training.device import device_name
 from whysgd.training.trainer import Trainer
 
 # Those that draw nothing: the loop draws otherwise.
@@ -65,6 +68,38 @@ def test_times_are_taken_in_turns():
     assert calls == ["a", "b"] * 3
     assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
     assert common.median_ratio([2, 9, 4], [1, 3, 4]) == 2
+
+
+def test_speeds_replace_those_of_a_network_and_leave_the_others(tmp_path, monkeypatch):
+    before, here = next(iter(load_speeds().values())), device_name(torch.device("cpu"))
+    file = tmp_path / "speeds.json"
+    file.write_text(as_text([replace(before, name=here), replace(before, name="another")]))
+    monkeypatch.setattr(sys, "argv", ["speeds.py", "--only", "fc_d8_w4", "--device", "cpu", "--out", str(file)])
+    speeds.main()
+    load_speeds.cache_clear()
+    after = load_speeds(file)
+    assert list(after) == [here, "another"]
+    assert after["another"].speeds == before.speeds
+    others = [[one for one in found.speeds if one.case.model != "fc_d8_w4"] for found in (before, after[here])]
+    assert others[0] == others[1]
+    own = [{one.case: one for one in found.speeds if one.case.model == "fc_d8_w4"} for found in (before, after[here])]
+    assert own[0].keys() == own[1].keys() == {case for case in speeds.shipped_cases() if case.model == "fc_d8_w4"}
+    for case, one in own[1].items():
+        assert one != own[0][case]
+        assert one.parameters == own[0][case].parameters
+        assert one.images_per_second > 0
+    # Three seeds are trained in lockstep at the scale of the default run.
+    assert {case.lockstep for case in own[1]} >= {1, 3}
+
+
+def test_a_step_that_takes_too_long_is_cut_to_fewer_blocks_and_images(monkeypatch):
+    case = speeds.Case("conv2", 3, 32, 64, 40)
+    # A second for each image.
+    monkeypatch.setattr(speeds, "timed", lambda work, device, least, warm=1: 8.0)
+    cpu = torch.device("cpu")
+    assert speeds.cut(case, cpu, 100_000) == case
+    assert speeds.cut(case, cpu, 200) == replace(case, blocks=3)
+    assert speeds.cut(case, cpu, 20) == replace(case, block=16, blocks=1)
 
 
 @pytest.mark.slow

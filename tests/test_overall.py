@@ -146,7 +146,7 @@ def test_jobs_weigh_what_their_outputs_are_predicted_to_take():
 
 @pytest.mark.workflow
 def test_a_running_workflow_says_how_far_it_is(tmp_path):
-    world = {**TINY, "measures": ["accuracy_gap"]}
+    world = {**TINY, "measures": ["accuracy_gap"], "tensorboard": True}
     world["scales"] = {"tiny": {**TINY["scales"]["tiny"], "measuring": {"together": True}}}
     folder = copy_with(tmp_path / "project", world)
     runs = ["sgd", "fb", "fb-long", "fb-clip", "fb-reg"]
@@ -176,6 +176,8 @@ def test_a_running_workflow_says_how_far_it_is(tmp_path):
     # The last line says that all is done, once.
     assert [line["took"] is not None for line in lines] == [False] * (len(lines) - 1) + [True]
     assert counts[-1] == [5, 5]
+    # The switch reaches the jobs.
+    assert len(list(folder.glob("results/tiny/runs/*/*/*/tensorboard/events.out.*"))) == 5
     done, _ = snakemake(*measured, seconds="soon")
     assert done.returncode == 1
     assert "error: WHYSGD_PROGRESS_SECONDS = 'soon': must be a number of seconds" in done.stderr

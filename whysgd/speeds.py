@@ -6,7 +6,7 @@ This module never imports torch; the workflow reads it at parse time.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -189,11 +189,11 @@ def chosen_device(wanted: str | None = None, here: str | None = None, file: Path
 
 
 def as_text(devices: Sequence[Device]) -> str:
-    """config/speeds.json for these devices: JSON with a line for each case, fit for a diff."""
+    """config/speeds.json for these devices: JSON with a line for each case, small networks first, fit for a diff."""
     parts = []
     for device in devices:
         lines = []
-        for speed in device.speeds:
+        for speed in sorted(device.speeds, key=lambda speed: (speed.parameters, *astuple(speed.case))):
             line = asdict(speed)
             del line["scaled"]
             lines.append(_line({**line.pop("case"), **line}))
