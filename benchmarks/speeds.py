@@ -4,8 +4,9 @@ Times plain steps (no penalty) of every network, image size and block that the s
 images, and steps with each penalty of three networks. It replaces this device's entry of config/speeds.json, from which
 `python -m whysgd plan` and the workflow predict costs:
 
-    python benchmarks/speeds.py                       every network, some minutes
+    python benchmarks/speeds.py                       every network: ten minutes on a CPU, longer where it compiles
     python benchmarks/speeds.py --only resnet18       entries of networks whose names have this in them; others stay
+    python benchmarks/speeds.py --configfile my.yaml  those of a configuration of yours; others stay
 
 On a CPU with one thread the seconds are the processor's, so that a busy machine changes them little. A step of a large
 network is cut to as many blocks, and a block to as many images, as take `--budget` seconds; an entry says which.
@@ -22,8 +23,8 @@ import numpy as np
 import torch
 
 from whysgd.config import load_config
+from whysgd.cost import images_of
 from whysgd.data.canonical import Dataset, Split
-from whysgd.data.catalog import BUILT_IN
 from whysgd.files import write_text
 from whysgd.measures.accuracy import evaluate
 from whysgd.papers import expand
@@ -47,18 +48,17 @@ PENALTIES = {
 REFERENCE_CASES = (Case("resnet_mini", 1, 8, 16, 32), Case("fc_d2_w32", 1, 8, 4, 40), Case("resnet18", 3, 32, 16, 1))
 
 
-def shipped_cases() -> dict[Case, RunSpec]:
-    """Every case of the scales that come with the project, with a run that has it."""
+def wanted_cases(overlays=OVERLAYS) -> dict[Case, RunSpec]:
+    """Every case of these configurations, with a run that has it."""
     cases: dict[Case, RunSpec] = {}
-    for overlay in OVERLAYS:
+    for overlay in overlays:
         config = load_config(overlay)
         together: dict[tuple, list[RunSpec]] = {}
         for spec in expand(config).values():
             together.setdefault((spec.paper, spec.run), []).append(spec)
         for specs in together.values():
-            known = BUILT_IN[specs[0].dataset]
-            images = trained_images(specs[0], known["train"])
-            case = case_of(specs, known["channels"], known["size"], images)
+            known = images_of(config, specs[0].dataset)
+            case = case_of(specs, known.channels, known.size, trained_images(specs[0], known.train))
             cases.setdefault(replace(case, blocks=min(case.blocks, MOST_BLOCKS)), specs[0])
     return cases
 
@@ -115,14 +115,14 @@ def timed(work, device, least: float, warm: int = 1) -> float:
 
 
 def cut(case: Case, device, budget: float) -> Case:
-    """A case of which a step takes about `budget` seconds, at most."""
+    """A case of which a step takes about `budget` seconds, at most; on a GPU it is left whole."""
     few = replace(case, block=min(case.block, 8), blocks=1)
-    if few.block == case.block and case.blocks == 1:
+    if device.type == "cuda" or (few.block == case.block and case.blocks == 1):
         return case
     work, trainer = stepper(few, device)
     small = len(trainer.state.theta) < LARGE and case.size < 20
     image = timed(work, device, 0.05) / few.block
-    if small or device.type == "cuda" or image * case.block * case.blocks <= budget:
+    if small or image * case.block * case.blocks <= budget:
         return case
     block = case.block
     while block > 8 and image * block > budget:
@@ -167,6 +167,7 @@ def factors(case: Case, device) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="parts of the names of the networks to measure")
+    parser.add_argument("--configfile", nargs="+", help="of whose networks, in place of the shipped scales'")
     parser.add_argument("--budget", type=float, default=6.0, help="seconds for a step")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
@@ -176,7 +177,11 @@ def main() -> None:
     name, gpu = device_name(device), device.type == "cuda"
     devices = load_speeds(options.out) if options.out.exists() else {}
     before = devices.get(name)
-    entries = {speed.case: speed for speed in before.speeds} if before and options.only != [""] else {}
+    entries = (
+        {speed.case: speed for speed in before.speeds}
+        if before and (options.only != [""] or options.configfile)
+        else {}
+    )
     plain = spec_of(Case("resnet18", 3, 32, 128, 1))
     about = {
         "kind": "gpu" if gpu else "cpu", "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -187,11 +192,12 @@ def main() -> None:
     }  # fmt: skip
     penalties = dict(before.penalties) if before else {}
     for case in REFERENCE_CASES:
-        if case.model not in penalties or any(part in case.model for part in options.only):
+        case = replace(case, block=128) if gpu and case.model == REFERENCES["large"] else case
+        if case.model not in penalties or (any(part in case.model for part in options.only) and not options.configfile):
             penalties[case.model] = factors(case, device)
             print(case.model, penalties[case.model], flush=True)
     assert set(penalties) == set(REFERENCES.values())
-    wanted = shipped_cases().items()
+    wanted = wanted_cases([options.configfile] if options.configfile else OVERLAYS).items()
     wanted = {case: like for case, like in wanted if any(part in case.model for part in options.only)}
     cases = {cut(case, device, options.budget): like for case, like in wanted.items()}
     for place, (case, like) in enumerate(cases.items(), 1):

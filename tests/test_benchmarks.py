@@ -83,7 +83,7 @@ def test_speeds_replace_those_of_a_network_and_leave_the_others(tmp_path, monkey
     others = [[one for one in found.speeds if one.case.model != "fc_d8_w4"] for found in (before, after[here])]
     assert others[0] == others[1]
     own = [{one.case: one for one in found.speeds if one.case.model == "fc_d8_w4"} for found in (before, after[here])]
-    assert own[0].keys() == own[1].keys() == {case for case in speeds.shipped_cases() if case.model == "fc_d8_w4"}
+    assert own[0].keys() == own[1].keys() == {case for case in speeds.wanted_cases() if case.model == "fc_d8_w4"}
     for case, one in own[1].items():
         assert one != own[0][case]
         assert one.parameters == own[0][case].parameters

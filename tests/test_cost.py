@@ -8,10 +8,11 @@ from dataclasses import replace
 from statistics import median
 
 import pytest
+import torch
 from conftest import make_spec
 from jsonschema import Draft202012Validator
 
-from whysgd import cost, speeds
+from whysgd import cost, machine, speeds
 from whysgd.config import load_config
 from whysgd.cost import Images, evaluated_images, images_of, measured_images, stepped_images, watched_images
 from whysgd.errors import UserError
@@ -20,6 +21,7 @@ from whysgd.papers import expand
 from whysgd.plan import seconds_of
 from whysgd.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch, total_steps
 from whysgd.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, chosen_device, load_speeds
+from whysgd.training.device import device_name
 from whysgd.validation import ROOT, read_yaml
 
 ABOUT = {
@@ -214,6 +216,15 @@ def test_predictions_are_near_what_runs_took():
     # docs/cost.md says what was found; this is the promise.
     assert sum(0.5 <= ratio <= 2 for ratio in ratios) >= 0.9 * len(ratios)
     assert max(abs(math.log(ratio)) for ratio in ratios) < math.log(4)
+
+
+def test_this_machines_device_is_found_without_torch(tmp_path):
+    for place, name in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA L4")):
+        (tmp_path / f"0000:{place}1:00.0").mkdir()
+        (tmp_path / f"0000:{place}1:00.0" / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 16\n")
+    assert machine.gpu_names(tmp_path) == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
+    assert machine.gpu_names(tmp_path / "none") == []
+    assert machine.device_here("cpu") == device_name(torch.device("cpu"))
 
 
 def test_costs_are_known_without_torch():

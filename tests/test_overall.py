@@ -9,8 +9,10 @@ import pytest
 from conftest import copy_with
 from test_workflow import TINY
 
+from whysgd import overall
 from whysgd.config import load_config
-from whysgd.overall import MOST, PRIOR, Job, Overall, span, weighed
+from whysgd.errors import UserError
+from whysgd.overall import MOST, PRIOR, Job, Listener, Overall, span, weighed
 
 LINE = re.compile(
     r"whysgd: (?P<trained>\d+) of (?P<networks>\d+) networks trained, (?P<measured>\d+) measured; "
@@ -142,6 +144,17 @@ def test_jobs_weigh_what_their_outputs_are_predicted_to_take():
     assert part.seconds > 0
     assert not part.trains | part.measures
     assert (figure.seconds, target.seconds) == (1.0, 0.0)
+
+
+def test_a_workflow_goes_on_without_predictions(monkeypatch, capsys):
+    def refuse(*_):
+        raise UserError("config/speeds.json: no such file")
+
+    monkeypatch.setattr(overall, "weighed", refuse)
+    listener = Listener(None, {}, 0.1)
+    listener._run([1], [["x"]], 0.0)
+    assert capsys.readouterr().err == "whysgd: no progress is shown: config/speeds.json: no such file\n"
+    listener.close()
 
 
 @pytest.mark.workflow

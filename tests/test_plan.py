@@ -111,7 +111,7 @@ def test_runs_that_two_tables_name_are_counted_once_and_records_are_seen():
     assert sum(one.parts for one in plan.landscapes.values()) == 7 * 3 + 3 * 17
     text = plan_text(plan, "a device")
     assert "110 runs of tables are those of another table, or of another row, and are trained once." in text
-    assert "is unknown; `python benchmarks/speeds.py --only NAME` measures it" in text
+    assert "is unknown; `python benchmarks/speeds.py --configfile …` measures it" in text
 
 
 def test_the_command_is_quick_and_its_json_has_every_run():

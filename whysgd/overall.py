@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from whysgd.errors import UserError
+
 VARIABLE = "WHYSGD_PROGRESS_SECONDS"
 # Seconds between two lines on a terminal and elsewhere, and later this part of the time that has passed.
 TERMINAL, ELSEWHERE, PART = 10.0, 30.0, 0.01
@@ -239,7 +241,11 @@ class Listener(logging.Handler):
         self.thread.start()
 
     def _run(self, numbers: list, outputs: list[list[str]], begun: float) -> None:
-        jobs = dict(zip(numbers, weighed(outputs, self.config), strict=True))
+        try:
+            jobs = dict(zip(numbers, weighed(outputs, self.config), strict=True))
+        except UserError as error:  # The workflow itself needs no predictions.
+            self._print(f"whysgd: no progress is shown: {error}")
+            return
         for number, job in jobs.items():
             job.done = isinstance(number, str)
         self.overall = Overall(jobs, begun)

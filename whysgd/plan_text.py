@@ -91,7 +91,8 @@ def plan_text(plan: Plan, here: str) -> str:
         "disk",
     ]
     table = tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 7)
-    heading = f"scale {content['scale']}: {plan.config['scales'][content['scale']]['description']}"
+    said = plan.config["scales"][content["scale"]]["description"]
+    heading = f"scale {content['scale']}" + (f": {said}" if said else "")
     return "\n".join([heading, "", table, "", *_notes(plan, content, here)])
 
 
@@ -99,7 +100,10 @@ def _row(name: str, table: Mapping, seconds: float) -> list[str]:
     hours = table["hours"]
     mark = "~" if table["scaled"] else ""
     more = " + ?" if table["unknown"] else ""
-    spans = (mark + _number(hours[key] * HOUR / seconds) + more for key in ("train", "measure", "landscapes", "left"))
+    spans = (
+        (mark + _number(hours[key] * HOUR / seconds) if hours[key] else "–") + more
+        for key in ("train", "measure", "landscapes", "left")
+    )
     return [name, str(table["runs"]), str(table["done"]), *spans, _size(table["disk_mb"])]
 
 
@@ -122,7 +126,7 @@ def _notes(plan: Plan, content: Mapping, here: str) -> list[str]:
         lines.append("~: in part from a speed of another network, image size or block, carried over.")
     if every["unknown"]:
         names = ", ".join(every["unknown"])
-        lines.append(f"?: the speed of {names} is unknown; `python benchmarks/speeds.py --only NAME` measures it.")
+        lines.append(f"?: the speed of {names} is unknown; `python benchmarks/speeds.py --configfile …` measures it.")
     data = ", ".join(f"{name} {_size(size)}" for name, size in plan.data.items())
     lines.append(
         f"Disk of all: with {data}; checkpoints take up to {_size(every['working_mb'])} more for each running job."
