@@ -22,7 +22,9 @@ for job in measure_jobs():
         threads: CONFIG["threads"]
         resources:
             device=CONFIG["device"],
-            gpu=int(CONFIG["device"] != "cpu"),
+            gpu=GPU,
+            slurm_partition=partition(),
+            **measuring_resources(job["measures"]),
         conda:
             "../envs/whysgd.yaml"
         shell:
@@ -49,7 +51,9 @@ rule measure_landscape:
     threads: CONFIG["threads"]
     resources:
         device=CONFIG["device"],
-        gpu=int(CONFIG["device"] != "cpu"),
+        gpu=GPU,
+        slurm_partition=partition(),
+        **landscape_resources(),
     conda:
         "../envs/whysgd.yaml"
     shell:
