@@ -162,6 +162,10 @@ def _train(options) -> None:
     outs = options.out or [Path(spec.folder) for spec in specs]
     if len(outs) != len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
         raise UserError("train: several runs must have one data set, and a folder each: --out has one for every run")
+    if options.wait_seconds:
+        from whysgd.waiting import wait_for_others
+
+        wait_for_others(outs, options.wait_seconds)
     device, _gpu = _prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
     from whysgd.training.loop import train_runs
@@ -174,7 +178,7 @@ def _train(options) -> None:
         return
     train_runs(
         specs, data, outs, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
-        options.norms, options.tensorboard == "on", options.wait_seconds,
+        options.norms, options.tensorboard == "on",
     )  # fmt: skip
 
 

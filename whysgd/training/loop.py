@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,7 +63,6 @@ def train_runs(
     store: Path | None = None,
     norms: Path | None = None,
     tensorboard: bool = False,
-    wait_seconds: float = 0.0,
 ) -> list[dict]:
     """Run specifications of one data set to their end and write the results of each into its folder.
 
@@ -87,7 +86,6 @@ def train_runs(
         store: file of the stored copies, for runs on such.
         norms: log of the run whose gradient norms are grafted, for a run that does so.
         tensorboard: write each history as event files, too, see `whysgd.training.events`.
-        wait_seconds: for a process that is training in one of the folders, to end.
 
     Returns:
         the metrics of each; empty dicts on ranks that do not lead.
@@ -101,7 +99,7 @@ def train_runs(
     try:
         with ExitStack() as locks:
             for out in outs if ranks.leads else ():
-                locks.enter_context(_lock(out, wait_seconds))
+                locks.enter_context(_lock(out))
             pairs = list(zip(specs, outs, strict=True))
             groups = [pairs] if _lockstep(specs, ranks, engine) else [[pair] for pair in pairs]
             # What it takes to start is the first group's.
@@ -126,16 +124,12 @@ def _lockstep(specs: Sequence[RunSpec], ranks: Ranks, engine: str) -> bool:
     return ranks.size == 1 and engine in ("auto", "eager") and in_lockstep(specs)
 
 
-def _lock(out: Path, wait_seconds: float) -> FileLock:
+def _lock(out: Path) -> FileLock:
     """The run's folder, made and locked."""
     lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with suppress(Timeout):
-            return lock.acquire()
-        if wait_seconds:
-            print(f"{out}: another process is training in this folder; waiting for it", file=sys.stderr, flush=True)
-        return lock.acquire(timeout=wait_seconds, poll_interval=1.0)
+        return lock.acquire()
     except Timeout:
         raise UserError(f"{out}: another process is training in this folder; wait for it or end it") from None
     except OSError as error:
