@@ -5,8 +5,8 @@ side; each has a copy of the project of its own.
 """
 
 import os
+import re
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
@@ -146,7 +146,7 @@ def test_a_job_whose_time_is_up_is_warned_and_saves_and_the_next_has_more_time(c
     project, text, job = cases["limit"].result()
     # It ended by itself, before Slurm had to.
     assert (job["JobState"], job["TimeLimit"]) == ("FAILED", "00:01:00")
-    limits = [int(minutes) for minutes in __import__("re").findall(r"runtime=(\d+)", text)]
+    limits = [int(minutes) for minutes in re.findall(r"runtime=(\d+)", text)]
     assert limits[:2] == [1, 2]
     assert "ended by SIGUSR1, saved; run it again to continue" in text  # of the log, which Snakemake shows
     same_as_undisturbed(project, undisturbed, {2})
