@@ -21,10 +21,10 @@ for job in measure_jobs():
             code=code_digest("whysgd.measures.run", *(f"whysgd.measures.{name}" for name in job["measures"])),
         threads: CONFIG["threads"]
         resources:
+            **measuring_resources(job["measures"]),
             device=CONFIG["device"],
             gpu=GPU,
             slurm_partition=partition(),
-            **measuring_resources(job["measures"]),
         conda:
             "../envs/whysgd.yaml"
         shell:
@@ -50,10 +50,10 @@ rule measure_landscape:
         code=code_digest("whysgd.measures.landscape_part"),
     threads: CONFIG["threads"]
     resources:
+        **landscape_resources(),
         device=CONFIG["device"],
         gpu=GPU,
         slurm_partition=partition(),
-        **landscape_resources(),
     conda:
         "../envs/whysgd.yaml"
     shell:

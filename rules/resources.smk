@@ -35,9 +35,7 @@ def cost_of_measuring(paper, run, measures):
 def cost_of_landscape(paper, run, kind):
     """Of all parts of a landscape."""
     spec = ALL_SEEDS[paper, run][0]
-    return landscape_cost(
-        spec, kind, MEASURING["landscape"], images_of(CONFIG, spec.dataset), measured_device()
-    )
+    return landscape_cost(spec, kind, MEASURING["landscape"], images_of(CONFIG, spec.dataset), measured_device())
 
 
 def minutes(seconds, attempt):

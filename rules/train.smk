@@ -25,11 +25,11 @@ for job in train_jobs():
         threads: CONFIG["threads"]
         resources:
             # None of these decides a result, so none of them is a reason to train again.
+            **asked,
             device=CONFIG["device"],
             # For `--resources gpu=N` and for schedulers; with neither it limits nothing.
             gpu=GPU,
             slurm_partition=partition(),
-            **asked,
             engine=CONFIG["engine"],
             images_on=CONFIG["images_on"],
             checkpoint_seconds=str(CONFIG["checkpoint_seconds"]),  # a number would be cut to a whole one

@@ -50,10 +50,9 @@ def test_time_and_memory_grow_with_what_a_run_is_predicted_to_take_up_to_the_lon
         longer, memory = times(time_divisor=1)
         assert 7 < longer < 90
         assert memory == 4000
-        assert times(time_divisor=1, models={"*": "resnet18"}) == (90, pytest.approx(9000, rel=0.9))
-        assert times(time_divisor=1, models={"*": "resnet18"})[1] > 4000
-        # Of a network like which none was measured nothing is known but that it is not longer than the longest.
-        assert times(models={"*": "vgg11_bn"})[0] <= 90
+        longest, memory = times(time_divisor=1, datasets={"*": "cifar10"}, models={"*": "resnet18"})
+        assert longest == 90
+        assert memory > 4000
     finally:
         (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
 
@@ -65,7 +64,9 @@ def test_without_a_profile_nothing_is_asked_of_a_partition_and_nobody_waits(fold
 
 
 def test_threads_above_the_profiles_cores_are_told(folder):
-    done = run_here(["snakemake", "-n", METRICS, "--profile", "slurm", "--configfile", "tiny.yaml", "--config", "threads=4"], folder)
+    done = run_here(
+        ["snakemake", "-n", METRICS, "--profile", "slurm", "--configfile", "tiny.yaml", "--config", "threads=4"], folder
+    )
     assert "warning: threads = 4: a job gets at most --cores, 2 here" in done.stderr
 
 
@@ -80,6 +81,10 @@ def test_profiles_have_what_the_default_has_and_group_every_rule_that_draws_or_c
         assert different <= ({"cores"} if name == "workstation" else set())
     assert (ROOT / "slurm").resolve() == (ROOT / "profiles/slurm").resolve()
     grouped = dict(entry.split("=") for entry in profiles["slurm"]["groups"])
-    scripts = {rule for file in ROOT.glob("rules/*.smk") for rule in re.findall(r"^ *rule (\w+):\n(?:(?!^ *rule ).*\n)*?^ *script:", file.read_text(), re.MULTILINE)}
+    scripts = {
+        rule
+        for file in ROOT.glob("rules/*.smk")
+        for rule in re.findall(r"^ *rule (\w+):\n(?:(?!^ *rule ).*\n)*?^ *script:", file.read_text(), re.MULTILINE)
+    }
     assert {"make_table", "plot_curves", "write_page"} <= scripts
     assert set(grouped) == scripts - {"collect_records"}

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -28,14 +29,15 @@ MINI = {
     "papers": ["geiping2022"], "seeds": [0], "measures": [],
     "scales": {"mini": {"tables": {"geiping2022": ["main"]}}},
 }  # fmt: skip
-# A run of some ten seconds that saves every half second. A job of it asks for a minute.
-LONGER = yaml.safe_load(yaml.safe_dump({
-    **TINY, "device": "cpu", "checkpoint_seconds": 0.5, "cluster": {"margin": 1, "minutes": 1, "memory_mb": 1000},
-}))  # fmt: skip
+# A run of some ten seconds that saves every half second.
+LONGER = yaml.safe_load(
+    yaml.safe_dump({**TINY, "device": "cpu", "checkpoint_seconds": 0.5, "cluster": {"memory_mb": 1000}})
+)
 LONGER["scales"]["tiny"] |= {"time_divisor": 10, "seeds": [1]}
 METRICS = "results/tiny/runs/geiping2022/fb-practice/seed-1/metrics.json"
 TARGET = ["--workflow-profile", "profiles/slurm", METRICS]
-# A minute's job is told in time; with the profile's two minutes, at once.
+# A job of a minute, which is told five seconds before its end; Slurm looks every half minute, and rounds down.
+MINUTE = {**LONGER, "cluster": {"margin": 1, "minutes": 1, "memory_mb": 1000}}
 EARLY = ("USR1@120", "USR1@5")
 
 
@@ -64,10 +66,10 @@ def cases(environment, undisturbed, tmp_path_factory):
     with ThreadPoolExecutor() as threads:
         yield {
             "whole": threads.submit(whole_pipeline, project("whole", MINI, None)),
-            "cancelled": threads.submit(cancelled, project("cancelled", edits=[EARLY])),
-            "limit": threads.submit(time_limit, project("limit", edits=[EARLY])),
-            "killed": threads.submit(killed_snakemake, project("killed", edits=[("USR1@120", "USR1@1")])),
-            "node": threads.submit(failed_node, project("node", partitions=("frail", "frail"), edits=[EARLY])),
+            "cancelled": threads.submit(cancelled, project("cancelled")),
+            "limit": threads.submit(time_limit, project("limit", MINUTE, edits=[EARLY])),
+            "killed": threads.submit(killed_snakemake, project("killed")),
+            "node": threads.submit(failed_node, project("node", partitions=("frail", "frail"))),
         }
 
 
@@ -105,7 +107,7 @@ def killed_snakemake(project):
     refused = project.start(*TARGET)
     assert refused.wait(PATIENCE) != 0
     run_here(["snakemake", "--unlock", "--configfile", "tiny.yaml"], project.folder)
-    second = project.start(*TARGET, "--config", "cluster={margin: 1, minutes: 2, memory_mb: 1000}")
+    second = project.start(*TARGET)
     log = project.folder / "results/tiny/logs/train/geiping2022/fb-practice/seed-1.log"
     waiting = wait_for(lambda: log.exists() and "waiting for it" in log.read_text(), PATIENCE)
     os.kill(training, signal.SIGCONT)
@@ -144,10 +146,11 @@ def test_a_job_that_is_cancelled_is_submitted_again_and_continues(cases, undistu
 
 def test_a_job_whose_time_is_up_is_warned_and_saves_and_the_next_has_more_time(cases, undisturbed):
     project, text, job = cases["limit"].result()
-    # It ended by itself, before Slurm had to.
-    assert (job["JobState"], job["TimeLimit"]) == ("FAILED", "00:01:00")
+    # It ended by itself, before Slurm had to. On a slow machine a minute may pass before there is anything to save.
+    assert job["JobState"] == "FAILED"
     limits = [int(minutes) for minutes in re.findall(r"runtime=(\d+)", text)]
-    assert limits[:2] == [1, 2]
+    assert limits[0] == 1
+    assert all(1.5 <= later / limit <= 3 for limit, later in pairwise(limits))
     assert "ended by SIGUSR1, saved; run it again to continue" in text  # of the log, which Snakemake shows
     same_as_undisturbed(project, undisturbed, {2})
 

@@ -28,6 +28,8 @@ def wait_for_others(folders: Sequence[Path], seconds: float) -> None:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"{folder}: another process is training in this folder; waiting for it", file=sys.stderr, flush=True)
+                print(
+                    f"{folder}: another process is training in this folder; waiting for it", file=sys.stderr, flush=True
+                )
                 lock.acquire(timeout=seconds, poll_interval=1.0)
             lock.release()

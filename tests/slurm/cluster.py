@@ -163,7 +163,10 @@ def cluster():
 
 
 def _start_all(folder: Path, environment: dict, daemons: list) -> None:
-    munge = [f"--{name}={folder}/munge/{name.split('-')[0]}" for name in ("socket", "key-file", "log-file", "pid-file", "seed-file")]
+    munge = [
+        f"--{name}={folder}/munge/{name.split('-')[0]}"
+        for name in ("socket", "key-file", "log-file", "pid-file", "seed-file")
+    ]
     commands = [
         (["munged", "--foreground", *munge], folder / "munge/socket"),
         (["slurmctld", "-D", "-c"], None),
@@ -191,10 +194,9 @@ def _end_with_parent() -> None:
 
 def _told(folder: Path, problem: str) -> str:
     """What the daemons said last."""
-    texts = [problem]
-    for file in sorted([*folder.glob("*.out"), *folder.glob("*.log"), *folder.glob("munge/log")]):
-        texts.append(f"{file.name}: " + "\n  ".join(file.read_text(errors="replace").splitlines()[-8:]))
-    return "\n".join(texts)
+    files = sorted([*folder.glob("*.out"), *folder.glob("*.log"), *folder.glob("munge/log")])
+    ends = (file.read_text(errors="replace").splitlines()[-8:] for file in files)
+    return "\n".join([problem, *("\n  ".join([file.name, *end]) for file, end in zip(files, ends, strict=True))])
 
 
 def _stop_all(folder: Path, environment: dict, daemons: list) -> None:

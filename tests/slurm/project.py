@@ -29,7 +29,15 @@ class Project:
         edits: further changes there, old and new.
     """
 
-    def __init__(self, folder: Path, config: dict, environment: dict, data: Path | None = None, partitions=("cpu", "gpu"), edits=()):
+    def __init__(
+        self,
+        folder: Path,
+        config: dict,
+        environment: dict,
+        data: Path | None = None,
+        partitions=("cpu", "gpu"),
+        edits=(),
+    ):
         self.folder, self.environment = copy_with(folder, config), environment
         if data is not None:
             shutil.copytree(data, folder / "results/data")
@@ -69,8 +77,8 @@ class Project:
     def told(self) -> str:
         """What Snakemake, its jobs and Slurm say, for the message of a test that fails."""
         texts = [self.output.read_text()[-6000:]]
-        for log in (self.folder / ".snakemake/slurm_logs").rglob("*.log"):
-            texts.append(f"{log.name}:\n{log.read_text()[-2000:]}")
+        logs = (self.folder / ".snakemake/slurm_logs").rglob("*.log")
+        texts.extend(f"{log.name}:\n{log.read_text()[-2000:]}" for log in logs)
         return "\n".join([*texts, run(["squeue", "--states=all"], self.environment)])
 
     def training(self) -> list[int]:
@@ -99,7 +107,10 @@ class Project:
 
     def job(self) -> str:
         """The number of the job that runs now."""
-        own = [line.split("|") for line in run(["squeue", "--noheader", "--states=R", "--format=%i|%Z"], self.environment).splitlines()]
+        own = [
+            line.split("|")
+            for line in run(["squeue", "--noheader", "--states=R", "--format=%i|%Z"], self.environment).splitlines()
+        ]
         (number,) = [number for number, place in own if place == str(self.folder)]
         return number
 
