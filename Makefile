@@ -1,11 +1,12 @@
 # make        environment, then the default pipeline; ends by printing the tables
-# make test   environment, then the tests; make test-slow those that take minutes, make test-browser those in a browser
+# make test   environment, then the tests; make test-slow those that take minutes, make test-browser those in a browser,
+#             make test-slurm those on a Slurm cluster, which they start on this machine
 # make env    only the environment, in .venv
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: run env test test-slow test-browser check format bench bench-gpu records readme lock clean
+.PHONY: run env test test-slow test-browser test-slurm check format bench bench-gpu records readme lock clean
 
 run: env
 	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
@@ -31,6 +32,10 @@ test-slow: env
 test-browser: env
 	.ci/install_browser
 	$(BIN)/python -m pytest -m browser
+
+# Installs Slurm if it is missing (Debian, as root); its daemons end with the tests, whatever happens.
+test-slurm: env
+	$(BIN)/python -m pytest -m slurm
 
 check: env
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ use_this_copy(workflow.basedir)
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/jobs.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"

@@ -21,8 +21,10 @@ for job in measure_jobs():
             code=code_digest("whysgd.measures.run", *(f"whysgd.measures.{name}" for name in job["measures"])),
         threads: CONFIG["threads"]
         resources:
+            **measuring_resources(job["measures"]),
             device=CONFIG["device"],
-            gpu=int(CONFIG["device"] != "cpu"),
+            gpu=GPU,
+            slurm_partition=partition(),
         conda:
             "../envs/whysgd.yaml"
         shell:
@@ -48,8 +50,10 @@ rule measure_landscape:
         code=code_digest("whysgd.measures.landscape_part"),
     threads: CONFIG["threads"]
     resources:
+        **landscape_resources(),
         device=CONFIG["device"],
-        gpu=int(CONFIG["device"] != "cpu"),
+        gpu=GPU,
+        slurm_partition=partition(),
     conda:
         "../envs/whysgd.yaml"
     shell:

@@ -82,7 +82,9 @@ def copy_project(folder: Path) -> None:
     left_out = {".git", ".venv", "results", "data", ".snakemake"}
     folder.mkdir()
     for entry in ROOT.iterdir():
-        if entry.is_dir() and entry.name not in left_out:
+        if entry.is_symlink():
+            (folder / entry.name).symlink_to(os.readlink(entry))
+        elif entry.is_dir() and entry.name not in left_out:
             shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif entry.is_file():
             shutil.copy2(entry, folder)

@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         help="write the history as TensorBoard's events, too, into tensorboard/ in the run's folder",
     )  # fmt: skip
     train.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)  # of whysgd.runner.probe
+    train.add_argument(
+        "--wait-seconds", type=float, default=0.0, help="for another process that trains in the same folder, to end"
+    )
     train.set_defaults(command=_train)
 
     measure = commands.add_parser("measure", help="take measures of a finished run: sharpness, flatness, noise, ...")
@@ -151,12 +154,18 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options) -> None:
     if (options.run is None) == (options.spec is None):
         raise UserError("train: give either PAPER/RUN or --spec")
-    if options.threads < 1 or options.checkpoint_seconds <= 0 or min(options.seed) < 0:
-        raise UserError("train: --threads must be at least 1, --checkpoint-seconds above 0, --seed at least 0")
+    if options.threads < 1 or options.checkpoint_seconds <= 0 or min(options.seed) < 0 or options.wait_seconds < 0:
+        raise UserError(
+            "train: --threads must be at least 1, --checkpoint-seconds above 0, --seed and --wait-seconds at least 0"
+        )
     specs = _specs(options)
     outs = options.out or [Path(spec.folder) for spec in specs]
     if len(outs) != len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
         raise UserError("train: several runs must have one data set, and a folder each: --out has one for every run")
+    if options.wait_seconds:
+        from whysgd.waiting import wait_for_others
+
+        wait_for_others(outs, options.wait_seconds)
     device, _gpu = _prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
     from whysgd.training.loop import train_runs

@@ -1,0 +1,90 @@
+"""What jobs ask of a scheduler, as Snakemake plans it; nothing here needs one. tests/test_slurm.py has a real one."""
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT, copy_with
+from conftest import run as run_here
+from test_workflow import TINY
+
+pytestmark = pytest.mark.workflow
+METRICS = "results/tiny/runs/geiping2022/fb-practice/seed-1/metrics.json"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return copy_with(tmp_path_factory.mktemp("resources") / "project", TINY)
+
+
+def asked(folder, *arguments) -> dict[str, dict]:
+    """The resources of the jobs that a dry run would start, by rule."""
+    done = run_here(["snakemake", "-n", METRICS, *arguments, "--configfile", "tiny.yaml"], folder)
+    found = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)", done.stdout, re.MULTILINE)
+    return {rule: dict(part.split("=", 1) for part in text.split(", ")) for rule, text in found}
+
+
+CALLS = {"profile": ["--profile", "slurm"], "workflow profile": ["--workflow-profile", "profiles/slurm"]}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_jobs_go_to_the_partition_of_their_device_however_the_profile_is_called(folder, call):
+    jobs = asked(folder, *call)
+    assert (jobs["train"]["slurm_partition"], jobs["train"]["gpu"]) == ("gpu", "1")
+    assert jobs["build_dataset"]["slurm_partition"] == "cpu"
+    assert jobs["train"]["slurm_extra"] == jobs["build_dataset"]["slurm_extra"] == "--signal=USR1@120"
+    without = asked(folder, *call, "--config", "device=cpu")["train"]
+    assert (without["slurm_partition"], without["gpu"]) == ("cpu", "0")
+
+
+def test_time_and_memory_grow_with_what_a_run_is_predicted_to_take_up_to_the_longest(folder):
+    def times(**scale):
+        config = yaml.safe_load(yaml.safe_dump(TINY)) | {"device": "cpu", "cluster": {"minutes": 7, "longest": 90}}
+        config["scales"]["tiny"] |= scale
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
+        job = asked(folder)["train"]
+        return int(job["runtime"]), int(job["mem_mb"])
+
+    try:
+        assert times() == (7, 4000)
+        longer, memory = times(time_divisor=1)
+        assert 7 < longer < 90
+        assert memory == 4000
+        longest, memory = times(time_divisor=1, datasets={"*": "cifar10"}, models={"*": "resnet18"})
+        assert longest == 90
+        assert memory > 4000
+    finally:
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+
+
+def test_without_a_profile_nothing_is_asked_of_a_partition_and_nobody_waits(folder):
+    job = asked(folder)["train"]
+    assert "slurm_partition" not in job
+    assert job["wait_seconds"] == "0"
+
+
+def test_threads_above_the_profiles_cores_are_told(folder):
+    done = run_here(
+        ["snakemake", "-n", METRICS, "--profile", "slurm", "--configfile", "tiny.yaml", "--config", "threads=4"], folder
+    )
+    assert "warning: threads = 4: a job gets at most --cores, 2 here" in done.stderr
+
+
+def test_profiles_have_what_the_default_has_and_group_every_rule_that_draws_or_collects():
+    profiles = {
+        name: yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+        for name in ("default", "slurm", "workstation")
+    }
+    # The default is loaded beside `--profile slurm`, and goes before it: where both have a key they must agree.
+    for name in ("slurm", "workstation"):
+        different = {key for key, value in profiles["default"].items() if profiles[name].get(key) != value}
+        assert different <= ({"cores"} if name == "workstation" else set())
+    assert (ROOT / "slurm").resolve() == (ROOT / "profiles/slurm").resolve()
+    grouped = dict(entry.split("=") for entry in profiles["slurm"]["groups"])
+    scripts = {
+        rule
+        for file in ROOT.glob("rules/*.smk")
+        for rule in re.findall(r"^ *rule (\w+):\n(?:(?!^ *rule ).*\n)*?^ *script:", file.read_text(), re.MULTILINE)
+    }
+    assert {"make_table", "plot_curves", "write_page"} <= scripts
+    assert set(grouped) == scripts - {"collect_records"}
