@@ -1,5 +1,5 @@
-# Functions of the workflow; they live here, and in jobs.smk and contents.smk, only. All of them are pure: names in, paths
-# or values out.
+# Functions of the workflow; they live here, and in jobs.smk, resources.smk, recorded.smk and contents.smk, only. All of
+# them are pure: names in, paths or values out.
 import json
 import re
 import sys
@@ -296,27 +296,6 @@ def landscape_options(wildcards):
     return " ".join([f"--points {settings[f'{wildcards.kind}_points']}", *images, *like])
 
 
-def record_of(spec):
-    """The record of a run."""
-    return CONFIG["recorded"][spec.paper][spec.run][spec.seed][0]
-
-
-def has(spec, part):
-    """Whether a run's record has a log of the gradient noise, or points of a landscape."""
-    return part in CONFIG["recorded"][spec.paper][spec.run][spec.seed][1]
-
-
-def same_results():
-    """The digest of the list of code that gave the same results as today's, if there is one."""
-    file = Path(workflow.basedir, ROOT, SAME_RESULTS)
-    return sha256_of(file) if file.exists() else None
-
-
-def records_of(wildcards):
-    """The records of every run of a paper."""
-    return [record_of(spec) for spec in RUNS.values() if spec.paper == wildcards.paper]
-
-
 def results_of(file):
     """An input function: this file of every run of a paper."""
 
@@ -416,4 +395,5 @@ def outputs_of(paper):
     ]
 
 
+include: "recorded.smk"
 include: "contents.smk"
