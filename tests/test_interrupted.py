@@ -1,5 +1,6 @@
 """Runs that are asked to end, and runs whose checkpoint was damaged."""
 
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from test_loop import assert_equal_results, folder_of, results
 
 from whysgd.errors import StopSignal
 from whysgd.training import loop
+from whysgd.training.checkpoint import State, load_checkpoint, save_checkpoint
 from whysgd.training.loop import train
 from whysgd.training.stopping import stop_requests
 from whysgd.training.trainer import Trainer
@@ -56,6 +58,31 @@ def test_a_damaged_checkpoint_is_left_for_the_previous_with_a_word(
     assert ("checkpoint.previous.safetensors: continuing from step 3" in said) == continued
     assert metrics["sessions"] == (2 if continued else 1)
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, monkeypatch):
+    def state(step):
+        return State(*(torch.full((3,), float(step)) for _ in range(4)), step=step)
+
+    for step in (1, 2):
+        save_checkpoint(tmp_path, [state(step)], "mine")
+    flip_a_bit(tmp_path / "checkpoint.safetensors")
+    assert load_checkpoint(tmp_path, "mine")[0].step == 1
+    # Killed between the two renames of the next one.
+    replace_file, calls = os.replace, []
+
+    def killed(source, target):
+        calls.append(target)
+        if Path(target).name == "checkpoint.safetensors":
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, [state(3)], "mine")
+    monkeypatch.undo()
+    assert calls
+    assert load_checkpoint(tmp_path, "mine")[0].step == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])

@@ -91,6 +91,8 @@ def load_checkpoint(folder: Path, identity: str, device="cpu") -> list[State] | 
             print(f"{path}: {error}; {after}", file=sys.stderr)
             continue
         if path.name == PREVIOUS:
+            # Or the next one to be saved would put it in the place of this one.
+            (folder / CHECKPOINT).unlink(missing_ok=True)
             print(f"{path}: continuing from step {max(state.step for state in states)}", file=sys.stderr)
         return states
     return None
