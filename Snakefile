@@ -19,7 +19,6 @@ use_this_copy(workflow.basedir)
 
 
 include: "rules/common.smk"
-include: "rules/resources.smk"
 include: "rules/jobs.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"

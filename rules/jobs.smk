@@ -3,6 +3,9 @@ from whysgd.jobs import seeds_place
 from whysgd.overall import show_progress
 
 
+include: "resources.smk"
+
+
 def seed_groups():
     """The runs whose seeds share a job, by these seeds and by whether they measure their gradient noise."""
     groups = {}

@@ -50,8 +50,8 @@ SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2
-# A node that is back is used again.
-ReturnToService=2
+# A node that did not answer is used again once it does; one that was set down, once it is set back.
+ReturnToService=1
 SlurmdTimeout=20
 KillWait=20
 MinJobAge=600

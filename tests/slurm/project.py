@@ -12,7 +12,7 @@ from conftest import copy_with
 from slurm.cluster import run, wait_for
 
 # Seconds for anything to happen on a machine that others use, too.
-PATIENCE = 240
+PATIENCE = 600
 # Asked for sooner and more often than on a cluster that others use.
 SOON = ["--slurm-init-seconds-before-status-checks", "5"]
 
