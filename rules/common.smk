@@ -15,6 +15,7 @@ from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.files import sha256_of
 from whysgd.papers import claims_at, expand, load_paper, tables_at
+from whysgd.plan import drawn_runs as runs_drawn
 from whysgd.recorded import SAME_RESULTS, with_records
 from whysgd.records import ROOT
 from whysgd.reporting.colours import method_colours
@@ -228,10 +229,7 @@ def measures_of(wildcards):
 
 def drawn_runs(paper, table, kind):
     """The runs of a table whose landscapes of a kind are drawn, in order, at their first seed."""
-    content = tables_at(CONFIG, paper)[table]
-    rows = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
-    wanted = rows if kind == "line" else content["planes"]
-    return [min((s for s in RUNS.values() if (s.paper, s.run) == (paper, run)), key=lambda s: s.seed) for run in wanted]
+    return runs_drawn(RUNS.values(), paper, tables_at(CONFIG, paper)[table], kind)
 
 
 def landscape_points(wildcards):

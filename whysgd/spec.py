@@ -253,14 +253,9 @@ class RunSpec:
             ValueError: an unknown or missing key, or a value that no run can have.
         """
         parts = {
-            "schedule": Schedule,
-            "normalize": Normalization,
-            "augment": Augmentation,
-            "store": StoredCopies,
-            "transform": Transform,
-            "watch": Watch,
-            "noise": NoiseWatch,
-        }
+            "schedule": Schedule, "normalize": Normalization, "augment": Augmentation, "store": StoredCopies,
+            "transform": Transform, "watch": Watch, "noise": NoiseWatch,
+        }  # fmt: skip
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
