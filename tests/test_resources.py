@@ -37,6 +37,24 @@ def test_jobs_go_to_the_partition_of_their_device_however_the_profile_is_called(
     assert (without["slurm_partition"], without["gpu"]) == ("cpu", "0")
 
 
+def test_the_names_that_a_site_edits_are_taken_as_they_are(folder):
+    profile = folder / "profiles/slurm/config.yaml"
+    text = profile.read_text()
+    # Evaluated, these are functions and a number.
+    names = {"slurm_account": ("", "2024-15"), "slurm_partition": ("cpu", "all"), "gpu_partition": ("gpu", "any")}
+    try:
+        edited = text
+        for key, (old, new) in names.items():
+            assert f"{key}: \"'{old}'\"" in edited
+            edited = edited.replace(f"{key}: \"'{old}'\"", f"{key}: \"'{new}'\"")
+        profile.write_text(edited)
+        jobs = asked(folder, "--profile", "slurm")
+    finally:
+        profile.write_text(text)
+    assert {job["slurm_account"] for job in jobs.values()} == {"2024-15"}
+    assert (jobs["build_dataset"]["slurm_partition"], jobs["train"]["slurm_partition"]) == ("all", "any")
+
+
 def test_time_and_memory_grow_with_what_a_run_is_predicted_to_take_up_to_the_longest(folder):
     def times(**scale):
         config = yaml.safe_load(yaml.safe_dump(TINY)) | {"device": "cpu", "cluster": {"minutes": 7, "longest": 90}}

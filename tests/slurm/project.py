@@ -44,7 +44,9 @@ class Project:
         profile = folder / "profiles/slurm/config.yaml"
         text = profile.read_text()
         for old, new in (
-            ('slurm_partition: "cpu"', f'slurm_partition: "{partitions[0]}"'), ('gpu_partition: "gpu"', f'gpu_partition: "{partitions[1]}"'), *edits,
+            ("slurm_partition: \"'cpu'\"", f"slurm_partition: \"'{partitions[0]}'\""),
+            ("gpu_partition: \"'gpu'\"", f"gpu_partition: \"'{partitions[1]}'\""),
+            *edits,
         ):  # fmt: skip
             assert old in text, f"{old} is not in the profile"
             text = text.replace(old, new)
