@@ -1,6 +1,7 @@
 # What jobs ask of a scheduler: minutes, memory and a partition. None of these decides a result, so none of them is a
 # reason to run a job again. Each attempt asks for twice the time of the one before, and for more memory.
 import signal
+from dataclasses import replace
 from functools import cache
 
 from whysgd.cost import images_of, landscape_cost, measuring_cost, training_cost
@@ -8,13 +9,18 @@ from whysgd.speeds import chosen_device, load_speeds
 
 ASKED = CONFIG["cluster"]
 GPU = int(CONFIG["device"] != "cpu")
+MEMORY_MARGIN = 1.5
 
 
 @cache
 def measured_device():
-    """The device whose speeds are the nearest to those of the jobs': of their kind, if one was measured."""
+    """The device whose speeds are the nearest to those of the jobs': of their kind, if one was measured.
+
+    Else one of another kind, whose times are not theirs, but in whose place they need as much of the computer's memory.
+    """
     kind = "gpu" if GPU else "cpu"
-    return next((device for device in load_speeds().values() if device.about["kind"] == kind), chosen_device())
+    found = next((device for device in load_speeds().values() if device.about["kind"] == kind), chosen_device())
+    return replace(found, about={**found.about, "kind": kind})
 
 
 @cache
@@ -45,8 +51,8 @@ def minutes(seconds, attempt):
 
 
 def megabytes(predicted, attempt):
-    """Megabytes to ask for, of what is predicted to need so many."""
-    return round(max(ASKED["memory_mb"], ASKED["margin"] * predicted) * attempt)
+    """Megabytes to ask for, of what is predicted to need so many: that is better known than time."""
+    return round(max(ASKED["memory_mb"], MEMORY_MARGIN * predicted) * attempt)
 
 
 def training_resources():

@@ -183,6 +183,7 @@ def test_nothing_in_the_package_runs_what_it_reads():
 BARE = {
     "threads", "params.inputs", "params.options", "params.measures", "wildcards.kind", "wildcards.chunk", "wildcards.chunks",
     "resources.device", "resources.engine", "resources.images_on", "resources.checkpoint_seconds",
+    "resources.tensorboard", "resources.wait_seconds",
 }  # fmt: skip
 
 
