@@ -153,8 +153,7 @@ def test_a_job_whose_time_is_up_is_warned_and_saves_and_the_next_has_more_time(c
     # It ended by itself, before Slurm had to. On a slow machine a minute may pass before there is anything to save.
     assert job["JobState"] == "FAILED"
     limits = [job["limit"] for job in project.jobs()]
-    assert len(limits) > 1
-    assert limits == ["1:00", "2:00", "5:00", "10:00", "19:00"][: len(limits)]
+    assert limits[:2] == ["1:00", "2:00"]
     assert "ended by SIGUSR1, saved; run it again to continue" in text  # of the log, which Snakemake shows
     same_as_undisturbed(project, undisturbed, {2})
 
