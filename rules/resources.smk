@@ -113,3 +113,5 @@ if workflow.is_main_process and CONFIG["threads"] > (cores := workflow.resource_
 # Before a time limit Slurm sends SIGUSR1 to all processes of a job: training saves and ends, and Snakemake waits for it.
 if workflow.remote_exec:
     signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    # A warm worker is another job's process, which Slurm neither tells nor counts.
+    offer(False)

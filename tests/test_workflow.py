@@ -152,7 +152,7 @@ EDITS = {
     "a docstring of the optimizer": ("whysgd/training/sgd.py", "One step, in place", "A single step, in place", {}),
     "a comment in a script": ("workflow_scripts/plot_curves.py", "import pandas", "# Why.\nimport pandas", {}),
     "a docstring of a script": ("workflow_scripts/make_table.py", "Rule make_table:", "The rule make_table:", {}),
-    "the device": ("tiny.yaml", "scale: tiny", "scale: tiny\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5\ntensorboard: true", {}),
+    "the device": ("tiny.yaml", "scale: tiny", "scale: tiny\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5\ntensorboard: true\ncluster: {margin: 9, longest: 7}", {}),
     "a message of the configuration": ("whysgd/validation.py", "must not repeat an entry", "must not have an entry twice", {}),
     "what a precision means": (
         "whysgd/training/device.py", "    allow_tf32(False)\n", "    allow_tf32(True)\n", {"train": 14, **AFTER_TRAINING},

@@ -107,14 +107,17 @@ class Project:
         assert wait_for(saved, PATIENCE), self.told()
         return self.training()[0]
 
+    def jobs(self, states: str = "all") -> list[dict[str, str]]:
+        """This project's jobs as Slurm knows them, in the order in which they were submitted."""
+        columns = {"number": "%i", "state": "%T", "limit": "%l", "partition": "%P", "gpus": "%b", "comment": "%k"}
+        own = ["squeue", "--noheader", f"--states={states}", "--sort=i", "--format=%Z|" + "|".join(columns.values())]
+        lines = [line.split("|") for line in run(own, self.environment).splitlines()]
+        return [dict(zip(columns, rest, strict=True)) for place, *rest in lines if place == str(self.folder)]
+
     def job(self) -> str:
         """The number of the job that runs now."""
-        own = [
-            line.split("|")
-            for line in run(["squeue", "--noheader", "--states=R", "--format=%i|%Z"], self.environment).splitlines()
-        ]
-        (number,) = [number for number, place in own if place == str(self.folder)]
-        return number
+        (job,) = self.jobs("R")
+        return job["number"]
 
     def details(self, job: str) -> dict[str, str]:
         """What Slurm says of a job."""
