@@ -10,7 +10,7 @@ from collections.abc import Iterable
 LONGEST = 80
 NEEDED = f"must be a name: letters, digits, '-', '_' and '.', not beginning with a sign, at most {LONGEST}"
 # Folders of results/ that are not those of a scale.
-TAKEN = ("data", "stores", "records", "benchmarks")
+TAKEN = ("data", "stores", "records", "recorded", "benchmarks")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST - 1}}}")
 
 
