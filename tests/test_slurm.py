@@ -129,10 +129,11 @@ def failed_node(project):
     run([*control, "state=down", "reason=test"], project.environment)
     down = wait_for(lambda: node_states(project.environment)[node] == "down", 30)
     ended = wait_for(lambda: training not in project.training(), PATIENCE)
+    again = wait_for(lambda: project.jobs("R") and project.details(job)["NodeList"] != node, PATIENCE)
     run([*control, "state=resume"], project.environment)
     back = wait_for(lambda: node_states(project.environment)[node] in ("idle", "mix", "alloc"), 60)
     text = project.finish(snakemake)
-    return project, text, project.details(job), (down, ended, back)
+    return project, text, project.details(job), (down, ended, again, back)
 
 
 def same_as_undisturbed(project, undisturbed, sessions):
@@ -166,8 +167,8 @@ def test_after_snakemake_was_killed_the_next_one_waits_for_the_job_that_goes_on(
 
 
 def test_a_job_whose_node_fails_is_started_again_by_slurm_and_continues(cases, undisturbed):
-    project, text, job, (down, ended, back) = cases["node"].result()
-    assert (down, ended, back) == (True, True, True)
+    project, text, job, steps = cases["node"].result()
+    assert steps == (True, True, True, True)
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
     # The same job, as far as Snakemake knows: none of its retries was used.
     assert text.count("has been submitted with SLURM jobid") == 1
