@@ -109,7 +109,7 @@ class Project:
 
     def jobs(self, states: str = "all") -> list[dict[str, str]]:
         """This project's jobs as Slurm knows them, in the order in which they were submitted."""
-        columns = {"number": "%i", "state": "%T", "limit": "%l", "partition": "%P", "gpus": "%b", "comment": "%k"}
+        columns = {"number": "%i", "state": "%T", "limit": "%l", "partition": "%P", "comment": "%k"}
         own = ["squeue", "--noheader", f"--states={states}", "--sort=i", "--format=%Z|" + "|".join(columns.values())]
         lines = [line.split("|") for line in run(own, self.environment).splitlines()]
         return [dict(zip(columns, rest, strict=True)) for place, *rest in lines if place == str(self.folder)]
