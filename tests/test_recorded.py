@@ -226,10 +226,16 @@ def test_a_record_is_verified_by_training_again(trained, tmp_path):
     ]
     done = run(["whysgd", "verify", *records], folder)
     assert done.stdout.count(": every number is the same\n") == 2
+    # Another number of a measure, with a checksum that fits.
+    record = read_json(folder / records[1])
+    quantity = record["measures"]["tail_index"]["quantities"]["tail_index"]
+    right, quantity["value"] = quantity["value"], 1.25
+    (folder / records[1]).write_text(as_text(with_checksum({k: v for k, v in record.items() if k != "checksum"})))
     record = read_json(folder / records[0])
     final = {**record["metrics"]["final"], "test_accuracy": 1.5}
     edit_record(folder / records[0], final=final)
     done = run(["whysgd", "verify", *records], folder, check=False)
     assert done.returncode == 1
     assert f"{records[0]}: final.test_accuracy: 1.5 → " in done.stdout
-    assert "error: verify: 1 of 2 records are not what this machine and code give" in done.stderr
+    assert f"{records[1]}: tail_index.tail_index.value: 1.25 → {right}" in done.stdout
+    assert "error: verify: 2 of 2 records are not what this machine and code give" in done.stderr

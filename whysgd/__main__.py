@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     landscape.set_defaults(command=_landscape)
     measure.add_argument("--run", type=Path, nargs="+", required=True, help="folder of a run, or of several")
     landscape.add_argument("--run", type=Path, required=True, help="folder of the run")
-    verify = commands.add_parser("verify", help="train the run of a record again, and compare")
+    verify = commands.add_parser("verify", help="train and measure the run of a record again, and compare")
     verify.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="files under results/records")
     verify.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
     verify.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")

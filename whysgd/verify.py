@@ -1,10 +1,11 @@
-"""Whether a record can be had again: its run is trained anew and compared with it, number by number."""
+"""Whether a record can be had again: its run is trained and measured anew and compared with it, number by number."""
 
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from whysgd.errors import UserError
+from whysgd.files import read_json
 from whysgd.records import read_record, record_of
 from whysgd.spec import RunSpec
 
@@ -14,7 +15,7 @@ TABLES = ("history", "noise", "layers", "noise_norms")
 
 
 def verify_record(file: Path, data: Path | None, store: Path | None, device) -> list[str]:
-    """Train the run of a record again, with today's code on this machine, and compare.
+    """Train and measure the run of a record again, with today's code on this machine, and compare.
 
     Numbers must be equal as the record keeps them: on the same kind of processor, with the same versions of packages,
     training is deterministic.
@@ -33,6 +34,7 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
         UserError: the record is damaged, its data set is not there or another one, or its run takes the gradient norms
             of another run, which records do not have.
     """
+    from whysgd.measures.run import load_run, measure_run
     from whysgd.training.loop import train
 
     record = read_record(file)
@@ -40,12 +42,19 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
     spec = RunSpec.from_dict(metrics["settings"])
     if spec.transform is not None and spec.transform.reference:
         raise UserError(f"{file}: takes the gradient norms of {spec.transform.reference}, which records do not have")
+    data, measures = data or Path("results/data", spec.dataset), record["measures"]
+    if read_json(data / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
+        raise UserError(f"{file}: was trained on other data: {data} has another sha256")
     with tempfile.TemporaryDirectory() as folder:
-        now = train(spec, data or Path("results/data", spec.dataset), Path(folder, "run"), device, store=store)
-        if now["data"]["sha256"] != metrics["data"]["sha256"]:
-            raise UserError(f"{file}: was trained on other data: {spec.dataset} has another sha256 here")
-        again = record_of(Path(folder, "run"))
+        out = Path(folder, "run")
+        now = train(spec, data, out, device, store=store)
+        options = {name: result["options"] for name, result in measures.items()}
+        measure_run(list(measures), load_run(out, data, device), out / "measures", options)
+        again = record_of(out)
     differences = _differences({key: metrics.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED}, "")
+    for name, result in measures.items():
+        quantities = again["measures"][name]["quantities"]
+        differences += _differences(result["quantities"], quantities, f"{name}.")
     for table in TABLES:
         differences += _differences(record.get(table), again.get(table), f"{table}.")
     return differences
