@@ -1,6 +1,6 @@
 """How the tables of papers/*.yaml are laid out: one row for each cell, with its run, settings, metric and gap."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from whysgd.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.errors import UserError, listed
@@ -273,7 +273,7 @@ def with_plan(
     runs: Mapping[str, Mapping],
     skipped: Iterable[str],
     where: str,
-    recorded: Collection[str] | None = None,
+    recorded: Callable[[Mapping], bool] | None = None,
 ) -> dict:
     """The tables with `planned` in each row: whether its run, if it has one, is made; `planes` are those that are.
 
@@ -282,8 +282,8 @@ def with_plan(
         runs: of the paper, with their settings.
         skipped: names of runs or of rows that are not made.
         where: file and key of `skipped`, for messages.
-        recorded: if results are those of records, the runs that have any: no others are planned, and a row that would
-            be is marked by `recorded`: False.
+        recorded: if results are those of records, whether there is one with a row's number: without it a row is not
+            planned, and if it would be, it is marked by `recorded`: False.
 
     Raises:
         UserError: a name that no run or row has, or a run that takes gradient norms from one that is not made.
@@ -297,7 +297,7 @@ def with_plan(
                 for row in table["rows"]]  # fmt: skip
         if recorded is not None:
             rows = [
-                {**row, "planned": False, "recorded": False} if row["planned"] and row["run"] not in recorded else row
+                {**row, "planned": False, "recorded": False} if row["planned"] and not recorded(row) else row
                 for row in rows
             ]
         made = {row["run"] for row in rows if row["planned"]}

@@ -1,10 +1,11 @@
 """papers/*.yaml: the published tables and the runs behind them, mapped to a scale."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from whysgd.checks import needed_measures
 from whysgd.config import PAPERS, SAME
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, listed
@@ -62,8 +63,18 @@ def tables_at(config: Mapping, name: str) -> dict:
             raise UserError(f"{where}.grids.{name}: no table {table!r}; allowed: {', '.join(tables)}")
         if table in chosen:
             chosen[table] = thinned(chosen[table], values, f"{where}.grids.{name}.{table}")
-    recorded = config["recorded"].get(name, {}) if "recorded" in config else None
+    recorded = _recorded_rows(config["recorded"].get(name, {})) if "recorded" in config else None
     return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}", recorded)
+
+
+def _recorded_rows(there: Mapping) -> Callable[[Mapping], bool]:
+    """Whether a row has a record with its number: a measured quantity needs one with that measure."""
+
+    def recorded(row: Mapping) -> bool:
+        needed = needed_measures([row["metric"]])
+        return any(needed <= set(parts) for _, parts in there.get(row["run"], {}).values())
+
+    return recorded
 
 
 def claims_at(config: Mapping, name: str) -> list[dict]:

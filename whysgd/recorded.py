@@ -16,7 +16,7 @@ from whysgd.validation import read_yaml
 
 # Which digests of code gave the same numbers as later ones, and how that was seen.
 SAME_RESULTS = "same_results.yaml"
-# What a record may have beside metrics, measures and history; figures are drawn of it.
+# What a record may have beside metrics, measures and history; figures are drawn of it. Of measures their names count.
 EXTRAS = ("noise", "layers", "noise_norms", "line", "plane")
 
 
@@ -28,8 +28,9 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
         root: where records lie.
 
     Returns:
-        with `recorded`: {paper: {run: {seed: (file, names of what it has of `EXTRAS`)}}}, of every run of the scale's
-        tables, and `other_settings`: files of records that were made with other settings than the run has now.
+        with `recorded`: {paper: {run: {seed: (file, names of its measures and of what it has of `EXTRAS`)}}}, of
+        every run of the scale's tables, and `other_settings`: files of records that were made with other settings than
+        the run has now.
 
     Raises:
         UserError: a record is damaged, or there is none.
@@ -49,7 +50,7 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
                 except (KeyError, TypeError) as error:
                     raise UserError(f"{file}: not a record ({error!r})") from None
                 if made_with == scaled_spec(config, paper, run, seed).digest:
-                    found[seed] = (str(file), extras)
+                    found[seed] = (str(file), [*record.get("measures", {}), *extras])
                 else:
                     other.append(str(file))
             recorded[paper] |= {run: found} if found else {}
