@@ -26,10 +26,11 @@ HISTORY = (
     "step", "step_loss", "gradient_norm", "penalty", "step_length", "micro_batch_norm2", "train_loss", "train_accuracy",
     "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
-# Lines with accuracies, lines with micro-batch norms, measured steps of the noise, norms of mini-batches, and
+# Lines with accuracies, lines with micro-batch norms, measured steps of the layers' norms, norms of mini-batches, and
 # significant digits (few of them for layers, norms and landscapes) that are kept, at most: they are for curves, and
-# the final numbers are in the metrics.
-LINES, NORM_LINES, NOISE_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 24, 200, 6, 4
+# the final numbers are in the metrics. The noise keeps all of its steps: seeds that end at different ones have the
+# others in common.
+LINES, NORM_LINES, LAYER_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 24, 200, 6, 4
 # What a measure's result has from its run.
 FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "model_sha256", "device", "threads")
 LANDSCAPE_NUMBERS = [name for name in LANDSCAPE_COLUMNS if name not in ("paper", "run", "seed", "kind")]
@@ -130,19 +131,21 @@ def _history(file: Path) -> dict[str, list]:
 
 
 def _noise(file: Path) -> dict[str, list]:
-    """All columns of some of the measured steps."""
-    return _columns(file, _of_some_steps(_lines(file)), _lines(file)[0])
-
-
-def _of_some_steps(lines: list[dict]) -> list[dict]:
-    steps = set(_spread(list(dict.fromkeys(line.get("step") for line in lines)), NOISE_STEPS))
-    return [line for line in lines if line.get("step") in steps]
+    """All of it."""
+    lines = _lines(file)
+    return _columns(file, lines, lines[0])
 
 
 def _layers(file: Path) -> dict[str, list]:
-    """The same, of the layers' weights: biases are not drawn."""
+    """Some of the measured steps, of the layers' weights: biases are not drawn."""
     weights = [line for line in _lines(file) if line.get("layer", "").endswith("weight")]
-    return _columns(file, _of_some_steps(weights), ("step", "layer", "weight_norm", "gradient_norm"), FEW_DIGITS)
+    steps = set(_spread(list(dict.fromkeys(line.get("step") for line in weights)), LAYER_STEPS))
+    return _columns(
+        file,
+        [line for line in weights if line.get("step") in steps],
+        ("step", "layer", "weight_norm", "gradient_norm"),
+        FEW_DIGITS,
+    )
 
 
 def _noise_norms(file: Path) -> dict[str, list]:
