@@ -57,7 +57,8 @@ def record_of(folder: Path, measures: Path | None = None, landscapes: Path | Non
         file = (measures or folder / "measures") / f"{name}.json"
         if file.is_file():
             taken[name] = _without_run(_measure(file, folder, metrics), metrics)
-    content = {"format": FORMAT, "metrics": metrics, "measures": taken, "history": _history(folder / "history.csv")}
+    history = _history(folder / "history.csv", metrics["settings"]["evaluations"])
+    content = {"format": FORMAT, "metrics": metrics, "measures": taken, "history": history}
     for name, columns in (("noise", _noise), ("layers", _layers), ("noise_norms", _noise_norms)):
         file = folder / f"{name}.csv"
         content |= {name: columns(file)} if file.is_file() else {}
@@ -115,16 +116,20 @@ def _spread(items: list, most: int) -> list:
     return [items[round(i * (len(items) - 1) / max(1, parts - 1))] for i in range(parts)]
 
 
-def _history(file: Path) -> dict[str, list]:
-    """Lines with accuracies; and lines with micro-batch norms, half of them from the first tenth of the run."""
+def _history(file: Path, planned: int) -> dict[str, list]:
+    """Lines with accuracies; and lines with micro-batch norms, half of them from the first tenth of the run.
+
+    `planned`: how many lines with accuracies a run has that does not end early; seeds that do keep the same ones.
+    """
     lines = _lines(file)
     try:
         steps = [int(line["step"]) for line in lines]
-        kept = _spread([step for step, line in zip(steps, lines, strict=True) if line["test_accuracy"]], LINES)
+        evaluated = [step for step, line in zip(steps, lines, strict=True) if line["test_accuracy"]]
         normed = [step for step, line in zip(steps, lines, strict=True) if line["micro_batch_norm2"]]
     except (KeyError, ValueError) as error:
         raise UserError(f"{file}: not readable ({error!r})") from None
     early = [step for step in normed if step <= max(steps) / 10]
+    kept = evaluated[:: -(-planned // LINES)] + evaluated[-1:]
     kept += _spread(early, NORM_LINES // 2) + _spread([step for step in normed if step not in early], NORM_LINES // 2)
     chosen = [line for step, line in zip(steps, lines, strict=True) if step in set(kept)]
     return _columns(file, chosen, HISTORY)
