@@ -185,6 +185,7 @@ class OverWhen:
         return 0.0 if self.happened() else float("inf")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ended_and_out_of_time_ends_with_the_same_bits(project, tmp_path, monkeypatch):
     (project / "long.yaml").write_text(yaml.safe_dump(LONG))
     command = [sys.executable, "-m", "whysgd", "run", "--configfile", str(project / "long.yaml"), "--jobs", "1"]

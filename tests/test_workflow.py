@@ -348,6 +348,7 @@ def train_command(folder, out):
             "--configfile", "longer.yaml", "--out", str(out), "--checkpoint-seconds", "0.05"]  # fmt: skip
 
 
+@pytest.mark.slow  # tests/test_kills.py has more of it, in processes that start at once
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(finished, tmp_path):
     folder, _ = finished
     longer = yaml.safe_load(yaml.safe_dump(TINY))
