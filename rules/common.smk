@@ -65,9 +65,8 @@ if CONFIG["container"]:
 # Where results lie, under results/: those of training and those from records never mix.
 SCALE = f"recorded/{CONFIG['scale']}" if RECORDED else CONFIG["scale"]
 MEASURING = CONFIG["scales"][CONFIG["scale"]]["measuring"]
-if RECORDED and CONFIG["other_settings"]:
-    count, first = len(CONFIG["other_settings"]), CONFIG["other_settings"][0]
-    print(f"{count} records are of other settings than their runs have now, and left out: {first}", file=sys.stderr)
+for line in CONFIG["left_out"] if RECORDED else ():
+    print(line, file=sys.stderr)
 RUN_FOLDER = "results/{scale}/runs/{paper}/{run}/seed-{seed}"
 MEASURE_FOLDER = "results/{scale}/measures/{paper}/{run}/seed-{seed}"
 # Names of the runs that graft the gradient norms of another run, which must be finished before.

@@ -13,7 +13,7 @@ if RECORDED:
         log:
             "results/{scale}/logs/collect_records/{paper}.log",
         params:
-            measures=CONFIG["measures"],
+            options={name: MEASURING.get(name, {}) for name in CONFIG["measures"]},
             # Which records are of older code, too: that depends on all that trains and measures.
             code=code_digest(
                 "workflow_scripts/collect_records.py",

@@ -14,7 +14,7 @@ from test_loop import assert_equal_results, folder_of, results
 from whysgd.errors import StopSignal
 from whysgd.training import loop
 from whysgd.training.checkpoint import State, load_checkpoint, save_checkpoint
-from whysgd.training.loop import train
+from whysgd.training.loop import train, train_runs
 from whysgd.training.stopping import stop_requests
 from whysgd.training.trainer import Trainer
 
@@ -138,3 +138,19 @@ def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignore
             assert not asked
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_in_the_last_step_of_a_run_keeps_the_next_one_from_beginning(dataset, tmp_path, monkeypatch):
+    specs = [make_spec(seed=seed) for seed in (3, 4)]
+    data, step = folder_of(dataset, tmp_path / "data"), Trainer.step
+
+    def signalled(self):
+        if self.state.step == 3:
+            signal.raise_signal(signal.SIGUSR1)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", signalled)
+    with pytest.raises(StopSignal, match=r"second: not begun: ended by SIGUSR1"):
+        train_runs(specs, data, [tmp_path / "first", tmp_path / "second"])
+    assert (tmp_path / "first/metrics.json").exists()
+    assert not (tmp_path / "second/metrics.json").exists()

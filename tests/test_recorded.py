@@ -21,6 +21,7 @@ from whysgd.reporting.recorded import read_record_frames
 
 pytestmark = pytest.mark.workflow
 FROM_RECORDS = [*OVERLAY, "--config", "from=records"]
+TAIL = {"tail_index": {"micro_batch": 16}}
 # With profiles, planes, histograms of the noise and a measured table beside accuracies.
 WORLD = {
     **TINY, "papers": ["geiping2022", "simsekli2019"], "measures": ["accuracy_gap", "tail_index"],
@@ -112,8 +113,10 @@ def test_a_row_without_a_record_is_shown_as_such(trained, tmp_path):
         for line in (folder / "results/recorded/tiny/tables/geiping2022_main.md").read_text().splitlines()
         if "| fb-clip" in line
     ]
-    assert "no record" in line
-    assert "– has no record" in (folder / "results/recorded/tiny/tables/simsekli2019_mnist.md").read_text()
+    assert "no record of it" in line
+    assert (
+        "– has no record of this number" in (folder / "results/recorded/tiny/tables/simsekli2019_mnist.md").read_text()
+    )
 
 
 def test_a_record_of_other_settings_is_left_out_with_a_word(trained, tmp_path):
@@ -127,7 +130,7 @@ def test_a_record_of_other_settings_is_left_out_with_a_word(trained, tmp_path):
     done = snakemake(folder, "results/recorded/tiny/tables/geiping2022_main.csv", *FROM_RECORDS)
     assert "2 records are of other settings than their runs have now, and left out: " in done.stderr
     table = pd.read_csv(folder / "results/recorded/tiny/tables/geiping2022_main.csv")
-    assert table[table.note == "no record"].row.tolist() == ["fb-clip"]
+    assert table[table.note == "no record of it"].row.tolist() == ["fb-clip"]
 
 
 def edit_record(file, **changes):
@@ -142,9 +145,9 @@ def edit_record(file, **changes):
 def test_records_of_older_code_are_marked_until_it_is_known_to_give_the_same(trained, tmp_path):
     root = shutil.copytree(trained / "results/records", tmp_path / "records")
     files = sorted((root / "tiny/geiping2022").glob("fb*/*.json"))
-    assert not read_record_frames(files, ["tail_index"], root)[0].older.any()
+    assert not read_record_frames(files, TAIL, root)[0].older.any()
     edit_record(files[0], code_digest="0123456789abcdef")
-    runs, _, measures = read_record_frames(files, ["tail_index"], root)
+    runs, _, measures = read_record_frames(files, TAIL, root)
     assert runs.older.tolist() == [True] + [False] * (len(files) - 1)
     assert not measures.older.any()
     today = code_digest("whysgd.training.loop")
@@ -161,7 +164,7 @@ def test_records_of_older_code_are_marked_until_it_is_known_to_give_the_same(tra
     assert is_current("0123456789abcdef", entries, other)
     assert is_current(today, entries, other)
     assert not is_current("1111111111111111", entries, other)
-    assert not read_record_frames(files, ["tail_index"], other)[0].older.any()
+    assert not read_record_frames(files, TAIL, other)[0].older.any()
 
 
 def test_the_table_says_how_many_are_older(trained, tmp_path):
@@ -247,3 +250,72 @@ def test_a_record_is_verified_by_training_again(trained, tmp_path):
     assert f"{records[0]}: final.test_accuracy: 1.5 → " in done.stdout
     assert f"{records[1]}: tail_index.tail_index.value: 1.25 → {right}" in done.stdout
     assert "error: verify: 2 of 2 records are not what this machine and code give" in done.stderr
+
+
+def test_what_was_measured_by_older_code_is_said_with_claims_measures_and_on_the_page(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "project", symlinks=True)
+    file = folder / "results/records/tiny/simsekli2019/mnist-cross_entropy-d2-w4/seed-1.json"
+    record = read_json(file)
+    record["measures"]["tail_index"]["code_digest"] = "0123456789abcdef"
+    file.write_text(as_text(with_checksum({k: v for k, v in record.items() if k != "checksum"})))
+    snakemake(folder, *FROM_RECORDS)
+    made = folder / "results/recorded/tiny"
+    for name, runs in (
+        ("claims/simsekli2019.md", 12),
+        ("measures/table.md", 26),
+        ("measures/reading.md", 26),
+        ("index.html", 26),
+    ):
+        assert f"(1 of {runs} runs measured by older code)" in (made / name).read_text(), name
+    assert "older code" not in (made / "claims/geiping2022.md").read_text()
+
+
+def test_measures_with_other_options_and_runs_on_other_data_are_not_mixed_in(trained, tmp_path, capsys):
+    root = shutil.copytree(trained / "results/records", tmp_path / "records")
+    files = sorted((root / "tiny/geiping2022").glob("fb*/*.json"))
+    assert len(read_record_frames(files, TAIL, root)[2]) == 3 * len(files)
+    assert read_record_frames(files, {"tail_index": {"micro_batch": 8}}, root)[2].empty
+    assert "tail_index was measured with other options, and is left out" in capsys.readouterr().err
+    record = read_json(files[1])
+    edit_record(files[1], data={**record["metrics"]["data"], "sha256": 64 * "0"})
+    with pytest.raises(UserError, match=r"seed-1\.json: was trained on other data than .*seed-0\.json"):
+        read_record_frames(files, TAIL, root)
+
+
+def test_papers_and_seeds_without_records_are_left_out_with_a_word(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "project", symlinks=True)
+    shutil.rmtree(folder / "results/records/tiny/simsekli2019")
+    shutil.rmtree(folder / "results/records/tiny/geiping2022/fb-strong-reg")
+    shutil.rmtree(folder / "results/recorded")
+    done = snakemake(folder, *OVERLAY, "--config", "from=records", "seeds=[1,7]")
+    assert "no record of simsekli2019 at this scale: left out" in done.stderr
+    table = pd.read_csv(folder / "results/recorded/tiny/tables/geiping2022_main.csv")
+    assert table.n.tolist() == [1, 1, 1, 1, 1, 0, 1]
+    # A claim about a row without a record is still there, undecided.
+    claims = pd.read_csv(folder / "results/recorded/tiny/claims/geiping2022.csv").set_index("id")
+    assert claims.verdict["g3"] == "undetermined"
+    assert "fb-strong-reg" in claims.evidence["g3"]
+    done = snakemake(folder, *OVERLAY, "--config", "from=records", "seeds=[7]", check=False)
+    assert "no record of geiping2022, simsekli2019 with seeds [7]" in done.stderr
+    done = run(["whysgd", "run", "--configfile", "tiny.yaml", "--config", "from=records"], folder, check=False)
+    assert done.stderr == "error: from = 'records': is for Snakemake alone; allowed here: training\n"
+
+
+ODD = {
+    "measures that are none": ({"measures": None}, "not a record"),
+    "settings that are none": ({"metrics": {"settings": {"nonsense": 1}}}, "metrics: "),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ODD.values(), ids=ODD.keys())
+def test_an_odd_record_is_one_line(trained, tmp_path, change, message):
+    file = tmp_path / "tiny/geiping2022/fb/seed-0.json"
+    file.parent.mkdir(parents=True)
+    record = read_json(trained / "results/records/tiny/geiping2022/fb/seed-0.json")
+    record["metrics"].pop("checksum")
+    for key, value in change.items():
+        record[key] = {**record[key], **value} if value else value
+    file.write_text(as_text(with_checksum({k: v for k, v in record.items() if k != "checksum"})))
+    config = load_config([trained / "tiny.yaml"])
+    with pytest.raises(UserError, match=message):
+        with_records(config, tmp_path) if change.get("measures", 1) is None else read_record(file)

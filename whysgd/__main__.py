@@ -278,7 +278,7 @@ def _run(options) -> int:
     if options.lead and options.lead >= (options.budget or 0):
         raise UserError("run: --lead must be shorter than --budget")
     settings = dict(setting.partition("=")[::2] for setting in options.config)
-    config = load_config(options.configfile, retyped(settings))
+    config = _to_train(load_config(options.configfile, retyped(settings)))
     if options.hand_over:
         # Its jobs are those of all seeds and measures that are configured.
         if options.seed or options.measures:
@@ -335,6 +335,13 @@ def _progress(options) -> None:
     print(progress_text(_looked_at(options.configfile, None)[0]))
 
 
+def _to_train(config: dict) -> dict:
+    """A configuration of training."""
+    if config["from"] != "training":
+        raise UserError("from = 'records': is for Snakemake alone; allowed here: training")
+    return config
+
+
 def _looked_at(overlays: list[str], wanted: str | None):
     """The plan of a configuration, with what is done already, and what this machine's device is called."""
     from whysgd.config import load_config
@@ -342,7 +349,7 @@ def _looked_at(overlays: list[str], wanted: str | None):
     from whysgd.plan import look, make_plan
     from whysgd.speeds import chosen_device
 
-    config = load_config(overlays)
+    config = _to_train(load_config(overlays))
     here = device_here(config["device"])
     plan = make_plan(config, chosen_device(wanted, here))
     look(plan)

@@ -35,7 +35,7 @@ def read_metrics(file: str | Path, placed: bool = False) -> dict:
     """
     metrics = read_json(file)
     try:
-        problem = _problem(metrics)
+        problem = problem_of(metrics)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"not the metrics of a run ({error!r})"
     if problem is None and placed:
@@ -58,7 +58,7 @@ def check_file(metrics: dict, file: Path) -> None:
         raise UserError(f"{file}: was changed after the run wrote it; remove it to train the run again")
 
 
-def _problem(metrics) -> str | None:
+def problem_of(metrics) -> str | None:
     """What is wrong with metrics, or None; a missing key or a value of a wrong type may raise instead."""
     if not isinstance(metrics, dict):
         return "not the metrics of a run (not a mapping)"

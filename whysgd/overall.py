@@ -285,6 +285,6 @@ def show_progress(workflow, config: Mapping) -> None:
         seconds = float(os.environ.get(VARIABLE, TERMINAL if sys.stderr.isatty() else ELSEWHERE))
     except ValueError:
         sys.exit(f"error: {VARIABLE} = {os.environ[VARIABLE]!r}: must be a number of seconds")
-    if quiet["ALL"] or quiet["PROGRESS"] or not seconds > 0:
+    if quiet["ALL"] or quiet["PROGRESS"] or not 0 < seconds < float("inf"):
         return
     logger.addHandler(Listener(workflow, config, seconds))

@@ -85,7 +85,8 @@ def claims_at(config: Mapping, name: str) -> list[dict]:
     """
     paper = load_paper(name)
     tables = tables_at(config, name)
-    planned = {row["run"] for table in tables.values() for row in table["rows"] if row["planned"]}
+    # A row without a record is one of which nothing is known, not one that the scale leaves out.
+    planned = {row["run"] for table in tables.values() for row in table["rows"] if row["planned"] or "recorded" in row}
     return judged_claims(paper["claims"], paper["gaps"], planned, tables)
 
 

@@ -3,6 +3,7 @@
 The workflow reads this at parse time, so it imports no library of numbers.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -29,8 +30,8 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
 
     Returns:
         with `recorded`: {paper: {run: {seed: (file, names of its measures and of what it has of `EXTRAS`)}}}, of
-        every run of the scale's tables, and `other_settings`: files of records that were made with other settings than
-        the run has now.
+        every run of the scale's tables, of the configured seeds if there are any; `papers` that have records, and
+        `left_out`, a line for what is not shown: other papers, and records of other settings than the run has now.
 
     Raises:
         UserError: a record is damaged, or there is none.
@@ -43,21 +44,33 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
         for run in dict.fromkeys(row["run"] for row in rows if row["planned"]):
             found = {}
             for file in sorted((root / config["scale"] / paper / run).glob("seed-*.json"), key=_seed_of):
-                record, seed = read_json(file), _seed_of(file)
+                seed = _seed_of(file)
+                if config["seeds"] and seed not in config["seeds"]:
+                    continue
+                record = read_json(file)
                 try:
                     made_with = record["metrics"]["spec_digest"]
                     extras = [name for name in EXTRAS if name in record or name in record.get("landscapes", {})]
+                    extras += record.get("measures", {})
                 except (KeyError, TypeError) as error:
                     raise UserError(f"{file}: not a record ({error!r})") from None
                 if made_with == scaled_spec(config, paper, run, seed).digest:
-                    found[seed] = (str(file), [*record.get("measures", {}), *extras])
+                    found[seed] = (str(file), extras)
                 else:
                     other.append(str(file))
             recorded[paper] |= {run: found} if found else {}
     if not any(recorded.values()):
-        why = f"; {len(other)} are of other settings" if other else ""
+        why = f" with seeds {config['seeds']}" if config["seeds"] else ""
+        why += f"; {len(other)} are of other settings" if other else ""
         raise UserError(f"from = records: {root / config['scale']}: no record of {', '.join(config['papers'])}{why}")
-    return {**config, "recorded": recorded, "other_settings": other}
+    without = [paper for paper in config["papers"] if not recorded[paper]]
+    left_out = [f"no record of {', '.join(without)} at this scale: left out"] if without else []
+    if other:
+        left_out.append(
+            f"{len(other)} records are of other settings than their runs have now, and left out: {other[0]}"
+        )
+    papers = [paper for paper in config["papers"] if recorded[paper]]
+    return {**config, "papers": papers, "recorded": recorded, "left_out": left_out}
 
 
 def _seed_of(file: Path) -> int:
@@ -73,9 +86,15 @@ def _equal_to(root: Path) -> dict[str, str]:
     file = root / SAME_RESULTS
     entries = (read_yaml(file) or {}) if file.is_file() else {}
     try:
-        return {str(digest): str(entry["same_as"]) for digest, entry in entries.items() if entry["seen"]}
+        equal = {digest: entry["same_as"] for digest, entry in entries.items() if entry["seen"]}
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{file}: each digest needs same_as and seen ({error!r})") from None
+    # Digits alone are a number to YAML.
+    if odd := [
+        one for one in (*equal, *equal.values()) if not re.fullmatch("[0-9a-f]{16}", str(one)) or one != str(one)
+    ]:
+        raise UserError(f"{file}: {odd[0]!r}: must be a digest of 16 letters and digits, in quotes")
+    return equal
 
 
 def is_current(digest: str, entries: tuple[str, ...], root: Path = ROOT) -> bool:

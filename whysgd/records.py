@@ -15,7 +15,7 @@ from pathlib import Path
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES, MEASURES
-from whysgd.metrics import is_unchanged, read_metrics, with_checksum
+from whysgd.metrics import is_unchanged, problem_of, read_metrics, with_checksum
 from whysgd.validation import validated
 
 ROOT = Path("results/records")
@@ -80,7 +80,7 @@ def _without_run(result: dict, metrics: Mapping) -> dict:
     """A measure's result without what its run's metrics say."""
     own = {key: value for key, value in result.items() if key not in FROM_RUN or value != metrics.get(key)}
     if own.get("versions", {}).items() <= metrics["versions"].items():
-        del own["versions"]
+        own.pop("versions", None)
     return own
 
 
@@ -133,6 +133,15 @@ def _history(file: Path, planned: int) -> dict[str, list]:
     kept += _spread(early, NORM_LINES // 2) + _spread([step for step in normed if step not in early], NORM_LINES // 2)
     chosen = [line for step, line in zip(steps, lines, strict=True) if step in set(kept)]
     return _columns(file, chosen, HISTORY)
+
+
+def all_columns(folder: Path, name: str) -> dict[str, list]:
+    """history.csv, noise.csv or layers.csv of a run, whole, with the digits that records keep; {} if it has none."""
+    file = folder / f"{name}.csv"
+    if not file.is_file():
+        return {}
+    lines = _lines(file)
+    return _columns(file, lines, lines[0], FEW_DIGITS if name == "layers" else DIGITS)
 
 
 def _noise(file: Path) -> dict[str, list]:
@@ -251,6 +260,12 @@ def read_record(file: Path) -> dict:
     if not is_unchanged(record):
         raise UserError(f"{file}: does not match its checksum; it was changed after it was written")
     validated(record, "record.schema.yaml", lambda _: str(file))
+    try:
+        problem = problem_of(record["metrics"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = repr(error)
+    if problem is not None:
+        raise UserError(f"{file}: metrics: {problem}")
     if path_of(record, Path()).parts != Path(file).parts[-4:]:
         raise UserError(f"{file}: is the record of {path_of(record, Path())}")
     measures = {name: _with_run(own, record["metrics"]) for name, own in record["measures"].items()}

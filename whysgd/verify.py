@@ -6,12 +6,12 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.records import read_record, record_of
+from whysgd.records import all_columns, read_record, record_of
 from whysgd.spec import RunSpec
 
 # Of a record, what training alone decides; times, versions and code are told, not compared.
 COMPARED = ("status", "steps", "final", "best", "model_sha256")
-TABLES = ("history", "noise", "layers", "noise_norms")
+TABLES = ("history", "noise", "layers")
 
 
 def verify_record(file: Path, data: Path | None, store: Path | None, device) -> list[str]:
@@ -27,8 +27,8 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
         device: where to train.
 
     Returns:
-        what differs, `key: recorded → now (the largest relative difference)`; what the record does not have, or the
-        new run does not, is not compared.
+        what differs, `key: recorded → now`, or the largest relative difference of a column. What the record does not
+        have is not compared, nor are landscapes.
 
     Raises:
         UserError: the record is damaged, its data set is not there or another one, or its run takes the gradient norms
@@ -51,21 +51,36 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
         options = {name: result["options"] for name, result in measures.items()}
         measure_run(list(measures), load_run(out, data, device), out / "measures", options)
         again = record_of(out)
-    differences = _differences({key: metrics.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED}, "")
-    for name, result in measures.items():
-        quantities = again["measures"][name]["quantities"]
-        differences += _differences(result["quantities"], quantities, f"{name}.")
-    for table in TABLES:
-        differences += _differences(record.get(table), again.get(table), f"{table}.")
+        differences = _differences({key: metrics[key] for key in COMPARED if metrics.get(key) is not None}, now, "")
+        for name, result in measures.items():
+            differences += _differences(result["quantities"], again["measures"][name]["quantities"], f"{name}.")
+        for table in TABLES:
+            if table in record:
+                differences += _different_rows(record[table], all_columns(out, table), table)
+    if "noise_norms" in record:
+        differences += _differences(record["noise_norms"], again.get("noise_norms"), "noise_norms.")
     return differences
 
 
+def _different_rows(recorded: Mapping[str, list], now: Mapping[str, list], table: str) -> list[str]:
+    """What differs in the rows that a record keeps, by step and, where there are several, layer."""
+    keys = [name for name in ("step", "layer") if name in recorded]
+    places = {key: place for place, key in enumerate(zip(*(now.get(name, []) for name in keys), strict=True))}
+    rows = list(zip(*(recorded[name] for name in keys), strict=True))
+    if missing := [row for row in rows if row not in places]:
+        return [f"{table}: {len(missing)} of {len(rows)} lines are not there, the first of step {missing[0][0]}"]
+    found = {
+        name: [now[name][places[row]] if name in now else None for row in rows] for name in recorded if name not in keys
+    }
+    return _differences({name: recorded[name] for name in found}, found, f"{table}.")
+
+
 def _differences(recorded, now, path: str) -> list[str]:
-    """What differs between two values, the names of mappings' keys in front."""
-    if recorded is None or now is None or recorded == now:
+    """What differs between two values, the names of mappings' keys in front; keys that the first lacks do not count."""
+    if recorded == now:
         return []
     if isinstance(recorded, Mapping) and isinstance(now, Mapping):
-        found = [_differences(recorded.get(key), now.get(key), f"{path}{key}.") for key in recorded]
+        found = [_differences(value, now.get(key), f"{path}{key}.") for key, value in recorded.items()]
         return [line for lines in found for line in lines]
     name = path.removesuffix(".")
     if isinstance(recorded, list) and isinstance(now, list):

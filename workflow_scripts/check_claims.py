@@ -19,7 +19,7 @@ def check_claims(
     frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
     verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories), measured)
     write_text(csv, verdicts.to_csv(index=False))
-    write_text(md, text := claims_to_markdown(verdicts, setting_of(frame)))
+    write_text(md, text := claims_to_markdown(verdicts, setting_of(frame, measures=measured)))
     write_text(html, document(text, f"Claims of {paper}"))
 
 

@@ -9,8 +9,8 @@ from whysgd.reporting.recorded import read_record_frames
 from whysgd.reporting.script import logged
 
 
-def collect_records(records: list[str], measures: list[str], runs: str, histories: str, measured: str) -> None:
-    for frame, output in zip(read_record_frames(records, measures), (runs, histories, measured), strict=True):
+def collect_records(records: list[str], options: dict, runs: str, histories: str, measured: str) -> None:
+    for frame, output in zip(read_record_frames(records, options), (runs, histories, measured), strict=True):
         write_text(output, frame.to_csv(index=False))
 
 
@@ -18,5 +18,5 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         outputs = snakemake.output
         collect_records(
-            snakemake.input.records, snakemake.params.measures, outputs.runs, outputs.histories, outputs.measures
+            snakemake.input.records, snakemake.params.options, outputs.runs, outputs.histories, outputs.measures
         )

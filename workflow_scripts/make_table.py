@@ -15,7 +15,12 @@ from whysgd.reporting.script import logged
 def make_table(table: dict, paper: str, runs: str, measures: str | None, csv: str, md: str, tex: str, html: str):
     frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
     lines = tables.make_table(table, paper, frame, measured)
-    words = (table["title"], table["setting"], tables.setting_of(frame[frame.run.isin(lines.row)]), table["finding"])
+    words = (
+        table["title"],
+        table["setting"],
+        tables.setting_of(frame[frame.run.isin(lines.row[lines.n > 0])]),
+        table["finding"],
+    )
     write_text(csv, lines.to_csv(index=False, float_format="%.8f"))
     write_text(md, text := tables.to_markdown(lines, *words))
     write_text(html, document(text, table["title"]))

@@ -22,7 +22,7 @@ def tabulate_measures(
     write_text(tidy, found.to_csv(index=False))
     write_text(lines, whole.to_csv(index=False))
     write_text(csv, table.to_csv(index=False))
-    write_text(md, text := readable_to_markdown(table, setting_of(trained, device=False)))
+    write_text(md, text := readable_to_markdown(table, setting_of(trained, device=False, measures=found)))
     write_text(html, document(text, "Every run, every ruler"))
 
 

@@ -15,8 +15,9 @@ from whysgd.reporting.tables import setting_of
 
 def write_reading(correlations: str, measures: str, runs: list[str], md: str, html: str) -> None:
     trained = pd.concat(map(pd.read_csv, runs), ignore_index=True)
-    setting = setting_of(trained)
-    text = reading.write_reading(pd.read_csv(correlations), pd.read_csv(measures), trained, setting)
+    measured = pd.read_csv(measures)
+    setting = setting_of(trained, measures=measured)
+    text = reading.write_reading(pd.read_csv(correlations), measured, trained, setting)
     write_text(md, text)
     write_text(html, document(text, reading.TITLE))
 

@@ -46,13 +46,13 @@ def page_from_files(
     behind = None
     if metrics:
         behind = provenance(metrics, pd.concat([pd.read_csv(file) for file in histories]), found, folder)
-    return write_page(TITLE, tables.setting_of(runs), contents, _measures(measures), behind)
+    return write_page(TITLE, tables.setting_of(runs, measures=found), contents, _measures(measures), behind)
 
 
 def _table(table: dict, runs: pd.DataFrame) -> dict:
     """With its lines, on what those were measured, and whether these numbers were read from records."""
     lines = pd.read_csv(table["csv"])
-    own = runs[runs.run.isin(lines.row)]
+    own = runs[runs.run.isin(lines.row[lines.n > 0])]
     recorded = "source" in own and (own.source == RECORDS).any()
     origin = "Recorded" if recorded else "Measured here"
     return {**table, "table": lines, "measured": tables.setting_of(own), "origin": origin}

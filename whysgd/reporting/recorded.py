@@ -1,6 +1,7 @@
 """The tidy frames of runs, histories and measures, from records."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from whysgd.spec import RunSpec, steps_per_epoch
 
 
 def read_record_frames(
-    files: Iterable[str | Path], measures: Iterable[str], root: Path = ROOT
+    files: Iterable[str | Path], options: Mapping[str, Mapping], root: Path = ROOT
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """All runs, all lines of their histories and all quantities of their measures, as `read_runs`, `read_histories`
     and `read_measures` have them; `source` is "records", and `older` says which were made by older code.
@@ -25,21 +26,28 @@ def read_record_frames(
 
     Args:
         files: of the records.
-        measures: which of their measures to take.
+        options: which of their measures to take: those with these options.
         root: where records lie, see `whysgd.recorded.is_current`.
 
     Raises:
-        UserError: as `read_record`.
+        UserError: as `read_record`; or two runs were trained on data of one name that are not the same.
     """
-    runs, histories, found, wanted = [], [], [], set(measures)
+    runs, histories, found = [], [], []
+    data: dict[str, tuple[str, Path]] = {}
     for file in map(Path, files):
         record = read_record(file)
         metrics = record["metrics"]
+        known, first = data.setdefault(metrics["settings"]["dataset"], (metrics["data"]["sha256"], file))
+        if known != metrics["data"]["sha256"]:
+            raise UserError(f"{file}: was trained on other data than {first}: data.sha256 differs")
         runs.append({**run_line(metrics, file), "source": RECORDS, "older": older_training(metrics, root)})
         histories.append(_history(record, file))
         for name, result in record["measures"].items():
+            if options.get(name) != result["options"]:
+                print(f"{file}: {name} was measured with other options, and is left out", file=sys.stderr)
+                continue
             older = older_measure(result, root)
-            found += [{**line, "older": older} for line in measure_lines(result, file)] if name in wanted else []
+            found += [{**line, "older": older} for line in measure_lines(result, file)]
     return pd.DataFrame(runs), pd.concat(histories, ignore_index=True), pd.DataFrame(found, columns=COLUMNS)
 
 

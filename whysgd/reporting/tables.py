@@ -8,7 +8,7 @@ import pandas as pd
 
 from whysgd.checks import ACCURACIES
 from whysgd.models.catalog import architecture
-from whysgd.reporting.frame import RECORDS
+from whysgd.reporting.frame import KEYS, RECORDS
 from whysgd.reporting.intervals import recovered
 from whysgd.reporting.measures import rounded, spread_of, titled
 
@@ -18,8 +18,8 @@ COLUMNS = [
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
-NO_RECORD = "no record"
-MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: "– has no record"}
+NO_RECORD = "no record of it"
+MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: "– has no record of this number"}
 # What a note says of steps, and how many such notes of a table are told one by one.
 STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"
@@ -138,8 +138,11 @@ def _older(lines: pd.DataFrame, what: str) -> list[str]:
     return [f"{older} of {len(lines)} {what} by older code"] if older else []
 
 
-def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
-    """On what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device."""
+def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None) -> str:
+    """On what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device.
+
+    Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown.
+    """
     if runs.empty:
         return "nothing measured"
 
@@ -153,7 +156,11 @@ def setting_of(runs: pd.DataFrame, device: bool = True) -> str:
         datasets.append(f"{dataset} ({' or '.join(images)})")
     where = f", on {all_of('device')}" if device else ""
     recorded = ", from records" if "source" in runs and (runs.source == RECORDS).any() else ""
-    recorded += "".join(f" ({text})" for text in _older(runs, "runs trained"))
+    old = _older(runs, "runs trained")
+    if measures is not None:
+        of_runs = measures.drop_duplicates(KEYS) if "older" not in measures else measures.groupby(KEYS).older.any()
+        old += _older(of_runs.reset_index(), "runs measured")
+    recorded += "".join(f" ({text})" for text in old)
     return f"scale {all_of('scale')}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
 
 

@@ -165,6 +165,8 @@ def _is_locked(spec: RunSpec) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # The training will say it.
+        return False
 
 
 def _dataset_job(config: Mapping, name: str) -> Job:

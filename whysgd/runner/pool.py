@@ -119,7 +119,8 @@ def _collect(free: list, running: list[_Running], say) -> bool:
         code = one.process.returncode
         stopped = code in (*(128 + number for number in ASKING), *(-number for number in ASKING))
         one.job.state = DONE if code == 0 else STOPPED if stopped else FAILED
-        one.job.why = _last_line(one.job.log) or f"exit code {code}" if one.job.state == FAILED else ""
+        killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
+        one.job.why = killed or _last_line(one.job.log) or f"exit code {code}" if one.job.state == FAILED else ""
         say(one.job, time.monotonic() - one.begin)
     return bool(ended)
 

@@ -62,9 +62,12 @@ def measured_number(
                 ended.callback(probes[-1].kill)
             if not all(_answers(one, until, asked) for one in probes[number // 2 :]):
                 return None
-            for one in probes:
-                one.stdin.write(b"%f\n" % SECONDS)
-                one.stdin.flush()
+            try:
+                for one in probes:
+                    one.stdin.write(b"%f\n" % SECONDS)
+                    one.stdin.flush()
+            except BrokenPipeError:  # One has died.
+                return None
             found = [_answers(one, until, asked) for one in probes]
             return None if None in found else sum(found)
 

@@ -104,10 +104,13 @@ def train_runs(
             groups = [pairs] if _lockstep(specs, ranks, engine) else [[pair] for pair in pairs]
             # What it takes to start is the first group's.
             dataset, metrics, begin = load_dataset(data), [], 0.0
+            asked = locks.enter_context(stop_requests())
             for group in groups:
+                if asked:  # In the last step of the group before.
+                    asked.obey(f"{group[0][1]}: not begun")
                 metrics += _train(
                     group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms, begin,
-                    tensorboard,
+                    tensorboard, asked,
                 )  # fmt: skip
                 begin = time.process_time()
             return metrics
@@ -148,6 +151,7 @@ def _train(
     norms,
     begin: float,
     tensorboard: bool,
+    asked: StopRequest,
 ) -> list[dict]:
     """Train runs in lockstep, or a single one of any kind; `begin` is when that started, in processor time."""
     code = code_digest(__name__)
@@ -170,8 +174,7 @@ def _train(
             )  # fmt: skip
             job.trainer.state = job.trainer.state if states is None else states[index]
             job.events = Events(job.out, job.trainer.state.history) if tensorboard and ranks.leads else None
-        with stop_requests() as asked:
-            _make_steps(jobs, folder, identity, checkpoint_seconds, engine, asked)
+        _make_steps(jobs, folder, identity, checkpoint_seconds, engine, asked)
     if not ranks.leads:
         return [{} for _ in group]
     written = {job.out: _write(job, dataset, code, len(jobs), begin) for job in jobs} if unfinished else {}
