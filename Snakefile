@@ -13,24 +13,13 @@ configfile: os.path.join(workflow.basedir, "config.yaml")
 sys.path.insert(0, workflow.basedir)
 
 from whysgd.jobs import use_this_copy
-from whysgd.warm import offer
 
 use_this_copy(workflow.basedir)
 
 
-include: "rules/common.smk"
-include: "rules/jobs.smk"
-include: "rules/data.smk"
-include: "rules/train.smk"
-include: "rules/measure.smk"
-include: "rules/tables.smk"
-include: "rules/figures.smk"
-include: "rules/report.smk"
-include: "rules/records.smk"
+for part in ("common", "jobs", "data", "train", "measure", "tables", "figures", "report", "records"):
 
-
-if workflow.is_main_process:
-    offer(CONFIG["warm"])
+    include: f"rules/{part}.smk"
 
 
 wildcard_constraints:

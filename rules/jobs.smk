@@ -1,6 +1,7 @@
 # Which rules train and measure: those of train.smk and measure.smk are made of these.
 from whysgd.jobs import seeds_place
 from whysgd.overall import show_progress
+from whysgd.warm import offer
 
 
 include: "resources.smk"
@@ -85,5 +86,7 @@ def run_outputs(files, seeds=None, folder=RUN_FOLDER):
     return {name: [f"{own}/{file}" for own in folders] for name, file in files.items()}
 
 
+# Jobs of this machine share a warm worker, and how far they all are is told.
 if workflow.is_main_process:
+    offer(CONFIG["warm"])
     show_progress(workflow, CONFIG)

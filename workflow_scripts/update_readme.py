@@ -31,13 +31,8 @@ def filled(document: Path, root: Path = Path()) -> str:
     return MARKED.sub(table, document.read_text(encoding="utf-8"))
 
 
-def keep_benchmarks() -> None:
-    """Make records of the tables that the benchmarks wrote on this machine."""
+if __name__ == "__main__":
     for file in sorted(MEASURED.glob("*.md")):
         write_text(KEPT / file.name, file.read_text(encoding="utf-8"))
-
-
-if __name__ == "__main__":
-    keep_benchmarks()
     for document in documents():
         write_text(document, filled(document))
