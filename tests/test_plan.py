@@ -41,11 +41,11 @@ def tiny(tmp_path, monkeypatch):
     return config, finish
 
 
-def measure(spec, *names):
+def measure(spec, *names, options=None):
     folder = spec.folder.replace("/runs/", "/measures/")
     for name in names:
         code = code_digest("whysgd.measures.run", f"whysgd.measures.{name}")
-        write_json(f"{folder}/{name}.json", {"code_digest": code, "model_sha256": "x"})
+        write_json(f"{folder}/{name}.json", {"code_digest": code, "model_sha256": "x", "options": options or {}})
 
 
 def test_a_plan_counts_runs_once_and_sees_what_is_done(tiny):
@@ -61,6 +61,8 @@ def test_a_plan_counts_runs_once_and_sees_what_is_done(tiny):
     runs = {run: plan.runs["geiping2022", run, 0].spec for run in ("sgd", "fb", "fb-clip", "fb-reg")}
     finish(runs["sgd"])
     measure(runs["sgd"], "accuracy_gap")
+    # The same with other options is measured again.
+    measure(runs["sgd"], *(set(config["measures"]) - {"accuracy_gap"}), options={"other": 1})
     finish(runs["fb"], code="older")
     finish(runs["fb-clip"], spec_digest="another")
     look(plan)

@@ -5,7 +5,6 @@ never imports torch.
 """
 
 import json
-import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -175,7 +174,7 @@ def look(plan: Plan, records: Path = RECORDS) -> None:
             same = (metrics.get("spec_digest"), metrics.get("code_digest")) == (digest, code)
             run.state, run.share = ("done", 1.0) if same else ("old", 0.0)
         else:
-            run.share = _checkpointed(folder / "checkpoint.safetensors", plan, spec)
+            run.share = _checkpointed(Path(_trained_in(plan, spec)), plan, spec)
             run.state = "started" if run.share else ""
         record = _json(records / spec.scale / spec.paper / spec.run / f"seed-{spec.seed}.json") or {}
         recorded = record.get("metrics") or {}
@@ -184,7 +183,7 @@ def look(plan: Plan, records: Path = RECORDS) -> None:
             if found.get("spec_digest") == digest and found.get("device") == plan.device.name:
                 seconds.setdefault(_alike(spec), []).append(seconds_of(found))
         if run.state == "done":
-            run.measured = _measured(spec, plan.config["measures"], metrics)
+            run.measured = _measured(spec, plan.config, metrics)
     for run in plan.runs.values() if seconds else ():
         if alike := seconds.get(_alike(run.spec)):
             run.seconds = sum(alike) / len(alike)
@@ -217,14 +216,23 @@ def _json(file: Path) -> dict | None:
     return None
 
 
-def _measured(spec: RunSpec, measures: list[str], metrics: Mapping) -> float:
-    """How much of a run's measuring is there, of the weights that are there."""
+def _trained_in(plan: Plan, spec: RunSpec) -> str:
+    """Where the checkpoint of a run lies: seeds that are trained together have it in the folder of the first."""
+    if load_paper(spec.paper)["seeds_together"] and in_lockstep([spec]):
+        return next(run.spec.folder for key, run in plan.runs.items() if key[:2] == (spec.paper, spec.run))
+    return spec.folder
+
+
+def _measured(spec: RunSpec, config: Mapping, metrics: Mapping) -> float:
+    """How much of a run's measuring is there, of the weights that are there and with the scale's options."""
+    measures, options = config["measures"], config["scales"][config["scale"]]["measuring"]
     folder = Path(f"results/{spec.scale}/measures/{spec.paper}/{spec.run}/seed-{spec.seed}")
     there = 0
     for measure in measures:
         found = _json(folder / f"{measure}.json") or {}
         weights = [one.get("model_sha256") for one in (found, metrics)]
-        there += found.get("code_digest") == _measuring_code(measure) and weights[0] == weights[1]
+        same = found.get("options") == options.get(measure, {}) and weights[0] == weights[1]
+        there += same and found.get("code_digest") == _measuring_code(measure)
     return there / len(measures) if measures else 1.0
 
 
@@ -233,12 +241,9 @@ def _measuring_code(measure: str) -> str:
     return code_digest("whysgd.measures.run", f"whysgd.measures.{measure}")
 
 
-def _checkpointed(file: Path, plan: Plan, spec: RunSpec) -> float:
-    """How much of a run its checkpoint has; the file begins with a header of JSON, which is all that is read."""
-    with suppress(OSError, ValueError, KeyError, TypeError, IndexError, struct.error):
-        with open(file, "rb") as opened:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            header = json.loads(opened.read(min(length, 1 << 26)))
-        steps = min(state["step"] for state in json.loads(header["__metadata__"]["states"]))
-        return min(1.0, steps / total_steps(spec, trained_images(spec, images_of(plan.config, spec.dataset).train)))
-    return 0.0
+def _checkpointed(folder: Path, plan: Plan, spec: RunSpec) -> float:
+    """How much of a run the newest checkpoint in a folder has."""
+    from whysgd.training.outputs import saved_step  # It loads what the workflow need not load at parse time.
+
+    images = trained_images(spec, images_of(plan.config, spec.dataset).train)
+    return min(1.0, (saved_step(folder) or 0) / total_steps(spec, images))
