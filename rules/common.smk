@@ -11,7 +11,7 @@ from whysgd.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
 from whysgd.jobs import seeds_share_a_job, store_arguments
 from whysgd.jobs import class_folders as folders_of_classes
-from whysgd.layout import GRID_FIGURES, NOISE_FIGURES
+from whysgd.layout import GRID_FIGURES, NOISE_FIGURES, NOISE_LOGS
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.files import sha256_of
 from whysgd.papers import claims_at, expand, load_paper, tables_at
@@ -86,7 +86,6 @@ RESULT_FILES = {
 }
 # What a run that measures its gradient noise leaves beside the other results, and which runs do.
 NOISE_FILES = {"noise": "noise.csv", "layers": "layers.csv", "noise_norms": "noise_norms.csv"}
-NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}  # of each figure
 NOISY = {spec.run for spec in RUNS.values() if spec.noise and spec.run not in TOGETHER}
 for name in sorted(TOGETHER | NOISY):
     if len(found := [paper for paper, run in ALL_SEEDS if run == name]) > 1:

@@ -10,7 +10,9 @@ PER_COLUMN = ("lr", "strength", "mean", "std")
 # Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
 PLANE_FIGURES = ("contours", "surface")
 GRID_FIGURES = ("width", "heatmap")
-NOISE_FIGURES = ("noise_course", "noise_norms", "layer_norms")
+# And the log, or the part of a record, that each of the last is drawn of.
+NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}
+NOISE_FIGURES = tuple(NOISE_LOGS)
 
 
 def lay_out(paper: dict, file: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from whysgd.layout import NOISE_LOGS
 from whysgd.reporting import figures, noise_figures
 from whysgd.reporting.frame import read_histories
 from whysgd.reporting.recorded import unpacked
@@ -31,8 +32,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         inputs, view = snakemake.input, snakemake.wildcards.view
         if records := inputs.get("records"):
-            log = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}[view]
-            noise = pd.concat([unpacked(Path(file), log) for file in records])
+            noise = pd.concat([unpacked(Path(file), NOISE_LOGS[view]) for file in records])
         else:
             noise = read_histories(inputs.metrics, inputs.logs)
         plot_noise(snakemake.params.table, view, noise, inputs.runs, inputs.histories, snakemake.output)
