@@ -12,7 +12,7 @@ configfile: os.path.join(workflow.basedir, "config.yaml")
 
 sys.path.insert(0, workflow.basedir)
 
-from whysgd.jobs import use_this_copy
+from whysgd.study.jobs import use_this_copy
 
 use_this_copy(workflow.basedir)
 

@@ -13,7 +13,7 @@ import torch
 from common import seconds, write_table
 
 from whysgd.models.build import build_model
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.gradients import StackSums
 from whysgd.training.objective import Objective

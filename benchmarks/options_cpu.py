@@ -13,9 +13,9 @@ import torch
 from common import digits, median_ratio, side_by_side, write_table
 from processes import spec_and_images
 
-from whysgd.config import load_config
-from whysgd.papers import scaled_spec
-from whysgd.spec import Penalty
+from whysgd.study.config import load_config
+from whysgd.study.papers import scaled_spec
+from whysgd.study.spec import Penalty
 from whysgd.training import objective
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer

@@ -15,13 +15,13 @@ from statistics import median
 
 from common import OUT, write_table
 
-from whysgd.config import load_config
-from whysgd.cost import WARM, images_of, measuring_cost
+from whysgd.study.config import load_config
+from whysgd.study.cost import WARM, images_of, measuring_cost
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.plan import make_plan, seconds_of
-from whysgd.records import ROOT as RECORDS
-from whysgd.speeds import load_speeds
+from whysgd.study.plan import make_plan, seconds_of
+from whysgd.results.records import ROOT as RECORDS
+from whysgd.study.speeds import load_speeds
 
 
 def finished(spec) -> tuple[dict, dict] | None:

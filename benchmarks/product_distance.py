@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from common import OUT, digits, write_table
 
-from whysgd.config import load_config
+from whysgd.study.config import load_config
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.feed import Feed
 from whysgd.measures.product_distance import product_distances
-from whysgd.papers import scaled_spec
-from whysgd.spec import RunSpec, Schedule
+from whysgd.study.papers import scaled_spec
+from whysgd.study.spec import RunSpec, Schedule
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer
 

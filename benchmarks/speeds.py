@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whysgd.config import load_config
-from whysgd.cost import images_of
+from whysgd.study.config import load_config
+from whysgd.study.cost import images_of
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import write_text
 from whysgd.measures.accuracy import evaluate
-from whysgd.papers import expand
-from whysgd.spec import MicroBatchPenalty, Penalty, RunSpec, Schedule, resolved_precision, trained_images
-from whysgd.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
+from whysgd.study.papers import expand
+from whysgd.study.spec import MicroBatchPenalty, Penalty, RunSpec, Schedule, resolved_precision, trained_images
+from whysgd.study.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
 from whysgd.training.device import device_name, memory_of, prepare_device
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.stack import Stack

@@ -14,7 +14,7 @@ import torch
 from common import OUT, median_ratio, side_by_side, write_table
 
 from whysgd.data.canonical import Dataset, Split
-from whysgd.spec import RunSpec, Schedule
+from whysgd.study.spec import RunSpec, Schedule
 from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer
 

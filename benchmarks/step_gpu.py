@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.models.build import build_model
-from whysgd.spec import Augmentation, Penalty, RunSpec, Schedule
+from whysgd.study.spec import Augmentation, Penalty, RunSpec, Schedule
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.grouping import Grouping
 from whysgd.training.objective import Objective

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import Dataset, Split, load_dataset
 from whysgd.data.store import open_store, verify_file
-from whysgd.spec import StoredCopies
+from whysgd.study.spec import StoredCopies
 
 PART = 20_000
 ROUNDS = 3

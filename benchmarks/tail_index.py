@@ -32,7 +32,7 @@ from whysgd.measures.network import Network
 from whysgd.measures.noise import noise_of
 from whysgd.measures.tail_index import block_gradients, tail_index
 from whysgd.models.build import build_model
-from whysgd.spec import LOSSES
+from whysgd.study.spec import LOSSES
 from whysgd.training.device import device_name, prepare_device
 
 ALPHAS = (0.5, 0.8, 1.0, 1.2, 1.5, 1.8, 2.0)

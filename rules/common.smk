@@ -5,20 +5,20 @@ import re
 import sys
 from pathlib import Path
 
-from whysgd.checks import needed_measures
-from whysgd.codedigest import code_digest
-from whysgd.config import DEFAULT_FILE, retyped, validate_config
+from whysgd.study.checks import needed_measures
+from whysgd.study.codedigest import code_digest
+from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.errors import UserError
-from whysgd.jobs import seeds_share_a_job, store_arguments
-from whysgd.jobs import class_folders as folders_of_classes
-from whysgd.layout import GRID_FIGURES, NOISE_FIGURES, NOISE_LOGS
+from whysgd.study.jobs import seeds_share_a_job, store_arguments
+from whysgd.study.jobs import class_folders as folders_of_classes
+from whysgd.study.layout import GRID_FIGURES, NOISE_FIGURES, NOISE_LOGS
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.files import sha256_of
-from whysgd.papers import claims_at, expand, load_paper, tables_at
-from whysgd.plan import drawn_runs as runs_drawn
-from whysgd.recorded import SAME_RESULTS, with_records
-from whysgd.records import ROOT
-from whysgd.reporting.colours import method_colours
+from whysgd.study.papers import claims_at, expand, load_paper, tables_at
+from whysgd.study.plan import drawn_runs as runs_drawn
+from whysgd.results.recorded import SAME_RESULTS, with_records
+from whysgd.results.records import ROOT
+from whysgd.report.colours import method_colours
 
 DATA_FILES = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 # Figures of each table, with the text under them.

@@ -1,5 +1,5 @@
 # What the index page shows, and under which labels Snakemake's report shows a file.
-PAGE_TEMPLATES = [f"whysgd/reporting/templates/{name}" for name in ("index.html", "page.css", "page.js")]
+PAGE_TEMPLATES = [f"whysgd/report/templates/{name}" for name in ("index.html", "page.css", "page.js")]
 
 
 def table_labels(wildcards):

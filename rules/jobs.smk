@@ -1,5 +1,5 @@
 # Which rules train and measure: those of train.smk and measure.smk are made of these.
-from whysgd.jobs import seeds_place
+from whysgd.study.jobs import seeds_place
 from whysgd.overall import show_progress
 from whysgd.warm import offer
 

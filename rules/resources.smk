@@ -4,8 +4,8 @@ import signal
 from dataclasses import replace
 from functools import cache
 
-from whysgd.cost import images_of, landscape_cost, measuring_cost, training_cost
-from whysgd.speeds import chosen_device, load_speeds
+from whysgd.study.cost import images_of, landscape_cost, measuring_cost, training_cost
+from whysgd.study.speeds import chosen_device, load_speeds
 
 ASKED = CONFIG["cluster"]
 GPU = int(CONFIG["device"] != "cpu")

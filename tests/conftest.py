@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from whysgd import papers
+from whysgd.study import papers
 from whysgd.data.canonical import Dataset, Split, content_digest
-from whysgd.spec import Augmentation, Penalty, RunSpec, Schedule
+from whysgd.study.spec import Augmentation, Penalty, RunSpec, Schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import torch
 from torchvision.transforms import functional as tv
 
 from whysgd.data.augmentation import Draws, Normalizer, crop_and_flip, draw
-from whysgd.spec import Augmentation
+from whysgd.study.spec import Augmentation
 
 
 @pytest.mark.parametrize(("channels", "height", "width", "padding"), [(3, 8, 8, 2), (1, 5, 7, 1), (2, 4, 4, 0)])

@@ -17,8 +17,8 @@ import step_cpu
 import step_gpu
 
 from whysgd.models.build import build_model
-from whysgd.spec import Schedule
-from whysgd.speeds import as_text, load_speeds
+from whysgd.study.spec import Schedule
+from whysgd.study.speeds import as_text, load_speeds
 from whysgd.training.device import device_name
 from whysgd.training.trainer import Trainer
 

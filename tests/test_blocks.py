@@ -3,7 +3,7 @@ import pytest
 from conftest import make_spec
 
 from whysgd.data.blocks import epoch_blocks, step_range
-from whysgd.spec import blocks_per_epoch, steps_per_epoch
+from whysgd.study.spec import blocks_per_epoch, steps_per_epoch
 
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(True, [5, 5, 5, 5]), (False, [5, 5, 5, 5, 3])])

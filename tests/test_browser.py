@@ -13,9 +13,9 @@ from test_measure_reports import runs_frame
 from test_measure_workflow import WORLD
 from test_page import course, measured, metrics
 
-from whysgd.reporting import page
-from whysgd.reporting.measures import readable, wide
-from whysgd.reporting.provenance import provenance
+from whysgd.report import page
+from whysgd.report.measures import readable, wide
+from whysgd.report.provenance import provenance
 
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [

@@ -1,6 +1,6 @@
 import pytest
 
-from whysgd import codedigest
+from whysgd.study import codedigest
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import sys
 import pytest
 import yaml
 
-from whysgd.config import load_config, retyped, validate_config
+from whysgd.study.config import load_config, retyped, validate_config
 from whysgd.errors import UserError
 from whysgd.models.catalog import CATALOG
-from whysgd.papers import expand
-from whysgd.validation import ROOT
+from whysgd.study.papers import expand
+from whysgd.study.validation import ROOT
 
 
 def overlay(tmp_path, content):
@@ -143,8 +143,8 @@ def test_every_catalogued_network_is_in_the_readme():
 
 def test_parsing_a_workflow_imports_no_torch():
     code = (
-        "import sys; from whysgd.config import load_config; from whysgd.papers import expand; expand(load_config());"
-        "from whysgd.codedigest import code_digest; code_digest('whysgd.training.loop');"
+        "import sys; from whysgd.study.config import load_config; from whysgd.study.papers import expand; expand(load_config());"
+        "from whysgd.study.codedigest import code_digest; code_digest('whysgd.training.loop');"
         "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -12,17 +12,17 @@ import torch
 from conftest import make_spec
 from jsonschema import Draft202012Validator
 
-from whysgd import cost, machine, speeds
-from whysgd.config import load_config
-from whysgd.cost import Images, evaluated_images, images_of, measured_images, stepped_images, watched_images
+from whysgd.study import cost, machine, speeds
+from whysgd.study.config import load_config
+from whysgd.study.cost import Images, evaluated_images, images_of, measured_images, stepped_images, watched_images
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.papers import expand
-from whysgd.plan import seconds_of
-from whysgd.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch, total_steps
-from whysgd.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, chosen_device, load_speeds
+from whysgd.study.papers import expand
+from whysgd.study.plan import seconds_of
+from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch, total_steps
+from whysgd.study.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, chosen_device, load_speeds
 from whysgd.training.device import device_name
-from whysgd.validation import ROOT, read_yaml
+from whysgd.study.validation import ROOT, read_yaml
 
 ABOUT = {
     "kind": "cpu", "date": "2026-01-31", "torch": "2.11.0", "threads": 1, "precision": "fp32", "engine": "eager",
@@ -203,7 +203,7 @@ def records() -> list[tuple]:
 
 
 def test_predictions_are_near_what_runs_took():
-    from whysgd.spec import RunSpec
+    from whysgd.study.spec import RunSpec
 
     ratios = []
     for metrics, of in records():
@@ -228,5 +228,5 @@ def test_this_machines_device_is_found_without_torch(tmp_path):
 
 
 def test_costs_are_known_without_torch():
-    command = "import sys, whysgd.cost, whysgd.plan, whysgd.overall; sys.exit('torch' in sys.modules)"
+    command = "import sys, whysgd.study.cost, whysgd.study.plan, whysgd.overall; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0

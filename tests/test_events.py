@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_loop import assert_equal_results, dying_after, folder_of, results
 
 from whysgd.errors import UserError
-from whysgd.spec import Schedule
+from whysgd.study.spec import Schedule
 from whysgd.training.events import FOLDER, tag_of
 from whysgd.training.loop import train, train_runs
 from whysgd.training.stack import Stack

@@ -28,11 +28,11 @@ from whysgd.data.sources import load_torchvision
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.measures.run import load_run, measure_run
-from whysgd.metrics import with_checksum
-from whysgd.records import write_records
-from whysgd.reporting.frame import read_histories, read_runs
-from whysgd.reporting.measures import read_measures
-from whysgd.spec import NoiseWatch, StoredCopies
+from whysgd.results.metrics import with_checksum
+from whysgd.results.records import write_records
+from whysgd.report.frame import read_histories, read_runs
+from whysgd.report.measures import read_measures
+from whysgd.study.spec import NoiseWatch, StoredCopies
 from whysgd.training import loop
 from whysgd.training.loop import train
 from whysgd.training.trainer import Trainer

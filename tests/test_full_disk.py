@@ -26,7 +26,7 @@ from whysgd.data.canonical import load_dataset
 from whysgd.errors import UserError
 from whysgd.files import write_text
 from whysgd.measures.run import load_run, measure_run
-from whysgd.spec import StoredCopies
+from whysgd.study.spec import StoredCopies
 from whysgd.training import loop
 from whysgd.training.loop import train
 from whysgd.training.trainer import Trainer

@@ -10,7 +10,7 @@ from test_loop import dying_after, folder_of, results
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.run import load_run, measure_run
-from whysgd.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform
+from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform
 from whysgd.training.loop import train
 from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer

@@ -2,7 +2,7 @@ import pytest
 import torch
 from networks import as_stacks, dense, random_blocks, smooth_objective
 
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.gradients import StackSums, block_weights, step_gradient
 
 # Uneven on purpose: stacks of two, a single block, and a smaller last one.

@@ -5,7 +5,7 @@ import torch
 from conftest import make_dataset, make_spec
 from networks import as_stacks, random_blocks, smooth_objective
 
-from whysgd.spec import MicroBatchPenalty, Penalty
+from whysgd.study.spec import MicroBatchPenalty, Penalty
 from whysgd.training import graphs
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums

@@ -3,7 +3,7 @@ import torch
 from conftest import make_spec
 
 from whysgd.models.build import build_model
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.grouping import choose_grouping, even, saved_bytes
 from whysgd.training.objective import Objective
 

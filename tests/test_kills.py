@@ -13,7 +13,7 @@ from conftest import ROOT, make_dataset, make_spec
 from test_loop import assert_equal_results, folder_of, results
 
 from whysgd.data.build_store import build_store
-from whysgd.spec import NoiseWatch, RunSpec, StoredCopies, Transform
+from whysgd.study.spec import NoiseWatch, RunSpec, StoredCopies, Transform
 
 KILLS = 20
 COPIES = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)

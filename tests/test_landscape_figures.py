@@ -10,8 +10,8 @@ from test_reporting import row
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
-from whysgd.reporting import figures, histograms, landscapes
-from whysgd.validation import ROOT
+from whysgd.report import figures, histograms, landscapes
+from whysgd.study.validation import ROOT
 
 TABLE = {"title": "T", "columns": None, "planes": ["a", "b"],
          "rows": [row("a", "A"), row("b", "B"), row("c", "C"), {**row("d", "D"), "planned": False},

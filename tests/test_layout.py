@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 import yaml
 
-from whysgd.config import load_config
+from whysgd.study.config import load_config
 from whysgd.errors import UserError
-from whysgd.layout import judged_claims
-from whysgd.papers import claims_at, load_paper, tables_at
-from whysgd.reporting.colours import PALETTE, method_colours
-from whysgd.validation import ROOT
+from whysgd.study.layout import judged_claims
+from whysgd.study.papers import claims_at, load_paper, tables_at
+from whysgd.report.colours import PALETTE, method_colours
+from whysgd.study.validation import ROOT
 
 N = None
 # A second transcription of the published tables: for each row η, λ (if there is one) and the accuracies, by column.

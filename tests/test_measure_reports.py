@@ -13,8 +13,8 @@ from test_reporting import Links
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES, QUANTITIES
-from whysgd.reporting import correlation_figure, correlations, figures, page
-from whysgd.reporting.correlations import (
+from whysgd.report import correlation_figure, correlations, figures, page
+from whysgd.report.correlations import (
     OVERALL,
     RULERS,
     TARGETS,
@@ -24,8 +24,8 @@ from whysgd.reporting.correlations import (
     redundant,
     spearman,
 )
-from whysgd.reporting.document import document, to_html
-from whysgd.reporting.measures import (
+from whysgd.report.document import document, to_html
+from whysgd.report.measures import (
     COLUMNS,
     grouped,
     over_seeds,
@@ -36,9 +36,9 @@ from whysgd.reporting.measures import (
     spread,
     wide,
 )
-from whysgd.reporting.reading import write_reading
+from whysgd.report.reading import write_reading
 from whysgd.streams import stream
-from whysgd.validation import ROOT
+from whysgd.study.validation import ROOT
 
 MEASURE_OF = {quantity: measure for measure, names in MEASURES.items() for quantity in names}
 
@@ -475,7 +475,7 @@ def test_the_scripts_go_from_json_to_the_page(tmp_path):
 
 def test_reading_tables_loads_no_drawing_library():
     code = (
-        "import sys, whysgd.reporting.correlations, whysgd.reporting.reading;"
+        "import sys, whysgd.report.correlations, whysgd.report.reading;"
         "print([name for name in ('torch', 'seaborn', 'matplotlib', 'scipy.stats') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

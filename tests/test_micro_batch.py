@@ -11,7 +11,7 @@ from networks import as_stacks, plain_logits, random_blocks, smooth_objective
 from torch.func import grad
 from torch.nn import functional as F
 
-from whysgd.spec import MICRO_BATCH_PENALTIES, MicroBatchPenalty
+from whysgd.study.spec import MICRO_BATCH_PENALTIES, MicroBatchPenalty
 from whysgd.streams import stream
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums

@@ -20,7 +20,7 @@ from whysgd.data.canonical import Dataset, Split
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.models.build import build_model
-from whysgd.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
+from whysgd.study.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
 from whysgd.streams import stream
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise

@@ -13,10 +13,10 @@ from test_reporting import TABLE, Links, frame, row
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.reporting import page, tables
-from whysgd.reporting.cells import Cell, choices, gaps_table, measures_table, published_table, runs_of_claim
-from whysgd.reporting.measures import COLUMNS, readable, wide
-from whysgd.reporting.provenance import POINTS, flat, provenance
+from whysgd.report import page, tables
+from whysgd.report.cells import Cell, choices, gaps_table, measures_table, published_table, runs_of_claim
+from whysgd.report.measures import COLUMNS, readable, wide
+from whysgd.report.provenance import POINTS, flat, provenance
 
 HEADER = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1"}
 ACCURACIES = {"test_accuracy": 90.123456, "train_accuracy": 99.0}

@@ -3,12 +3,12 @@ import json
 import pytest
 import yaml
 
-from whysgd import papers
-from whysgd.config import load_config
+from whysgd.study import papers
+from whysgd.study.config import load_config
 from whysgd.errors import UserError
-from whysgd.papers import claims_at, expand, load_paper, scaled_spec
-from whysgd.spec import Augmentation, RunSpec, StoredCopies, steps_per_epoch
-from whysgd.validation import ROOT
+from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec
+from whysgd.study.spec import Augmentation, RunSpec, StoredCopies, steps_per_epoch
+from whysgd.study.validation import ROOT
 
 # A second transcription of the published table, row by row: epochs, η, warmup, horizon, clip, penalty, block.
 MAIN = {

@@ -2,7 +2,7 @@ import pytest
 import torch
 from networks import dense, random_blocks, smooth_objective
 
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.blocks import Block
 from whysgd.training.penalties import (
     PRODUCTS,

@@ -13,12 +13,12 @@ from conftest import ROOT
 from test_cost import MINI, device
 from test_workflow import TINY
 
-from whysgd.codedigest import code_digest
-from whysgd.config import load_config
+from whysgd.study.codedigest import code_digest
+from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.files import write_json
-from whysgd.plan import look, make_plan
-from whysgd.plan_text import plan_dict, plan_text, progress_text
+from whysgd.study.plan import look, make_plan
+from whysgd.study.plan_text import plan_dict, plan_text, progress_text
 from whysgd.training.checkpoint import State, save_checkpoint
 
 CODE = code_digest("whysgd.training.loop")

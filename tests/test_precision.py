@@ -10,7 +10,7 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.measures.product_distance import RoundedFactors, product_distances, round_to_tf32
 from whysgd.models.build import build_model
-from whysgd.spec import Penalty, resolved_precision
+from whysgd.study.spec import Penalty, resolved_precision
 from whysgd.training.loop import train
 from whysgd.training.objective import Objective
 from whysgd.training.trainer import Trainer

@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT, make_dataset, make_spec
 from test_loop import folder_of, results
 
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.ranks import Ranks
 
 EXACT = Penalty("gradient_norm", 0.5, 0.3, variant="exact")

@@ -8,15 +8,15 @@ from conftest import make_dataset, make_spec
 from scipy import stats
 from test_loop import folder_of
 
-from whysgd.checks import parse_check
+from whysgd.study.checks import parse_check
 from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
-from whysgd.layout import judged_claims
-from whysgd.papers import load_paper
-from whysgd.reporting import figures, page, tables
-from whysgd.reporting.claims import evaluate_check, evaluate_claims
-from whysgd.reporting.frame import read_histories, read_runs
-from whysgd.spec import StoredCopies
+from whysgd.study.layout import judged_claims
+from whysgd.study.papers import load_paper
+from whysgd.report import figures, page, tables
+from whysgd.report.claims import evaluate_check, evaluate_claims
+from whysgd.report.frame import read_histories, read_runs
+from whysgd.study.spec import StoredCopies
 from whysgd.training.loop import train
 
 
@@ -32,7 +32,7 @@ def frame(values: dict, scale="mini", status="finished") -> pd.DataFrame:
 
 
 def row(run, label, mean=None, std=None, column=None) -> dict:
-    """A laid-out row, as `whysgd.layout` makes it."""
+    """A laid-out row, as `whysgd.study.layout` makes it."""
     return {"run": run, "row": run, "label": label, "column": column, "method": column or run, "metric": "test_accuracy",
             "mean": mean, "std": std, "gap": None, "published_gap": None, "planned": run is not None}  # fmt: skip
 

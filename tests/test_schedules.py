@@ -6,7 +6,7 @@ import torch
 from conftest import make_spec
 from torch.optim import lr_scheduler
 
-from whysgd.spec import RunSpec, Schedule
+from whysgd.study.spec import RunSpec, Schedule
 from whysgd.training.knee import KneeLRScheduler
 from whysgd.training.schedules import learning_rate
 

@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import yaml
 
-from whysgd import papers
-from whysgd.config import load_config
+from whysgd.study import papers
+from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.models.catalog import architecture
-from whysgd.papers import claims_at, expand, load_paper, tables_at
-from whysgd.schedule import Schedule
-from whysgd.validation import ROOT
+from whysgd.study.papers import claims_at, expand, load_paper, tables_at
+from whysgd.study.schedule import Schedule
+from whysgd.study.validation import ROOT
 
 # A second transcription of the published grid.
 WIDTHS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]

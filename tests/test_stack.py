@@ -10,7 +10,7 @@ from test_loop import TIMES, assert_equal_results, dying_after, folder_of, resul
 
 from whysgd.files import read_json
 from whysgd.models.build import build_model
-from whysgd.spec import NoiseWatch, Schedule, in_lockstep
+from whysgd.study.spec import NoiseWatch, Schedule, in_lockstep
 from whysgd.training import loop
 from whysgd.training.dense import dense_gradients
 from whysgd.training.gradients import ALONE

@@ -6,7 +6,7 @@ import pytest
 from test_reporting import row
 
 from whysgd.errors import UserError
-from whysgd.reporting import figures, steps
+from whysgd.report import figures, steps
 
 COLOURS = {"sb": "#000000", "lb": "#999999", "gn": "#E69F00"}
 

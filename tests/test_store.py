@@ -26,7 +26,7 @@ from whysgd.data.feed import Feed
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.spec import Augmentation, StoredCopies, steps_per_epoch
+from whysgd.study.spec import Augmentation, StoredCopies, steps_per_epoch
 from whysgd.training.loop import train
 from whysgd.training.trainer import Trainer
 
@@ -178,7 +178,7 @@ BUILD = """
 import sys; sys.path.insert(0, {tests!r})
 from conftest import make_dataset
 from whysgd.data import build_store as b
-from whysgd.spec import StoredCopies
+from whysgd.study.spec import StoredCopies
 b.TRANSACTION_BYTES = 1 << 14
 b.CHUNK_BYTES = 2000
 b.build_store(make_dataset(train=997, channels=3), StoredCopies(20, 2, True), __import__("pathlib").Path({path!r}))

@@ -5,7 +5,7 @@ import time
 
 from filelock import FileLock
 
-from whysgd.waiting import wait_for_others
+from whysgd.training.waiting import wait_for_others
 
 
 def test_it_waits_until_the_other_has_ended_and_says_so_once(tmp_path, capsys):

@@ -18,9 +18,9 @@ from conftest import copy_with, run
 from PIL import Image
 from test_loop import assert_equal_results, results
 
-from whysgd.config import load_config
+from whysgd.study.config import load_config
 from whysgd.measures.catalog import MEASURES
-from whysgd.papers import scaled_spec
+from whysgd.study.papers import scaled_spec
 
 pytestmark = pytest.mark.workflow
 
@@ -136,15 +136,15 @@ EDITS = {
     "a claim": ("papers/geiping2022.yaml", "sgd - fb >= 10 points", "sgd - fb >= 9 points", {"check_claims": 1, "write_page": 1}),
     "a scale's rule": ("tiny.yaml", "lr_factor: 1", "lr_factor: 2", {"train": 14, **AFTER_TRAINING}),
     "the plotting code": (
-        "whysgd/reporting/figures.py", '"test accuracy [%]"', '"accuracy"',
+        "whysgd/report/figures.py", '"test accuracy [%]"', '"accuracy"',
         {"plot_curves": 1, "plot_comparison": 1, "write_page": 1},
     ),
     "a plotting script": (
         "workflow_scripts/plot_curves.py", 'row["run"] for row in', 'line["run"] for line in', {"plot_curves": 1, "write_page": 1},
     ),
-    "the page's template": ("whysgd/reporting/templates/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
-    "the page's script": ("whysgd/reporting/templates/page.js", "const marked =", "const wanted =", {"write_page": 1}),
-    "the page's style": ("whysgd/reporting/templates/page.css", "max-width: 76rem", "max-width: 80rem", {"write_page": 1}),
+    "the page's template": ("whysgd/report/templates/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
+    "the page's script": ("whysgd/report/templates/page.js", "const marked =", "const wanted =", {"write_page": 1}),
+    "the page's style": ("whysgd/report/templates/page.css", "max-width: 76rem", "max-width: 80rem", {"write_page": 1}),
     "the optimizer": (
         "whysgd/training/sgd.py", "alpha=-lr)", "alpha=-1.0 * lr)", {"train": 14, **AFTER_TRAINING},
     ),
@@ -153,7 +153,7 @@ EDITS = {
     "a comment in a script": ("workflow_scripts/plot_curves.py", "import pandas", "# Why.\nimport pandas", {}),
     "a docstring of a script": ("workflow_scripts/make_table.py", "Rule make_table:", "The rule make_table:", {}),
     "the device": ("tiny.yaml", "scale: tiny", "scale: tiny\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5\ntensorboard: true\ncluster: {margin: 9, longest: 7}", {}),
-    "a message of the configuration": ("whysgd/validation.py", "must not repeat an entry", "must not have an entry twice", {}),
+    "a message of the configuration": ("whysgd/study/validation.py", "must not repeat an entry", "must not have an entry twice", {}),
     "what a precision means": (
         "whysgd/training/device.py", "    allow_tf32(False)\n", "    allow_tf32(True)\n", {"train": 14, **AFTER_TRAINING},
     ),

@@ -12,7 +12,7 @@ _PUBLIC = {
     "ComputeKeskarSharpness": "whysgd.measures.keskar",
     "GradRegularizer": "whysgd.training.regularizer",
     "KneeLRScheduler": "whysgd.training.knee",
-    "RunSpec": "whysgd.spec",
+    "RunSpec": "whysgd.study.spec",
     "UserError": "whysgd.errors",
     "alpha_estimator": "whysgd.measures.alpha",
     "alpha_estimator2": "whysgd.measures.alpha",

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from whysgd.errors import StopSignal, UserError, listed
 from whysgd.measures.catalog import MEASURES
-from whysgd.names import NEEDED, is_name
-from whysgd.spec import RunSpec, StoredCopies
-from whysgd.warm import enter, leave
+from whysgd.study.names import NEEDED, is_name
+from whysgd.study.spec import RunSpec, StoredCopies
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
         help="write the history as TensorBoard's events, too, into tensorboard/ in the run's folder",
     )  # fmt: skip
-    train.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)  # of whysgd.runner.probe
     train.add_argument(
         "--wait-seconds", type=float, default=0.0, help="for another process that trains in the same folder, to end"
     )
@@ -90,22 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, measure, landscape, verify):
         command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         command.add_argument("--threads", type=int, default=1)
-
-    run = commands.add_parser("run", help="train and measure many runs without Snakemake, as many as time allows")
-    run.add_argument("--runs", nargs="+", default=["*"], metavar="PATTERN", help="of PAPER/RUN (default: all runs)")
-    run.add_argument("--seed", type=int, nargs="+", help="only these (default: all that are configured)")
-    run.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
-    run.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="settings laid over these")
-    run.add_argument("--measures", nargs="+", help="of each finished run, or none (default: the configuration's)")
-    run.add_argument("--budget", type=float, metavar="SECONDS", help="what is unfinished then is saved (default: none)")
-    run.add_argument(
-        "--lead", type=float, metavar="SECONDS", help="of these, to save in (default: a tenth, at most 15)"
-    )
-    run.add_argument("--jobs", help="at a time, or auto (default: one for each GPU or, without, as the cores allow)")
-    run.add_argument(
-        "--hand-over", action="store_true", help="start nothing; have Snakemake record what is finished as its own"
-    )
-    run.set_defaults(command=_run)
 
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
     build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
@@ -163,7 +145,7 @@ def _train(options) -> None:
     if len(outs) != len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
         raise UserError("train: several runs must have one data set, and a folder each: --out has one for every run")
     if options.wait_seconds:
-        from whysgd.waiting import wait_for_others
+        from whysgd.training.waiting import wait_for_others
 
         wait_for_others(outs, options.wait_seconds)
     device, _gpu = _prepared_device(options)
@@ -171,11 +153,6 @@ def _train(options) -> None:
     from whysgd.training.loop import train_runs
 
     data = options.data or Path("results/data", specs[0].dataset)
-    if options.probe:
-        from whysgd.runner.probe import probe
-
-        probe(specs[0], data, device, options.engine, options.images_on, options.store, options.norms)
-        return
     train_runs(
         specs, data, outs, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
         options.norms, options.tensorboard == "on",
@@ -239,7 +216,7 @@ def _check_numbers(options) -> None:
 def _loaded(folder: Path, device, options):
     """A finished run that is to be measured."""
     from whysgd.measures.run import load_run
-    from whysgd.metrics import read_metrics
+    from whysgd.results.metrics import read_metrics
 
     data = options.data or Path("results/data", read_metrics(folder / "metrics.json")["settings"]["dataset"])
     return load_run(folder, data, device, options.images)
@@ -254,8 +231,8 @@ def _specs(options) -> list[RunSpec]:
             return [RunSpec.from_dict(one) for one in (given if isinstance(given, list) else [given])]
         except (ValueError, TypeError) as error:
             raise UserError(f"train: --spec: {error}") from None
-    from whysgd.config import load_config
-    from whysgd.papers import load_paper, scaled_spec
+    from whysgd.study.config import load_config
+    from whysgd.study.papers import load_paper, scaled_spec
 
     config = load_config(options.configfile)
     paper, _, run = options.run.partition("/")
@@ -266,30 +243,8 @@ def _specs(options) -> list[RunSpec]:
     return [scaled_spec(config, paper, run, seed) for seed in dict.fromkeys(options.seed)]
 
 
-def _run(options) -> int:
-    from whysgd.config import load_config, retyped
-    from whysgd.runner.command import hand_over_command, run_command
-
-    if any(value is not None and not value > 0 for value in (options.budget, options.lead)):
-        raise UserError("run: --budget and --lead must be above 0")
-    if options.jobs not in (None, "auto") and not (options.jobs.isdecimal() and int(options.jobs) > 0):
-        raise UserError(f"run: --jobs {options.jobs}: allowed: auto, or a whole number of at least 1")
-    jobs = options.jobs if options.jobs in (None, "auto") else int(options.jobs)
-    if options.lead and options.lead >= (options.budget or 0):
-        raise UserError("run: --lead must be shorter than --budget")
-    settings = dict(setting.partition("=")[::2] for setting in options.config)
-    config = _to_train(load_config(options.configfile, retyped(settings)))
-    if options.hand_over:
-        # Its jobs are those of all seeds and measures that are configured.
-        if options.seed or options.measures:
-            raise UserError("run: --hand-over goes without --seed and --measures; choose with --config")
-        return hand_over_command(config, options.runs, options.configfile, options.config)
-    measures = [] if options.measures == ["none"] else options.measures
-    return run_command(config, options.runs, options.seed, measures, options.budget, options.lead, jobs)
-
-
 def _build_dataset(options) -> None:
-    from whysgd.config import load_config
+    from whysgd.study.config import load_config
     from whysgd.data.build import build_dataset
 
     settings = {} if options.data_dir is None else {"data_dir": options.data_dir}
@@ -323,14 +278,14 @@ def _build_store(options) -> None:
 
 
 def _plan(options) -> None:
-    from whysgd.plan_text import plan_dict, plan_text
+    from whysgd.study.plan_text import plan_dict, plan_text
 
     plan, here = _looked_at(options.configfile, options.device)
     print(json.dumps(plan_dict(plan), indent=2) if options.json else plan_text(plan, here))
 
 
 def _progress(options) -> None:
-    from whysgd.plan_text import progress_text
+    from whysgd.study.plan_text import progress_text
 
     print(progress_text(_looked_at(options.configfile, None)[0]))
 
@@ -344,10 +299,10 @@ def _to_train(config: dict) -> dict:
 
 def _looked_at(overlays: list[str], wanted: str | None):
     """The plan of a configuration, with what is done already, and what this machine's device is called."""
-    from whysgd.config import load_config
-    from whysgd.machine import device_here
-    from whysgd.plan import look, make_plan
-    from whysgd.speeds import chosen_device
+    from whysgd.study.config import load_config
+    from whysgd.results.machine import device_here
+    from whysgd.study.plan import look, make_plan
+    from whysgd.study.speeds import chosen_device
 
     config = _to_train(load_config(overlays))
     here = device_here(config["device"])
@@ -357,7 +312,7 @@ def _looked_at(overlays: list[str], wanted: str | None):
 
 
 def _record(options) -> None:
-    from whysgd.records import write_records
+    from whysgd.results.records import write_records
 
     written = write_records(options.runs, options.measures, options.out)
     size = sum(path.stat().st_size for path in written)
@@ -366,7 +321,7 @@ def _record(options) -> None:
 
 def _verify(options) -> None:
     device, _gpu = _prepared_device(options)
-    from whysgd.verify import verify_record
+    from whysgd.results.verify import verify_record
 
     failed = 0
     for file in options.records:
@@ -398,5 +353,4 @@ def _show(options) -> None:
 
 
 if __name__ == "__main__":
-    enter()
-    leave(main())
+    sys.exit(main())

@@ -1,16 +1,12 @@
 """Rule check_claims: a paper's claims and their verdicts."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.reporting.claims import claims_to_markdown, evaluate_claims
-from whysgd.reporting.document import document
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report.claims import claims_to_markdown, evaluate_claims
+from whysgd.report.document import document
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def check_claims(

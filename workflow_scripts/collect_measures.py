@@ -1,12 +1,8 @@
 """Rule collect_measures: what was measured of all runs of a paper, in one frame."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 from whysgd.files import write_text
-from whysgd.reporting.measures import read_measures
-from whysgd.reporting.script import logged
+from whysgd.report.measures import read_measures
+from whysgd.report.script import logged
 
 
 def collect_measures(measures: list[str], output: str) -> None:

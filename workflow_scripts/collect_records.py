@@ -1,12 +1,8 @@
 """Rule collect_records: a paper's runs, histories and measures in three frames, from records."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 from whysgd.files import write_text
-from whysgd.reporting.recorded import read_record_frames
-from whysgd.reporting.script import logged
+from whysgd.report.recorded import read_record_frames
+from whysgd.report.script import logged
 
 
 def collect_records(records: list[str], options: dict, runs: str, histories: str, measured: str) -> None:

@@ -1,12 +1,8 @@
 """Rule collect_runs: all runs of a paper in one frame, all their histories in another."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 from whysgd.files import write_text
-from whysgd.reporting.frame import read_histories, read_runs
-from whysgd.reporting.script import logged
+from whysgd.report.frame import read_histories, read_runs
+from whysgd.report.script import logged
 
 
 def collect_runs(metrics: list[str], histories: list[str], runs: str, courses: str) -> None:

@@ -1,15 +1,11 @@
 """Rule make_table: a published table with the measured numbers beside it."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.reporting import tables
-from whysgd.reporting.document import document
-from whysgd.reporting.script import logged
+from whysgd.report import tables
+from whysgd.report.document import document
+from whysgd.report.script import logged
 
 
 def make_table(table: dict, paper: str, runs: str, measures: str | None, csv: str, md: str, tex: str, html: str):

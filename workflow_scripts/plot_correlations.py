@@ -1,16 +1,12 @@
 """Rule plot_correlations: how each measure ranks runs, beside test accuracy and the generalization gap."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.reporting import correlation_figure, figures
-from whysgd.reporting.correlations import correlate
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import correlation_figure, figures
+from whysgd.report.correlations import correlate
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def plot_correlations(lines: str, runs: list[str], csv: str, outputs: list[str]) -> None:

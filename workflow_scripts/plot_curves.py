@@ -1,14 +1,10 @@
 """Rule plot_curves: the course of every run of a table."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
-from whysgd.reporting import figures
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import figures
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def plot_curves(table: dict, runs: str, histories: str, outputs: list[str]) -> None:

@@ -1,14 +1,10 @@
 """Rule plot_grid: a measured quantity over the grid of a table, as lines or as a map."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
-from whysgd.reporting import figures, tail_figures
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import figures, tail_figures
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 VIEWS = {"width": tail_figures.plot_width, "heatmap": tail_figures.plot_heatmap}
 

@@ -1,15 +1,11 @@
 """Rule plot_histograms: sharpness and accuracy over the seeds of every row of a table."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
-from whysgd.reporting import figures, histograms
-from whysgd.reporting.landscapes import drawn_rows
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import figures, histograms
+from whysgd.report.landscapes import drawn_rows
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def plot_histograms(table: dict, measures: str, runs: str, outputs: list[str]) -> None:

@@ -1,15 +1,11 @@
 """Rule plot_landscape: the loss around the weights of a table's runs, along a line or over a plane."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.measures.catalog import LANDSCAPES
-from whysgd.reporting import figures, landscapes
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import figures, landscapes
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def plot_landscape(table: dict, view: str, points: list[str], runs: str, outputs: list[str]) -> None:

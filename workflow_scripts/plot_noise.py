@@ -1,19 +1,15 @@
 """Rule plot_noise: the gradient noise of the runs of a table, along the steps or as histograms of its norms."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 from pathlib import Path
 
 import pandas as pd
 
-from whysgd.layout import NOISE_LOGS
-from whysgd.reporting import figures, noise_figures
-from whysgd.reporting.frame import read_histories
-from whysgd.reporting.recorded import unpacked
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.study.layout import NOISE_LOGS
+from whysgd.report import figures, noise_figures
+from whysgd.report.frame import read_histories
+from whysgd.report.recorded import unpacked
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def plot_noise(table: dict, view: str, noise: pd.DataFrame, runs: str, histories: str, outputs: list[str]) -> None:

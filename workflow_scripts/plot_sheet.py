@@ -1,15 +1,11 @@
 """Rule plot_sheet: images with their stored, augmented versions."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 from pathlib import Path
 
 from whysgd.data.canonical import load_dataset
 from whysgd.data.store import open_store
-from whysgd.reporting import figures
-from whysgd.reporting.script import logged
+from whysgd.report import figures
+from whysgd.report.script import logged
 
 
 def plot_sheet(manifest: str, store: str, outputs: list[str]) -> None:

@@ -1,14 +1,10 @@
 """Rule plot_steps: a measure of every run of a table over update steps."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
-from whysgd.reporting import figures, steps
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import figures, steps
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def plot_steps(table: dict, colours: dict, measure: str, runs: str, histories: str, outputs: list[str]) -> None:

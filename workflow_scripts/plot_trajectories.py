@@ -1,14 +1,10 @@
 """Rule plot_trajectories: methods that descend a loss with two weights, as numbers, a picture and an animation."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.reporting import figures, trajectories
-from whysgd.reporting.script import logged
+from whysgd.report import figures, trajectories
+from whysgd.report.script import logged
 from whysgd.training import two_weights
 
 

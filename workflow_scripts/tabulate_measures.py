@@ -1,16 +1,12 @@
 """Rule tabulate_measures: every run, every measure: tidy, with a column for each quantity, and for readers."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.reporting.document import document
-from whysgd.reporting.measures import readable, readable_to_markdown, wide
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report.document import document
+from whysgd.report.measures import readable, readable_to_markdown, wide
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def tabulate_measures(

@@ -1,14 +1,10 @@
 """Rule write_page: claims, tables, figures, measures and what is behind each number on one page without a network."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 from pathlib import Path
 
 from whysgd.files import write_text
-from whysgd.reporting.contents import page_from_files
-from whysgd.reporting.script import logged
+from whysgd.report.contents import page_from_files
+from whysgd.report.script import logged
 
 
 def write_page(

@@ -1,16 +1,12 @@
 """Rule write_reading: what the measures say, in words that the numbers choose."""
 
-from whysgd.warm import enter_script
-
-enter_script()
-
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.reporting import reading
-from whysgd.reporting.document import document
-from whysgd.reporting.script import logged
-from whysgd.reporting.tables import setting_of
+from whysgd.report import reading
+from whysgd.report.document import document
+from whysgd.report.script import logged
+from whysgd.report.tables import setting_of
 
 
 def write_reading(correlations: str, measures: str, runs: list[str], md: str, html: str) -> None:

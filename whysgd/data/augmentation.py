@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from whysgd.spec import Augmentation
+from whysgd.study.spec import Augmentation
 from whysgd.streams import stream
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whysgd.spec import RunSpec, epoch_images
+from whysgd.study.spec import RunSpec, epoch_images
 from whysgd.streams import stream
 
 

@@ -28,7 +28,7 @@ from whysgd.data.canonical import Dataset
 from whysgd.data.store import FORMAT, Store, lmdb_library, open_store, trailer
 from whysgd.errors import UserError
 from whysgd.files import digest_of, write_json
-from whysgd.spec import Augmentation, StoredCopies
+from whysgd.study.spec import Augmentation, StoredCopies
 
 lmdb = lmdb_library()
 PAGE = 4096

@@ -16,7 +16,7 @@ import torch
 from whysgd.data.augmentation import Draws, crop_and_flip, draw
 from whysgd.data.blocks import epoch_blocks
 from whysgd.data.store import Store
-from whysgd.spec import RunSpec, blocks_per_epoch
+from whysgd.study.spec import RunSpec, blocks_per_epoch
 
 # Bytes of images in one chunk: enough to keep a GPU busy, and little beside a CPU's memory.
 CHUNK_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}

@@ -9,7 +9,7 @@ from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import chunk as part_of
 from whysgd.measures.landscape import grid, landscape
 from whysgd.measures.run import TrainedRun
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 
 
 def landscape_of(

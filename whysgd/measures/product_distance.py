@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.device import allow_tf32
 from whysgd.training.objective import Objective
 from whysgd.training.penalties import PRODUCTS

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from whysgd.codedigest import code_digest
+from whysgd.study.codedigest import code_digest
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
@@ -24,9 +24,9 @@ from whysgd.files import sha256_of, write_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
-from whysgd.metrics import read_metrics
+from whysgd.results.metrics import read_metrics
 from whysgd.models.build import build_model
-from whysgd.spec import RunSpec, trained_images
+from whysgd.study.spec import RunSpec, trained_images
 from whysgd.training.device import device_name, memory_of
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.objective import Objective

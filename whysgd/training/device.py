@@ -6,8 +6,8 @@ import sys
 import torch
 
 from whysgd.errors import UserError
-from whysgd.machine import processor_name
-from whysgd.spec import RunSpec, resolved_precision
+from whysgd.results.machine import processor_name
+from whysgd.study.spec import RunSpec, resolved_precision
 
 
 def prepare_device(name: str = "auto", threads: int = 1) -> torch.device:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 from whysgd.models.twice import twice_differentiable
-from whysgd.spec import MicroBatchPenalty, Penalty
+from whysgd.study.spec import MicroBatchPenalty, Penalty
 from whysgd.training.blocks import Block
 from whysgd.training.objective import Objective, block_losses
 from whysgd.training.penalties import PENALTIES, needs_graph, needs_logits, needs_pre_gradient

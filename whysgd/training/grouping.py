@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from whysgd.spec import RunSpec
+from whysgd.study.spec import RunSpec
 from whysgd.training.objective import Objective
 
 # Of a GPU's memory, for what the passes over one stack keep.

@@ -13,13 +13,13 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from whysgd.codedigest import code_digest
+from whysgd.study.codedigest import code_digest
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write_json, write_text
-from whysgd.metrics import with_checksum
-from whysgd.spec import RunSpec, in_lockstep, total_steps, trained_images
+from whysgd.results.metrics import with_checksum
+from whysgd.study.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
 from whysgd.training.events import Events
 from whysgd.training.noise_log import noise_files
@@ -67,7 +67,7 @@ def train_runs(
     """Run specifications of one data set to their end and write the results of each into its folder.
 
     These are metrics.json, history.csv, gradient_norms.csv, model.safetensors and, for a run that measures the gradient
-    noise, noise.csv, layers.csv and noise_norms.csv. Runs that `whysgd.spec.in_lockstep` allows are trained together,
+    noise, noise.csv, layers.csv and noise_norms.csv. Runs that `whysgd.study.spec.in_lockstep` allows are trained together,
     others one after another. Runs that are finished already are left alone.
 
     SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it after the step under way, with a checkpoint. Continues from a checkpoint

@@ -13,7 +13,7 @@ def image_losses(logits: torch.Tensor, labels: torch.Tensor, loss: str = "cross_
     Args:
         logits: with any number of leading dimensions, at least one.
         labels: of the same leading dimensions.
-        loss: one of `whysgd.spec.LOSSES`.
+        loss: one of `whysgd.study.spec.LOSSES`.
 
     Returns:
         losses (…).

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from whysgd.data.canonical import MANIFEST
 from whysgd.files import read_json, sha256_of
-from whysgd.metrics import read_metrics
-from whysgd.spec import RunSpec, total_steps, trained_images
+from whysgd.results.metrics import read_metrics
+from whysgd.study.spec import RunSpec, total_steps, trained_images
 from whysgd.training.norm_log import read_norms
 
 METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"

@@ -11,7 +11,7 @@ forward difference.
 
 import torch
 
-from whysgd.spec import MicroBatchPenalty, Penalty
+from whysgd.study.spec import MicroBatchPenalty, Penalty
 from whysgd.training.blocks import Block, Gradient
 from whysgd.training.micro_batch import MICRO_BATCH
 

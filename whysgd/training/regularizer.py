@@ -6,7 +6,7 @@ import torch
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from whysgd.spec import Penalty
+from whysgd.study.spec import Penalty
 from whysgd.training.blocks import Block
 from whysgd.training.objective import Layout
 from whysgd.training.penalties import ALIASES, PRODUCTS, gradient_norm, needs_graph, needs_pre_gradient

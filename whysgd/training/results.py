@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 import whysgd
-from whysgd.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
+from whysgd.study.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
 from whysgd.training.checkpoint import State
 from whysgd.training.device import device_name
 

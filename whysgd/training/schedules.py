@@ -3,7 +3,7 @@
 import bisect
 import math
 
-from whysgd.spec import Schedule
+from whysgd.study.spec import Schedule
 
 # One-cycle, as torch's OneCycleLR has it: the share of the run in which the rate rises, peak over first rate, and first
 # over last rate.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from whysgd.spec import in_lockstep
+from whysgd.study.spec import in_lockstep
 from whysgd.training.dense import dense_gradients
 from whysgd.training.device import allow_tf32
 from whysgd.training.schedules import learning_rate
@@ -23,7 +23,7 @@ class Stack:
             stack's.
 
     Raises:
-        ValueError: runs that cannot be in lockstep, see `whysgd.spec.in_lockstep`.
+        ValueError: runs that cannot be in lockstep, see `whysgd.study.spec.in_lockstep`.
     """
 
     def __init__(self, trainers: Sequence[Trainer]):

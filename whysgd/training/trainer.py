@@ -15,7 +15,7 @@ from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.models.catalog import architecture
-from whysgd.spec import (
+from whysgd.study.spec import (
     MicroBatchPenalty,
     Penalty,
     RunSpec,

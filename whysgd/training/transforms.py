@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from whysgd.spec import RunSpec
+from whysgd.study.spec import RunSpec
 
 # A gradient of norm 0 stays 0, not 0/0.
 _TINY = 1e-30

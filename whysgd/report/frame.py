@@ -1,0 +1,77 @@
+"""All runs in one tidy frame: one line for each run, and one for each line of their histories."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from whysgd.errors import UserError
+from whysgd.files import digest_of
+from whysgd.results.metrics import KEYS, MEASURED, check_file, read_metrics
+
+# Where results come from.
+TRAINING, RECORDS = "training", "records"
+
+
+def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.DataFrame:
+    """One line for each metrics.json.
+
+    Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the selected
+    evaluation, `best_step` and `best_selected_on`, its step and on what it was selected ("validation", the held-out
+    images, or "test"), and where, on what and with what it was trained; `source`, where the line comes from ("training"
+    or "records"), and `older`, whether by code that may give other results than today's. What a run does not have is
+    None.
+
+    Args:
+        metrics_files: as `whysgd.results.metrics.read_metrics` reads them.
+        placed: each must lie in its run's folder.
+
+    Raises:
+        UserError: a file is missing or damaged; the message names it.
+    """
+    return pd.DataFrame([run_line(read_metrics(file, placed), file) for file in metrics_files])
+
+
+def run_line(metrics: dict, file: str | Path) -> dict:
+    """The line of one run; `file` is where its metrics come from, for messages."""
+    try:
+        return {
+            **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
+            **{key: metrics["final"][key] for key in MEASURED},
+            **{f"best_{key}": metrics["best"][key] for key in ("step", "selected_on", *MEASURED)},
+            "dataset": metrics["data"]["label"],
+            **{key: metrics["data"][key] for key in ("train_images", "held_out_images", "test_images")},
+            "stored_copies": (metrics["settings"]["store"] or {"copies": 0})["copies"],
+            "model": metrics["settings"]["model"],
+            # Equal for runs that differ in name and seed alone.
+            "settings_digest": digest_of({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
+            "precision": metrics["precision"],
+            **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
+            "source": TRAINING,
+            "older": False,
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
+
+
+def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[str | Path]) -> pd.DataFrame:
+    """Every line of the histories, with the keys of its run in front; what a line does not measure is NaN.
+
+    Args:
+        metrics_files, history_files: metrics.json and history.csv of the same runs, in the same order.
+
+    Raises:
+        UserError: a file is missing or damaged; the message names it.
+    """
+    parts = []
+    for metrics_file, history_file in zip(metrics_files, history_files, strict=True):
+        metrics = read_metrics(metrics_file)
+        try:
+            part = pd.read_csv(history_file)
+        except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
+            raise UserError(f"{history_file}: not readable ({error})") from None
+        check_file(metrics, Path(history_file))
+        for index, key in enumerate(KEYS):
+            part.insert(index, key, metrics[key])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)

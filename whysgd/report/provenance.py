@@ -1,0 +1,132 @@
+"""What is behind the numbers of the page: every run's records and history, small enough to be embedded in it."""
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from whysgd.errors import UserError
+from whysgd.files import read_json
+from whysgd.measures.catalog import QUANTITIES
+from whysgd.report.frame import KEYS
+from whysgd.report.measures import titled
+
+# Of a history that is shown: points of a line, and significant digits of a number.
+POINTS, DIGITS = 40, 5
+CURVES = ("train_accuracy", "test_accuracy")
+FACTS = ("data", "parameters", "code_digest", "versions", "device", "precision", "engine", "threads",
+         "trained_together")  # fmt: skip
+
+
+def provenance(
+    metrics_files: Iterable[str | Path],
+    histories: pd.DataFrame,
+    measures: pd.DataFrame | None = None,
+    folder: str | Path = ".",
+) -> dict:
+    """Everything that the page tells of a run, without NaN or infinity, so that it can be written as JSON.
+
+    Args:
+        metrics_files: metrics.json, or the record, of every run.
+        histories: the frame of `whysgd.report.frame.read_histories`.
+        measures: the frame of `whysgd.report.measures.read_measures`, or None.
+        folder: the page's, which paths are relative to.
+
+    Returns:
+        `runs`: by paper/run, a dict for each seed with its results, `file`, `history` (steps, training and test
+        accuracies, of at most `POINTS` lines) and `measures` ([value, standard error], or None, of each of the
+        `quantities`), and with numbers of entries of `settings` and `facts`, which many runs share: both are flat, with
+        keys like `schedule.unit`; `quantities`: by name, their titles.
+
+    Raises:
+        UserError: a file is missing or damaged; the message names it.
+    """
+    settings, facts = _Shared(), _Shared()
+    courses, found = (_by_run(frame) for frame in (histories, measures))
+    known = set() if measures is None else set(measures.quantity)
+    quantities = {name: titled(name) for name in QUANTITIES if name in known}
+    runs: dict[str, list[dict]] = {}
+    for file in metrics_files:
+        try:
+            content = read_json(file)
+            metrics = content.get("metrics", content)
+            key = tuple(str(metrics[name]) for name in KEYS)
+            seed = {
+                **{name: metrics[name] for name in ("seed", "status", "steps", "spec_digest", "started", "ended")},
+                "last": _number(metrics["final"]["test_accuracy"]),
+                "train": _number(metrics["final"]["train_accuracy"]),
+                "selected": _number(metrics["best"]["test_accuracy"]), "selected_step": metrics["best"]["step"],
+                "selected_on": metrics["best"]["selected_on"], "model_sha256": metrics.get("model_sha256"),
+                "settings": settings.place({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
+                "facts": facts.place({name: metrics.get(name) for name in FACTS}),
+            }  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
+        seed["file"] = Path(os.path.relpath(file, folder)).as_posix()
+        seed["history"] = _course(courses.get(key))
+        seed["measures"] = _measured(found.get(key), quantities)
+        runs.setdefault(f"{metrics['paper']}/{metrics['run']}", []).append(seed)
+    for seeds in runs.values():
+        seeds.sort(key=lambda seed: seed["seed"])
+    return {"runs": runs, "settings": settings.entries, "facts": facts.entries, "quantities": quantities}
+
+
+def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
+    """The lines of each run and seed; keys are text, since a CSV file does not say whether `10` is a name."""
+    if frame is None or frame.empty:
+        return {}
+    return {tuple(map(str, key)): lines for key, lines in frame.groupby(KEYS)}
+
+
+class _Shared:
+    """Flat dicts, each once."""
+
+    def __init__(self):
+        self.entries: list[dict] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, entry: dict) -> int:
+        """Where an entry is, which is added if it is new."""
+        entry = flat(entry)
+        place = self._places.setdefault(repr(entry), len(self.entries))
+        if place == len(self.entries):
+            self.entries.append(entry)
+        return place
+
+
+def flat(entry: dict, prefix: str = "") -> dict:
+    """Without dicts in it: `{"a": {"b": 1}}` is `{"a.b": 1}`; lists become text."""
+    lines = {}
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            lines |= flat(value, f"{prefix}{key}.")
+        else:
+            lines[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return lines
+
+
+def _course(history: pd.DataFrame | None) -> list[list]:
+    """Steps, and the accuracies at them: the first and the last that were measured and others evenly between."""
+    if history is None:
+        return [[] for _ in ("step", *CURVES)]
+    measured = history.dropna(subset=list(CURVES), how="all")
+    last, count = len(measured) - 1, min(POINTS, len(measured))
+    shown = measured.iloc[[round(index * last / max(1, count - 1)) for index in range(count)]]
+    return [shown.step.astype(int).tolist(), *([_number(value) for value in shown[name]] for name in CURVES)]
+
+
+def _measured(lines: pd.DataFrame | None, quantities: Iterable[str]) -> list[list | None]:
+    """[value, standard error] of each quantity; None where it was not measured."""
+    if lines is None:
+        return []
+    found = {line.quantity: [_number(line.value), _number(line.std_error, 2)] for line in lines.itertuples()}
+    return [found.get(name) for name in quantities]
+
+
+def _number(value, digits: int = DIGITS) -> float | str | None:
+    """A number with few digits; what JSON has no number for is None, or the text inf."""
+    if value is None or math.isnan(value):
+        return None
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else str(float(value))

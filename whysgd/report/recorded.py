@@ -1,0 +1,86 @@
+"""The tidy frames of runs, histories and measures, from records."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from whysgd.errors import UserError
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS
+from whysgd.results.metrics import KEYS
+from whysgd.results.recorded import older_measure, older_training
+from whysgd.results.records import HISTORY, ROOT, read_record
+from whysgd.report.frame import RECORDS, run_line
+from whysgd.report.measures import COLUMNS, measure_lines
+from whysgd.study.spec import RunSpec, steps_per_epoch
+
+
+def read_record_frames(
+    files: Iterable[str | Path], options: Mapping[str, Mapping], root: Path = ROOT
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All runs, all lines of their histories and all quantities of their measures, as `read_runs`, `read_histories`
+    and `read_measures` have them; `source` is "records", and `older` says which were made by older code.
+
+    A history has the lines and columns that a record keeps; what it does not keep is NaN.
+
+    Args:
+        files: of the records.
+        options: which of their measures to take: those with these options.
+        root: where records lie, see `whysgd.results.recorded.is_current`.
+
+    Raises:
+        UserError: as `read_record`; or two runs were trained on data of one name that are not the same.
+    """
+    runs, histories, found = [], [], []
+    data: dict[str, tuple[str, Path]] = {}
+    for file in map(Path, files):
+        record = read_record(file)
+        metrics = record["metrics"]
+        known, first = data.setdefault(metrics["settings"]["dataset"], (metrics["data"]["sha256"], file))
+        if known != metrics["data"]["sha256"]:
+            raise UserError(f"{file}: was trained on other data than {first}: data.sha256 differs")
+        runs.append({**run_line(metrics, file), "source": RECORDS, "older": older_training(metrics, root)})
+        histories.append(_history(record, file))
+        for name, result in record["measures"].items():
+            if options.get(name) != result["options"]:
+                print(f"{file}: {name} was measured with other options, and is left out", file=sys.stderr)
+                continue
+            older = older_measure(result, root)
+            found += [{**line, "older": older} for line in measure_lines(result, file)]
+    return pd.DataFrame(runs), pd.concat(histories, ignore_index=True), pd.DataFrame(found, columns=COLUMNS)
+
+
+def _history(record: dict, file: Path) -> pd.DataFrame:
+    metrics = record["metrics"]
+    spec = RunSpec.from_dict(metrics["settings"])
+    try:
+        lines = pd.DataFrame(record["history"])
+        lines = lines.reindex(columns=HISTORY)
+        lines.insert(1, "epoch", (lines.step - 1) // steps_per_epoch(spec, metrics["data"]["train_images"]) + 1)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: history: not columns of one length ({error!r})") from None
+    for index, key in enumerate(KEYS):
+        lines.insert(index, key, metrics[key])
+    return lines
+
+
+def unpacked(file: Path, name: str) -> pd.DataFrame:
+    """What a record keeps of a run's noise.csv, layers.csv or noise_norms.csv, or of a landscape's points.
+
+    Args:
+        file: of the record.
+        name: one of `whysgd.results.recorded.EXTRAS`.
+
+    Raises:
+        UserError: it has no such thing, or is damaged.
+    """
+    record = read_record(file)
+    landscape = record.get("landscapes", {}).get(name)
+    columns = landscape or record.get(name)
+    if not columns:
+        raise UserError(f"{file}: has no {name}")
+    names = {key: record["metrics"][key] for key in KEYS}
+    if landscape:
+        return pd.DataFrame({**names, "kind": name, **columns}).reindex(columns=LANDSCAPE_COLUMNS)
+    return pd.DataFrame({**names, **columns})

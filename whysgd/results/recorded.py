@@ -1,0 +1,123 @@
+"""Results from records in place of training: which there are, and whether today's code would give them.
+
+The workflow reads this at parse time, so it imports no library of numbers.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from whysgd.study.codedigest import code_digest
+from whysgd.errors import UserError
+from whysgd.files import read_json
+from whysgd.study.papers import scaled_spec, tables_at
+from whysgd.results.records import ROOT
+from whysgd.study.validation import read_yaml
+
+# Which digests of code gave the same numbers as later ones, and how that was seen.
+SAME_RESULTS = "same_results.yaml"
+# What a record may have beside metrics, measures and history; figures are drawn of it. Of measures their names count.
+EXTRAS = ("noise", "layers", "noise_norms", "line", "plane")
+
+
+def with_records(config: Mapping, root: Path = ROOT) -> dict:
+    """The configuration whose runs are those that have records: `tables_at`, `seeds_of` and `expand` go by it.
+
+    Args:
+        config: a validated configuration; its scale and papers say whose records are looked for.
+        root: where records lie.
+
+    Returns:
+        with `recorded`: {paper: {run: {seed: (file, names of its measures and of what it has of `EXTRAS`)}}}, of
+        every run of the scale's tables, of the configured seeds if there are any; `papers` that have records, and
+        `left_out`, a line for what is not shown: other papers, and records of other settings than the run has now.
+
+    Raises:
+        UserError: a record is damaged, or there is none.
+    """
+    recorded: dict[str, dict] = {}
+    other = []
+    for paper in config["papers"]:
+        recorded[paper] = {}
+        rows = [row for table in tables_at(config, paper).values() for row in table["rows"]]
+        for run in dict.fromkeys(row["run"] for row in rows if row["planned"]):
+            found = {}
+            for file in sorted((root / config["scale"] / paper / run).glob("seed-*.json"), key=_seed_of):
+                seed = _seed_of(file)
+                if config["seeds"] and seed not in config["seeds"]:
+                    continue
+                record = read_json(file)
+                try:
+                    made_with = record["metrics"]["spec_digest"]
+                    extras = [name for name in EXTRAS if name in record or name in record.get("landscapes", {})]
+                    extras += record.get("measures", {})
+                except (KeyError, TypeError) as error:
+                    raise UserError(f"{file}: not a record ({error!r})") from None
+                if made_with == scaled_spec(config, paper, run, seed).digest:
+                    found[seed] = (str(file), extras)
+                else:
+                    other.append(str(file))
+            recorded[paper] |= {run: found} if found else {}
+    if not any(recorded.values()):
+        why = f" with seeds {config['seeds']}" if config["seeds"] else ""
+        why += f"; {len(other)} are of other settings" if other else ""
+        raise UserError(f"from = records: {root / config['scale']}: no record of {', '.join(config['papers'])}{why}")
+    without = [paper for paper in config["papers"] if not recorded[paper]]
+    left_out = [f"no record of {', '.join(without)} at this scale: left out"] if without else []
+    if other:
+        left_out.append(
+            f"{len(other)} records are of other settings than their runs have now, and left out: {other[0]}"
+        )
+    papers = [paper for paper in config["papers"] if recorded[paper]]
+    return {**config, "papers": papers, "recorded": recorded, "left_out": left_out}
+
+
+def _seed_of(file: Path) -> int:
+    number = file.stem.removeprefix("seed-")
+    if not number.isdecimal():
+        raise UserError(f"{file}: the file of a record must be named seed-<number>.json")
+    return int(number)
+
+
+@cache
+def _equal_to(root: Path) -> dict[str, str]:
+    """{digest: a later one of the same results}."""
+    file = root / SAME_RESULTS
+    entries = (read_yaml(file) or {}) if file.is_file() else {}
+    try:
+        equal = {digest: entry["same_as"] for digest, entry in entries.items() if entry["seen"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: each digest needs same_as and seen ({error!r})") from None
+    # Digits alone are a number to YAML.
+    if odd := [
+        one for one in (*equal, *equal.values()) if not re.fullmatch("[0-9a-f]{16}", str(one)) or one != str(one)
+    ]:
+        raise UserError(f"{file}: {odd[0]!r}: must be a digest of 16 letters and digits, in quotes")
+    return equal
+
+
+def is_current(digest: str, entries: tuple[str, ...], root: Path = ROOT) -> bool:
+    """Whether code of this digest gives today's results: it is today's, or is known to give the same.
+
+    Args:
+        digest: of a record.
+        entries: whose digest it is, as for `whysgd.study.codedigest.code_digest`.
+        root: where records lie, and `SAME_RESULTS` with them.
+    """
+    today, equal, seen = code_digest(*entries), _equal_to(root), set()
+    while digest != today and digest in equal and digest not in seen:
+        seen.add(digest)
+        digest = equal[digest]
+    return digest == today
+
+
+def older_training(metrics: Mapping, root: Path = ROOT) -> bool:
+    """Whether a run was trained by code that may give other results than today's."""
+    return not is_current(metrics["code_digest"], ("whysgd.training.loop",), root)
+
+
+def older_measure(result: Mapping, root: Path = ROOT) -> bool:
+    """The same of a measure's result."""
+    entries = ("whysgd.measures.run", f"whysgd.measures.{result['measure']}")
+    return not is_current(result["code_digest"], entries, root)

@@ -1,0 +1,375 @@
+"""How the tables of papers/*.yaml are laid out: one row for each cell, with its run, settings, metric and gap."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
+from whysgd.errors import UserError, listed
+from whysgd.study.grids import grid_cells
+
+PER_COLUMN = ("lr", "strength", "mean", "std")
+# Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
+PLANE_FIGURES = ("contours", "surface")
+GRID_FIGURES = ("width", "heatmap")
+# And the log, or the part of a record, that each of the last is drawn of.
+NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}
+NOISE_FIGURES = tuple(NOISE_LOGS)
+
+
+def lay_out(paper: dict, file: str) -> None:
+    """Lay out every table of a paper, in place; the runs of its cells are added to the paper's.
+
+    A table of rows × columns gets one row for each cell. Its run is `row.column` (the row's own run, for a column that
+    changes nothing), None where the row's `lr` is null: there is no such run. A run that several tables name is
+    one run. Each laid-out row has
+
+        run, row: its run, and the entry of `runs` that the row names;
+        label, column: of the row and of its column, None in a table without columns;
+        method: the column's key or, without columns, the run; figures give each method a colour;
+        metric, mean, std: its own metric or the table's, and the published numbers;
+        gap: the runs it lies between, {from, to}, None if it is one of them or there is no gap;
+        published_gap: (mean − mean of from) / (mean of to − mean of from) of the same metric, None if not published;
+        axes: in a table with a grid (see `whysgd.study.grids`), the values of its axes.
+
+    Args:
+        paper: as read and validated, with `runs` that have all their settings; gets `gaps`, the {from, to} of each
+            run that has one or is an end of one.
+        file: for messages.
+
+    Raises:
+        UserError: a row, column, gap, reference or claim that cannot be; the line names file and key.
+    """
+    grids = {name: grid_cells(paper, name, file) for name, table in paper["tables"].items() if table["grid"]}
+    places = {run: f"runs.{run}" for run in paper["runs"]}
+    for name, table in paper["tables"].items():
+        where = f"{file}: tables.{name}"
+        if table["gap"] and not table["columns"]:
+            raise UserError(
+                f"{where}.gap = {table['gap']!r}: only a table with columns can have it; a row can have its own"
+            )
+        for key, column in (table["gap"] or {}).items():
+            if column not in table["columns"]:
+                raise UserError(
+                    f"{where}.gap.{key} = {column!r}: no such column; allowed: {', '.join(table['columns'])}"
+                )
+        if (table["grid"] is None) == ("rows" not in table):
+            raise UserError(f"{where}: rows or a grid must be given, one of them")
+        rows = grids.get(name, [])
+        for index, row in enumerate(table.get("rows", [])):
+            place = f"{where}.rows[{index}]"
+            if row["run"] not in paper["runs"]:
+                raise UserError(f"{place}.run = {row['run']!r}: no such run; allowed: {listed(paper['runs'])}")
+            row = {**row, "row": row["run"], "metric": row.get("metric", table["metric"])}
+            rows.append(_cells(paper, table, row, places, place) if table["columns"] else [_single(row, place)])
+        table["rows"] = [cell for cells in rows for cell in cells]
+        _check_rows(rows, where)
+        _check_planes(table, where)
+        _check_figures(table, paper["runs"], where)
+    _check_references(paper, places, file)
+    paper["gaps"] = _gaps(paper, file)
+    for table in paper["tables"].values():
+        for row in table["rows"]:
+            row["published_gap"] = _published_gap(row, table, paper["tables"])
+    for index, left_out in enumerate(paper["out_of_scope"]):
+        if left_out["table"] not in paper["tables"]:
+            key = f"{file}: out_of_scope[{index}].table = {left_out['table']!r}"
+            raise UserError(f"{key}: no such table; allowed: {', '.join(paper['tables'])}")
+    for index, claim in enumerate(paper["claims"]):
+        _check_claim(claim, paper, f"{file}: claims[{index}]")
+
+
+def _single(row: dict, where: str) -> dict:
+    """The row of a table without columns."""
+    for key in PER_COLUMN:
+        if isinstance(row[key], list):
+            raise UserError(f"{where}.{key} = {row[key]!r}: only in a table with columns can it be a list")
+    return {**_without(row, "lr", "strength"), "column": None, "method": row["run"]}
+
+
+def _cells(paper: dict, table: dict, row: dict, places: dict, where: str) -> list[dict]:
+    """The cells of one row of a table with columns; adds their runs to the paper's."""
+    columns, runs = table["columns"], paper["runs"]
+    given = {key: [None] * len(columns) if row[key] is None else row[key] for key in PER_COLUMN}
+    for key, values in given.items():
+        if not isinstance(values, list) or len(values) != len(columns):
+            wanted = f"must have a number or null for each of {', '.join(columns)}"
+            raise UserError(f"{where}.{key} = {row[key]!r}: {wanted}")
+    names = {
+        name: None if row["lr"] and lr is None else f"{row['run']}.{name}" if column["settings"] else row["run"]
+        for (name, column), lr in zip(columns.items(), given["lr"], strict=True)
+    }
+    cells = []
+    for index, (name, column) in enumerate(columns.items()):
+        values = {key: given[key][index] for key in PER_COLUMN}
+        if run := names[name]:
+            settings = _settings(runs[row["run"]], column["settings"], values, names, f"{where}", name)
+            known = runs.setdefault(run, settings)
+            if known != settings:
+                other = ", ".join(key for key in sorted({*known, *settings}) if known.get(key) != settings.get(key))
+                raise UserError(f"{where}.run: its run {run!r} differs from that of {places[run]} in {other}")
+            places.setdefault(run, where.partition(": ")[2])
+        ends = {key: names[end] for key, end in (table["gap"] or {}).items()}
+        cells.append({
+            **_without(row, "lr", "strength"), "run": run, "column": column["label"], "method": name,
+            "mean": values["mean"], "std": values["std"],
+            "gap": row["gap"] or (ends if ends and None not in ends.values() else None),
+        })  # fmt: skip
+    return cells
+
+
+def _settings(run: Mapping, changes: Mapping, values: Mapping, names: Mapping, where: str, column: str) -> dict:
+    """All settings of a cell's run: those of its row's run, of the column, and the row's own lr and strength."""
+    settings = {**run, **changes}
+    if values["lr"] is not None:
+        settings["lr"] = values["lr"]
+    if values["strength"] is not None:
+        if not settings.get("penalty"):
+            raise UserError(f"{where}.strength: column {column!r} has no penalty; must be null there")
+        settings["penalty"] = {**settings["penalty"], "strength": values["strength"]}
+    transform = settings.get("transform") or {}
+    if transform.get("reference") in names:
+        reference = names[transform["reference"]]
+        if reference is None:
+            raise UserError(
+                f"{where}.lr: column {column!r} needs the run of column {transform['reference']!r}; not null"
+            )
+        settings["transform"] = {**transform, "reference": reference}
+    return settings
+
+
+def _without(row: Mapping, *keys: str) -> dict:
+    return {key: value for key, value in row.items() if key not in keys}
+
+
+def _check_rows(rows: list[list[dict]], where: str) -> None:
+    """No two rows of a table may be the same run at the same metric, or look the same."""
+    seen = set()
+    for index, cells in enumerate(rows):
+        for cell in cells:
+            for key, identity in (("run", (cell["run"], cell["metric"])), ("label", cell["label"])):
+                if cell["run"] is not None and (key, identity, cell["column"]) in seen:
+                    value = cell["row"] if key == "run" else cell["label"]
+                    raise UserError(f"{where}.rows[{index}].{key} = {value!r}: another row of the table has it")
+                seen.add((key, identity, cell["column"]))
+
+
+def _check_planes(table: dict, where: str) -> None:
+    """Planes are those of the table's runs, and the figures that draw them need one."""
+    runs = [row["run"] for row in table["rows"] if row["run"] is not None]
+    for index, run in enumerate(table["planes"]):
+        if run not in runs:
+            raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {listed(runs)}")
+    if drawn := [kind for kind in table["figures"] if kind in PLANE_FIGURES and not table["planes"]]:
+        raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {listed(runs)}")
+
+
+def _check_figures(table: dict, runs: Mapping, where: str) -> None:
+    """Figures that the table's rows cannot fill, and gaps of what is no accuracy, are refused."""
+    measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
+    quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
+    problems = {
+        "comparison": f"is of accuracies, not of {', '.join(measured)}" if measured else "",
+        **dict.fromkeys(
+            GRID_FIGURES, "" if table["grid"] and measured else "needs a grid and a metric that is measured"
+        ),
+        **dict.fromkeys(NOISE_FIGURES, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
+    }
+    for index, kind in enumerate(table["figures"]):
+        if problem := problems.get(kind):
+            raise UserError(f"{where}.figures[{index}] = {kind!r}: {problem}")
+    if measured and any(row["gap"] for row in table["rows"]):
+        raise UserError(f"{where}.gap: is of accuracies, not of {', '.join(measured)}")
+
+
+def _check_references(paper: dict, places: Mapping, file: str) -> None:
+    for run, settings in paper["runs"].items():
+        reference = (settings.get("transform") or {}).get("reference")
+        if reference is not None and (reference == run or reference not in paper["runs"]):
+            allowed = listed(name for name in paper["runs"] if name != run)
+            key = f"{places[run]}: run {run}: transform.reference"
+            raise UserError(f"{file}: {key} = {reference!r}: no such other run or column; allowed: {allowed}")
+        chain = [run]
+        while reference is not None and reference not in chain:
+            chain.append(reference)
+            reference = (paper["runs"].get(reference, {}).get("transform") or {}).get("reference")
+        if reference is not None:
+            circle = " -> ".join([*chain, reference])
+            raise UserError(f"{file}: {places[run]}: run {run}: transform.reference: goes in a circle: {circle}")
+
+
+def _gaps(paper: dict, file: str) -> dict[str, dict]:
+    """The {from, to} of every run that has a gap or is an end of one; takes the gap from rows that are an end."""
+    gaps, ends = {}, {}
+    for name, table in paper["tables"].items():
+        for row in table["rows"]:
+            gap, where = row["gap"], f"{file}: tables.{name}: row {row['label']!r}: gap"
+            for key, end in (gap or {}).items():
+                if end not in paper["runs"]:
+                    raise UserError(f"{where}.{key} = {end!r}: no such run; allowed: {listed(paper['runs'])}")
+                ends.setdefault(end, gap)
+            if row["run"] is None or row["run"] in (gap or {}).values():
+                row["gap"] = None
+            elif gap and gaps.setdefault(row["run"], gap) != gap:
+                raise UserError(f"{where} = {gap!r}: the run has another gap already, {gaps[row['run']]!r}")
+    return {**ends, **gaps}
+
+
+def _published_gap(row: dict, table: dict, tables: Mapping) -> float | None:
+    if row["gap"] is None:
+        return None
+    low, high = (_published(row["gap"][end], row["metric"], table, tables) for end in ("from", "to"))
+    if None in (low, high, row["mean"]) or low == high:
+        return None
+    return (row["mean"] - low) / (high - low)
+
+
+def _published(run: str, metric: str, table: dict, tables: Mapping) -> float | None:
+    """A run's published mean, in this table if it is there, otherwise in any."""
+    rows = [row for content in (table, *tables.values()) for row in content["rows"]]
+    means = (row["mean"] for row in rows if row["run"] == run and row["metric"] == metric)
+    return next((mean for mean in means if mean is not None), None)
+
+
+def _check_claim(claim: dict, paper: dict, where: str) -> None:
+    try:
+        comparisons = parse_check(claim["check"])
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
+
+    def refuse(problem):
+        raise UserError(f"{where}.check = {claim['check']!r}: {problem}")
+
+    gaps = paper["gaps"]
+    for comparison in comparisons:
+        if isinstance(comparison, OfTables):
+            if problem := _problem_of_tables(comparison, claim, paper["tables"]):
+                refuse(problem)
+            continue
+        for run in comparison.runs:
+            if run not in paper["runs"]:
+                refuse(f"no run {run!r}; allowed: {listed(paper['runs'])}")
+            if claim["metric"] == EARLY and run not in gaps:
+                refuse(f"{EARLY} needs a run with a gap; allowed: {', '.join(gaps) or 'none, no table has a gap'}")
+        if isinstance(comparison, GapComparison):
+            inner = [run for run in gaps if run not in gaps[run].values()]
+            if comparison.run not in inner:
+                refuse(f"gap({comparison.run}): the run has no gap; allowed: {', '.join(inner) or 'none'}")
+            if claim["metric"] not in ACCURACIES:
+                refuse(f"gap(...) is of an accuracy, not of {claim['metric']}")
+
+
+def _problem_of_tables(comparison: OfTables, claim: Mapping, tables: Mapping) -> str | None:
+    """Why a claim about whole tables cannot be, or None."""
+    for name in comparison.tables:
+        if name not in tables:
+            return f"no table {name!r}; allowed: {', '.join(tables)}"
+        grid = tables[name]["grid"]
+        if isinstance(comparison, TrendComparison):
+            values = next(iter(grid["columns"].values())) if grid else []
+            if not values or any(isinstance(value, str) for value in values):
+                return f"trend({name}): the table must have a grid with numbers along its columns"
+    return f"each(...) and trend(...) are not of {EARLY}" if claim["metric"] == EARLY else None
+
+
+def with_plan(
+    tables: Mapping,
+    runs: Mapping[str, Mapping],
+    skipped: Iterable[str],
+    where: str,
+    recorded: Callable[[Mapping], bool] | None = None,
+) -> dict:
+    """The tables with `planned` in each row: whether its run, if it has one, is made; `planes` are those that are.
+
+    Args:
+        tables: laid out.
+        runs: of the paper, with their settings.
+        skipped: names of runs or of rows that are not made.
+        where: file and key of `skipped`, for messages.
+        recorded: if results are those of records, whether there is one with a row's number: without it a row is not
+            planned, and if it would be, it is marked by `recorded`: False.
+
+    Raises:
+        UserError: a name that no run or row has, or a run that takes gradient norms from one that is not made.
+    """
+    for name in skipped:
+        if name not in runs:
+            raise UserError(f"{where}: no run or row {name!r}; allowed: {listed(runs)}")
+    planned = {}
+    for name, table in tables.items():
+        rows = [{**row, "planned": row["run"] is not None and not {row["run"], row["row"]} & set(skipped)}
+                for row in table["rows"]]  # fmt: skip
+        if recorded is not None:
+            rows = [
+                {**row, "planned": False, "recorded": False} if row["planned"] and not recorded(row) else row
+                for row in rows
+            ]
+        made = {row["run"] for row in rows if row["planned"]}
+        planned[name] = {**table, "rows": rows, "planes": [run for run in table["planes"] if run in made]}
+    made = {row["run"]: None for table in planned.values() for row in table["rows"] if row["planned"]}
+    for run in made:
+        reference = (runs[run].get("transform") or {}).get("reference")
+        if reference is not None and reference not in made and recorded is None:
+            raise UserError(f"{where}: {reference!r} is not run at this scale, but {run!r} takes its gradient norms")
+    return planned
+
+
+def judged_claims(
+    claims: Iterable[dict], gaps: Mapping, planned: set[str], tables: Mapping[str, dict] | None = None
+) -> list[dict]:
+    """The claims, or the parts of them joined by `and`, whose runs are all planned.
+
+    A claim about whole tables is judged on their runs that are planned; tables without any are left out.
+
+    Args:
+        claims: of a paper.
+        gaps: of its runs, see `lay_out`.
+        planned: its runs that are made.
+        tables: those of the scale, see `with_plan`; only claims about whole tables need them.
+
+    Returns:
+        the claims with `judged`, the check's parts that can be judged, `left_out`, a list of the others, `gaps`, the
+        {from, to} of the runs they name, and `tables`: for each table they name, its planned runs by row, {run: place},
+        the place being the value of the columns' axis or, without a grid, the run's own. A claim of which nothing can
+        be judged is not among them.
+    """
+    rows = {name: planned_runs(table) for name, table in (tables or {}).items()}
+    judged = []
+    for claim in claims:
+        parts = {True: [], False: []}
+        named, whole = {}, {}
+        for part in claim["check"].split(" and "):
+            needed, own = set(), {}
+            comparisons = parse_check(part)
+            if isinstance(comparisons[0], OfTables):
+                there = {name: rows[name] for name in comparisons[0].tables if rows.get(name)}
+                gone = [name for name in comparisons[0].tables if name not in there]
+                parts[True] += [comparisons[0].only(there)] if there else []
+                parts[False] += [comparisons[0].only(gone)] if gone else []
+                whole |= there
+                continue
+            for comparison in comparisons:
+                needed |= set(comparison.runs)
+                if isinstance(comparison, GapComparison) or claim["metric"] == EARLY:
+                    own |= {run: gaps[run] for run in comparison.runs}
+            needed |= {gap["to"] for gap in own.values()}
+            if claim["metric"] != EARLY:
+                needed |= {gap["from"] for gap in own.values()}
+            parts[needed <= planned].append(part.strip())
+            named |= own if needed <= planned else {}
+        if parts[True]:
+            said = {"judged": " and ".join(parts[True]), "left_out": parts[False], "gaps": named, "tables": whole}
+            judged.append({**claim, **said})
+    return judged
+
+
+def planned_runs(table: Mapping) -> dict[str, dict[str, float]]:
+    """The runs of a table that are made, by the label of their row: {run: place in the row}.
+
+    The place is the value of the columns' axis in a table with a grid, the number of the cell in others.
+    """
+    across = next(iter(table["grid"]["columns"])) if table["grid"] else None
+    rows: dict[str, dict] = {}
+    for row in table["rows"]:
+        if row["planned"]:
+            mine = rows.setdefault(row["label"], {})
+            mine[row["run"]] = row["axes"][across] if across else len(mine)
+    return rows

@@ -1,0 +1,320 @@
+"""papers/*.yaml: the published tables and the runs behind them, mapped to a scale."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from whysgd.study.checks import needed_measures
+from whysgd.study.config import PAPERS, SAME
+from whysgd.data.catalog import BUILT_IN
+from whysgd.errors import UserError, listed
+from whysgd.study.grids import thinned
+from whysgd.study.layout import judged_claims, lay_out, with_plan
+from whysgd.models.catalog import ALLOWED, architecture
+from whysgd.study.names import same_but_for_case
+from whysgd.study.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
+from whysgd.study.trajectories import check_trajectories
+from whysgd.study.validation import read_yaml, validated
+
+
+@cache
+def load_paper(name: str) -> dict:
+    """One paper: its tables, claims and `runs`, each with all its settings at paper scale.
+
+    Tables are laid out as `whysgd.study.layout.lay_out` says.
+
+    Raises:
+        UserError: its file is missing or not valid; the line names file and key.
+    """
+    file = f"papers/{name}.yaml"
+    paper = validated(read_yaml(PAPERS / f"{name}.yaml"), "paper.schema.yaml", lambda _: file)
+    if paper["paper"] != name:
+        raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
+    paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
+    lay_out(paper, file)
+    for key in ("runs", "tables"):
+        if pair := same_but_for_case(paper[key]):
+            raise UserError(
+                f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both"
+            )
+    check_trajectories(paper["trajectories"], file)
+    return paper
+
+
+def tables_at(config: Mapping, name: str) -> dict:
+    """The tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
+
+    Of a grid that the scale thins, the cells that it leaves out are not among the rows. Where results are those of
+    records (`whysgd.results.recorded.with_records`), only rows that have one are planned.
+
+    Raises:
+        UserError: the scale names a table, a run or a row that the paper does not have.
+    """
+    paper, scale = load_paper(name), config["scales"][config["scale"]]
+    tables, where = paper["tables"], f"config: scales.{config['scale']}"
+    chosen = scale["tables"].get(name, list(tables))
+    for table in chosen:
+        if table not in tables:
+            raise UserError(f"{where}.tables.{name}: no table {table!r}; allowed: {', '.join(tables)}")
+    chosen = {table: tables[table] for table in chosen}
+    for table, values in scale["grids"].get(name, {}).items():
+        if table not in tables:
+            raise UserError(f"{where}.grids.{name}: no table {table!r}; allowed: {', '.join(tables)}")
+        if table in chosen:
+            chosen[table] = thinned(chosen[table], values, f"{where}.grids.{name}.{table}")
+    recorded = _recorded_rows(config["recorded"].get(name, {})) if "recorded" in config else None
+    return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}", recorded)
+
+
+def _recorded_rows(there: Mapping) -> Callable[[Mapping], bool]:
+    """Whether a row has a record with its number: a measured quantity needs one with that measure."""
+
+    def recorded(row: Mapping) -> bool:
+        needed = needed_measures([row["metric"]])
+        return any(needed <= set(parts) for _, parts in there.get(row["run"], {}).values())
+
+    return recorded
+
+
+def claims_at(config: Mapping, name: str) -> list[dict]:
+    """The claims of a paper, or the parts of them, whose runs all belong to the configured scale.
+
+    Returns:
+        see `whysgd.study.layout.judged_claims`.
+    """
+    paper = load_paper(name)
+    tables = tables_at(config, name)
+    # A row without a record is one of which nothing is known, not one that the scale leaves out.
+    planned = {row["run"] for table in tables.values() for row in table["rows"] if row["planned"] or "recorded" in row}
+    return judged_claims(paper["claims"], paper["gaps"], planned, tables)
+
+
+def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
+    if run in seen:
+        raise UserError(f"{file}: runs.{run}.like: goes in a circle: {' -> '.join((*seen, run))}")
+    own = dict(paper["runs"][run])
+    like = own.pop("like", None)
+    if like is None:
+        return {**paper.get("defaults", {}), **own}
+    if like not in paper["runs"]:
+        raise UserError(f"{file}: runs.{run}.like = {like!r}: no such run; allowed: {listed(paper['runs'])}")
+    return {**_settings(paper, like, file, (*seen, run)), **own}
+
+
+def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
+    """Every run of the configured papers' tables at the configured scale, by (paper, run, seed).
+
+    Args:
+        config: a validated configuration.
+
+    Raises:
+        UserError: a setting that cannot be run; the line names file, key, value and what is allowed.
+    """
+    specs = {}
+    for name in config["papers"]:
+        for run, seeds in seeds_of(config, name).items():
+            for seed in seeds:
+                specs[name, run, seed] = scaled_spec(config, name, run, seed)
+    return specs
+
+
+def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
+    """The seeds of every run of a paper that is made at the configured scale.
+
+    These are the configuration's own, if it has any. Otherwise they are those of the scale, or, for a table to which it
+    gives a number n in `table_seeds`, 0 … n − 1; a run of several tables has the seeds of all, and one whose gradient
+    norms are grafted onto another also those of that one. Where results are those of records, these have the seeds.
+
+    Raises:
+        UserError: the scale gives seeds to a table that the paper does not have.
+    """
+    if "recorded" in config:
+        return {run: list(seeds) for run, seeds in config["recorded"].get(name, {}).items()}
+    paper, scale = load_paper(name), config["scales"][config["scale"]]
+    counts = scale["table_seeds"].get(name, {})
+    for table in counts:
+        if table not in paper["tables"]:
+            where = f"config: scales.{config['scale']}.table_seeds.{name}"
+            raise UserError(f"{where}: no table {table!r}; allowed: {', '.join(paper['tables'])}")
+    seeds: dict[str, set[int]] = {}
+    for key, table in tables_at(config, name).items():
+        own = config["seeds"] or (range(counts[key]) if key in counts else scale["seeds"])
+        for row in table["rows"]:
+            if row["planned"]:
+                seeds.setdefault(row["run"], set()).update(own)
+    for run in seeds:
+        reference = (paper["runs"][run].get("transform") or {}).get("reference")
+        while reference is not None:
+            seeds[reference] |= seeds[run]
+            reference = (paper["runs"][reference].get("transform") or {}).get("reference")
+    return {run: sorted(own) for run, own in seeds.items()}
+
+
+def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
+    """One run at the configured scale.
+
+    The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's times,
+    unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least 1; blocks
+    divided by `block_divisor`, and as many of them in a step as published; learning rate times `lr_factor`; λ of a
+    micro-batch penalty divided by `strength_divisor`; stored copies divided by `copies_divisor`; the scale's
+    augmentation where the row, or its stored copies, have one.
+    The paper's normalization belongs to its data set: another one uses its own statistics.
+    """
+    runs = load_paper(paper)["runs"]
+    if run not in runs:
+        raise UserError(f"papers/{paper}.yaml: runs: no run {run!r}; allowed: {listed(runs)}")
+    settings = dict(runs[run])
+    where = f"papers/{paper}.yaml: runs.{run}"
+    required = {"dataset", "model", "macro_batch", "block", "lr", "schedule"}
+    if missing := sorted(required - set(settings)):
+        raise UserError(f"{where}: {', '.join(missing)} must be given, here or under defaults")
+
+    scale = scale_of(config, paper)
+    dataset = _mapped(scale["datasets"], settings["dataset"])
+    if dataset != settings["dataset"]:
+        settings["normalize"] = None
+    settings["dataset"] = dataset
+    settings["model"] = _mapped(scale["models"], settings["model"])
+    settings["lr"] *= scale["lr_factor"]
+    settings |= _scaled_times(settings, scale["time_divisor"])
+    settings |= _scaled_blocks(settings, scale, where)
+    if (settings.get("penalty") or {}).get("strength") is not None:
+        strength = settings["penalty"]["strength"] / scale["strength_divisor"]
+        settings["penalty"] = {**settings["penalty"], "strength": strength}
+    if settings.get("augment") and scale["augmentation"]:
+        settings["augment"] = scale["augmentation"]
+    if settings.get("store"):
+        copies = max(1, round(settings["store"]["copies"] / scale["copies_divisor"]))
+        settings["store"] = {**settings["store"], "copies": copies, **(scale["augmentation"] or {})}
+
+    settings.setdefault("epochs", None)
+    given = {"precision": config["precision"], **settings, "evaluations": config["evaluations"]}
+    try:
+        spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
+    except ValueError as error:
+        raise UserError(f"{where}: at scale {config['scale']}: {error}") from None
+    _check(spec, config, where)
+    return spec
+
+
+def scale_of(config: Mapping, paper: str) -> dict:
+    """The configured scale's rules, as they are for one paper."""
+    scale = config["scales"][config["scale"]]
+    return {**scale, **scale["rules_of"].get(paper, {})}
+
+
+def _scaled_times(settings: Mapping, divisor: float) -> dict:
+    """The settings that are times, divided; epochs and steps stay whole numbers, shares of the run as they are."""
+    schedule = settings["schedule"]
+    times = {key: schedule[key] / divisor for key in ("warmup", "horizon") if schedule.get(key) is not None}
+    if schedule.get("milestones") is not None:
+        times["milestones"] = [time / divisor for time in schedule["milestones"]]
+    scaled = {"schedule": schedule if schedule["unit"] == "run" else {**schedule, **times}}
+    for key in ("epochs", "steps"):
+        if settings.get(key) is not None:
+            scaled[key] = max(1, round(settings[key] / divisor))
+    return scaled
+
+
+def _scaled_blocks(settings: Mapping, scale: Mapping, where: str) -> dict:
+    """The settings that are numbers of images, with as many blocks in a macro-batch as published."""
+
+    def divided(images):
+        return max(1, round(images / scale["block_divisor"]))
+
+    block, macro = settings["block"], settings["macro_batch"]
+    macro = block if macro == ONE_BLOCK else macro
+    if macro != FULL_BATCH and macro % block:
+        raise UserError(f"{where}.macro_batch = {macro}: must be `all`, `block` or a multiple of the block, {block}")
+    scaled = {"block": divided(block)}
+    scaled["macro_batch"] = macro if macro == FULL_BATCH else macro // block * scaled["block"]
+    if settings.get("watch"):
+        scaled["watch"] = {**settings["watch"], "micro_batch": divided(settings["watch"]["micro_batch"])}
+    if (settings.get("penalty") or {}).get("sample"):
+        scaled["penalty"] = {**settings["penalty"], "sample": divided(settings["penalty"]["sample"])}
+    return scaled
+
+
+def _mapped(names: Mapping, name: str) -> str:
+    target = names.get(name, names.get("*", SAME))
+    return name if target == SAME else target
+
+
+def _check(spec: RunSpec, config: Mapping, where: str) -> None:
+    """Refuse what cannot run, before anything runs."""
+
+    def refuse(key, value, allowed):
+        raise UserError(f"{where}.{key} = {value!r} at scale {spec.scale}: {allowed}")
+
+    known = [*BUILT_IN, *config["datasets"]]
+    if spec.dataset not in known:
+        refuse("dataset", spec.dataset, f"no such data set; allowed: {', '.join(known)}")
+    if architecture(spec.model) is None:
+        refuse("model", spec.model, f"no such network; allowed: {', '.join(ALLOWED)}")
+    images = trained_images(spec, train_images(config, spec.dataset))
+    for key in ("block", "macro_batch"):
+        size = getattr(spec, key)
+        if size != FULL_BATCH and size > images:
+            remedy = f"; a larger scales.{spec.scale}.block_divisor makes blocks smaller"
+            refuse(key, size, f"must be at most {images}, the images of {spec.dataset} that are trained on{remedy}")
+    if spec.held_out and images in (0, train_images(config, spec.dataset)):
+        refuse(
+            "held_out",
+            spec.held_out,
+            f"leaves {images} images of {spec.dataset} to train on: some must be on each side",
+        )
+    if spec.watch and spec.watch.micro_batch * spec.watch.micro_batches > images:
+        refuse("watch", asdict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
+    if spec.noise and spec.block > images // 2:
+        refuse("block", spec.block, f"must be at most {images // 2}, half of the images: noise needs two blocks")
+    for name in ("gradient_noise", "tail_index"):
+        micro_batch = config["scales"][spec.scale]["measuring"][name]["micro_batch"]
+        if name in config["measures"] and images < 2 * micro_batch:
+            key, needed = f"scales.{spec.scale}.measuring.{name}.micro_batch", f"the {images} images of {spec.run}"
+            raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
+    most = config["scales"][spec.scale]["measuring"]["landscape"]["images"]
+    if config["measures"] and most and isinstance(spec.penalty, Penalty) and most < spec.block:
+        key = f"scales.{spec.scale}.measuring.landscape.images"
+        raise UserError(f"config: {key} = {most}: must be at least {spec.block}, a block of {spec.run}")
+    sample = getattr(spec.penalty, "sample", None)
+    if sample and not spec.full_batch and sample > spec.macro_batch:
+        refuse("penalty.sample", sample, f"must be at most {spec.macro_batch}, the images of a step")
+    if spec.schedule.unit != "run":  # Shares of the run were checked with the specification.
+        per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
+        length = spec.epochs * per_epoch if spec.epochs else spec.steps
+        if spec.steps and spec.schedule.unit == "epoch":
+            length = -(-spec.steps // steps_per_epoch(spec, images))
+        last = max(spec.schedule.milestones or (0,))
+        for key, value in (("warmup", spec.schedule.warmup), ("milestones", last)):
+            if value > length:
+                refuse(f"schedule.{key}", value, f"must be at most {length}, the run's {spec.schedule.unit}s")
+    if spec.nesterov and not spec.momentum:
+        refuse("nesterov", spec.nesterov, "needs a momentum above 0")
+    builtin = BUILT_IN.get(spec.dataset)
+    if spec.normalize:
+        channels = builtin["channels"] if builtin else len(spec.normalize.mean)
+        if not channels == len(spec.normalize.mean) == len(spec.normalize.std):
+            refuse("normalize", asdict(spec.normalize), f"mean and std need one number for each of {channels} channels")
+    if spec.augment and builtin and spec.augment.crop_padding > builtin["size"]:
+        refuse(
+            "augment.crop_padding", spec.augment.crop_padding, f"must be at most {builtin['size']}, the images' size"
+        )
+
+
+def train_images(config: Mapping, dataset: str) -> int:
+    """How many training images a data set has or will have.
+
+    Raises:
+        UserError: it is an image folder that does not exist.
+    """
+    if dataset in BUILT_IN:
+        return BUILT_IN[dataset]["train"]
+    own = config["datasets"][dataset]
+    folder = Path(own["path"], "train")
+    if not folder.is_dir():
+        raise UserError(
+            f"datasets.{dataset}.path = {own['path']!r}: no folder {folder}; needs train/<class>/ and test/<class>/"
+        )
+    found = sum(not file.name.startswith(".") for file in folder.glob("*/*"))
+    return min(found, own["train_images"] or found)
