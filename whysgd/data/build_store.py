@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def _meta(dataset: Dataset, plan: StoredCopies) -> dict:
     image_bytes = images[0].nbytes
     return {
         "format": FORMAT,
-        **asdict(plan),
+        **dict(plan),
         "images": len(images),
         "shape": list(images.shape[1:]),
         "classes": dataset.manifest["classes"],

@@ -8,7 +8,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def load_run(folder: Path, data: Path, device="cpu", images: int | None = None) 
     if model is not None and metrics.get("model_sha256") not in (None, sha256_of(Path(folder, MODEL))):
         raise UserError(f"{Path(folder, MODEL)}: not the weights that {METRICS} is about; train the run again")
     batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
-    statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+    statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
     normalize = Normalizer(statistics["mean"], statistics["std"], torch.float32, device)
 
     def placed(split, most):

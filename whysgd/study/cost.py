@@ -12,8 +12,8 @@ from pathlib import Path
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.models.catalog import architecture
-from whysgd.study.spec import Penalty, RunSpec, blocks_per_epoch, epoch_images, steps_per_epoch, total_steps, trained_images
+from whysgd.study.registry import network
+from whysgd.study.spec import RunSpec, blocks_per_epoch, epoch_images, steps_per_epoch, total_steps, trained_images
 from whysgd.study.speeds import Case, Device, Speed, case_of, penalty_kind
 
 # Seconds in which a job starts Python and torch, without and with a warm worker (`whysgd.warm`), and what a run, a
@@ -144,7 +144,7 @@ def stepped_images(spec: RunSpec, count: int, device: Device, parameters: int) -
     """Images that pass forward and backward in the steps of a run trained on `count`, in those of plain steps."""
     steps, per_epoch = total_steps(spec, count), steps_per_epoch(spec, count)
     in_epoch = min(blocks_per_epoch(spec, count) * spec.block, epoch_images(spec, count))
-    family = (architecture(spec.model) or ("",))[0]
+    family = (network(spec.model) or ("",))[0]
     factor = device.factor(penalty_kind(spec), parameters, family)
     sample = getattr(spec.penalty, "sample", None)
     passed = steps / per_epoch * in_epoch * (1 if sample else factor)
@@ -223,7 +223,7 @@ def landscape_cost(
         return Cost(None, memory, disk, scaled=True)
     seconds = points * count / speed.evaluated_per_second
     # The full loss has the norm of each block's gradient in it.
-    seconds += points * count / speed.images_per_second if isinstance(spec.penalty, Penalty) else 0
+    seconds += points * count / speed.images_per_second if hasattr(spec.penalty, "block_strength") else 0
     if device.about["kind"] == "cpu":
         memory += min(BATCH_MB, count * _kept_by_image(speed)) + 10 * 4 * speed.parameters / MB
     return Cost(start * options[f"{kind}_chunks"] + seconds, memory, disk, scaled=speed.scaled)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.models.catalog import architecture
+from whysgd.study.registry import network
 from whysgd.study.spec import RunSpec, in_lockstep
 from whysgd.study.validation import ROOT
 
@@ -138,7 +138,7 @@ def penalty_kind(spec: RunSpec) -> str | None:
 
 def connected(case: Case, classes: int = 10) -> int | None:
     """Parameters of a fully connected network; None for another one."""
-    family, sizes = architecture(case.model) or ("", {})
+    family, sizes = network(case.model) or ("", {})
     if family != "fc":
         return None
     depth, width = sizes["depth"], sizes["width"]

@@ -7,10 +7,11 @@ from functools import lru_cache
 import torch
 
 from whysgd.models.twice import twice_differentiable
-from whysgd.study.spec import MicroBatchPenalty, Penalty
+from whysgd.study.registry import find
+from whysgd.study.settings import Method
 from whysgd.training.blocks import Block
 from whysgd.training.objective import Objective, block_losses
-from whysgd.training.penalties import PENALTIES, needs_graph, needs_logits, needs_pre_gradient
+from whysgd.training.penalties import needs_graph, needs_logits, needs_pre_gradient
 from whysgd.training.ranks import Ranks
 
 ALONE = Ranks()
@@ -72,7 +73,7 @@ class StackSums:
     def __init__(
         self,
         objective: Objective,
-        penalty: Penalty | MicroBatchPenalty | None = None,
+        penalty: Method | None = None,
         copies: bool = True,
         normalize=None,
         penalty_alone: bool = False,
@@ -182,7 +183,7 @@ def _regularized(objective, theta, images, labels, lr, penalty, pre_gradient, no
         theta = theta.clone().requires_grad_()
     losses, g, statistics = objective.gradients(theta, images, labels, differentiable=graph)
     block = Block(theta, g, lambda at: objective.gradients(at, images, labels)[1], lr, pre_gradient)
-    return losses, g, statistics, *PENALTIES[penalty.name](block, penalty)
+    return losses, g, statistics, *find("penalty", penalty.name)(block, penalty)
 
 
 def _with_logits(objective, theta, images, labels, lr, penalty, pre_gradient, noise):
@@ -193,7 +194,7 @@ def _with_logits(objective, theta, images, labels, lr, penalty, pre_gradient, no
     losses = block_losses(logits, labels, objective.loss)
     (g,) = torch.autograd.grad(losses.sum(), theta, create_graph=needs_graph(penalty), retain_graph=True)
     block = Block(theta, g, lr=lr, logits=logits, noise=noise)
-    return losses.detach(), g, statistics, *PENALTIES[penalty.name](block, penalty)
+    return losses.detach(), g, statistics, *find("penalty", penalty.name)(block, penalty)
 
 
 def _copies(theta: torch.Tensor, k: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from whysgd.study.spec import RunSpec
+from whysgd.study.spec import RunSpec, is_exact
 from whysgd.training.objective import Objective
 
 # Of a GPU's memory, for what the passes over one stack keep.
@@ -44,7 +44,7 @@ def choose_grouping(spec: RunSpec, objective: Objective, shape: tuple[int, ...],
         return Grouping(even(min(MOST_SHARED, int(MEMORY_SHARE * memory / kept)), blocks), "shared")
     kept = saved_bytes(objective, spec.block, shape)
     # The exact product keeps the first pass and its gradients while it differentiates them.
-    fit = int(MEMORY_SHARE * memory / (kept * (3 if spec.penalty.exact else 1)))
+    fit = int(MEMORY_SHARE * memory / (kept * (3 if is_exact(spec.penalty) else 1)))
     wanted = MOST_STREAMS if spec.block < LARGE_BLOCK else MOST_STREAMS // 2
     return Grouping(max(1, min(wanted, fit, blocks)), "streams")
 

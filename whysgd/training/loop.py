@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -367,8 +367,8 @@ def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | 
     if spec.store is None:
         return None
     copies = open_store(store or store_file(spec), verify=True)
-    wanted = {**asdict(spec.store), "source": dataset.manifest["sha256"]}
-    found = {**{key: copies.meta[key] for key in asdict(spec.store)}, "source": copies.meta["source"]["sha256"]}
+    wanted = {**dict(spec.store), "source": dataset.manifest["sha256"]}
+    found = {**{key: copies.meta[key] for key in dict(spec.store)}, "source": copies.meta["source"]["sha256"]}
     if different := [key for key in wanted if wanted[key] != found[key]]:
         raise UserError(f"{copies.path}: is of another {', '.join(different)} than the run asks for")
     return copies

@@ -7,68 +7,21 @@ A score is a function `score(logits, noise) -> s (k,)` in `SCORES`: none of them
 import numpy as np
 import torch
 
-from whysgd.study.spec import MicroBatchPenalty
 from whysgd.streams import stream
 from whysgd.training.blocks import Block
 from whysgd.training.objective import block_losses
+from whysgd.training.penalties import MicroBatchPenalty
 
 
-def micro_batch_gradient_norm(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
-    """GN: R_B = ‖∇L_B‖², the squared norm of the micro-batch's own gradient; its gradient is 2λ H_B g_B.
-
-    Args:
-        block: one micro-batch or k stacked ones; g must carry its graph.
-        settings: λ.
-
-    Returns:
-        gradient of λR_B, of the shape of g, and value λR_B, () or (k,), in nats.
-
-    Source: Novack et al. 2023, section 2 ("average micro-batch gradient norm").
-    """
-    return _squared_norm(block.g, block.theta, settings.strength)
-
-
-def fisher_trace(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
-    """FT: R_B = ‖∇L_B^ŷ‖², the loss taken with labels ŷ drawn from the model's own predictive distribution.
-
-    Arguments, returns and source as for `micro_batch_gradient_norm`; block.noise is uniform in [0, 1), (k, n) with n or
-    more columns. ŷ does not depend on θ in differentiation.
-    """
-    return _of_score(block, settings)
-
-
-def average_jacobian(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
-    """AJ: R_B = ‖∇_θ Σ_c mean_{x∈B} f_c(x)‖², f the logits.
-
-    Arguments, returns and source as for `micro_batch_gradient_norm`; neither labels nor noise are used.
-    """
-    return _of_score(block, settings)
-
-
-def unit_jacobian(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
-    """UJ: R_B = ‖∇_θ ⟨mean_{x∈B} f(x), u⟩‖², f the logits and u a fresh random unit vector for each micro-batch.
-
-    Arguments, returns and source as for `micro_batch_gradient_norm`; block.noise is u, (k, classes); no labels.
-    """
-    return _of_score(block, settings)
-
-
-MICRO_BATCH = {
-    "micro_batch_gradient_norm": micro_batch_gradient_norm,
-    "fisher_trace": fisher_trace,
-    "average_jacobian": average_jacobian,
-    "unit_jacobian": unit_jacobian,
-}
-
-
-def _of_score(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
+def norm_of_score(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return gradient and value of λ‖∇_θ s‖², s the penalty's score of each micro-batch."""
     scores = SCORES[settings.name](block.logits, block.noise)
     (q,) = torch.autograd.grad(scores.sum(), block.theta, create_graph=True)
-    return _squared_norm(q, block.theta, settings.strength)
+    return squared_norm(q, block.theta, settings.strength)
 
 
-def _squared_norm(q: torch.Tensor, theta: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient 2λ (∂q/∂θ)ᵀ q and value λ‖q‖² of each row; q carries its graph to θ."""
+def squared_norm(q: torch.Tensor, theta: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return gradient 2λ (∂q/∂θ)ᵀ q and value λ‖q‖² of each row; q carries its graph to θ."""
     fixed = q.detach()
     (product,) = torch.autograd.grad(q, theta, grad_outputs=2 * strength * fixed)
     return product, strength * fixed.square().sum(-1)

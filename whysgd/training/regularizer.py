@@ -6,10 +6,11 @@ import torch
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from whysgd.study.spec import Penalty
 from whysgd.training.blocks import Block
 from whysgd.training.objective import Layout
-from whysgd.training.penalties import ALIASES, PRODUCTS, gradient_norm, needs_graph, needs_pre_gradient
+from whysgd.training.penalties import needs_graph, needs_pre_gradient
+from whysgd.training.penalties.gradient_norm import GradientNorm, gradient_norm
+from whysgd.training.products import ALIASES, PRODUCTS
 
 
 class GradRegularizer:
@@ -65,7 +66,9 @@ class GradRegularizer:
         if mixed_precision and variant != "exact":
             raise ValueError('mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"')
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.settings = Penalty("gradient_norm", block_strength, acc_strength, eps, variant)
+        self.settings = GradientNorm(
+            name="gradient_norm", block_strength=block_strength, acc_strength=acc_strength, eps=eps, variant=variant
+        )
         self.mixed_precision = mixed_precision
 
     def __call__(

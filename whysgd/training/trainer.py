@@ -1,7 +1,7 @@
 """One loop for mini-batch and full-batch training: accumulate over blocks, penalty, transform, step."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,10 +14,9 @@ from whysgd.data.store import Store
 from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
-from whysgd.models.catalog import architecture
+from whysgd.study.registry import network
+from whysgd.study.settings import Method
 from whysgd.study.spec import (
-    MicroBatchPenalty,
-    Penalty,
     RunSpec,
     blocks_per_epoch,
     epoch_images,
@@ -95,7 +94,7 @@ class Trainer:
         self.spec, self.device, self.ranks = spec, torch.device(device), ranks
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
-        statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+        statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
         mean, std = statistics["mean"], statistics["std"]
         if not len(mean) == len(std) == images.shape[1]:
             raise UserError(f"{spec.run}: normalize: has {len(mean)} channels, the images have {images.shape[1]}")
@@ -121,7 +120,7 @@ class Trainer:
         per_step = -(-(spec.blocks_per_step or self.blocks) // ranks.size)
         # A penalty that is sampled has a pass of its own.
         self.sampled = getattr(spec.penalty, "sample", None)
-        over_blocks = replace(spec, penalty=None) if self.sampled else spec
+        over_blocks = spec.replace(penalty=None) if self.sampled else spec
         self.grouping = grouping or choose_grouping(
             over_blocks, self.objective, images.shape[1:], per_step, memory_of(self.device)
         )  # fmt: skip
@@ -153,7 +152,7 @@ class Trainer:
         here = fits(images.nbytes, self.device, images_on)
         return torch.from_numpy(images).to(self.device if here else "cpu")
 
-    def _sums(self, penalty: Penalty | MicroBatchPenalty | None, capture, penalty_alone: bool = False) -> StackSums:
+    def _sums(self, penalty: Method | None, capture, penalty_alone: bool = False) -> StackSums:
         """What computes a stack of blocks, in the way and by the engine chosen."""
         copies = self.grouping.way != "shared"
         if self.engine == "eager":
@@ -214,7 +213,7 @@ class Trainer:
     def _noise(self, blocks: int, images: int) -> torch.Tensor | None:
         """What the penalty draws in the next step for so many blocks of so many images."""
         spec, state = self.spec, self.state
-        if not isinstance(spec.penalty, MicroBatchPenalty):
+        if spec.penalty is None or not hasattr(spec.penalty, "sample"):
             return None
         return penalty_noise(spec.penalty, spec.seed, state.step, blocks, images, self.classes, state.theta)
 
@@ -304,7 +303,7 @@ class Trainer:
             inputs = self.normalize(images[rows].to(self.device)).unflatten(0, (-1, n))
             own = labels[rows].unflatten(0, (-1, n))
             k = len(own)
-            if architecture(self.spec.model)[0] == "fc":
+            if (network(self.spec.model) or ("",))[0] == "fully_connected":
                 dense_gradients(objective, theta, inputs, own, out[:k])
                 yield out[:k]
             else:

@@ -1,0 +1,22 @@
+"""novack2023's UJ."""
+
+from typing import TYPE_CHECKING
+
+from whysgd.training.penalties import MicroBatchPenalty
+
+if TYPE_CHECKING:
+    import torch
+
+    from whysgd.training.blocks import Block
+
+LABEL = "UJ"
+
+
+def unit_jacobian(block: "Block", settings: MicroBatchPenalty) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Return gradient and value of λR_B, R_B = ‖∇_θ ⟨mean_{x∈B} f(x), u⟩‖², f the logits and u a fresh random unit vector for each micro-batch.
+
+    Source: Novack et al. 2023, section 2.
+    """
+    from whysgd.training.micro_batch import norm_of_score
+
+    return norm_of_score(block, settings)

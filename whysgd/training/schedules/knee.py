@@ -1,0 +1,48 @@
+"""iyer2023's explore-exploit schedule."""
+
+from typing import ClassVar
+
+from pydantic import model_validator
+
+from whysgd.study.schedule import ScheduleSettings
+from whysgd.study.settings import Share
+
+
+class KneeSettings(ScheduleSettings):
+    """Stay at the peak, then fall to zero in a straight line. Needs the unit `run`."""
+
+    explore: Share
+    """Share of the run at the peak."""
+    units: ClassVar[tuple[str, ...]] = ("run",)
+    own_warmup: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _within_the_run(self):
+        if self.warmup + self.explore > 1:
+            raise ValueError(f"explore = {self.explore!r}: warmup and explore must be at most 1, the run, together")
+        return self
+
+
+def knee(lr: float, time: int, total: int, settings: KneeSettings) -> float:
+    """Return η of step t, counted from 0; see `knee_share`."""
+    # Rounded together, the two never exceed the run.
+    end = round((settings.warmup + settings.explore) * total)
+    return lr * knee_share(time + 1, round(settings.warmup * total), end, total)
+
+
+def knee_share(step: int, warmup: int, end: int, total: int) -> float:
+    """Return η/peak at step s, counted from 1, with w = warmup and k = end of explore.
+
+        s / w                 s ≤ w
+        1                     w < s ≤ k
+        (T − s) / (T − k)     s > k, so the rate of the last step, T, is 0
+
+    For anyone's training loop, the same as a scheduler of torch is `whysgd.training.knee.KneeLRScheduler`.
+
+    Source: Iyer et al. 2023, section 4 and released code.
+    """
+    if step <= warmup:
+        return step / warmup
+    if step <= end:
+        return 1.0
+    return max(0.0, (total - step) / max(1, total - end))
