@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from whysgd.study.codedigest import code_digest
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
@@ -23,9 +22,10 @@ from whysgd.files import write_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
+from whysgd.models.build import build_model
 from whysgd.results.metrics import check_file, read_metrics
 from whysgd.results.paths import METRICS, MODEL, dataset_folder
-from whysgd.models.build import build_model
+from whysgd.study.codedigest import code_digest
 from whysgd.study.spec import RunSpec, trained_images
 from whysgd.training.device import device_name, memory_of
 from whysgd.training.grouping import saved_bytes

@@ -8,12 +8,12 @@ import pandas as pd
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
-from whysgd.results.metrics import KEYS
-from whysgd.results.recorded import older_measure, older_training
-from whysgd.results.paths import RECORDS as ROOT
-from whysgd.results.records import HISTORY_KEPT, read_record
 from whysgd.report.frame import RECORDS, run_line
 from whysgd.report.measures import COLUMNS, measure_lines
+from whysgd.results.metrics import KEYS
+from whysgd.results.paths import RECORDS as ROOT
+from whysgd.results.recorded import older_measure, older_training
+from whysgd.results.records import HISTORY_KEPT, read_record
 from whysgd.study.spec import RunSpec, steps_per_epoch
 
 

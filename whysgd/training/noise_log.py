@@ -7,8 +7,8 @@ import torch
 
 from whysgd.files import csv_text
 from whysgd.measures.noise import noise_of
-from whysgd.training.objective import Layout
 from whysgd.results.paths import LAYERS, NOISE, NOISE_NORMS
+from whysgd.training.objective import Layout
 
 # step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
 # as published; tail_index_active: of those whose gradient is not zero on every mini-batch; m: entries of each sum in

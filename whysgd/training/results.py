@@ -15,6 +15,7 @@ from whysgd.study.spec import RunSpec, epoch_images, steps_per_epoch, trained_im
 from whysgd.training.device import device_name
 from whysgd.training.trainer import Trainer
 
+
 def run_metrics(spec: RunSpec, trainer: Trainer, manifest: dict, code: str, sources: dict, cpu_seconds: float) -> dict:
     """Return the metrics of a seed, as `whysgd.results.metrics.read_metrics` has them.
 

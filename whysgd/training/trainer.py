@@ -15,6 +15,7 @@ from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.models.catalog import architecture
+from whysgd.streams import stream
 from whysgd.study.spec import (
     MicroBatchPenalty,
     Penalty,
@@ -25,7 +26,6 @@ from whysgd.study.spec import (
     total_steps,
     trained_images,
 )
-from whysgd.streams import stream
 from whysgd.training.checkpoint import HISTORY_COLUMNS, State
 from whysgd.training.dense import dense_gradients
 from whysgd.training.device import allow_tf32, engine_on, memory_of, precision_on
