@@ -7,14 +7,14 @@ the chain rule written out, but no company.
 """
 
 import argparse
-from dataclasses import replace
 
 import numpy as np
 import torch
 from common import OUT, median_ratio, side_by_side, write_table
 
 from whysgd.data.canonical import Dataset, Split
-from whysgd.study.spec import RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec
 from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer
 
@@ -43,9 +43,9 @@ def main() -> None:
     for network in options.networks:
         spec = RunSpec(
             paper="simsekli2019", run="benchmark", scale="benchmark", seed=0, dataset="noise", model=network,
-            macro_batch=100, block=100, epochs=None, steps=10**6, lr=0.1, schedule=Schedule("run", 0, "constant"),
+            macro_batch=100, block=100, epochs=None, steps=10**6, lr=0.1, schedule=make("schedule", "constant", unit="run", warmup=0),
         )  # fmt: skip
-        specs = [replace(spec, seed=seed) for seed in range(options.seeds)]
+        specs = [spec.replace(seed=seed) for seed in range(options.seeds)]
         plain = [Trainer(one, data) for one in specs]
         alone = [Stack([Trainer(one, data)]) for one in specs]
         together = Stack([Trainer(one, data) for one in specs])

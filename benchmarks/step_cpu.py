@@ -4,29 +4,29 @@ The network, data and blocks of the mini scale, one thread. Every pair is timed 
 ratio is the median over the rounds. `python benchmarks/step_cpu.py` writes results/benchmarks/step_cpu.{json,md}.
 """
 
-from dataclasses import replace
+
 from statistics import median
 
 import torch
 from common import digits, median_ratio, side_by_side, write_table
 from torch.nn import functional as F
 
-from whysgd.study.config import load_config
 from whysgd.models.build import build_model
+from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
-from whysgd.study.spec import MicroBatchPenalty, Penalty
+from whysgd.study.registry import make
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer
 
 ROUNDS = 7
 PENALTIES = {
     "none": None,
-    "forward differences": Penalty("gradient_norm"),
-    "exact": Penalty("gradient_norm", variant="exact"),
-    "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.01),
-    "FT": MicroBatchPenalty("fisher_trace", 0.01),
-    "AJ": MicroBatchPenalty("average_jacobian", 0.001),
-    "UJ": MicroBatchPenalty("unit_jacobian", 0.001),
+    "forward differences": make("penalty", "gradient_norm"),
+    "exact": make("penalty", "gradient_norm", variant="exact"),
+    "GN": make("penalty", "micro_batch_gradient_norm", strength=0.01),
+    "FT": make("penalty", "fisher_trace", strength=0.01),
+    "AJ": make("penalty", "average_jacobian", strength=0.001),
+    "UJ": make("penalty", "unit_jacobian", strength=0.001),
 }
 # How often a penalty evaluates a gradient; the exact ones differentiate one instead.
 PASSES = {"none": 1, "forward differences": 2}
@@ -55,7 +55,7 @@ def plain_step(model, optimizer, batches, penalty, lr):
     parameters = list(model.parameters())
     total = [torch.zeros_like(p) for p in parameters]
     for x, y in batches:
-        if isinstance(penalty, MicroBatchPenalty):
+        if penalty is not None and penalty.name != "gradient_norm":
             for t, g in zip(total, micro_batch_gradient(model, x, y, penalty), strict=True):
                 t.add_(g, alpha=1 / len(batches))
             continue
@@ -87,7 +87,7 @@ def plain_step(model, optimizer, batches, penalty, lr):
 def case(dataset, block: int, penalty_name: str) -> dict:
     """Median seconds of a step of both, their ratio, and the share of ours outside model arithmetic."""
     base = scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
-    spec = replace(base, block=block, penalty=PENALTIES[penalty_name], clip=None, augment=None)
+    spec = base.replace(block=block, penalty=PENALTIES[penalty_name], clip=None, augment=None)
     ours, loader = Trainer(spec, dataset), Trainer(spec, dataset, blocks_at_once=1).feed
     batches = [(ours.normalize(x[0]), y[0]) for x, y in loader.stacks(0, 0, ours.blocks)]
     model = build_model(spec.model, 1, 10, spec.seed).train()

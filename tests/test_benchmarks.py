@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import ROOT, make_dataset, make_spec
 
+from whysgd.study.registry import make
+
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common
@@ -17,7 +19,6 @@ import step_cpu
 import step_gpu
 
 from whysgd.models.build import build_model
-from whysgd.study.spec import Schedule
 from whysgd.study.speeds import as_text, load_speeds
 from whysgd.training.device import device_name
 from whysgd.training.trainer import Trainer
@@ -31,7 +32,7 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
     dataset = make_dataset()
     spec = make_spec(
         penalty=penalty, clip=None, augment=None, shuffle=False, drop_last=True, lr=0.1,
-        schedule=Schedule("epoch", 0, "constant"),
+        schedule=make("schedule", "constant", unit="epoch", warmup=0),
     )  # fmt: skip
     ours = Trainer(spec, dataset, blocks_at_once=1, dtype=torch.float64)
     model = build_model(spec.model, 1, 3, spec.seed).double().train()
@@ -114,6 +115,6 @@ def test_the_scripts_for_a_gpu_run_on_a_cpu(tmp_path, arguments):
 
 
 def test_a_grouping_can_be_asked_for():
-    spec = replace(make_spec(), penalty=None)
+    spec = make_spec().replace(penalty=None)
     trainer = Trainer(spec, make_dataset(), grouping=step_gpu.Grouping(2, "shared"))
     assert (trainer.grouping.most, trainer.sums.copies) == (2, False)

@@ -12,17 +12,18 @@ import torch
 from conftest import make_spec
 from jsonschema import Draft202012Validator
 
+from whysgd.errors import UserError
+from whysgd.files import read_json
 from whysgd.study import cost, machine, speeds
 from whysgd.study.config import load_config
 from whysgd.study.cost import Images, evaluated_images, images_of, measured_images, stepped_images, watched_images
-from whysgd.errors import UserError
-from whysgd.files import read_json
 from whysgd.study.papers import expand
 from whysgd.study.plan import seconds_of
-from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch, total_steps
+from whysgd.study.registry import make
+from whysgd.study.spec import NoiseWatch, Watch, total_steps
 from whysgd.study.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, chosen_device, load_speeds
-from whysgd.training.device import device_name
 from whysgd.study.validation import ROOT, read_yaml
+from whysgd.training.device import device_name
 
 ABOUT = {
     "kind": "cpu", "date": "2026-01-31", "torch": "2.11.0", "threads": 1, "precision": "fp32", "engine": "eager",
@@ -115,27 +116,27 @@ def test_steps_are_counted_as_the_loop_makes_them():
     plain = make_spec(penalty=None, clip=None)  # Full batch, blocks of 5, no image left out, 4 epochs.
     count = lambda spec: stepped_images(spec, 23, found, 5122)  # noqa: E731
     assert count(plain) == 4 * 23
-    assert count(replace(plain, drop_last=True)) == 4 * 20
-    assert count(replace(plain, penalty=Penalty("gradient_norm"))) == 4 * 23 * 2
-    assert count(replace(plain, penalty=Penalty("gradient_norm", variant="central-differences"))) == 4 * 23 * 2
-    assert count(replace(plain, penalty=Penalty("gradient_norm", variant="exact"))) == 4 * 23 * 3
-    stochastic = replace(plain, macro_batch=10, drop_last=True)
+    assert count(plain.replace(drop_last=True)) == 4 * 20
+    assert count(plain.replace(penalty=make("penalty", "gradient_norm"))) == 4 * 23 * 2
+    assert count(plain.replace(penalty=make("penalty", "gradient_norm", variant="central-differences"))) == 4 * 23 * 2
+    assert count(plain.replace(penalty=make("penalty", "gradient_norm", variant="exact"))) == 4 * 23 * 3
+    stochastic = plain.replace(macro_batch=10, drop_last=True)
     assert total_steps(stochastic, 23) == 8
     assert count(stochastic) == 80
-    assert count(replace(stochastic, transform=Transform("iter_graft"))) == 80 + 8 * 5
-    assert count(replace(stochastic, transform=Transform("normalize"))) == 80
-    sampled = MicroBatchPenalty("fisher_trace", 0.1, sample=3)
-    assert count(replace(stochastic, penalty=sampled)) == 80 + 8 * 3 * 4
-    assert count(replace(stochastic, penalty=replace(sampled, sample=None))) == 80 * 4
+    assert count(stochastic.replace(transform=make("transform", "iter_graft"))) == 80 + 8 * 5
+    assert count(stochastic.replace(transform=make("transform", "normalize"))) == 80
+    sampled = make("penalty", "fisher_trace", strength=0.1, sample=3)
+    assert count(stochastic.replace(penalty=sampled)) == 80 + 8 * 3 * 4
+    assert count(stochastic.replace(penalty=sampled.replace(sample=None))) == 80 * 4
 
 
 def test_what_is_measured_along_a_run_is_counted():
     spec = make_spec(penalty=None)
     assert watched_images(spec, 23) == 0
-    assert watched_images(replace(spec, watch=Watch(3, 5, 2)), 23) == 2 * 10  # After steps 1 and 4 of 4.
-    assert watched_images(replace(spec, noise=NoiseWatch(6)), 23) == 8 * cost.TAIL_PASSES * 23
+    assert watched_images(spec.replace(watch=Watch(every=3, micro_batch=5, micro_batches=2)), 23) == 2 * 10  # After steps 1 and 4 of 4.
+    assert watched_images(spec.replace(noise=NoiseWatch(points=6)), 23) == 8 * cost.TAIL_PASSES * 23
     assert evaluated_images(spec, IMAGES) == 4 * 34
-    assert evaluated_images(replace(spec, evaluations=2), IMAGES) == 2 * 34
+    assert evaluated_images(spec.replace(evaluations=2), IMAGES) == 2 * 34
 
 
 def test_seconds_are_images_by_speed():
@@ -143,8 +144,8 @@ def test_seconds_are_images_by_speed():
     one = cost.training_cost([spec], IMAGES, device(MINI), start)
     assert one.seconds == pytest.approx(7.0 + cost.EACH_RUN + 4 * 23 * 2 / 100 + 4 * 34 / 400)
     # A stranger has no seconds, rather than wrong ones.
-    assert cost.training_cost([replace(spec, model="densenet121")], IMAGES, device(MINI)).seconds is None
-    nothing = cost.training_cost([replace(spec, model="densenet121")], IMAGES, device(MINI)) + one
+    assert cost.training_cost([spec.replace(model="densenet121")], IMAGES, device(MINI)).seconds is None
+    nothing = cost.training_cost([spec.replace(model="densenet121")], IMAGES, device(MINI)) + one
     assert nothing.seconds is None
     assert (one + one).seconds == 2 * one.seconds
     # GPUs keep what passes need in memory of their own.
@@ -162,7 +163,7 @@ def test_measures_and_landscapes_are_counted_by_their_options():
     assert count("hessian", first=100)[1] == pytest.approx(18 * 2.7 * 100)
     assert count("gradient_noise") == (0, 50_000, 0)
     assert count("fisher", exact=False)[1] == pytest.approx(count("fisher")[1] / 10)
-    line = cost.landscape_cost(replace(spec, penalty=None), "line", options["landscape"], IMAGES, device(MINI), 0.0)
+    line = cost.landscape_cost(spec.replace(penalty=None), "line", options["landscape"], IMAGES, device(MINI), 0.0)
     assert line.seconds == pytest.approx(51 * 23 / 400)
     plane = cost.landscape_cost(spec, "plane", options["landscape"], IMAGES, device(MINI), 0.0)
     assert plane.seconds == pytest.approx(51**2 * (23 / 400 + 23 / max(100, 400 / speeds.BACKWARD)))
@@ -208,7 +209,7 @@ def test_predictions_are_near_what_runs_took():
     ratios = []
     for metrics, of in records():
         spec, known = RunSpec.from_dict(metrics["settings"]), images_of(load_config(), metrics["settings"]["dataset"])
-        together = [replace(spec, seed=seed) for seed in range(metrics["trained_together"])]
+        together = [spec.replace(seed=seed) for seed in range(metrics["trained_together"])]
         predicted = cost.training_cost(together, known, of, 0.0).seconds / len(together)
         ratios.append(predicted / seconds_of(metrics))
     assert len(ratios) > 50

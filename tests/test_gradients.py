@@ -2,7 +2,7 @@ import pytest
 import torch
 from networks import as_stacks, dense, random_blocks, smooth_objective
 
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.gradients import StackSums, block_weights, step_gradient
 
 # Uneven on purpose: stacks of two, a single block, and a smaller last one.
@@ -44,7 +44,9 @@ def truth(objective, theta, blocks, penalty, averaging="mean"):
 @pytest.mark.parametrize("averaging", ["mean", "historical"])
 @pytest.mark.parametrize("strengths", [None, (0.5, 0.0), (0.5, 0.3), (0.0, 0.3)])
 def test_a_step_over_uneven_blocks_is_the_dense_truth(most, averaging, strengths):
-    penalty = strengths and Penalty("gradient_norm", *strengths, variant="exact")
+    penalty = strengths and make(
+        "penalty", "gradient_norm", block_strength=strengths[0], acc_strength=strengths[1], variant="exact"
+    )
     objective, theta, blocks, _, result = measured(penalty, averaging, most)
     expected = truth(objective, theta, blocks, penalty, averaging)
     torch.testing.assert_close(result.gradient, expected, rtol=1e-9, atol=1e-11)
@@ -53,7 +55,7 @@ def test_a_step_over_uneven_blocks_is_the_dense_truth(most, averaging, strengths
 @pytest.mark.parametrize("variant", ["forward-differences", "central-differences", "exact"])
 @pytest.mark.parametrize("acc", [0.0, 0.4])
 def test_stacks_of_any_size_give_the_plain_loops_result(variant, acc):
-    penalty = Penalty("gradient_norm", 0.5, acc, variant=variant)
+    penalty = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=acc, variant=variant)
     *_, loop = measured(penalty, most=1)
     for most in (2, 3):
         *_, fast = measured(penalty, most=most)
@@ -71,7 +73,7 @@ def test_blocks_that_share_their_weights_give_the_plain_loops_result(averaging):
 
 
 def test_loss_and_penalty_are_means_over_blocks():
-    objective, theta, blocks, _, result = measured(Penalty("gradient_norm"))
+    objective, theta, blocks, _, result = measured(make("penalty", "gradient_norm"))
     losses, squares = [], []
     for x, y in blocks:
         loss, g, _ = objective.gradients(theta, x[None], y[None])
@@ -86,7 +88,7 @@ def test_loss_and_penalty_are_means_over_blocks():
 @pytest.mark.parametrize("acc", [0.0, 0.4])
 def test_the_penaltys_passes_leave_running_statistics_alone(variant, acc):
     *_, plain = measured(None)
-    *_, regularized = measured(Penalty("gradient_norm", 0.5, acc, variant=variant))
+    *_, regularized = measured(make("penalty", "gradient_norm", block_strength=0.5, acc_strength=acc, variant=variant))
     torch.testing.assert_close(regularized.running, plain.running, rtol=1e-12, atol=1e-12)
 
 
@@ -95,7 +97,7 @@ def test_theta_and_running_are_not_changed_in_place():
     running = torch.ones(sum(objective.buffers.sizes), dtype=torch.float64)
     before = theta.clone(), running.clone()
     blocks = random_blocks(SIZES)
-    sums = StackSums(objective, Penalty("gradient_norm"))
+    sums = StackSums(objective, make("penalty", "gradient_norm"))
     step_gradient(sums, theta, running, lambda: as_stacks(blocks, 2), 6, LR)
     assert torch.equal(theta, before[0])
     assert torch.equal(running, before[1])

@@ -5,7 +5,7 @@ import torch
 from conftest import make_dataset, make_spec
 from networks import as_stacks, random_blocks, smooth_objective
 
-from whysgd.study.spec import MicroBatchPenalty, Penalty
+from whysgd.study.registry import make
 from whysgd.training import graphs
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums
@@ -14,9 +14,9 @@ from whysgd.training.trainer import Trainer
 SIZES = [4, 4, 4, 6, 6, 2]
 PENALTIES = {
     "none": None,
-    "differences": Penalty("gradient_norm"),
-    "exact": Penalty("gradient_norm", variant="exact"),
-    "full gradient": Penalty("gradient_norm", 0.5, 0.4, variant="exact"),
+    "differences": make("penalty", "gradient_norm"),
+    "exact": make("penalty", "gradient_norm", variant="exact"),
+    "full gradient": make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.4, variant="exact"),
 }
 
 
@@ -95,10 +95,10 @@ def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, capsys):
 
 
 DRAWING = {
-    "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.05),
-    "FT": MicroBatchPenalty("fisher_trace", 0.05),
-    "UJ": MicroBatchPenalty("unit_jacobian", 0.05),
-    "sampled FT": MicroBatchPenalty("fisher_trace", 0.05, sample=4),
+    "GN": make("penalty", "micro_batch_gradient_norm", strength=0.05),
+    "FT": make("penalty", "fisher_trace", strength=0.05),
+    "UJ": make("penalty", "unit_jacobian", strength=0.05),
+    "sampled FT": make("penalty", "fisher_trace", strength=0.05, sample=4),
 }
 
 

@@ -3,12 +3,12 @@ import torch
 from conftest import make_spec
 
 from whysgd.models.build import build_model
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.grouping import choose_grouping, even, saved_bytes
 from whysgd.training.objective import Objective
 
 GIB = 1 << 30
-EXACT = Penalty("gradient_norm", variant="exact")
+EXACT = make("penalty", "gradient_norm", variant="exact")
 
 
 def chosen(name, memory, block=128, blocks=390, penalty=None, size=32):
@@ -28,11 +28,11 @@ def test_on_a_gpu_large_networks_share_their_weights_or_take_streams_as_memory_a
     assert (shared.way, shared.most) == ("shared", 6)
     assert 390 % shared.most == 0
     assert chosen("resnet18", 4 * GIB).most < shared.most
-    assert (chosen("resnet18", 140 * GIB, penalty=Penalty("gradient_norm"))).way == "streams"
+    assert (chosen("resnet18", 140 * GIB, penalty=make("penalty", "gradient_norm"))).way == "streams"
     large, small = (chosen("resnet18", 140 * GIB, block=b, penalty=EXACT).most for b in (128, 32))
     assert (large, small) == (2, 4)
     # One block of 128 at a time, where memory is short.
-    assert chosen("resnet152", 24 * GIB, penalty=Penalty("gradient_norm")).most == 1
+    assert chosen("resnet152", 24 * GIB, penalty=make("penalty", "gradient_norm")).most == 1
     assert chosen("resnet18", 140 * GIB, blocks=1).most == 1
 
 

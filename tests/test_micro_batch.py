@@ -1,7 +1,6 @@
 """novack2023's penalties against the dense, obvious computation, on uneven micro-batches in float64."""
 
 import inspect
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,26 +10,27 @@ from networks import as_stacks, plain_logits, random_blocks, smooth_objective
 from torch.func import grad
 from torch.nn import functional as F
 
-from whysgd.study.spec import MICRO_BATCH_PENALTIES, MicroBatchPenalty
 from whysgd.streams import stream
+from whysgd.study.registry import make, names
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums
-from whysgd.training.micro_batch import MICRO_BATCH, SCORES, penalty_noise, predicted_labels
+from whysgd.training.micro_batch import SCORES, penalty_noise, predicted_labels
 
+MICRO_BATCH_PENALTIES = [name for name in names("penalty") if name != "gradient_norm"]
 SIZES = [4, 4, 4, 6, 6, 2]
 STRENGTH, CLASSES, SEED, STEP = 0.3, 3, 5, 7
 
 
 def noise_of(name):
     like = torch.zeros((), dtype=torch.float64)
-    return penalty_noise(MicroBatchPenalty(name, STRENGTH), SEED, STEP, len(SIZES), max(SIZES), CLASSES, like)
+    return penalty_noise(make("penalty", name, strength=STRENGTH), SEED, STEP, len(SIZES), max(SIZES), CLASSES, like)
 
 
 def measured(name, most=2, blocks=None, engine=StackSums, **options):
     objective, theta = smooth_objective()
     blocks = blocks or random_blocks(SIZES)
     running = torch.rand(sum(objective.buffers.sizes), dtype=torch.float64)
-    sums = engine(objective, MicroBatchPenalty(name, STRENGTH) if name else None, **options)
+    sums = engine(objective, make("penalty", name, strength=STRENGTH) if name else None, **options)
     noise = noise_of(name) if name else None
     return step_gradient(sums, theta, running, lambda: as_stacks(blocks, most), len(blocks), 0.7, noise=noise)
 
@@ -106,7 +106,6 @@ def test_only_the_gradient_norm_sees_the_labels(name):
 
 def test_scores_are_not_given_labels():
     assert set(SCORES) == set(MICRO_BATCH_PENALTIES) - {"micro_batch_gradient_norm"}
-    assert set(MICRO_BATCH) == set(MICRO_BATCH_PENALTIES)
     assert all(len(inspect.signature(score).parameters) == 2 for score in SCORES.values())
 
 
@@ -136,7 +135,7 @@ def test_noise_comes_from_streams_of_its_own_that_depend_on_seed_step_and_penalt
     like = torch.zeros(())
 
     def draw(name="fisher_trace", seed=SEED, step=STEP):
-        return penalty_noise(MicroBatchPenalty(name, 1.0), seed, step, 4, 6, CLASSES, like)
+        return penalty_noise(make("penalty", name, strength=1.0), seed, step, 4, 6, CLASSES, like)
 
     assert draw().shape == (4, 6)
     assert draw("unit_jacobian").shape == (4, CLASSES)
@@ -149,15 +148,15 @@ def test_noise_comes_from_streams_of_its_own_that_depend_on_seed_step_and_penalt
 
 
 def test_unit_vectors_point_everywhere():
-    many = penalty_noise(MicroBatchPenalty("unit_jacobian", 1.0), 0, 0, 20_000, 1, CLASSES, torch.zeros(()))
+    many = penalty_noise(make("penalty", "unit_jacobian", strength=1.0), 0, 0, 20_000, 1, CLASSES, torch.zeros(()))
     assert many.mean(0).abs().max() < 0.02
     torch.testing.assert_close(many.T @ many / len(many), torch.eye(CLASSES) / CLASSES, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
-    [({"strength": -1.0}, "penalty.strength = -1.0"), ({"sample": 0}, "penalty.sample = 0")],
+    [({"strength": -1.0}, "strength = -1.0"), ({"sample": 0}, "sample = 0")],
 )
 def test_impossible_settings_are_refused(changes, problem):
     with pytest.raises(ValueError, match=problem):
-        make_spec(penalty=replace(MicroBatchPenalty("fisher_trace", 1.0), **changes))
+        make_spec(penalty={"name": "fisher_trace", "strength": 1.0, **changes})

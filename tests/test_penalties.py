@@ -2,14 +2,14 @@ import pytest
 import torch
 from networks import dense, random_blocks, smooth_objective
 
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.blocks import Block
-from whysgd.training.penalties import (
+from whysgd.training.penalties.gradient_norm import gradient_norm
+from whysgd.training.products import (
     PRODUCTS,
     central_difference,
     exact_product,
     forward_difference,
-    gradient_norm,
 )
 
 
@@ -76,7 +76,7 @@ def test_theta_is_not_touched(problem):
 @pytest.mark.parametrize("acc", [0.0, 0.3])
 def test_the_regularizer_is_the_formula_of_the_released_code(problem, acc):
     theta, gradient, g, hessian = problem
-    settings = Penalty("gradient_norm", 0.5, acc, variant="exact")
+    settings = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=acc, variant="exact")
     at, pre = theta.clone().requires_grad_(), torch.randn_like(theta)
     block = Block(at, gradient(at, True), gradient, 0.8, pre if acc else None)
     added, value = gradient_norm(block, settings)

@@ -18,7 +18,7 @@ def finished(tmp_path, monkeypatch):
     """A finished run that measures its gradient noise, with two measures, where the workflow puts them."""
     monkeypatch.chdir(tmp_path)
     spec = make_spec(
-        model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100, noise=NoiseWatch(4)
+        model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100, noise=NoiseWatch(points=4)
     )
     data, run = folder_of(make_dataset(), tmp_path / "data"), tmp_path / spec.folder
     train(spec, data, run)

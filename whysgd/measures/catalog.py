@@ -21,11 +21,12 @@ class Quantity:
     flatter: str | None = None
 
 
-# By measure, in the order in which they are shown; each measure's file says what it reports.
-MEASURES = {
-    name: {key: Quantity(*entry) for key, entry in constants(file_of("measure", name))["QUANTITIES"].items()}
-    for name in names("measure")
-}
+def quantities_of(measure: str) -> dict[str, Quantity]:
+    """Return what a measure reports, as its file says."""
+    return {key: Quantity(*entry) for key, entry in constants(file_of("measure", measure))["QUANTITIES"].items()}
+
+
+MEASURES = {name: quantities_of(name) for name in names("measure")}
 QUANTITIES = {name: quantity for measure in MEASURES.values() for name, quantity in measure.items()}
 # Figures that show loss landscapes, and whether each needs points on a line or on a plane.
 LANDSCAPES = {"landscape": "line", "contours": "plane", "surface": "plane"}

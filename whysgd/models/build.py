@@ -7,7 +7,7 @@ from torch import nn
 
 from whysgd.errors import UserError
 from whysgd.streams import stream
-from whysgd.study.registry import allowed, find, network
+from whysgd.study.registry import find, network, problem
 
 
 def build_model(name: str, channels: int, classes: int, seed: int, size: int = 32) -> nn.Module:
@@ -28,7 +28,7 @@ def build_model(name: str, channels: int, classes: int, seed: int, size: int = 3
         return _foreign(name, {"channels": channels, "classes": classes, "num_classes": classes, "size": size}, seed)
     found = network(name)
     if found is None:
-        raise UserError(f"model = {name!r}: no such network; allowed: {allowed('network')}")
+        raise UserError(f"model = {name!r}: no such network; {problem('network', name)}")
     model = find("network", name)(channels, classes, size, **found[1])
     initialize(model, seed, getattr(model, "torch_default", False))
     return model

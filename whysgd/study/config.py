@@ -102,7 +102,6 @@ Measuring = create_model(
     "Measuring",
     __base__=Settings,
     __doc__="How runs are measured, and on how much.",
-    together=(Flag, Field(False, description="Take all measures of a run in one job; false, one job for each.")),
     **{
         name: (model, Field(default_factory=model, description=f"Options of {name}."))
         for name, model in _MEASURES.items()
@@ -115,6 +114,10 @@ Measuring = create_model(
 class Rules(Settings):
     """Rules in place of the scale's, for one paper."""
 
+    seeds_per_job: Count | None = None
+    """How many seeds share a job; null, all of them."""
+    measures_share_a_job: Flag | None = None
+    """Take all measures in one job."""
     datasets: Mapped | None = None
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped | None = None
@@ -140,6 +143,10 @@ class Scale(Settings):
     """One run for each."""
     table_seeds: dict[Name, dict[Name, Count]] = {}
     """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has those of each."""
+    seeds_per_job: Count | None = 1
+    """How many seeds of a run are trained, and measured, by one job; null, all of them."""
+    measures_share_a_job: Flag = False
+    """Take all measures in one job, which saves time where they are short; false, each in one of its own."""
     datasets: Mapped = {}
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}

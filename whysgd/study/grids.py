@@ -9,6 +9,7 @@ from whysgd.study.paper import Runs
 from whysgd.study.settings import Settings
 from whysgd.study.validation import checked
 
+
 class GridRuns(Settings):
     """What the settings of a grid come to."""
 

@@ -223,8 +223,6 @@ class Paper(Settings):
     """Its number on arXiv."""
     defaults: GivenSettings = {}
     """Settings of every run."""
-    seeds_together: Flag = False
-    """Train all seeds of a run in one job, if they can move together."""
     runs: Runs = {}
     """The runs and what they change."""
     tables: Annotated[dict[Name, Table], Field(min_length=1)]

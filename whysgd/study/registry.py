@@ -185,10 +185,12 @@ class Given:
         return dict(value)
 
     def __get_pydantic_core_schema__(self, source, handler):
-        return core_schema.no_info_plain_validator_function(self.read)
-
-    def __get_pydantic_json_schema__(self, schema, handler):
-        return handler(self.model.__pydantic_core_schema__)
+        # The inner schema is only there for editors.
+        inner = handler.generate_schema(self.model)
+        unchanged = core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, _: self.read(value), inner, serialization=unchanged
+        )
 
 
 class Chosen:
@@ -303,7 +305,7 @@ def _signature_settings(name: str) -> type[BaseModel]:
         kind = {"bool": Flag, "int": Count, "float": Positive}[annotation[0]]
         kind = kind | None if annotation[2] else kind
         fields[argument.arg] = (kind, Field(default, description=described.get(argument.arg)))
-    return create_model(stem, __base__=Settings, **fields)
+    return create_model(stem, __base__=Settings, __doc__=f"Options of {stem}.", **fields)
 
 
 def _described(docstring: str) -> dict[str, str]:

@@ -192,6 +192,11 @@ class RunSpec(RunSettings):
         return None if self.full_batch else self.macro_batch // self.block
 
     @property
+    def reference(self) -> str | None:
+        """The run of the same paper whose gradient norms are grafted onto this one."""
+        return getattr(self.transform, "reference", None)
+
+    @property
     def parts(self) -> tuple[tuple[str, str], ...]:
         """The kind and name of everything of the registry that the run uses; its code digest covers them."""
         optimizer = self.optimizer.name if self.optimizer else "sgd"

@@ -86,7 +86,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
         if path[-1:] == ("[key]",):
             found.append((path[:-2], f" = {one['input']!r}: {_rule(one)}"))
         elif isinstance(inner, Problems):
-            found += [((*path, *inside), text) for inside, text in inner.found]
+            found += [(path + inside, "." * (not inside and text[0].isalpha()) + text) for inside, text in inner.found]
         elif one["type"] in ("extra_forbidden", "invalid_key"):
             known = sorted(_model_at(model, path[:-1]).model_fields)
             found.append((path, f": unknown key; allowed here: {', '.join(known)}{nearest(path[-1], known)}"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from whysgd.study.registry import find, settings_of
+from whysgd.study.registry import find, make
 from whysgd.study.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -38,5 +38,5 @@ def transforms_of(spec: RunSpec) -> list[Callable]:
     """Return the run's transforms, in order, each a function of gradient and context."""
     chosen = [spec.transform] if spec.transform else []
     if spec.clip is not None:
-        chosen.append(settings_of("transform", "clip")(name="clip", limit=spec.clip))
+        chosen.append(make("transform", "clip", limit=spec.clip))
     return [partial(find("transform", one.name), settings=one) for one in chosen]
