@@ -20,6 +20,7 @@ from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.files import read_json, write_json
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
+from whysgd.study import registry
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
@@ -64,7 +65,7 @@ def widths(penalty: str) -> list[dict]:
     works = {}
     for width in (8, 16, 32):
         name = f"width {width}"
-        networks[name] = {"block": "basic", "depths": (1, 1), "width": width}
+        registry.constants(registry.file_of("network", "resnet_mini"))["NETWORKS"][name] = {"block": "basic", "depths": (1, 1), "width": width}
         works[name] = Trainer(spec_of(penalty).replace(model=name), digits()).step
     times = side_by_side(works, ROUNDS)
     names = list(works)

@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     failure.add_argument("log", type=Path, help="Snakemake's own log of the run")
     failure.set_defaults(command=_explain_failure)
 
-    schema = commands.add_parser("schema", help="write config/schema/ and docs/settings.md again, from the typed models")
+    schema = commands.add_parser("schema", help="write config/schema/ and docs/settings.md again")
     schema.set_defaults(command=_schema)
 
     show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")

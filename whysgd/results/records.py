@@ -2,7 +2,8 @@
 
 A record is one JSON file, records/<scale>/<paper>/<run>/seed-<n>.json: the metrics of a seed with its provenance
 (settings, data sha256, code digest, versions, device), its measures, and in short its history, its gradient noise and
-the landscapes around it, as far as it has them. Weights are not in it. `whysgd.results.record_model` says what is where.
+the landscapes around it, as far as it has them. Weights are not in it. `whysgd.results.record_model` says what is
+where.
 """
 
 import csv

@@ -22,7 +22,16 @@ PACKAGE = "whysgd"
 # Modules that only find and check what a job is given.
 UNCOUNTED = tuple(
     f"{PACKAGE}/{name}.py"
-    for name in ("__init__", "errors", "results/former", "study/codedigest", "study/names", "study/registry", "study/settings", "study/validation")
+    for name in (
+        "__init__",
+        "errors",
+        "results/former",
+        "study/codedigest",
+        "study/names",
+        "study/registry",
+        "study/settings",
+        "study/validation",
+    )
 )
 # Constants that say what files have and how tables call it.
 DECLARED = ("LABEL", "NETWORKS", "PATTERN", "QUANTITIES", "WRITTEN")
@@ -125,43 +134,43 @@ class _Bare(ast.NodeTransformer):
         node.body = node.body or [ast.Pass()]
         return node
 
-    def visit_Module(self, node):  # noqa: N802, the visitor's names
+    def visit_Module(self, node):
         node.body = [one for one in node.body if not _declares(one)]
         return self._body(node)
 
-    def visit_ClassDef(self, node):  # noqa: N802
+    def visit_ClassDef(self, node):
         if any(_last(base).endswith(("Settings", "BaseModel")) for base in node.bases):
             node.body = [one for one in node.body if not _checks(one)]
         return self._body(node)
 
-    def visit_FunctionDef(self, node):  # noqa: N802
+    def visit_FunctionDef(self, node):
         node.returns = None
         for argument in ast.walk(node.args):
             if isinstance(argument, ast.arg):
                 argument.annotation = None
         return self._body(node)
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815, the visitor's name
 
-    def visit_AnnAssign(self, node):  # noqa: N802
+    def visit_AnnAssign(self, node):
         # In a dataclass the name of a field counts, its type does not.
         node.annotation = ast.Constant(None)
         return self.generic_visit(node)
 
-    def visit_Raise(self, node):  # noqa: N802
+    def visit_Raise(self, node):
         return _NoTexts().visit(node)
 
-    def visit_If(self, node):  # noqa: N802
+    def visit_If(self, node):
         return None if _last(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
 
 
 class _NoTexts(ast.NodeTransformer):
     """Take the texts from an error."""
 
-    def visit_JoinedStr(self, node):  # noqa: N802
+    def visit_JoinedStr(self, node):
         return ast.Constant("")
 
-    def visit_Constant(self, node):  # noqa: N802
+    def visit_Constant(self, node):
         return ast.Constant("") if isinstance(node.value, str) else node
 
 
@@ -175,11 +184,11 @@ class _Imports(ast.NodeTransformer):
     def __init__(self, path: Path, unused: set[str]):
         self.path, self.unused, self.modules = path, unused, set()
 
-    def visit_Import(self, node):  # noqa: N802
+    def visit_Import(self, node):
         self.modules.update(alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
         return node
 
-    def visit_ImportFrom(self, node):  # noqa: N802
+    def visit_ImportFrom(self, node):
         if node.level:
             raise SyntaxError(f"{self.path}: relative imports are not used in this project")
         node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self.unused]
@@ -203,7 +212,11 @@ def _checks(node: ast.stmt) -> bool:
     if isinstance(node, ast.FunctionDef):
         return any("validator" in ast.dump(decorator) for decorator in node.decorator_list)
     texts = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return texts or isinstance(node, ast.AnnAssign) or (isinstance(node, ast.Assign) and _last(node.targets[0]) == "model_config")
+    return (
+        texts
+        or isinstance(node, ast.AnnAssign)
+        or (isinstance(node, ast.Assign) and _last(node.targets[0]) == "model_config")
+    )
 
 
 def _plain(node):

@@ -47,7 +47,11 @@ def _to(name: str) -> str:
     return name if is_name(name) or DOTTED.fullmatch(name) else refuse("must be a name, or a dotted path")
 
 
-Measure = Annotated[Any, AfterValidator(_measure), WithJsonSchema({"anyOf": [{"enum": names("measure")}, {"type": "string", "pattern": ":"}]})]
+Measure = Annotated[
+    Any,
+    AfterValidator(_measure),
+    WithJsonSchema({"anyOf": [{"enum": names("measure")}, {"type": "string", "pattern": ":"}]}),
+]
 Seeds = Annotated[list[Index], Field(min_length=1), UNIQUE]
 Mapped = dict[Annotated[str, AfterValidator(_from)], Annotated[str, AfterValidator(_to)]]
 
@@ -142,7 +146,9 @@ class Scale(Settings):
     seeds: Seeds
     """One run for each."""
     table_seeds: dict[Name, dict[Name, Count]] = {}
-    """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has those of each."""
+    """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has
+    those of each.
+    """
     seeds_per_job: Count | None = 1
     """How many seeds of a run are trained, and measured, by one job; null, all of them."""
     measures_share_a_job: Flag = False
@@ -189,11 +195,17 @@ class Config(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs; auto takes a GPU if there is one."""
     precision: Precision = "auto"
-    """Precision of the network's arithmetic (weights and sums are fp32 in any); auto is fp32 on a CPU, on a GPU bf16, or tf32 for a penalty of differences."""
+    """Precision of the network's arithmetic (weights and sums are fp32 in any); auto is fp32 on a CPU, on a GPU bf16,
+    or tf32 for a penalty of differences.
+    """
     engine: Literal["auto", "eager", "graph", "compiled"] = "auto"
-    """How a step is computed, equal up to rounding: operation by operation, as CUDA graphs, or compiled; auto compiles on a GPU only."""
+    """How a step is computed, equal up to rounding: operation by operation, as CUDA graphs, or compiled; auto compiles
+    on a GPU only.
+    """
     images_on: Literal["auto", "device", "host"] = "auto"
-    """Where training images lie: in the device's memory, or in the computer's, from where they stream; auto goes by size."""
+    """Where training images lie: in the device's memory, or in the computer's, from where they stream; auto goes by
+    size.
+    """
     threads: Count = 1
     """CPU threads of one training job (one is best as long as there are as many jobs as cores)."""
     container: Text | None = None

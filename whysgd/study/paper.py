@@ -25,8 +25,8 @@ from whysgd.study.spec import RunSettings
 TableMetric = Literal[("test_accuracy", "best_test_accuracy", *QUANTITIES)]
 ClaimMetric = Literal[("test_accuracy", "best_test_accuracy", "early_norm_ratio", *QUANTITIES)]
 Figure = Literal[
-    "comparison", "curves", "accuracy", "micro_norm", "histograms", "landscape", "contours", "surface", "width", "heatmap",
-    "noise_course", "noise_norms", "layer_norms",
+    "comparison", "curves", "accuracy", "micro_norm", "histograms", "landscape", "contours", "surface", "width",
+    "heatmap", "noise_course", "noise_norms", "layer_norms",
 ]  # fmt: skip
 
 
@@ -131,7 +131,9 @@ class Table(Settings):
     finding: str = ""
     """What the source says in words; stands under the table."""
     metric: TableMetric = "test_accuracy"
-    """An accuracy at the last step, or at the one that the held-out images select, or a quantity measured of the trained network."""
+    """An accuracy at the last step, or at the one that the held-out images select, or a quantity measured of the
+    trained network.
+    """
     gap: Gap | None = None
     """Columns; how much of the difference between them the others recover is shown beside the table."""
     figures: Annotated[list[Figure], UNIQUE] = ["comparison", "curves"]

@@ -21,7 +21,8 @@ _HEAD = """# Settings
 
 Made by `python -m whysgd schema` from the typed models of `whysgd/study`; do not edit. Editors that understand the
 first line of `config.yaml` and `papers/*.yaml` offer the same. Wherever a name of `whysgd/training`, `whysgd/models` or
-`whysgd/measures` stands, a dotted path such as `my_package.my_module:my_penalty` works, too: see [extending](extending.md).
+`whysgd/measures` stands, a dotted path such as `my_package.my_module:my_penalty` works, too: see
+[extending](extending.md).
 """
 
 
@@ -29,13 +30,13 @@ def files() -> dict[str, str]:
     """Return the content of each file that follows from the models, by its path."""
     models = {"config": Config, "paper": Paper}
     return {
-        **{f"config/schema/{name}.json": _text(model.model_json_schema(by_alias=True)) for name, model in models.items()},
+        **{f"config/schema/{name}.json": _text(model) for name, model in models.items()},
         "docs/settings.md": "\n".join([_HEAD, *_page()]) + "\n",
     }
 
 
-def _text(schema: dict) -> str:
-    return json.dumps(_untitled(schema), indent=1, ensure_ascii=False) + "\n"
+def _text(model: type[BaseModel]) -> str:
+    return json.dumps(_untitled(model.model_json_schema(by_alias=True)), indent=1, ensure_ascii=False) + "\n"
 
 
 def _untitled(schema, keys: bool = False):
@@ -89,11 +90,15 @@ def _references(schema) -> Iterator[str]:
 
 def _table(schema: dict, parts: dict) -> Iterator[str]:
     rows = [
-        f"| `{key}` | {_kind(rule, parts)} | {_default(key, rule, schema)} | {rule.get('description', '')} |"
+        f"| `{key}` | {_kind(rule, parts)} | {_default(key, rule, schema)} | {_meaning(rule)} |"
         for key, rule in schema["properties"].items()
         if key not in ("name", *TAGS.values()) or "description" in rule
     ]
     yield "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _meaning(rule: dict) -> str:
+    return " ".join(rule.get("description", "").split())
 
 
 def _default(key: str, rule: dict, schema: dict) -> str:
@@ -109,7 +114,9 @@ def _kind(rule: dict, parts: dict) -> str:
         return name if parts[name].get("properties") else _kind(parts[name], parts)
     for key in ("anyOf", "oneOf"):
         if key in rule:
-            return " or ".join(dict.fromkeys(one.get("title") if key == "oneOf" else _kind(one, parts) for one in rule[key]))
+            return " or ".join(
+                dict.fromkeys(one.get("title") if key == "oneOf" else _kind(one, parts) for one in rule[key])
+            )
     if "enum" in rule:
         return ", ".join(f"`{one}`" for one in rule["enum"])
     if "const" in rule:
@@ -117,7 +124,13 @@ def _kind(rule: dict, parts: dict) -> str:
     kind = rule.get("type", "any")
     if isinstance(kind, list):
         return " or ".join(_kind({"type": one}, parts) for one in kind)
-    words = {"integer": "whole number", "string": "text", "boolean": "true or false", "array": "list", "object": "mapping"}
+    words = {
+        "integer": "whole number",
+        "string": "text",
+        "boolean": "true or false",
+        "array": "list",
+        "object": "mapping",
+    }
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     found = [f"{word} {rule[key]:g}" for key, word in bounds.items() if key in rule]
     inner = f" of {_kind(rule['items'], parts)}" if kind == "array" and "items" in rule else ""

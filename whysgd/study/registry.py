@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import core_schema
 
 from whysgd.errors import UserError, listed, nearest
-from whysgd.study.settings import Count, Flag, Method, Positive, Settings, refuse
+from whysgd.study.settings import Count, Flag, MethodSettings, Positive, Settings, refuse
 from whysgd.study.validation import Problems, problems_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,6 @@ def problem(kind: str, name: Any) -> str | None:
     if isinstance(name, str) and (DOTTED.fullmatch(name) or file_of(kind, name) is not None):
         return None
     return f"allowed: {allowed(kind)}{nearest(name, names(kind))}"
-
 
 
 def find(kind: str, name: str) -> Callable:
@@ -101,7 +100,7 @@ def settings_of(kind: str, name: str) -> type[BaseModel]:
         annotation = getattr(inspect.getmodule(function), annotation, annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return _open_settings(kind) if parameter is None else Method
+    return _open_settings(kind) if parameter is None else MethodSettings
 
 
 def options_for(kind: str, target: Callable, settings: BaseModel) -> dict:
@@ -166,7 +165,9 @@ def constants(file: Path) -> dict[str, Any]:
         with suppress(ValueError):
             value, target = ast.literal_eval(node.value), node.targets[0]
             several = isinstance(target, ast.Tuple)
-            found |= {one.id: part for one, part in zip(target.elts, value, strict=True)} if several else {target.id: value}
+            found |= (
+                {one.id: part for one, part in zip(target.elts, value, strict=True)} if several else {target.id: value}
+            )
     return found
 
 
@@ -255,11 +256,13 @@ def _plain(value):
 def _sources(kind: str) -> list[Path]:
     """Return the files of a kind's folder that hold something of it."""
     mark = _MARKS.get(kind)
-    found = []
-    for file in sorted(ROOT.joinpath(*FOLDERS[kind].split(".")).glob("[!_]*.py")):
-        if mark is None or (f"\n{mark} = " in file.read_text(encoding="utf-8") and mark in constants(file)):
-            found.append(file)
-    return found
+    files = sorted(ROOT.joinpath(*FOLDERS[kind].split(".")).glob("[!_]*.py"))
+    # Only files that may have the mark are parsed.
+    return [
+        file
+        for file in files
+        if mark is None or (f"\n{mark} = " in file.read_text(encoding="utf-8") and mark in constants(file))
+    ]
 
 
 @cache
@@ -283,8 +286,10 @@ def _open_settings(kind: str) -> type[BaseModel]:
     """Return settings with any options beside those that all of a kind have."""
     from whysgd.study.schedule import ScheduleSettings
 
-    base = ScheduleSettings if kind == "schedule" else Method
-    return type("AnySettings", (base,), {"model_config": ConfigDict(frozen=True, extra="allow"), "__module__": __name__})
+    base = ScheduleSettings if kind == "schedule" else MethodSettings
+    return type(
+        "AnySettings", (base,), {"model_config": ConfigDict(frozen=True, extra="allow"), "__module__": __name__}
+    )
 
 
 @cache
@@ -299,7 +304,9 @@ def _signature_settings(name: str) -> type[BaseModel]:
         raise UserError(f"measure = {name!r}: no function {stem} in {file}")
     arguments, described = function.args.args, _described(ast.get_docstring(function) or "")
     fields = {}
-    for argument, node in zip(arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True):
+    for argument, node in zip(
+        arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True
+    ):
         default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
         annotation = ast.unparse(argument.annotation).partition(" | ")
         kind = {"bool": Flag, "int": Count, "float": Positive}[annotation[0]]

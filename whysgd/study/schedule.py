@@ -15,7 +15,9 @@ class ScheduleSettings(Settings):
     warmup: NotNegative = 0.0
     """Time from 0 to the peak."""
     decay: str
-    """What follows the warmup: a file of whysgd/training/schedules, a dotted path, or a class of torch.optim.lr_scheduler."""
+    """What follows the warmup: a file of whysgd/training/schedules, a dotted path, or a class of
+    torch.optim.lr_scheduler.
+    """
     units: ClassVar[tuple[str, ...]] = ("epoch", "step", "run")
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ class Settings(BaseModel):
         return type(self).model_validate({**dict(self), **changes})
 
 
-class Method(Settings):
+class MethodSettings(Settings):
     """Settings of a penalty, transform or optimizer."""
 
     name: str = ""

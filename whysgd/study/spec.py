@@ -15,7 +15,7 @@ from whysgd.study.settings import (
     Count,
     Flag,
     Index,
-    Method,
+    MethodSettings,
     Name,
     NotNegative,
     Positive,
@@ -86,7 +86,11 @@ def _batch(value):
     return value if not whole or value >= 1 else refuse("must be at least 1")
 
 
-Batch = Annotated[Any, AfterValidator(_batch), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "block"]}]})]
+Batch = Annotated[
+    Any,
+    AfterValidator(_batch),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "block"]}]}),
+]
 
 
 class RunSettings(Settings):
@@ -125,7 +129,9 @@ class RunSettings(Settings):
     augment: Augmentation | None = None
     """Random crop and flip; null trains on the images as they are."""
     store: StoredCopies | None = None
-    """Train on augmented copies that are drawn once and stored: full batch on all of them, others on copy e mod N in epoch e."""
+    """Train on augmented copies that are drawn once and stored: full batch on all of them, others on copy e mod N in
+    epoch e.
+    """
     penalty: Annotated[Any, Chosen("penalty")] | None = None
     """Added to the gradient of every block."""
     transform: Annotated[Any, Chosen("transform")] | None = None
@@ -168,17 +174,20 @@ class RunSpec(RunSettings):
 
     @model_validator(mode="after")
     def _fits(self):
-        problem = (
-            (self.macro_batch == ONE_BLOCK and "macro_batch = 'block': must be a number of images, or `all`")
-            or (not self.full_batch and self.macro_batch % self.block and f"macro_batch = {self.macro_batch}: must be a multiple of the block, {self.block}")
-            or ((self.epochs is None) == (self.steps is None) and "epochs: either epochs or steps must be given")
-            or (self.clip is not None and self.transform is not None and f"clip = {self.clip!r}: cannot be given beside a transform")
-            or (self.held_out and self.store and f"held_out = {self.held_out!r}: cannot be given beside stored copies")
-            or (self.optimizer and self.momentum and f"momentum = {self.momentum!r}: is SGD's, but the optimizer is {self.optimizer.name}")
-            or precision_problem(self)
-        )  # fmt: skip
-        if problem:
-            raise ValueError(problem)
+        batch, block, optimizer = self.macro_batch, self.block, self.optimizer
+        uneven = not self.full_batch and batch != ONE_BLOCK and batch % block
+        problems = {
+            "macro_batch = 'block': must be a number of images, or `all`": batch == ONE_BLOCK,
+            f"macro_batch = {batch}: must be a multiple of the block, {block}": uneven,
+            "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
+            f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
+            f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
+            f"momentum = {self.momentum!r}: is not of {optimizer and optimizer.name}": optimizer and self.momentum,
+            precision_problem(self): precision_problem(self),
+        }
+        for problem, there in problems.items():
+            if there:
+                raise ValueError(problem)
         return self
 
     @property
@@ -243,7 +252,7 @@ def precision_problem(spec: RunSpec) -> str | None:
     return None
 
 
-def is_exact(penalty: Method) -> bool:
+def is_exact(penalty: MethodSettings) -> bool:
     """Return whether a penalty is differentiated, and not a difference of gradients."""
     return getattr(penalty, "exact", True)
 

@@ -1,4 +1,4 @@
-"""Reading YAML, and checking it against a typed model: one line for each mistake, with file, key and what is allowed."""
+"""Reading YAML, and checking it against a typed model: one line for each mistake."""
 
 import re
 import types
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class Problems(ValueError):
+class Problems(ValueError):  # noqa: N818, they are told, not handled
     """What is wrong within a value: (path of keys, what follows them in the error's line) for each problem."""
 
     def __init__(self, found: list[tuple[tuple, str]]):
@@ -141,7 +141,6 @@ def _rule(one: dict) -> str:
         known = re.findall(r"'([^']*)'", one["ctx"]["expected"])
         return f"allowed: {', '.join(known)}{nearest(one['input'], known)}"
     return _RULES[one["type"]].format(**one.get("ctx", {})) if one["type"] in _RULES else one["msg"]
-
 
 
 def _annotation_at(model: type[BaseModel], path: tuple):

@@ -238,7 +238,9 @@ class Study:
         return self.tables[paper][table]
 
     def frames(self, paper: str, metrics: list[str], *names: str) -> dict[str, str]:
-        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs it."""
+        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs
+        it.
+        """
         needed = needed_measures(metrics) & set(self.config["measures"])
         every = ["runs", *names, *(["measures"] if needed else [])]
         return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}

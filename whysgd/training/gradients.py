@@ -8,7 +8,7 @@ import torch
 
 from whysgd.models.twice import twice_differentiable
 from whysgd.study.registry import find
-from whysgd.study.settings import Method
+from whysgd.study.settings import MethodSettings
 from whysgd.training.blocks import Block
 from whysgd.training.objective import Objective, block_losses
 from whysgd.training.penalties import needs_graph, needs_logits, needs_pre_gradient
@@ -73,7 +73,7 @@ class StackSums:
     def __init__(
         self,
         objective: Objective,
-        penalty: Method | None = None,
+        penalty: MethodSettings | None = None,
         copies: bool = True,
         normalize=None,
         penalty_alone: bool = False,

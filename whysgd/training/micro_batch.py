@@ -10,10 +10,10 @@ import torch
 from whysgd.streams import stream
 from whysgd.training.blocks import Block
 from whysgd.training.objective import block_losses
-from whysgd.training.penalties import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
 
 
-def norm_of_score(block: Block, settings: MicroBatchPenalty) -> tuple[torch.Tensor, torch.Tensor]:
+def norm_of_score(block: Block, settings: PenaltySettings) -> tuple[torch.Tensor, torch.Tensor]:
     """Return gradient and value of λ‖∇_θ s‖², s the penalty's score of each micro-batch."""
     scores = SCORES[settings.name](block.logits, block.noise)
     (q,) = torch.autograd.grad(scores.sum(), block.theta, create_graph=True)
@@ -51,7 +51,7 @@ SCORES = {
 
 
 def penalty_noise(
-    settings: MicroBatchPenalty, seed: int, step: int, blocks: int, images: int, classes: int, like: torch.Tensor
+    settings: PenaltySettings, seed: int, step: int, blocks: int, images: int, classes: int, like: torch.Tensor
 ) -> torch.Tensor | None:
     """What a penalty draws in one step, for all its micro-batches, from the stream of (seed, its name, step).
 

@@ -16,7 +16,7 @@ from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.streams import stream
 from whysgd.study.registry import network
-from whysgd.study.settings import Method
+from whysgd.study.settings import MethodSettings
 from whysgd.study.spec import (
     RunSpec,
     blocks_per_epoch,
@@ -151,7 +151,7 @@ class Trainer:
         here = fits(images.nbytes, self.device, images_on)
         return torch.from_numpy(images).to(self.device if here else "cpu")
 
-    def _sums(self, penalty: Method | None, capture, penalty_alone: bool = False) -> StackSums:
+    def _sums(self, penalty: MethodSettings | None, capture, penalty_alone: bool = False) -> StackSums:
         """What computes a stack of blocks, in the way and by the engine chosen."""
         copies = self.grouping.way != "shared"
         if self.engine == "eager":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from whysgd.study.settings import Flag, Method, NotNegative
+from whysgd.study.settings import Flag, MethodSettings, NotNegative
 
 if TYPE_CHECKING:
     import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LABEL = "SGD"
 
 
-class SGD(Method):
+class SGD(MethodSettings):
     """Momentum and coupled weight decay, as torch.optim.SGD has them."""
 
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.0

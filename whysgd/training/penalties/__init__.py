@@ -3,10 +3,10 @@
 Importing this loads no torch; the functions import it when they are called.
 """
 
-from whysgd.study.settings import Count, Method, NotNegative
+from whysgd.study.settings import Count, MethodSettings, NotNegative
 
 
-class MicroBatchPenalty(Method):
+class PenaltySettings(MethodSettings):
     """λR, R averaged over micro-batches, with its exact gradient."""
 
     strength: NotNegative
@@ -15,16 +15,20 @@ class MicroBatchPenalty(Method):
     """Take R from one micro-batch of so many images, drawn from those of the step, instead of from all."""
 
 
-def needs_graph(settings: Method) -> bool:
+def needs_graph(settings: MethodSettings) -> bool:
     """Return whether `Block.g` must be differentiable."""
-    return getattr(settings, "exact", True) and settings.name not in ("fisher_trace", "average_jacobian", "unit_jacobian")
+    return getattr(settings, "exact", True) and settings.name not in (
+        "fisher_trace",
+        "average_jacobian",
+        "unit_jacobian",
+    )
 
 
-def needs_logits(settings: Method) -> bool:
+def needs_logits(settings: MethodSettings) -> bool:
     """Return whether `Block.logits` must be there, and differentiable."""
     return settings.name != "gradient_norm"
 
 
-def needs_pre_gradient(settings: Method) -> bool:
+def needs_pre_gradient(settings: MethodSettings) -> bool:
     """Return whether a pass over all blocks must be made beforehand."""
     return getattr(settings, "acc_strength", 0) != 0

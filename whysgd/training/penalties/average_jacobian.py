@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.training.penalties import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
 
 if TYPE_CHECKING:
     import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LABEL = "AJ"
 
 
-def average_jacobian(block: "Block", settings: MicroBatchPenalty) -> tuple["torch.Tensor", "torch.Tensor"]:
+def average_jacobian(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return gradient and value of λR_B, R_B = ‖∇_θ Σ_c mean_{x∈B} f_c(x)‖², f the logits.
 
     Source: Novack et al. 2023, section 2.

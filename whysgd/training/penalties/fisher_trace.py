@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.training.penalties import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
 
 if TYPE_CHECKING:
     import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LABEL = "FT"
 
 
-def fisher_trace(block: "Block", settings: MicroBatchPenalty) -> tuple["torch.Tensor", "torch.Tensor"]:
+def fisher_trace(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return gradient and value of λR_B, R_B = ‖∇L_B^ŷ‖², the loss taken with labels ŷ drawn from the model's own predictive distribution.
 
     Source: Novack et al. 2023, section 2.

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from whysgd.study.settings import Method, NotNegative, Positive
+from whysgd.study.settings import MethodSettings, NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LABEL = "gradient norm"
 
 
-class GradientNorm(Method):
+class GradientNorm(MethodSettings):
     """The full-batch gradient regularizer of geiping2022."""
 
     block_strength: NotNegative = 0.5

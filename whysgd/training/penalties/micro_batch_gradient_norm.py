@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.training.penalties import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
 
 if TYPE_CHECKING:
     import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LABEL = "GN"
 
 
-def micro_batch_gradient_norm(block: "Block", settings: MicroBatchPenalty) -> tuple["torch.Tensor", "torch.Tensor"]:
+def micro_batch_gradient_norm(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return gradient and value of λR_B, R_B = ‖∇L_B‖², the squared norm of the micro-batch's own gradient; its gradient is 2λ H_B g_B.
 
     Source: Novack et al. 2023, section 2.

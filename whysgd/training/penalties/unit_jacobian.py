@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.training.penalties import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
 
 if TYPE_CHECKING:
     import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LABEL = "UJ"
 
 
-def unit_jacobian(block: "Block", settings: MicroBatchPenalty) -> tuple["torch.Tensor", "torch.Tensor"]:
+def unit_jacobian(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return gradient and value of λR_B, R_B = ‖∇_θ ⟨mean_{x∈B} f(x), u⟩‖², f the logits and u a fresh random unit vector for each micro-batch.
 
     Source: Novack et al. 2023, section 2.

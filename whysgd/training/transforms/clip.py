@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.study.settings import Method, Positive
+from whysgd.study.settings import MethodSettings, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from whysgd.training.transforms import Context
 
 
-class Clip(Method):
+class Clip(MethodSettings):
     """Let no gradient be longer than a limit."""
 
     limit: Positive

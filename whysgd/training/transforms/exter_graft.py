@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.study.settings import Method, Name
+from whysgd.study.settings import MethodSettings, Name
 from whysgd.training.transforms import TINY
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LABEL = "ExterGraft"
 
 
-class ExterGraft(Method):
+class ExterGraft(MethodSettings):
     """Take the length of the gradient from another run."""
 
     reference: Name

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.study.settings import Method
+from whysgd.study.settings import MethodSettings
 from whysgd.training.transforms import TINY
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LABEL = "IterGraft"
 
 
-def iter_graft(gradient: "torch.Tensor", context: "Context", settings: Method) -> "torch.Tensor":
+def iter_graft(gradient: "torch.Tensor", context: "Context", settings: MethodSettings) -> "torch.Tensor":
     """Return g · ‖g_SB‖ / ‖g‖, g_SB the gradient of one micro-batch of the step at the same θ.
 
     Source: Novack et al. 2023, section 4; Agarwal et al. 2020 for the name.

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from whysgd.study.settings import Method
+from whysgd.study.settings import MethodSettings
 from whysgd.training.transforms import TINY
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LABEL = "NGD"
 
 
-def normalize(gradient: "torch.Tensor", context: "Context", settings: Method) -> "torch.Tensor":
+def normalize(gradient: "torch.Tensor", context: "Context", settings: MethodSettings) -> "torch.Tensor":
     """Return g / ‖g‖.
 
     Source: Novack et al. 2023, section 4.
