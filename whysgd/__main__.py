@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--spec", help="a whole specification as JSON, without the seed, instead of PAPER/RUN")
     train.add_argument("--seed", type=int, nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+    train.add_argument("--data", type=Path, help="folder of the data set (default: the workflow's)")
     train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: the workflow's)")
     train.add_argument(
         "--norms", type=Path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"

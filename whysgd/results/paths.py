@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-RECORDS = Path("records")
+RESULTS, RECORDS = Path("results"), Path("records")
 DATASET = "results/data/{dataset}"
 STORE = "results/stores/{dataset}/{store}.lmdb"
 # A batch of seeds of a run, and one file of its measures: of one measure by its name, or of all of them.

@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from whysgd.data.shape import Images, images_of
 from whysgd.errors import UserError, listed
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.checks import needed_measures
-from whysgd.study.cost import Cost, Device, Images, images_of, landscape_cost, measuring_cost, training_cost
+from whysgd.study.cost import Cost, Device, landscape_cost, measuring_cost, training_cost
 from whysgd.study.figures import GRID_FIGURES, LANDSCAPES, NOISE_LOGS, caption
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
@@ -178,11 +179,11 @@ class Study:
                 return first if first.run != run else None
         return None
 
-    def landscape_inputs(self, paper: str, run: str, seed: int, kind: str) -> dict:
+    def landscape_inputs(self, paper: str, run: str, seed: str, kind: str) -> dict:
         """Return what a part of a landscape reads."""
         like = self.shared_run(paper, run, kind)
         shared = self._trained(paper, like.run, self._batch_of(paper, like.run, like.seed))["model"] if like else None
-        trained = self._trained(paper, run, self._batch_of(paper, run, seed))
+        trained = self._trained(paper, run, self._batch_of(paper, run, int(seed)))
         return {**trained, **({"like": shared} if shared else {})}
 
     def landscape_options(self, paper: str, run: str, kind: str) -> str:
