@@ -106,10 +106,8 @@ def _unpack_cifar(published: type, folder: Path) -> None:
     """
     from torchvision.datasets.utils import check_integrity, download_url
 
-    meta = published.meta["filename"], published.meta["md5"]
-    files = {
-        f"{published.base_folder}/{name}": md5 for name, md5 in (*published.train_list, *published.test_list, meta)
-    }
+    sums = [*published.train_list, *published.test_list, (published.meta["filename"], published.meta["md5"])]
+    files = {f"{published.base_folder}/{name}": md5 for name, md5 in sums}
     if all(check_integrity(folder / name, md5) for name, md5 in files.items()):
         return
     download_url(published.url, folder, published.filename, published.tgz_md5)
