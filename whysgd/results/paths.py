@@ -13,6 +13,9 @@ NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 ALL_MEASURES = "all"
 _BATCH = re.compile(r"seeds-(\d+)(?:-(\d+))?")
 
+# What networks compute that are not among those of whysgd/study/networks.csv, counted at their first use.
+NETWORKS = RESULTS / "networks.csv"
+
 
 def batch_name(seeds: Sequence[int]) -> str:
     """Name of the folder of consecutive seeds: seeds-4 for one, seeds-0-2 for three."""
