@@ -25,13 +25,13 @@ from whysgd.training.device import device_name, prepare_device
 from whysgd.training.trainer import Trainer
 
 CLASSES = 10
-# Network, channels, size, images of a micro-batch, micro-batches of a step: small networks, alone and many at once,
-# and large ones.
+# Network, channels, size, images of a micro-batch, micro-batches of a step: small networks with one micro-batch and
+# with many, and large ones.
 SHAPES = (
     ("fc_d2_w32", 1, 8, 4, 1), ("fc_d2_w32", 1, 8, 4, 40), ("fc_d2_w4", 1, 28, 100, 1), ("fc_d8_w64", 1, 28, 100, 1),
-    ("conv1", 1, 28, 100, 1), ("conv2", 1, 8, 12, 1), ("conv2", 1, 8, 12, 42), ("conv2", 3, 32, 100, 1),
-    ("resnet_mini", 1, 8, 16, 1), ("resnet_mini", 1, 8, 16, 32), ("alexnet_ch64", 3, 32, 100, 1),
-    ("vgg11", 3, 32, 100, 1), ("resnet18", 3, 32, 128, 1),
+    ("conv1", 1, 28, 100, 1), ("conv1", 1, 28, 100, 128), ("conv2", 1, 8, 12, 1), ("conv2", 1, 8, 12, 42),
+    ("conv2", 3, 32, 100, 1), ("conv2", 3, 32, 100, 128), ("resnet_mini", 1, 8, 16, 1), ("resnet_mini", 1, 8, 16, 32),
+    ("alexnet_ch64", 3, 32, 100, 1), ("vgg11", 3, 32, 100, 1), ("resnet18", 3, 32, 128, 1),
 )  # fmt: skip
 
 

@@ -1,10 +1,13 @@
-"""Count what the networks of the shipped scales compute, and write whysgd/study/networks.csv."""
+"""Count what the networks of the shipped scales compute, and write whysgd/study/networks.json."""
+
+import json
 
 from whysgd.data.shape import images_of
+from whysgd.files import write_text
 from whysgd.models.catalog import architecture
 from whysgd.models.count import count
 from whysgd.study.config import load_config
-from whysgd.study.networks import TABLE, Network, write_table
+from whysgd.study.networks import TABLE
 from whysgd.study.papers import expand
 
 OVERLAYS = ([], ["config/midi.yaml"], ["config/paper.yaml"])
@@ -23,4 +26,5 @@ def shapes() -> set[tuple[str, int, int, int]]:
 
 
 if __name__ == "__main__":
-    write_table(TABLE, {shape: Network(*count(*shape)) for shape in shapes()})
+    lines = [f'"{" ".join(map(str, shape))}": {json.dumps(count(*shape))}' for shape in sorted(shapes())]
+    write_text(TABLE, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT, make_spec
 
-from whysgd.data.shape import Images, images_of
+from whysgd.data.shape import Images
 from whysgd.errors import UserError
+from whysgd.files import read_json
 from whysgd.models.count import count
-from whysgd.results import machine
 from whysgd.study import cost, networks
 from whysgd.study.config import load_config
 from whysgd.study.cost import FORWARD, START, Device, Work, load_device, measuring_work, training_work
-from whysgd.study.networks import TABLE, Network, network, read_table
+from whysgd.study.networks import TABLE, Network, network
 from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -42,29 +42,24 @@ def test_the_formula_of_fully_connected_networks_is_what_is_counted(name):
 
 
 def test_the_table_has_the_networks_of_the_shipped_scales_as_they_are():
-    table = read_table(TABLE)
-    assert set(table) == shapes()
-    for shape in (("resnet_mini", 1, 8, 10), ("alexnet_ch8", 3, 32, 100), ("vgg11", 3, 32, 10)):
-        assert table[shape] == count(*shape)
+    table = read_json(TABLE)
+    assert set(table) == {" ".join(map(str, shape)) for shape in shapes()}
+    for name in ("resnet_mini 1 8 10", "alexnet_ch8 3 32 100", "vgg11 3 32 10"):
+        model, *shape = name.split()
+        assert tuple(table[name]) == count(model, *map(int, shape))
 
 
-def test_another_network_is_counted_once(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    shape = ("conv2", 1, 12, 5)
-    networks.network.cache_clear()
-    assert network(*shape) == count(*shape)
-    networks.network.cache_clear()
-    monkeypatch.setattr(networks.subprocess, "run", None)
-    assert network(*shape) == count(*shape)
-
-
-def test_a_network_that_cannot_be_is_one_line(tmp_path, monkeypatch):
+def test_another_network_is_counted_once_and_one_that_cannot_be_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(UserError, match=r"alexnet_ch8: cannot be counted: .*8") as caught:
         network("alexnet_ch8", 1, 8, 10)
     assert "\n" not in str(caught.value)
+    shape = ("conv2", 1, 12, 5)
+    assert network(*shape) == count(*shape)
+    network.cache_clear()
+    monkeypatch.setattr(networks.subprocess, "run", None)
+    assert network(*shape) == count(*shape)
 
 
 def test_steps_are_counted_as_the_loop_makes_them():
@@ -163,21 +158,6 @@ def test_a_device_is_found_by_its_name_a_part_of_it_or_its_kind(tmp_path, monkey
     assert load_device("unheard of", "gpu") == DEVICE._replace(name="AMD EPYC", kind="gpu")
 
 
-def test_an_image_folder_is_looked_at(tmp_path):
-    from PIL import Image
-
-    for split, number in (("train", 3), ("test", 2)):
-        for name in ("a", "b"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(number):
-                Image.new("RGB", (20, 20)).save(tmp_path / split / name / f"{i}.png")
-    own = {"source": "image_folder", "path": str(tmp_path), "train_images": 5, "test_images": None, "label": None}
-    assert images_of({"datasets": {"mine": own}}, "mine") == Images(5, 4, 3, 20, 2)
-    (tmp_path / "train/a/0.png").write_text("no image")
-    with pytest.raises(UserError, match=r"train/a/0\.png: not a readable image"):
-        images_of({"datasets": {"mine": own | {"train_images": 4}}}, "mine")
-
-
 def test_predictions_are_near_what_recorded_runs_took():
     ratios: dict[str, list[float]] = {}
     for _, what, ratio in compared(ROOT / "records"):
@@ -190,14 +170,6 @@ def test_predictions_are_near_what_recorded_runs_took():
     assert near(ratios["measuring"]) >= 0.9
     # The workflow asks for half as much again.
     assert near(ratios["memory"], 1.5) == 1
-
-
-def test_this_machines_device_is_found(tmp_path):
-    for place, name in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA L4")):
-        (tmp_path / f"0000:{place}1:00.0").mkdir()
-        (tmp_path / f"0000:{place}1:00.0" / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 16\n")
-    assert machine.gpu_names(tmp_path) == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
-    assert machine.gpu_names(tmp_path / "none") == []
 
 
 def test_costs_are_known_without_torch():

@@ -13,8 +13,8 @@ NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 ALL_MEASURES = "all"
 _BATCH = re.compile(r"seeds-(\d+)(?:-(\d+))?")
 
-# What networks compute that are not among those of whysgd/study/networks.csv, counted at their first use.
-NETWORKS = RESULTS / "networks.csv"
+# What networks compute that are not among those of whysgd/study/networks.json, counted at their first use.
+NETWORKS = RESULTS / "networks.json"
 
 
 def batch_name(seeds: Sequence[int]) -> str:

@@ -21,8 +21,8 @@ EXACT = 3
 # In passes: one that only goes forward; a product with the Hessian; an image's gradient for each class.
 FORWARD, PRODUCT, EACH_CLASS = 1 / 3, 2.7, 2.2
 WALK = 12  # steps of a walk until the loss has risen
-# Megabytes of a process that has loaded torch, and of what a measure's pass may keep. In training, an evaluation has as
-# much at once as so many images keep, and a pass has micro-batches with so many numbers in one channel of their images.
+# Megabytes of a process that has loaded torch, and of what a measure's pass may keep. Training keeps what so many
+# images of an evaluation do, and as many micro-batches at once as have so many numbers in one channel of their images.
 PROCESS_MB, MEASURE_MB, EVALUATED, TOGETHER, MB = {"cpu": 500, "gpu": 4000}, 1024, 200, 1 << 15, 2**20
 
 
@@ -83,7 +83,7 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
     noise = (spec.noise.points + 2) * (count // spec.block) if spec.noise else 0
     files = 4 * net.parameters + 5000 + 250 * lines + 26 * steps + 25 * noise
     passes, blocks = works[0].passes, min(works[0].micro_batches, max(1, TOGETHER // (spec.block * images.size**2)))
-    held = max(EVALUATED, passes * blocks * spec.block) * net.saved
+    held = (EVALUATED + passes * blocks * spec.block) * net.saved
     memory = _memory_mb(device, images, held + 40 * net.parameters * seeds)
     return Cost(START + seconds_of(works, net, device), memory, files * seeds / MB)
 

@@ -1,6 +1,5 @@
 """What an image's forward pass through a network costs, known without torch."""
 
-import csv
 import subprocess
 import sys
 from functools import cache
@@ -8,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from whysgd.errors import UserError
-from whysgd.files import csv_text, write_text
+from whysgd.files import read_json, write_json
 from whysgd.models.catalog import architecture
 from whysgd.results.paths import NETWORKS
 
-# `python benchmarks/networks.py` writes it for the networks of the shipped scales.
-TABLE = Path(__file__).with_name("networks.csv")
+# Those of the shipped scales, by name, channels, size and classes; `python benchmarks/networks.py` writes it.
+TABLE = Path(__file__).with_name("networks.json")
 
 
 class Network(NamedTuple):
@@ -27,7 +26,7 @@ class Network(NamedTuple):
 
 @cache
 def network(name: str, channels: int, size: int, classes: int) -> Network:
-    """Return what a network computes: by formula, from the table, or counted once and kept in results/networks.csv.
+    """Return what a network computes: by formula, from the table, or counted once and kept in results/networks.json.
 
     Raises:
         UserError: there is no such network for such images.
@@ -37,26 +36,13 @@ def network(name: str, channels: int, size: int, classes: int) -> Network:
         depth, width, pixels = sizes["depth"], sizes["width"], channels * size**2
         weights = (pixels + (depth - 2) * width + classes) * width
         return Network(2 * depth - 1, 2 * weights, 4 * (pixels + (depth - 1) * width), weights)
-    key, kept = (name, channels, size, classes), read_table(NETWORKS)
-    if found := (kept | read_table(TABLE)).get(key):
-        return found
-    command = [sys.executable, "-m", "whysgd.models.count", *map(str, key)]
+    key, kept = f"{name} {channels} {size} {classes}", read_json(NETWORKS) if NETWORKS.is_file() else {}
+    if found := (kept | read_json(TABLE)).get(key):
+        return Network(*found)
+    command = [sys.executable, "-m", "whysgd.models.count", *key.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{name}: cannot be counted: {(done.stderr.splitlines() or ['no output'])[-1]}")
-    found = Network(*map(int, done.stdout.split()))
-    write_table(NETWORKS, kept | {key: found})
-    return found
-
-
-def read_table(file: Path) -> dict[tuple, Network]:
-    """Read networks by name, channels, size and classes; none if the file does not exist."""
-    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:] if file.is_file() else []
-    return {(row[0], *map(int, row[1:4])): Network(*map(int, row[4:])) for row in rows}
-
-
-def write_table(file: Path, networks: dict[tuple, Network]) -> None:
-    """Write networks, sorted by name and shape."""
-    columns = ("network", "channels", "size", "classes", *Network._fields)
-    rows = [dict(zip(columns, (*key, *found), strict=True)) for key, found in sorted(networks.items())]
-    write_text(file, csv_text(columns, rows))
+    kept[key] = [int(number) for number in done.stdout.split()]
+    write_json(NETWORKS, kept)
+    return Network(*kept[key])

@@ -39,14 +39,10 @@ def plan_text(config: Mapping, wanted: str | None = None) -> str:
         (name, *sums[:2], *(_span(seconds) for seconds in sums[2:5]), _size(sums.disk)) for name, sums in tables.items()
     ]
     headers = ["table", "runs", "done", "train", "measure", "landscapes", "disk"]
-    whose, threads = (
-        "this" if device.name == here else "another",
-        f"{device.threads} thread" + "s" * (device.threads > 1),
-    )
-    papers = f"{len(config['papers'])} paper" + "s" * (len(config["papers"]) > 1)
+    whose = "this" if device.name == here else "another"
     lead = (
-        f"{every.runs:,} runs of {papers}: {_span(sum(every[2:5]))} on {whose} device"
-        f" ({device.name}, {threads}), {_size(every.disk)} of disk; {every.done:,} are done"
+        f"{every.runs:,} runs of {_counted(len(config['papers']), 'paper')}: {_span(sum(every[2:5]))} on {whose} device"
+        f" ({device.name}, {_counted(device.threads, 'thread')}), {_size(every.disk)} of disk; {every.done:,} are done"
     )
     shown = tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 6)
     unknown = f"\n{here} has not been measured: `python benchmarks/devices.py` adds it to config/devices.json."
@@ -91,6 +87,10 @@ def sums_of(config: Mapping, device: Device) -> tuple[dict[str, Sums], dict[tupl
 
 def _sum(parts: Iterable[Sums]) -> Sums:
     return Sums(*map(sum, zip(Sums(), *parts, strict=True)))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def _span(seconds: float) -> str:
