@@ -49,6 +49,7 @@ format: env
 
 # Times each question side by side, about half an hour; tables go to results/benchmarks.
 bench: env
+	$(BIN)/python benchmarks/devices.py
 	$(BIN)/python benchmarks/step_cpu.py
 	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/growth.py
@@ -66,7 +67,7 @@ bench-gpu: env
 	$(BIN)/python benchmarks/step_gpu.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py --images 50000
-	$(BIN)/python benchmarks/speeds.py
+	$(BIN)/python benchmarks/devices.py
 
 # The tables and figures of every result that the repository carries, from its records: no training, under a minute.
 records: env

@@ -38,7 +38,7 @@ def cost_of_measuring(wildcards):
 
 
 def cost_of_landscape(wildcards):
-    return STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind, wildcards.chunks, DEVICE)
+    return STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind, DEVICE)
 
 
 training_minutes, training_memory = minutes(cost_of_training), megabytes(cost_of_training)

@@ -32,6 +32,9 @@ METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.
 NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 _BATCH = re.compile(r"seeds-(\d+)(?:-(\d+))?")
 
+# What networks compute that are not among those of whysgd/study/networks.json, counted at their first use.
+NETWORKS = RESULTS / "networks.json"
+
 
 def batch_name(seeds: Sequence[int]) -> str:
     """Return the name of the folder of consecutive seeds: seeds-4 for one, seeds-0-2 for three."""

@@ -126,20 +126,20 @@ class Study:
     def training_cost(self, paper: str, run: str, seeds: str, device: Device) -> Cost:
         """Return what training a batch costs."""
         spec = self.spec(paper, run)
-        return training_cost(spec, len(paths.batch_seeds(seeds)), self._images(spec), device)
+        return training_cost(spec, len(paths.batch_seeds(seeds)), self.images(spec), device)
 
     def measuring_cost(self, paper: str, run: str, seeds: str, measures: str, device: Device) -> Cost:
         """Return what a job costs that takes measures of a batch."""
         spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
-        return measuring_cost(spec, names, self.measuring, count, self._images(spec), device)
+        return measuring_cost(spec, names, self.measuring, count, self.images(spec), device)
 
-    def landscape_cost(self, paper: str, run: str, kind: str, chunks: str, device: Device) -> Cost:
+    def landscape_cost(self, paper: str, run: str, kind: str, device: Device) -> Cost:
         """Return what a part of a landscape costs."""
         spec = self.spec(paper, run)
-        whole = landscape_cost(spec, kind, self.measuring["landscape"], self._images(spec), device)
-        return whole._replace(seconds=whole.seconds / int(chunks))
+        return landscape_cost(spec, kind, self.measuring["landscape"], self.images(spec), device)
 
-    def _images(self, spec: RunSpec) -> Images:
+    def images(self, spec: RunSpec) -> Images:
+        """Return number and shape of the images of a run's data set."""
         if spec.dataset not in self._known_images:
             self._known_images[spec.dataset] = images_of(self.config, spec.dataset)
         return self._known_images[spec.dataset]
