@@ -10,15 +10,6 @@ from statistics import median
 
 from common import write_table
 
-<<<<<<< HEAD
-from whysgd.errors import UserError
-from whysgd.files import read_json
-from whysgd.results.records import ROOT as RECORDS
-from whysgd.study.config import load_config
-from whysgd.study.cost import WARM, images_of, measuring_cost
-from whysgd.study.plan import make_plan, seconds_of
-from whysgd.study.speeds import load_speeds
-=======
 from whysgd.data.shape import images_of
 from whysgd.files import read_json
 from whysgd.results.paths import RECORDS
@@ -27,7 +18,6 @@ from whysgd.study.spec import RunSpec
 
 # Slurm's limit is three times what is predicted.
 NEAR = 3
->>>>>>> cost
 
 
 def compared(records: Path = RECORDS) -> Iterator[tuple[str, str, float]]:

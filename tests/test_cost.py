@@ -8,19 +8,6 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT, make_spec
 
-<<<<<<< HEAD
-from whysgd.errors import UserError
-from whysgd.files import read_json
-from whysgd.study import cost, machine, speeds
-from whysgd.study.config import load_config
-from whysgd.study.cost import Images, evaluated_images, images_of, measured_images, stepped_images, watched_images
-from whysgd.study.papers import expand
-from whysgd.study.plan import seconds_of
-from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch, total_steps
-from whysgd.study.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, chosen_device, load_speeds
-from whysgd.study.validation import ROOT, read_yaml
-from whysgd.training.device import device_name
-=======
 from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
@@ -30,7 +17,6 @@ from whysgd.study.config import load_config
 from whysgd.study.cost import FORWARD, START, Device, Work, load_device, measuring_work, training_work
 from whysgd.study.networks import TABLE, Network, network
 from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch
->>>>>>> cost
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from networks import shapes

@@ -9,17 +9,6 @@ import yaml
 from conftest import ROOT
 from test_workflow import TINY
 
-<<<<<<< HEAD
-from whysgd.errors import UserError
-from whysgd.files import write_json
-from whysgd.study.codedigest import code_digest
-from whysgd.study.config import load_config
-from whysgd.study.plan import look, make_plan
-from whysgd.study.plan_text import plan_dict, plan_text, progress_text
-from whysgd.training.checkpoint import State, save_checkpoint
-
-CODE = code_digest("whysgd.training.loop")
-=======
 from whysgd.files import write_json
 from whysgd.results.machine import processor_name
 from whysgd.results.paths import METRICS, batch_name, run_folder
@@ -27,7 +16,7 @@ from whysgd.study import plan
 from whysgd.study.config import load_config
 from whysgd.study.cost import load_device
 from whysgd.study.plan import plan_text, sums_of
->>>>>>> cost
+from whysgd.study.workflow import Study
 
 
 @pytest.fixture
@@ -64,22 +53,22 @@ def test_a_machine_that_was_not_measured_is_told(tiny, monkeypatch):
 
 def test_what_is_there_stays_and_only_new_seeds_are_another_job(tiny):
     device = load_device("cpu")
-    before = sums_of(tiny, device)[1]["geiping2022", "sgd"]
+    before = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
     assert (before.runs, before.done) == (2, 0)
     finish("sgd", 0)
-    after = sums_of(tiny, device)[1]["geiping2022", "sgd"]
+    after = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
     assert (after.runs, after.done) == (2, 1)
     assert before.train < after.train <= 2 * before.train
 
 
 def test_nothing_is_measured_where_no_measure_is_asked_for(tiny):
     for measures in ([], ["fisher"]):
-        table = sums_of({**tiny, "measures": measures}, load_device("cpu"))[0]["geiping2022/main"]
+        table = sums_of(Study({**tiny, "measures": measures}), load_device("cpu"))[0]["geiping2022/main"]
         assert (table.measure > 0) == (table.landscapes > 0) == bool(measures)
 
 
 def test_runs_that_two_tables_name_are_counted_once_and_data_are():
-    tables, parts = sums_of(load_config([ROOT / "config/paper.yaml"]), load_device("cpu"))
+    tables, parts = sums_of(Study(load_config([ROOT / "config/paper.yaml"])), load_device("cpu"))
     runs = sum(part.runs for part in parts.values())
     assert sum(table.runs for table in tables.values()) == runs + 110
     assert runs == 1565
