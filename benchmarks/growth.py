@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.files import read_json, write_json
+from whysgd.study import registry
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
-from whysgd.study import registry
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from whysgd.study.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import write_text
@@ -30,7 +31,6 @@ from whysgd.study.cost import images_of
 from whysgd.study.papers import expand
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec, resolved_precision, trained_images
-from whysgd.study.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
 from whysgd.training.device import device_name, memory_of, prepare_device
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.stack import Stack

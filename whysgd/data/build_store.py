@@ -217,7 +217,7 @@ def draws_of_copy(plan: StoredCopies, images: int, copy: int) -> tuple[np.ndarra
     """Top, left and flip of every image of a copy; None for a copy that is left as it is."""
     if plan.clean_first and copy == 0:
         return None
-    return draw_copy(Augmentation(plan.crop_padding, plan.flip), images, plan.seed, copy)
+    return draw_copy(Augmentation(crop_padding=plan.crop_padding, flip=plan.flip), images, plan.seed, copy)
 
 
 def chunk_of_copies(images: np.ndarray, plan: StoredCopies, draws: Callable, start: int, count: int) -> np.ndarray:
