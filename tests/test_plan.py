@@ -53,6 +53,7 @@ def test_a_machine_that_was_not_measured_is_told(tiny, monkeypatch):
 
 def test_what_is_there_stays_and_only_new_seeds_are_another_job(tiny):
     device = load_device("cpu")
+    tiny["scales"]["tiny"]["seeds_per_job"] = None
     before = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
     assert (before.runs, before.done) == (2, 0)
     finish("sgd", 0)
