@@ -9,7 +9,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.run import load_run, measure_run
 from whysgd.results.records import LINES, as_text, path_of, read_record, record_of, write_records
-from whysgd.study.spec import NoiseWatch, RunSpec
+from whysgd.study.spec import NoiseWatch
 from whysgd.training.loop import train
 
 
@@ -87,7 +87,7 @@ def test_the_records_of_the_repository_are_whole_and_in_their_places():
     for file in files:
         record = read_record(file)
         assert path_of(record, ROOT / "results/records") == file
-        spec = RunSpec.from_dict(record["metrics"]["settings"])
+        spec = todays(record["metrics"]["settings"])
         assert (spec.digest, spec.run) == (record["metrics"]["spec_digest"], record["metrics"]["run"])
         assert len(record["metrics"]["data"]["sha256"]) == 64
         assert record["metrics"]["code_digest"]
