@@ -66,3 +66,8 @@ def losses_and_slopes(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> 
     margins = (1 - signs * logits).clamp_(min=0)
     slopes = signs.mul_(margins > 0).div_(-n * classes)
     return margins.mean((1, 2)), slopes
+
+
+def fastest_gradients(objective: Objective):
+    """Return the faster of `dense_gradients` and `Objective.gradients`, which stays the reference."""
+    return dense_gradients if fits_dense(objective) else Objective.gradients

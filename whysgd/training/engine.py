@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from whysgd.training.dense import dense_gradients, fits_dense
+from whysgd.training.dense import fastest_gradients
 from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
 
@@ -80,7 +80,7 @@ class Engine:
         self.normalize = normalize or (lambda images: images)
         self.compiled, self.functions = compiled, {}
         # A compiler fuses what autograd does; without one the chain rule written out is faster.
-        self.gradients = dense_gradients if fits_dense(objective) and not compiled else Objective.gradients
+        self.gradients = Objective.gradients if compiled else fastest_gradients(objective)
 
     def sums(self, step: Step, groups: Iterable[Group]) -> Sums:
         """Return the sums over groups of neighbouring micro-batches, in order; nothing else is changed."""
