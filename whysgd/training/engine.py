@@ -26,16 +26,16 @@ class Step:
 
     Attributes:
         theta: θ (S, P), one row for each seed.
-        weights: the weight (N,) of each micro-batch in the gradient.
-        kept: its weight (N,) in the running statistics.
+        weights: the weight (N,) of each micro-batch in the gradient; None: 1 for a single one.
+        kept: its weight (N,) in the running statistics; None: a single one that does not move them.
         lr: η, which scales geiping2022's penalty.
         full_gradient: ḡ (S, P) at the same θ, if the penalty needs it.
         draws: what the penalty draws (S, N, …), if it draws.
     """
 
     theta: torch.Tensor
-    weights: torch.Tensor
-    kept: torch.Tensor
+    weights: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
     lr: float = 0.0
     full_gradient: torch.Tensor | None = None
     draws: torch.Tensor | None = None
@@ -84,25 +84,28 @@ class Engine:
 
     def sums(self, step: Step, groups: Iterable[Group]) -> Sums:
         """Return the sums over groups of neighbouring micro-batches, in order; nothing else is changed."""
-        theta, first = step.theta, 0
-        statistics = len(self.objective.buffers)
-        totals = Sums(torch.zeros_like(theta), theta.new_zeros(len(theta), statistics), *theta.new_zeros(2, len(theta)))
+        theta, first, totals = step.theta, 0, None
+        weights = theta.new_ones(1) if step.weights is None else step.weights
+        kept = torch.zeros_like(weights) if step.kept is None else step.kept
         for images, labels in groups:
             k = labels.shape[1]
-            here = slice(first, first + k)
-            for start in range(0, len(theta), seeds := max(1, self.most // k)):
+            here, seeds, chunks = slice(first, first + k), max(1, self.most // k), []
+            for start in range(0, len(theta), seeds):
                 rows = slice(start, start + seeds)
                 own = rows if len(labels) > 1 else slice(None)
-                parts = self._run(
-                    theta[rows], images[own], labels[own], step.weights[here], step.kept[here],
-                    theta.new_full((), step.lr) if self.compiled else step.lr,
+                chunks.append(self._run(
+                    theta[rows], images[own], labels[own], weights[here], kept[here], step.lr,
                     None if step.full_gradient is None else step.full_gradient[rows],
                     None if step.draws is None else step.draws[rows, here],
-                )  # fmt: skip
-                for total, part in zip(totals, parts, strict=True):
-                    total[rows] += part
+                ))  # fmt: skip
+            parts = chunks[0] if len(chunks) == 1 else [torch.cat(part) for part in zip(*chunks, strict=True)]
+            totals = parts if totals is None else [a.add_(b) for a, b in zip(totals, parts, strict=True)]
             first += k
-        return totals
+        if totals is None:
+            # A rank may have no micro-batch of a step.
+            statistics = theta.new_zeros(len(theta), len(self.objective.buffers))
+            totals = torch.zeros_like(theta), statistics, *theta.new_zeros(2, len(theta))
+        return Sums(*totals)
 
     def one_pass(self, theta, images, labels, weights, kept, lr, full_gradient=None, draws=None):
         """Return the sums of one pass over k micro-batches of S seeds, in the order of `Sums`. No side effects."""
@@ -132,6 +135,9 @@ class Engine:
         """Compute one pass, by the function compiled for its shapes if the engine compiles."""
         if not self.compiled:
             return self.one_pass(*arguments)
+        theta = arguments[0]
+        # A plain number would be compiled in.
+        arguments = [theta.new_full((), part) if isinstance(part, float) else part for part in arguments]
         shapes = tuple(argument.shape for argument in arguments if argument is not None)
         if shapes not in self.functions:
             try:
@@ -140,7 +146,8 @@ class Engine:
                 print(f"no compiler can be used ({error}); going on without, more slowly", file=sys.stderr)
                 self.compiled = False
                 return self.one_pass(*arguments)
-        return self.functions[shapes](*arguments)
+        # The next call writes its results to the same memory.
+        return tuple(part.clone() for part in self.functions[shapes](*arguments))
 
 
 # What torch's errors say where Triton, or a C++ compiler, is missing.

@@ -5,22 +5,24 @@ import torch
 from whysgd.training.dense import fits_dense
 from whysgd.training.objective import Objective
 
-# Numbers that the parameter vectors of a pass, and one channel of its images, may have at most: what stays in a cache.
-THETA_NUMBERS, PIXELS = 1 << 20, 1 << 15
+# Numbers that the parameter vectors of a pass may have at most, and one channel of its images, which a fully connected
+# network reads once and a convolution keeps many times over.
+THETA_NUMBERS, PIXELS, DENSE_PIXELS = 1 << 20, 1 << 15, 1 << 20
 
 
 def choose_grouping(objective: Objective, micro_batch: int, pixels: int) -> int:
-    """Return how many pairs of a seed and a micro-batch share a pass: as many as keep their weights in cache.
+    """Return how many pairs of a seed and a micro-batch share a pass: as many as stay in cache.
 
     Small networks on small images are bound by the overhead of each operation and gain up to 16 times; large ones are
-    bound by arithmetic, gain nothing, and take one pair at a time.
+    bound by arithmetic, gain nothing, and take one pair at a time. `benchmarks/steps.py` measures both.
 
     Args:
         objective: the network.
         micro_batch: images of a micro-batch.
         pixels: of one image.
     """
-    return max(1, min(THETA_NUMBERS // len(objective.parameters), PIXELS // (micro_batch * pixels)))
+    most = DENSE_PIXELS if fits_dense(objective) else PIXELS
+    return max(1, min(THETA_NUMBERS // len(objective.parameters), most // (micro_batch * pixels)))
 
 
 def saved_bytes(objective: Objective, images: int, shape: tuple[int, ...], device: str = "meta") -> int:

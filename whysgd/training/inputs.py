@@ -30,6 +30,9 @@ class Inputs:
     sources: dict = field(default_factory=dict)
 
 
+NOTHING = Inputs()
+
+
 def read_inputs(specs: Sequence[RunSpec], dataset: Dataset, store: Path | None, norms: Sequence[Path]) -> Inputs:
     """Read the inputs of a batch of seeds.
 

@@ -5,38 +5,27 @@ learning rate, micro-batches, gradient and penalty, transforms, optimizer. `Trai
 sees which seeds have ended; `make_steps` repeats the two, with checkpoints.
 """
 
-import math
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from whysgd.data.augmentation import Normalizer
-from whysgd.data.canonical import Dataset, load_dataset
-from whysgd.data.loader import DataLoader, place
+from whysgd.data.canonical import load_dataset
+from whysgd.data.loader import DataLoader
 from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
 from whysgd.measures.accuracy import evaluate
-from whysgd.models.build import build_model
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
-from whysgd.streams import stream
 from whysgd.study.codedigest import code_digest
-from whysgd.study.spec import (
-    RunSpec,
-    blocks_per_epoch,
-    epoch_images,
-    steps_per_epoch,
-    total_steps,
-    trained_images,
-)
+from whysgd.study.spec import RunSpec
 from whysgd.training.checkpoint import (
     HISTORY_COLUMNS,
     Batch,
@@ -45,44 +34,21 @@ from whysgd.training.checkpoint import (
     remove_checkpoint,
     save_checkpoint,
 )
-from whysgd.training.device import allow_tf32, engine_on, precision_on, with_index
+from whysgd.training.device import allow_tf32
 from whysgd.training.divergence import DivergenceCheck
-from whysgd.training.engine import Engine, Step
+from whysgd.training.engine import Step
 from whysgd.training.events import Events
-from whysgd.training.grouping import choose_grouping
-from whysgd.training.inputs import Inputs, read_inputs
-from whysgd.training.noise_log import measured_noise, noise_steps
-from whysgd.training.objective import Objective
+from whysgd.training.inputs import read_inputs
+from whysgd.training.noise_log import measured_noise
 from whysgd.training.optimizers.sgd import sgd
-from whysgd.training.penalties import penalty_of
-from whysgd.training.probe import micro_batch_norms2
 from whysgd.training.progress import Progress
-from whysgd.training.ranks import ALONE, Ranks, join_ranks, leave_ranks
-from whysgd.training.results import finished_metrics, now, write_results
+from whysgd.training.ranks import join_ranks, leave_ranks
+from whysgd.training.results import finished_metrics, write_results
+from whysgd.training.sampling import micro_batch_norm, penalty_draws, probed_norms2, sampled_penalty
 from whysgd.training.schedules import learning_rate
+from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
-from whysgd.training.transforms import Context, transforms_of
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a batch is trained; none of this decides a result.
-
-    Attributes:
-        device: where to train.
-        checkpoint_seconds: time between two checkpoints.
-        engine: "eager", operation by operation; "compiled", by a compiler; "auto": compiled on a GPU, eager on a CPU.
-        images_on: "device", "host" or "auto", see `whysgd.data.loader.place`.
-        tensorboard: write each history as event files, too, see `whysgd.training.events`.
-        together: pairs of a seed and a micro-batch that share a pass, at most; None chooses, 1 is the plain loop.
-    """
-
-    device: str | torch.device = "cpu"
-    checkpoint_seconds: float = 30.0
-    engine: str = "auto"
-    images_on: str = "auto"
-    tensorboard: bool = False
-    together: int | None = None
+from whysgd.training.transforms import Context
 
 
 def train(
@@ -183,7 +149,13 @@ def make_steps(trainer: "Trainer", out: Path, identity: str, options: Options, a
     last = time.monotonic()
     with shown:
         while trainer.batch is not None:
-            trainer.after_step(trainer.step())
+            try:
+                trainer.after_step(trainer.step())
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                why = "a micro-batch of one image is too small for batch norm; use drop_last"
+                raise UserError(f"{trainer.spec.run}: {why}") from None
             if not ranks.leads:
                 continue
             # A diverged state is not saved before it is known to be one: continued from, it would not look diverged.
@@ -197,86 +169,19 @@ def make_steps(trainer: "Trainer", out: Path, identity: str, options: Options, a
                 asked.obey(f"{out}: step {trainer.batch.step}", saved)
 
 
-class Trainer:
-    """Some seeds of a run in memory: data, network and states. Nothing here touches the disk.
-
-    Args:
-        specs: of a run, one for each seed.
-        dataset: the canonical data set it names.
-        options: device, engine and the like.
-        inputs: what else it is trained on.
-        ranks: the processes that share each step's micro-batches.
-        dtype: of weights and sums, and, unless the precision is lower, of all arithmetic.
+class Trainer(Setup):
+    """Makes the steps of some seeds of a run; see `whysgd.training.setup.Setup` for its arguments.
 
     Attributes:
         states: one for each seed.
         batch: the states of the seeds that have not ended; None if all have.
-
-    Raises:
-        UserError: the run does not fit the images, or the device.
+        rows: which of the seeds these are.
     """
 
-    def __init__(
-        self, specs: Sequence[RunSpec], dataset: Dataset, options: Options = Options(), inputs: Inputs = Inputs(),
-        ranks: Ranks = ALONE, dtype=torch.float32,
-    ):  # fmt: skip
-        self.specs, self.spec, self.ranks, self.options = list(specs), specs[0], ranks, options
-        self.seeds, self.device = [spec.seed for spec in specs], with_index(torch.device(options.device))
-        spec, device = self.spec, self.device
-        self.count = trained_images(spec, len(dataset.train.labels))
-        check_fit(spec, dataset, inputs, self.count)
-        # The network, and what computes its gradients.
-        self.precision, self.engine_name = precision_on(spec, device), engine_on(options.engine, device)
-        images, self.classes = dataset.train.images[: self.count], len(dataset.manifest["classes"])
-        statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
-        self.normalize = Normalizer(statistics["mean"], statistics["std"], dtype, device)
-        shape = (images.shape[1], self.classes)
-        models = [build_model(spec.model, *shape, seed, images.shape[2]).to(device, dtype) for seed in self.seeds]
-        self.objective = Objective(models[0], torch.bfloat16 if self.precision == "bf16" else None, spec.loss)
-        self.pixels = images.shape[2] * images.shape[3]
-        penalty = penalty_of(spec.penalty) if spec.penalty else None
-        self.draw = penalty and getattr(penalty.func, "draw", None)
-        self.sampled = getattr(spec.penalty, "sample", None)
-        self.plain = self._engine(spec.block)
-        # A penalty that is sampled has a pass of its own.
-        self.engine = self._engine(spec.block, penalty) if penalty and not self.sampled else self.plain
-        self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
-        needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
-        self.needs_full_gradient = bool(needed and needed(spec.penalty))
-        self.transforms = transforms_of(spec)
-        # The course of the run.
-        self.micro_batches = blocks_per_epoch(spec, self.count)
-        self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
-        points = min(spec.evaluations, self.total)
-        self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
-        self.noise_steps = noise_steps(spec.noise.points, self.total) if spec.noise else set()
-        self.reference_norms = None if inputs.norms is None else torch.from_numpy(inputs.norms).to(device, dtype)
-        # The images to train on, and to measure on.
-        labels = {name: torch.from_numpy(getattr(dataset, name).labels).to(device) for name in ("train", "test")}
-        train, test = (place(part.images, device, options.images_on) for part in (dataset.train, dataset.test))
-        self.data = {"train": (train[: self.count], labels["train"][: self.count])}
-        if spec.held_out:
-            self.data["validation"] = (train[self.count :], labels["train"][self.count :])
-        self.data["test"] = (test, labels["test"])
-        copies = inputs.copies
-        self.images = self.data["train"][0] if copies is None else place(copies, device, options.images_on)
-        self.labels = torch.from_numpy(dataset.train.labels[: self.count])
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.progress, self.events, self.loader = None, {}, None
-        self.resume([self._start(model) for model in models])
-
-    def _engine(self, images: int, penalty=None, penalty_alone: bool = False) -> Engine:
-        compiled = self.engine_name == "compiled"
-        return Engine(self.objective, penalty, self.most_for(images), self.normalize, compiled, penalty_alone)
-
-    def most_for(self, images: int) -> int:
-        """Return how many micro-batches of so many images share a pass, those of all seeds counted."""
-        return self.options.together or choose_grouping(self.objective, images, self.pixels)
-
-    def _start(self, model: torch.nn.Module) -> State:
-        objective, named = self.objective, {name: p.detach() for name, p in model.named_parameters()}
-        theta, buffers = objective.parameters.vector(named), objective.buffers
-        running = buffers.vector(dict(model.named_buffers())).clone() if buffers.names else theta[:0]
-        return State(theta, running, theta.new_zeros(self.total), started=now())
+        self.resume(self.states)
 
     def resume(self, states: list[State]) -> None:
         """Go on from these states, one for each seed."""
@@ -299,11 +204,6 @@ class Trainer:
         self.loader = DataLoader(specs, self.images, self.labels, self.device, -(-count // passes))
         self.tick = time.perf_counter()
 
-    @property
-    def engine_used(self) -> str:
-        """The engine, or what stands in for it where there is no compiler."""
-        return "compiled" if self.engine.compiled else "eager"
-
     def step(self) -> dict:
         """Make one optimizer step of all running seeds.
 
@@ -325,20 +225,21 @@ class Trainer:
         batch.norms[:, batch.step] = norm
         line = {
             "epoch": epoch + 1, "lr": lr, "step_loss": loss, "penalty": penalty, "gradient_norm": norm,
-            "clipped": norm > (math.inf if spec.clip is None else spec.clip),
+            "clipped": norm > (inf if spec.clip is None else spec.clip),
         }  # fmt: skip
         before = None
         if self.has_line(batch.step + 1) and self.ranks.leads:
             before = batch.theta.clone()
             line["full_loss"] = loss + 0.5 * spec.weight_decay * before.square().sum(1) + penalty
-            line["micro_batch_norm2"] = micro_batch_norms2(self) if spec.watch else None
+            line["micro_batch_norm2"] = probed_norms2(self) if spec.watch else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
-        context = Context(norm, lambda: self._micro_batch_norm(epoch, first, end), reference)
+        context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
         for transform in self.transforms:
             gradient = transform(gradient, context)
         sgd(batch.theta, batch.optimizer, gradient, lr, spec)
-        batch.share()
+        if not batch.step:
+            batch.share()  # What the optimizer remembers is new.
         for state in batch.states:
             state.step += 1
             state.micro_batches += end - first
@@ -347,17 +248,17 @@ class Trainer:
         return line
 
     def gradient(self, epoch: int, first: int, end: int, lr: float) -> tuple[torch.Tensor, ...]:
-        """Return the mean gradient (S, P) of the micro-batches first … end − 1, penalty included; move running statistics.
+        """Return the gradient of a step, from the micro-batches first … end − 1, and move the running statistics.
 
         Returns:
-            ḡ = mean_B [g_B + penalty_B] for averaging "mean"; the mean loss (S,) in training mode; the mean penalty (S,).
+            ḡ = mean_B [g_B + penalty_B] (S, P); the mean loss (S,) in training mode; the mean penalty (S,).
         """
         spec, batch, count = self.spec, self.batch, end - first
         own, own_end = self.ranks.share(first, end)
         here = slice(own - first, own_end - first)
         weights = micro_batch_weights(count, spec.averaging, batch.theta.dtype, self.device)[here]
         kept = self.objective.statistic_weights(count, batch.theta)[here]
-        draws = None if self.draw is None or self.sampled else self._draws(count, spec.block)[:, here]
+        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.block)[:, here]
         step = Step(batch.theta, weights, kept, lr, draws=draws)
         if self.needs_full_gradient:
             full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
@@ -367,54 +268,9 @@ class Trainer:
         batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
         loss, penalty = loss / count, penalty / count
         if self.sampled:
-            added, penalty = self._sampled_penalty(epoch, first, end, lr)
+            added, penalty = sampled_penalty(self, epoch, first, end, lr)
             gradient = gradient + added
         return gradient, loss, penalty
-
-    def _draws(self, count: int, images: int) -> torch.Tensor:
-        """Return what the penalty draws in a step for so many micro-batches of so many images, (S, count, …)."""
-        name, step = self.spec.penalty.name, self.batch.step
-        drawn = [self.draw(stream(seed, name, step), count, images, self.classes) for seed in self.loader.seeds]
-        draws = torch.from_numpy(np.stack(drawn)).to(self.batch.theta.dtype)
-        return draws.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else draws
-
-    def _places(self, first: int, end: int) -> np.ndarray:
-        """Return where the images of the micro-batches first … end − 1 stand in the epoch's order."""
-        n = self.spec.block
-        return np.arange(first * n, min(end * n, epoch_images(self.spec, self.count)))
-
-    def _one(self, engine: Engine, lr: float, group, rows=slice(None), draws=None):
-        """Return the sums over one micro-batch of each seed in `rows`, whose batch statistics are dropped."""
-        theta = self.batch.theta[rows]
-        one = theta.new_ones(1)
-        images, labels = (part.unsqueeze(1) for part in group)
-        return engine.sums(Step(theta, one, 0 * one, lr, draws=draws), [(images, labels)])
-
-    def _sampled_penalty(self, epoch: int, first: int, end: int, lr: float) -> list[torch.Tensor]:
-        """Return gradient (S, P) and value (S,) of the penalty of one micro-batch, drawn from the images of the step."""
-        batch = self.batch
-        added, value = torch.zeros_like(batch.theta), batch.theta.new_zeros(len(batch.theta))
-        if self.ranks.leads:
-            places = self._places(first, end)
-            count = min(self.sampled, len(places))
-            chosen = [
-                stream(seed, "sample", batch.step).choice(places, count, replace=False) for seed in self.loader.seeds
-            ]
-            draws = self.draw and self._draws(1, count)
-            sums = self._one(self.sampler, lr, self.loader.take(epoch, chosen), draws=draws)
-            added, value = sums.gradient, sums.penalty
-        return self.ranks.sum(added, value)
-
-    def _micro_batch_norm(self, epoch: int, first: int, end: int) -> torch.Tensor:
-        """Return the gradient norm (S,) of one micro-batch of the step, drawn at random, without penalty."""
-        batch = self.batch
-        norms = batch.theta.new_zeros(len(batch.theta))
-        for row, seed in enumerate(self.loader.seeds if self.ranks.leads else ()):
-            chosen = first + int(stream(seed, "graft", batch.step).integers(end - first))
-            places = [self._places(chosen, chosen + 1)] * len(batch.theta)
-            group = (part[row : row + 1] for part in self.loader.take(epoch, places))
-            norms[row] = self._one(self.plain, 0.0, group, slice(row, row + 1)).gradient.norm()
-        return self.ranks.sum(norms)[0]
 
     def after_step(self, step: dict) -> None:
         """Write the history's lines of a step, and take the seeds that have ended out of the batch.
@@ -462,11 +318,6 @@ class Trainer:
         for state in self.batch.states:
             state.seconds += seconds
 
-    def has_line(self, step: int) -> bool:
-        """Return whether the history has a line for this step, counted from 1."""
-        probe = self.spec.watch
-        return step in self.evaluation_steps or (probe is not None and (step - 1) % probe.every == 0)
-
     def evaluate(self, step: dict, row: int, accuracies: bool = True) -> dict:
         """Return one line of the history: the step just made, and all splits after it, in fp32 whatever the precision.
 
@@ -495,13 +346,6 @@ class Trainer:
                 measured = measured_noise(state, self.specs[index], self.objective, self.data["train"], self.normalize)
                 state.noise.append(measured)
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """Return a seed's state dict: weights, running statistics and batch norm's counters."""
-        objective = self.objective
-        named = {**objective.parameters.views(state.theta), **objective.buffers.views(state.running)}
-        counters = {name: torch.tensor(state.micro_batches) for name in objective.counters}
-        return {name: tensor.cpu().clone() for name, tensor in {**named, **counters}.items()}
-
 
 @lru_cache(maxsize=8)
 def micro_batch_weights(count: int, averaging: str, dtype=torch.float32, device="cpu") -> torch.Tensor:
@@ -523,24 +367,3 @@ def micro_batch_weights(count: int, averaging: str, dtype=torch.float32, device=
         raise ValueError(f"averaging = {averaging!r}: allowed: mean, historical")
     power = torch.arange(count - 1, -1, -1, dtype=dtype, device=device)
     return (1 - 1 / count) ** power / count
-
-
-def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> None:
-    """Refuse a run that does not fit its images or what it is given.
-
-    Raises:
-        UserError: in one line.
-    """
-    grafts = spec.transform is not None and spec.transform.name == "exter_graft"
-    for name, needed, given in (("store", spec.store is not None, inputs.copies), ("transform", grafts, inputs.norms)):
-        if needed != (given is not None):
-            raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
-    if not 1 <= spec.block <= count:
-        raise UserError(f"{spec.run}: block = {spec.block}: must be at most {count}, the images trained on")
-    if spec.noise is not None and count < 2 * spec.block:
-        raise UserError(
-            f"{spec.run}: noise: needs two full micro-batches of {spec.block} images, there are {count} images"
-        )
-    channels = dataset.train.images.shape[1]
-    if spec.normalize and not len(spec.normalize.mean) == len(spec.normalize.std) == channels:
-        raise UserError(f"{spec.run}: normalize: has {len(spec.normalize.mean)} channels, the images have {channels}")

@@ -1,4 +1,4 @@
-"""What a batch of seeds leaves behind: metrics.json, history.csv, gradient_norms.csv, model.safetensors and noise logs."""
+"""What a batch of seeds leaves behind: metrics, history, gradient norms, weights and logs of the gradient noise."""
 
 import hashlib
 import math

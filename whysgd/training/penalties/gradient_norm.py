@@ -57,7 +57,9 @@ def central_difference(micro_batches, v, eps: float):
     Arguments and source as for `forward_difference` ("central-differences").
     """
     step, theta = _step(v, eps), micro_batches.theta.detach()
-    return (micro_batches.gradient_at(theta + 0.5 * step * v) - micro_batches.gradient_at(theta - 0.5 * step * v)) / step
+    return (
+        micro_batches.gradient_at(theta + 0.5 * step * v) - micro_batches.gradient_at(theta - 0.5 * step * v)
+    ) / step
 
 
 def exact_product(micro_batches, v, eps: float):

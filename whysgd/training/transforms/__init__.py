@@ -19,8 +19,8 @@ class Context:
 
     Attributes:
         norm: the L2 norm (seeds,) of the step's gradient, before any transform.
-        micro_batch_norm: a function that computes the norm (seeds,) of the gradient of one micro-batch of the step, drawn
-            at random, at the same θ and without penalty.
+        micro_batch_norm: a function that computes the gradient norm (seeds,) of one micro-batch of the step, drawn at
+            random, at the same θ and without penalty.
         reference_norm: the norm (seeds,) that a finished run had at the same step, if one was given.
     """
 
