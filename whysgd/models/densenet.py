@@ -29,7 +29,7 @@ class DenseLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.conv1(F.relu(self.norm1(x)))
         out = self.conv2(F.relu(self.norm2(out)))
-        return concatenate([x, out], self.conv1.stack)
+        return concatenate([x, out], self.conv1.copies)
 
 
 class Transition(nn.Module):

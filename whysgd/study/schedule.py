@@ -28,6 +28,10 @@ class ScheduleSettings(Settings):
             raise ValueError(f"warmup = {self.warmup!r}: must be at most 1, the run")
         return self
 
+    def in_steps(self, total: int) -> "ScheduleSettings":
+        """Return the settings with times in whole steps, of settings whose times are shares of so many."""
+        return self.model_copy(update={"unit": "step", "warmup": round(self.warmup * total)})
+
 
 class HorizonSettings(ScheduleSettings):
     """A fall to zero over a horizon."""
@@ -41,8 +45,8 @@ class HorizonSettings(ScheduleSettings):
             raise ValueError(f"horizon: {self.decay} in units of {self.unit} needs it")
         return self
 
-    def rest(self, warmup: float, total: int | None) -> float:
-        """Return the horizon in epochs or steps; a share may round to none, but a step it is at least."""
-        if self.unit != "run":
-            return self.horizon
-        return max(1, total - warmup if self.horizon is None else round(self.horizon * total))
+    def in_steps(self, total: int) -> "HorizonSettings":
+        """Return the settings with times in steps; a share may round to none, but a step it is at least."""
+        found = super().in_steps(total)
+        horizon = total - found.warmup if self.horizon is None else round(self.horizon * total)
+        return found.model_copy(update={"horizon": max(1, horizon)})

@@ -1,13 +1,20 @@
-"""Penalties, one file each: a function `penalty(block, settings) -> (gradient, value)` of λR_B, and its settings.
+"""Penalties λR, one file each: `penalty(micro_batches, settings)` returns the gradient (K, P) and the value (K,).
 
-Importing this loads no torch; the functions import it when they are called.
+`micro_batches` is a `whysgd.training.micro_batches.MicroBatches`; the values are in nats. The function has the name of
+its file. It may have two attributes. `draw(random, count, images, classes)` returns an array with a row for each of
+`count` micro-batches of at most `images` images; the rows come back as `micro_batches.draws`, and `random` is the
+stream of (seed, name of the penalty, step). `needs_full_gradient(settings)` says whether `micro_batches.full_gradient`,
+the gradient of the whole step without penalty, must be computed beforehand.
 """
 
+from functools import partial
+
+from whysgd.study.registry import find
 from whysgd.study.settings import Count, MethodSettings, NotNegative
 
 
 class PenaltySettings(MethodSettings):
-    """λR, R averaged over micro-batches, with its exact gradient."""
+    """λR, R averaged over micro-batches."""
 
     strength: NotNegative
     """λ."""
@@ -15,20 +22,6 @@ class PenaltySettings(MethodSettings):
     """Take R from one micro-batch of so many images, drawn from those of the step, instead of from all."""
 
 
-def needs_graph(settings: MethodSettings) -> bool:
-    """Return whether `Block.g` must be differentiable."""
-    return getattr(settings, "exact", True) and settings.name not in (
-        "fisher_trace",
-        "average_jacobian",
-        "unit_jacobian",
-    )
-
-
-def needs_logits(settings: MethodSettings) -> bool:
-    """Return whether `Block.logits` must be there, and differentiable."""
-    return settings.name != "gradient_norm"
-
-
-def needs_pre_gradient(settings: MethodSettings) -> bool:
-    """Return whether a pass over all blocks must be made beforehand."""
-    return getattr(settings, "acc_strength", 0) != 0
+def penalty_of(settings: MethodSettings) -> partial:
+    """Return the penalty that settings name, as a function of the micro-batches alone."""
+    return partial(find("penalty", settings.name), settings=settings)

@@ -1,22 +1,14 @@
-"""novack2023's AJ."""
-
-from typing import TYPE_CHECKING
+"""AJ, novack2023's average Jacobian."""
 
 from whysgd.training.penalties import PenaltySettings
-
-if TYPE_CHECKING:
-    import torch
-
-    from whysgd.training.blocks import Block
 
 LABEL = "AJ"
 
 
-def average_jacobian(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return gradient and value of λR_B, R_B = ‖∇_θ Σ_c mean_{x∈B} f_c(x)‖², f the logits.
+def average_jacobian(micro_batches, settings: PenaltySettings):
+    """R_B = ‖∇_θ Σ_c mean_{x∈B} f_c(x)‖², f the logits; the labels are not used.
 
     Source: Novack et al. 2023, section 2.
     """
-    from whysgd.training.micro_batch import norm_of_score
-
-    return norm_of_score(block, settings)
+    gradient, value = micro_batches.squared_norm(micro_batches.logits.mean(1).sum(-1))
+    return settings.strength * gradient, settings.strength * value

@@ -1,22 +1,42 @@
-"""novack2023's FT."""
-
-from typing import TYPE_CHECKING
+"""FT, novack2023's average micro-batch Fisher trace."""
 
 from whysgd.training.penalties import PenaltySettings
-
-if TYPE_CHECKING:
-    import torch
-
-    from whysgd.training.blocks import Block
 
 LABEL = "FT"
 
 
-def fisher_trace(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return gradient and value of λR_B, R_B = ‖∇L_B^ŷ‖², the loss taken with labels ŷ drawn from the model's own predictive distribution.
+def fisher_trace(micro_batches, settings: PenaltySettings):
+    """R_B = ‖∇L_B^ŷ‖², the loss taken with labels ŷ drawn from the model's own predictive distribution.
+
+    ŷ does not depend on θ in differentiation; the labels of the images are not used.
 
     Source: Novack et al. 2023, section 2.
     """
-    from whysgd.training.micro_batch import norm_of_score
+    logits = micro_batches.logits
+    scores = micro_batches.mean_losses(logits, predicted_labels(logits, micro_batches.draws))
+    gradient, value = micro_batches.squared_norm(scores)
+    return settings.strength * gradient, settings.strength * value
 
-    return norm_of_score(block, settings)
+
+def draw(random, count: int, images: int, classes: int):
+    """Return uniform numbers in [0, 1), (count, images)."""
+    return random.random((count, images))
+
+
+fisher_trace.draw = draw
+
+
+def predicted_labels(logits, uniform):
+    """Draw labels from softmax(logits) by inverting its distribution function at uniform numbers in [0, 1).
+
+    Args:
+        logits: (K, n, classes).
+        uniform: (K, n or more).
+
+    Returns:
+        (K, n), int64.
+    """
+    n, last = logits.shape[1], logits.shape[2] - 1
+    below = logits.detach().softmax(-1).cumsum(-1) <= uniform[:, :n, None]
+    # Rounding may leave the last sum a little below 1, or a uniform number in fp32 at 1.
+    return below.sum(-1).clamp(max=last)

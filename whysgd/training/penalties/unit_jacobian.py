@@ -1,22 +1,27 @@
-"""novack2023's UJ."""
+"""UJ, novack2023's unit Jacobian."""
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from whysgd.training.penalties import PenaltySettings
-
-if TYPE_CHECKING:
-    import torch
-
-    from whysgd.training.blocks import Block
 
 LABEL = "UJ"
 
 
-def unit_jacobian(block: "Block", settings: PenaltySettings) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return gradient and value of λR_B, R_B = ‖∇_θ ⟨mean_{x∈B} f(x), u⟩‖², f the logits and u a fresh random unit vector for each micro-batch.
+def unit_jacobian(micro_batches, settings: PenaltySettings):
+    """R_B = ‖∇_θ ⟨mean_{x∈B} f(x), u⟩‖², f the logits and u a fresh random unit vector for each micro-batch.
+
+    The labels are not used.
 
     Source: Novack et al. 2023, section 2.
     """
-    from whysgd.training.micro_batch import norm_of_score
+    gradient, value = micro_batches.squared_norm((micro_batches.logits.mean(1) * micro_batches.draws).sum(-1))
+    return settings.strength * gradient, settings.strength * value
 
-    return norm_of_score(block, settings)
+
+def draw(random, count: int, images: int, classes: int):
+    """Return unit vectors u (count, classes)."""
+    vectors = random.standard_normal((count, classes))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+unit_jacobian.draw = draw

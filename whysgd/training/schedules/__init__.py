@@ -1,32 +1,31 @@
-"""Learning rates in closed form, one file each: η as a function of time, with no state to save.
+"""Schedules of the learning rate, one file each: `schedule(settings, lr, time, total)` returns η, a float.
 
-A schedule is a function `schedule(lr, time, total, settings) -> float` for a time after the warmup. Importing this
-loads no torch.
+`lr` is the peak, `time` counts from 0 in the settings' own unit (epochs or steps) and `total` is the run's length in
+steps. η is a function of time, so a schedule has no state to save. The function has the name of its file. In the unit
+"run", whose times are shares of the run, it is given settings with times in whole steps.
 """
 
 from whysgd.study.registry import find
 from whysgd.study.schedule import ScheduleSettings
 
 
-def learning_rate(schedule: ScheduleSettings, lr: float, time: int, total: int | None = None) -> float:
-    """Return η at a time counted from 0 in units of the schedule (epochs or steps); lr · t / w for t < w, the warmup.
-
-    The clock of cosine and linear starts when the warmup ends, as in geiping2022's released code; times need not be
-    whole numbers. In unit "run" the time is an optimizer step, and the schedule's times are shares of `total` steps,
-    rounded to whole ones.
+def learning_rate(settings: ScheduleSettings, lr: float, time: int, total: int | None = None) -> float:
+    """Return η at a time.
 
     Args:
-        schedule: its settings.
+        settings: which schedule.
         lr: the peak learning rate.
-        time: whole units that have passed, steps in unit "run".
+        time: whole epochs or steps that have passed; steps in unit "run".
         total: steps of the run; only needed in unit "run".
     """
-    warmup = in_units(schedule, schedule.warmup, total)
-    if time < warmup and not getattr(schedule, "own_warmup", False):
-        return lr * time / warmup
-    return find("schedule", schedule.decay)(lr, time, total, schedule)
+    schedule = find("schedule", settings.decay)
+    if isinstance(schedule, type):
+        from whysgd.training.schedules._torch import rate
+
+        return rate(schedule, settings, lr, time)
+    return schedule(settings.in_steps(total) if settings.unit == "run" else settings, lr, time, total)
 
 
-def in_units(schedule: ScheduleSettings, time: float, total: int | None) -> float:
-    """Return a time of the schedule in epochs or steps: of the run's shares, whole steps."""
-    return round(time * total) if schedule.unit == "run" else time
+def warmup_rate(settings: ScheduleSettings, lr: float, time: int) -> float | None:
+    """Return lr · t / w during a warmup of w, so that the first unit runs at 0, and None after it."""
+    return lr * time / settings.warmup if time < settings.warmup else None

@@ -14,7 +14,6 @@ class KneeSettings(ScheduleSettings):
     explore: Share
     """Share of the run at the peak."""
     units: ClassVar[tuple[str, ...]] = ("run",)
-    own_warmup: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _within_the_run(self):
@@ -22,12 +21,15 @@ class KneeSettings(ScheduleSettings):
             raise ValueError(f"explore = {self.explore!r}: warmup and explore must be at most 1, the run, together")
         return self
 
+    def in_steps(self, total: int) -> "KneeSettings":
+        """Return the settings with times in steps; rounded together, the two never exceed the run."""
+        found = super().in_steps(total)
+        return found.model_copy(update={"explore": round((self.warmup + self.explore) * total) - found.warmup})
 
-def knee(lr: float, time: int, total: int, settings: KneeSettings) -> float:
-    """Return η of step t, counted from 0; see `knee_share`."""
-    # Rounded together, the two never exceed the run.
-    end = round((settings.warmup + settings.explore) * total)
-    return lr * knee_share(time + 1, round(settings.warmup * total), end, total)
+
+def knee(settings: KneeSettings, lr: float, time: int, total: int | None) -> float:
+    """Return lr · `knee_share` of the step at a time counted from 0."""
+    return lr * knee_share(time + 1, settings.warmup, settings.warmup + settings.explore, total)
 
 
 def knee_share(step: int, warmup: int, end: int, total: int) -> float:

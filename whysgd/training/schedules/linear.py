@@ -1,10 +1,11 @@
-"""A straight line to zero."""
+"""Linear decay."""
 
 from whysgd.study.schedule import HorizonSettings
-from whysgd.training.schedules import in_units
+from whysgd.training.schedules import warmup_rate
 
 
-def linear(lr: float, time: int, total: int | None, settings: HorizonSettings) -> float:
-    """Return η(t) = lr · (1 − (t − w) / T), 0 past the horizon T; w is the warmup."""
-    warmup = in_units(settings, settings.warmup, total)
-    return lr * (1.0 - min((time - warmup) / settings.rest(warmup, total), 1.0))
+def linear(settings: HorizonSettings, lr: float, time: int, total: int | None) -> float:
+    """Return lr · (1 − (t − w) / T) for warmup w and horizon T, 0 past T."""
+    rising = warmup_rate(settings, lr, time)
+    progress = min((time - settings.warmup) / settings.horizon, 1.0)
+    return lr * (1.0 - progress) if rising is None else rising

@@ -14,7 +14,6 @@ class OneCycleSettings(ScheduleSettings):
     """Up, down and down again in straight lines. Needs the unit `run`; it has a warmup of its own."""
 
     units: ClassVar[tuple[str, ...]] = ("run",)
-    own_warmup: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _no_other_warmup(self):
@@ -23,12 +22,12 @@ class OneCycleSettings(ScheduleSettings):
         return self
 
 
-def one_cycle(lr: float, time: int, total: int, settings: OneCycleSettings) -> float:
-    """Return η at step t, counted from 0: three linear phases, with peak lr.
+def one_cycle(settings: OneCycleSettings, lr: float, time: int, total: int | None) -> float:
+    """Return η at step t, counted from 0, in three linear phases of a run of T steps.
 
-        from peak/25 to peak                  until step 0.3·T − 1
-        from peak to peak/25                  until step 0.6·T − 2
-        from peak/25 to peak/25/10⁴           until the last step, T − 1
+        from lr/25 to lr                  until step 0.3·T − 1
+        from lr to lr/25                  until step 0.6·T − 2
+        from lr/25 to lr/25/10⁴           until the last step, T − 1
 
     These are torch's OneCycleLR with three_phase=True, anneal_strategy="linear" and its defaults for the rest; the
     momentum does not cycle.

@@ -1,4 +1,4 @@
-"""Steps down at milestones."""
+"""Decay by steps."""
 
 import bisect
 from typing import Annotated
@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from whysgd.study.schedule import ScheduleSettings
 from whysgd.study.settings import NotNegative, Positive
-from whysgd.training.schedules import in_units
+from whysgd.training.schedules import warmup_rate
 
 
 class StepSettings(ScheduleSettings):
@@ -26,8 +26,13 @@ class StepSettings(ScheduleSettings):
             raise ValueError(f"milestones = {list(times)!r}: must rise, from the end of the warmup on{within}")
         return self
 
+    def in_steps(self, total: int) -> "StepSettings":
+        """Return the settings with times in steps."""
+        milestones = tuple(round(share * total) for share in self.milestones)
+        return super().in_steps(total).model_copy(update={"milestones": milestones})
 
-def step(lr: float, time: int, total: int | None, settings: StepSettings) -> float:
-    """Return η(t) = lr · factor^(number of milestones ≤ t)."""
-    milestones = [in_units(settings, milestone, total) for milestone in settings.milestones]
-    return lr * settings.factor ** bisect.bisect_right(milestones, time)
+
+def step(settings: StepSettings, lr: float, time: int, total: int | None) -> float:
+    """Return lr · factor^(number of milestones ≤ t)."""
+    rising = warmup_rate(settings, lr, time)
+    return lr * settings.factor ** bisect.bisect_right(settings.milestones, time) if rising is None else rising

@@ -1,18 +1,13 @@
-"""Transforms, one file each: a function `transform(gradient, context, settings) -> gradient`, and its settings.
+"""Transforms, one file each: `transform(gradient, context, settings)` returns the gradient that the optimizer sees.
 
-A transform is what is done to a step's gradient before the optimizer sees it. Importing this loads no torch.
+The gradient (seeds, P) is that of a step, penalty included. The function has the name of its file.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from whysgd.study.registry import find, make
-from whysgd.study.spec import RunSpec
-
-if TYPE_CHECKING:
-    import torch
 
 # A gradient of norm 0 stays 0, not 0/0.
 TINY = 1e-30
@@ -23,20 +18,19 @@ class Context:
     """What a transform may know.
 
     Attributes:
-        norm: L2 norm of the accumulated gradient, before any transform, a scalar.
-        step: number of the step, from 0.
-        target: for grafts, the norm of another gradient, a scalar: of one micro-batch at the same θ, or of another run
-            at the same step.
+        norm: the L2 norm (seeds,) of the step's gradient, before any transform.
+        micro_batch_norm: a function that computes the gradient norm (seeds,) of one micro-batch of the step, drawn at
+            random, at the same θ and without penalty.
+        reference_norm: the norm (seeds,) that a finished run had at the same step, if one was given.
     """
 
-    norm: "torch.Tensor"
-    step: int
-    target: "torch.Tensor | None" = None
+    norm: object
+    micro_batch_norm: Callable | None = None
+    reference_norm: object = None
 
 
-def transforms_of(spec: RunSpec) -> list[Callable]:
-    """Return the run's transforms, in order, each a function of gradient and context."""
+def transforms_of(spec) -> list[partial]:
+    """Return the transforms of a run, in order, as functions of gradient and context."""
     chosen = [spec.transform] if spec.transform else []
-    if spec.clip is not None:
-        chosen.append(make("transform", "clip", limit=spec.clip))
+    chosen += [] if spec.clip is None else [make("transform", "clip", limit=spec.clip)]
     return [partial(find("transform", one.name), settings=one) for one in chosen]

@@ -1,10 +1,10 @@
-"""Convolution and batch norm that are cheap to differentiate twice, for the exact penalty.
+"""Convolution and batch norm whose double backward is cheap, for exact penalties.
 
 A convolution, its gradient for the input and its gradient for the weight are each linear in both arguments, and
 the derivatives of each are the other two. Written as three autograd functions that call one another, any
 derivative of any order is one of three kernels. torch's own second derivative loops over the groups of a grouped
 convolution instead. That of batch norm is some thirty small operations; here it is two calls of the fused first
-derivative and a few sums. A step of the mini network with the exact penalty (128 blocks of 4, one thread) takes 77 ms
+derivative and a few sums. A step of the mini network with the exact penalty (128 micro-batches of 4, one thread) takes 77 ms
 with torch's second derivatives, 52 ms with this convolution, and 47 ms with this batch norm, too.
 """
 
@@ -15,26 +15,26 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-_TWICE: ContextVar[bool] = ContextVar("twice differentiable", default=False)
+_ON: ContextVar[bool] = ContextVar("double backward", default=False)
 
 
 @contextmanager
-def twice_differentiable():
-    """Within it, the layers of `whysgd.models` choose operations whose gradients are cheap to differentiate."""
-    token = _TWICE.set(True)
+def double_backward():
+    """Let the layers of `whysgd.models` choose operations whose gradients are cheap to differentiate."""
+    token = _ON.set(True)
     try:
         yield
     finally:
-        _TWICE.reset(token)
+        _ON.reset(token)
 
 
-def is_twice_differentiable() -> bool:
-    """Whether gradients made now will be differentiated again."""
-    return _TWICE.get()
+def in_double_backward() -> bool:
+    """Return whether gradients made now will be differentiated again."""
+    return _ON.get()
 
 
 def convolution(x: torch.Tensor, weight: torch.Tensor, stride, padding, dilation, groups: int) -> torch.Tensor:
-    """torch.nn.functional.conv2d without bias, with the derivatives above; same shapes."""
+    """Compute torch.nn.functional.conv2d without bias; same shapes."""
     return _Convolution.apply(x, weight, (list(stride), list(padding), list(dilation), groups))
 
 
@@ -98,7 +98,7 @@ class _WeightGradient(Function):
 
 
 def batch_norm(x, running_mean, running_var, weight, bias, momentum: float, eps: float) -> torch.Tensor:
-    """torch.nn.functional.batch_norm in training mode; same shapes, running statistics updated in place.
+    """Compute torch.nn.functional.batch_norm in training mode; same shapes, running statistics updated in place.
 
     Args:
         x: (n, C, H, W).

@@ -1,11 +1,11 @@
-"""The twice differentiable layers against torch's own, to second order, in float64."""
+"""Layers with a cheap double backward against torch's own, to second order, in float64."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from whysgd.models.build import build_model
-from whysgd.models.twice import batch_norm, convolution, is_twice_differentiable, twice_differentiable
+from whysgd.models.double_backward import batch_norm, convolution, double_backward, in_double_backward
 from whysgd.training.objective import Objective
 
 
@@ -74,13 +74,13 @@ def test_products_of_whole_networks_are_torchs(name):
 
 
 def test_the_mode_ends_with_its_block():
-    assert not is_twice_differentiable()
+    assert not in_double_backward()
 
     def fail():
-        with twice_differentiable():
-            assert is_twice_differentiable()
+        with double_backward():
+            assert in_double_backward()
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert not is_twice_differentiable()
+    assert not in_double_backward()

@@ -1,4 +1,4 @@
-"""Which images make up each block of each step of an epoch."""
+"""The images of each micro-batch of each step of an epoch."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from whysgd.study.spec import RunSpec, epoch_images
 
 
 def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch visits its images: the data set's, or a permutation of its own.
+    """Return the order in which an epoch visits its images: the data set's, or a permutation of its own.
 
     Image i of stored copy c has the number c · images + i. A stochastic epoch e visits copy e mod N, full batch all.
 
@@ -23,8 +23,8 @@ def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
     return first + stream(spec.seed, "order", epoch).permutation(count)
 
 
-def epoch_blocks(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
-    """The blocks of one epoch, each an array of image numbers.
+def epoch_micro_batches(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
+    """Return the micro-batches of one epoch, each an array of image numbers.
 
     All have `spec.block` images, except a last one that is not full, which is left out if
     `spec.drop_last`.
@@ -34,9 +34,9 @@ def epoch_blocks(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
     return [order[start : min(start + spec.block, end)] for start in range(0, end, spec.block)]
 
 
-def step_range(spec: RunSpec, blocks: int, step: int) -> tuple[int, int]:
-    """First block and the one after the last of the macro-batch of a step, in an epoch of so many blocks."""
+def step_range(spec: RunSpec, micro_batches: int, step: int) -> tuple[int, int]:
+    """Return the first micro-batch of a step and the one after its last, in an epoch of so many micro-batches."""
     if spec.full_batch:
-        return 0, blocks
+        return 0, micro_batches
     size = spec.blocks_per_step
-    return step * size, min((step + 1) * size, blocks)
+    return step * size, min((step + 1) * size, micro_batches)
