@@ -70,7 +70,7 @@ EDITS = {
     "the description of a setting": ("training/penalties/gradient_norm.py", "Length of", "The length of", set()),
     "a penalty on micro-batches": ("training/penalties/micro_batch_gradient_norm.py", "LABEL =", "SOMETHING = 1\nLABEL =", {"GN"}),
     "a graft": ("training/transforms/iter_graft.py", "gradient *", "2 * gradient *", {"grafted"}),
-    "clipping": ("training/transforms/clip.py", "+ 1e-6), 1.0", "+ 1e-7), 1.0", {"clipped"}),
+    "clipping": ("training/transforms/clip.py", "+ 1e-6)).where", "+ 1e-7)).where", {"clipped"}),
     "a schedule": ("training/schedules/linear.py", "1.0 -", "2.0 -", {"linear"}),
     "the default schedule of the tests": ("training/schedules/cosine.py", "0.5", "0.4", TRAINED - {"linear"}),
     "the optimizer": ("training/optimizers/sgd.py", "\ndef sgd", "\nSOMETHING = 1\n\n\ndef sgd", TRAINED),

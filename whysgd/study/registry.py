@@ -110,7 +110,8 @@ def options_for(kind: str, target: Callable, settings: BaseModel) -> dict:
         UserError: the class has no such argument; the line says which ones it has.
     """
     options = dict(settings.model_extra or {})
-    known = list(inspect.signature(target).parameters)[1:]
+    # The first is what it works on; the rate is the loop's.
+    known = [name for name in list(inspect.signature(target).parameters)[1:] if name != "lr"]
     for key in options:
         if key not in known:
             where = f"{kind} {getattr(settings, TAGS.get(kind, 'name'))}: {key}"

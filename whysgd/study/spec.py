@@ -175,6 +175,7 @@ class RunSpec(RunSettings):
     @model_validator(mode="after")
     def _fits(self):
         batch, block, optimizer = self.macro_batch, self.block, self.optimizer
+        plain = self.momentum or self.nesterov or self.weight_decay
         uneven = not self.full_batch and batch != ONE_BLOCK and batch % block
         problems = {
             "macro_batch = 'block': must be a number of images, or `all`": batch == ONE_BLOCK,
@@ -182,7 +183,7 @@ class RunSpec(RunSettings):
             "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
             f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
-            f"momentum = {self.momentum!r}: is not of {optimizer and optimizer.name}": optimizer and self.momentum,
+            "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
             precision_problem(self): precision_problem(self),
         }
         for problem, there in problems.items():
