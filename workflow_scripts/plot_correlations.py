@@ -3,9 +3,10 @@
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.report import correlation_figure, figures
+from whysgd.report import correlation_figure
 from whysgd.report.correlations import correlate
 from whysgd.report.script import logged
+from whysgd.report.style import save_figure
 from whysgd.report.tables import setting_of
 
 
@@ -13,7 +14,7 @@ def plot_correlations(lines: str, runs: list[str], csv: str, outputs: list[str])
     correlations = correlate(pd.read_csv(lines))
     write_text(csv, correlations.to_csv(index=False))
     setting = setting_of(pd.concat(map(pd.read_csv, runs)), device=False)
-    figures.save_figure(correlation_figure.plot_correlations(correlations, setting), outputs)
+    save_figure(correlation_figure.plot_correlations(correlations, setting), *outputs)
 
 
 if __name__ == "__main__":

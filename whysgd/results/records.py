@@ -62,7 +62,7 @@ def record_of(folder: Path, measures: Path | None = None, landscapes: Path | Non
     for name, columns in (("noise", _noise), ("layers", _layers), ("noise_norms", _noise_norms)):
         file = folder / f"{name}.csv"
         content |= {name: columns(file)} if file.is_file() else {}
-    drawn = {kind: _landscape(landscapes, kind, folder) for kind in dict.fromkeys(LANDSCAPES.values()) if landscapes}
+    drawn = {kind: _landscape(landscapes, kind, folder) for kind in LANDSCAPES if landscapes}
     drawn = {kind: columns for kind, columns in drawn.items() if columns}
     return with_checksum({**content, **({"landscapes": drawn} if drawn else {})})
 

@@ -4,15 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.errors import UserError, listed
+from whysgd.study.figures import GRID, NOISE, TABLE, needs
 from whysgd.study.grids import grid_cells
 
 PER_COLUMN = ("lr", "strength", "mean", "std")
-# Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
-PLANE_FIGURES = ("contours", "surface")
-GRID_FIGURES = ("width", "heatmap")
-# And the log, or the part of a record, that each of the last is drawn of.
-NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}
-NOISE_FIGURES = tuple(NOISE_LOGS)
 
 
 def lay_out(paper: dict, file: str) -> None:
@@ -158,7 +153,7 @@ def _check_planes(table: dict, where: str) -> None:
     for index, run in enumerate(table["planes"]):
         if run not in runs:
             raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {listed(runs)}")
-    if drawn := [kind for kind in table["figures"] if kind in PLANE_FIGURES and not table["planes"]]:
+    if drawn := [kind for kind in table["figures"] if "plane" in needs(kind) and not table["planes"]]:
         raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {listed(runs)}")
 
 
@@ -166,15 +161,15 @@ def _check_figures(table: dict, runs: Mapping, where: str) -> None:
     """Figures that the table's rows cannot fill, and gaps of what is no accuracy, are refused."""
     measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
     quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
-    problems = {
-        "comparison": f"is of accuracies, not of {', '.join(measured)}" if measured else "",
-        **dict.fromkeys(
-            GRID_FIGURES, "" if table["grid"] and measured else "needs a grid and a metric that is measured"
-        ),
-        **dict.fromkeys(NOISE_FIGURES, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
-    }
     for index, kind in enumerate(table["figures"]):
-        if problem := problems.get(kind):
+        problem = ""
+        if TABLE in needs(kind) and measured:
+            problem = f"is of accuracies, not of {', '.join(measured)}"
+        if GRID in needs(kind) and not (table["grid"] and measured):
+            problem = "needs a grid and a metric that is measured"
+        if quiet and not set(NOISE).isdisjoint(needs(kind)):
+            problem = f"needs runs with `noise`, unlike {listed(quiet, 3)}"
+        if problem:
             raise UserError(f"{where}.figures[{index}] = {kind!r}: {problem}")
     if measured and any(row["gap"] for row in table["rows"]):
         raise UserError(f"{where}.gap: is of accuracies, not of {', '.join(measured)}")

@@ -25,6 +25,7 @@ from whysgd.study.cost import (
     training_cost,
 )
 from whysgd.measures.catalog import LANDSCAPES
+from whysgd.study.figures import needs
 from whysgd.study.papers import expand, load_paper, tables_at
 from whysgd.results.records import ROOT as RECORDS
 from whysgd.study.spec import RunSpec, in_lockstep, total_steps, trained_images
@@ -131,7 +132,8 @@ def make_plan(config: Mapping, device: Device) -> Plan:
 
 def landscape_kinds(config: Mapping, table: Mapping) -> list[str]:
     """Which landscapes a table's figures show: "line", "plane"."""
-    return sorted({LANDSCAPES[name] for name in table["figures"] if name in LANDSCAPES}) if config["measures"] else []
+    needed = {need for name in table["figures"] for need in needs(name)}
+    return [kind for kind in LANDSCAPES if kind in needed and config["measures"]]
 
 
 def drawn_runs(specs: Iterable[RunSpec], paper: str, table: Mapping, kind: str) -> list[RunSpec]:
