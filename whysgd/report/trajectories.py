@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 from PIL import Image
 
 from whysgd.files import write_atomically
@@ -21,7 +20,7 @@ FLOOR, LEVELS, DARKEST = 1e-3, 10, 0.42  # of L − min L; what is lower is whit
 GRID = 241
 SMALLEST_LOSS = 1e-8
 # Of the animation: the steps that it shows are denser at the start.
-FRAMES, SHADES = 72, 16
+FRAMES = 72
 SLOW_STEPS, SLOW_MS, FRAME_MS, LAST_MS = 10, 300, 80, 2500
 
 
@@ -97,7 +96,8 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
             axis.draw_artist(artist)
         images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
-    palette = _palette(len(settings["methods"]))
+    # The last image has all the colours; images of one palette make a small file.
+    palette = images[-1].quantize(method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     times = [SLOW_MS if step <= SLOW_STEPS else FRAME_MS for step in steps[:-1]] + [LAST_MS]
     write_atomically(
@@ -109,18 +109,6 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
 def shown_steps(steps: int) -> list[int]:
     """Return the steps that the animation shows, from 0 to the last, at most `FRAMES`."""
     return sorted({0, *np.geomspace(1, steps, FRAMES - 1).round().astype(int).tolist()})
-
-
-def _palette(methods: int) -> Image.Image:
-    """Return an image whose palette has greys, and each method's colour mixed with white and the background's greys."""
-    greys = np.linspace(0, 255, 2 * SHADES)[:, None].repeat(3, 1)
-    found = [greys]
-    for colour in dict.fromkeys((COLOURS * methods)[:methods]):
-        own, share = 255 * np.array(to_rgb(colour)), np.linspace(1, 0, SHADES, endpoint=False)[:, None]
-        found += [own * share + light * (1 - share) for light in (255, 200)]
-    image = Image.new("P", (1, 1))
-    image.putpalette(np.concatenate(found).round().astype(np.uint8)[:256].tobytes())
-    return image
 
 
 def _coloured(settings: Mapping):

@@ -9,11 +9,11 @@ LEVELS = dict.fromkeys(("tail_index", "tail_index_active"), (2.0, "Gaussian: 2")
 NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST"}
 
 
-def grid_panels(table: dict, measures: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], str, str]:
-    """Return the panels of a grid, the axis of its lines, and that of its columns.
+def grid_panels(table: dict, measures: pd.DataFrame) -> tuple[pd.DataFrame, list, str, str]:
+    """Return what was measured of a grid, its panels, the axis of their lines, and that of their columns.
 
-    There is a panel for each combination of the rows' axes but the last one: a title, and a frame with a line for each
-    seed of each cell, with its run, the axes, and the `value` of the table's metric.
+    The frame has a line for each seed of each cell, with its run, the axes, and the `value` of the table's metric.
+    There is a panel for each combination of the rows' axes but the last one: a title, and its part of the frame.
     """
     *outer, inner = table["grid"]["rows"]
     across = next(iter(table["grid"]["columns"]))
@@ -23,7 +23,7 @@ def grid_panels(table: dict, measures: pd.DataFrame) -> tuple[list[tuple[str, pd
     if frame.empty:
         raise UserError(f"{table['title']}: nothing was measured of the table's grid, so there is nothing to draw")
     groups = frame.groupby(outer, sort=False) if outer else [((), frame)]
-    return [(", ".join(map(named, key)), part) for key, part in groups], inner, across
+    return frame, [(", ".join(map(named, key)), part) for key, part in groups], inner, across
 
 
 def axis_values(table: dict, axis: str) -> list:

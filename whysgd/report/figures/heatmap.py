@@ -1,7 +1,6 @@
 """A grid's quantity as a map: the mean over seeds in each cell, with its number."""
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
@@ -20,8 +19,7 @@ CELL, MARGIN = (0.5, 0.36), (1.2, 1.9)  # inches
 
 def heatmap(table, frames, setting):
     """Draw a map for each combination of the rows' axes but the last one."""
-    drawn, inner, across = grid_panels(table, frames["measures"])
-    frame = pd.concat([part for _, part in drawn])
+    frame, drawn, inner, across = grid_panels(table, frames["measures"])
     rows, columns = axis_values(table, inner), axis_values(table, across)
     means = frame.groupby("run").value.mean()
     scale = Normalize(means.min(), means.max() if means.max() > means.min() else means.min() + 1)

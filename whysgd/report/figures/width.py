@@ -1,6 +1,5 @@
 """A grid's quantity against the axis of its columns: a line for each value of the rows' last axis."""
 
-import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from whysgd.report.figures._grid import axis_values, grid_panels, mark_level, named
@@ -19,8 +18,7 @@ PANEL, MARGIN = (3.5, 3.9), (1.6, 0.0)  # inches
 
 def width(table, frames, setting):
     """Draw means over seeds as lines and seeds as dots, in a panel for each combination of the rows' other axes."""
-    drawn, inner, across = grid_panels(table, frames["measures"])
-    frame = pd.concat([part for _, part in drawn])
+    frame, drawn, inner, across = grid_panels(table, frames["measures"])
     colours = value_colours(axis_values(table, inner))
     figure, axes = panels(len(drawn), len(drawn), PANEL, MARGIN, sharey=True, sharex=True)
     for axis, (title, part) in zip(axes, drawn, strict=True):
