@@ -1,24 +1,21 @@
 """The figures of tables by name: what each needs, and its caption, read without importing a drawing library."""
 
 import ast
-from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from whysgd.errors import UserError
-from whysgd.measures.catalog import LANDSCAPES
-from whysgd.study.checks import needed_measures
+from whysgd.study.validation import ROOT
 
-FOLDER = Path(__file__).resolve().parents[1] / "report/figures"
+FOLDER = ROOT / "whysgd/report/figures"
 # What a figure may need beside the frame of its runs: other frames of its paper, its table's own, logs of the gradient
-# noise, or points of `LANDSCAPES`. GRID is no input: the table must have a grid, of a measured quantity.
+# noise, or points of `whysgd.measures.catalog.LANDSCAPES`. GRID is no input: the table must have a grid, of a measured
+# quantity.
 FRAMES, TABLE, NOISE, GRID = ("histories", "measures"), "table", ("noise", "layers", "noise_norms"), "grid"
 
 
-def figure_names() -> list[str]:
-    """Return the names of all figures of the package."""
-    return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+FIGURES = tuple(sorted(path.stem for path in FOLDER.glob("[!_]*.py")))
 
 
 def located(name: str) -> tuple[str, str]:
@@ -34,7 +31,7 @@ def _literals(name: str) -> dict:
     except ModuleNotFoundError:
         spec = None
     if spec is None:
-        raise UserError(f"figure {name!r}: no such figure; allowed: {', '.join(figure_names())}")
+        raise UserError(f"figure {name!r}: no such figure; allowed: {', '.join(FIGURES)}")
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
     known = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
     wanted = [node for node in known if node.targets[0].id in ("NEEDS", "CAPTION")]
@@ -47,22 +44,6 @@ def needs(name: str) -> tuple[str, ...]:
 
 
 def caption(name: str) -> str:
-    """Return the text under a figure."""
-    return _literals(name)["CAPTION"]
-
-
-def drawn_figures(table: Mapping, measures: Collection[str]) -> list[str]:
-    """Return the figures of a table that can be drawn.
-
-    A table of which no row is run has none, and what is not measured is not drawn.
-
-    Args:
-        table: laid out and planned, as `whysgd.study.papers.tables_at` has it.
-        measures: the names of those that runs get.
-    """
-    if not any(row["planned"] for row in table["rows"]):
-        return []
-    missing = set() if measures else {"measures", *LANDSCAPES}
-    missing |= set() if table["planes"] else {"plane"}
-    missing |= set() if needed_measures([table["metric"]]) <= set(measures) else {GRID}
-    return [name for name in table["figures"] if missing.isdisjoint(needs(name))]
+    """Return the text under a figure of a table, or under another picture: that has a file in docs/captions."""
+    file = ROOT / "docs/captions" / f"{name}.rst"
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else _literals(name)["CAPTION"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.errors import UserError, listed
+from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.study.figures import GRID, NOISE, TABLE, needs
 from whysgd.study.grids import grid_cells
 
@@ -161,15 +161,13 @@ def _check_figures(table: dict, runs: Mapping, where: str) -> None:
     """Figures that the table's rows cannot fill, and gaps of what is no accuracy, are refused."""
     measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
     quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
+    problems = {
+        TABLE: f"is of accuracies, not of {', '.join(measured)}" if measured else "",
+        GRID: "" if table["grid"] and measured else "needs a grid and a metric that is measured",
+        **dict.fromkeys(NOISE, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
+    }
     for index, kind in enumerate(table["figures"]):
-        problem = ""
-        if TABLE in needs(kind) and measured:
-            problem = f"is of accuracies, not of {', '.join(measured)}"
-        if GRID in needs(kind) and not (table["grid"] and measured):
-            problem = "needs a grid and a metric that is measured"
-        if quiet and not set(NOISE).isdisjoint(needs(kind)):
-            problem = f"needs runs with `noise`, unlike {listed(quiet, 3)}"
-        if problem:
+        for problem in filter(None, (problems.get(need) for need in needs(kind))):
             raise UserError(f"{where}.figures[{index}] = {kind!r}: {problem}")
     if measured and any(row["gap"] for row in table["rows"]):
         raise UserError(f"{where}.gap: is of accuracies, not of {', '.join(measured)}")

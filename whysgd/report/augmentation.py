@@ -11,7 +11,7 @@ MOST = 10  # classes and copies shown
 
 
 @plt.rc_context(STYLE)
-def plot_augmentation_grid(dataset: Dataset, store: Store):
+def plot_augmentation(dataset: Dataset, store: Store):
     """Return the figure of the images of a data set, on the left, and their augmented copies in a store."""
     labels = dataset.train.labels
     shown = [int(np.flatnonzero(labels == c)[0]) for c in range(len(store.classes)) if (labels == c).any()][:MOST]
