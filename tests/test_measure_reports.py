@@ -13,7 +13,7 @@ from test_reporting import Links
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES, QUANTITIES
-from whysgd.report import correlation_figure, correlations, figures, page
+from whysgd.report import correlation_figure, correlations, page
 from whysgd.report.correlations import (
     OVERALL,
     RULERS,
@@ -37,6 +37,7 @@ from whysgd.report.measures import (
     wide,
 )
 from whysgd.report.reading import write_reading
+from whysgd.report.style import plt, save_figure
 from whysgd.streams import stream
 from whysgd.study.validation import ROOT
 
@@ -367,7 +368,7 @@ def test_a_reading_and_a_figure_of_nothing_measured_say_so(status):
     assert text.count("No correlation") == 3
     assert "Nothing was measured." in text
     assert "nan" not in text
-    figures.plt.close(correlation_figure.plot_correlations(frame, "here"))
+    plt.close(correlation_figure.plot_correlations(frame, "here"))
 
 
 def test_the_reading_is_rendered_and_escaped():
@@ -395,7 +396,7 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     assert points[0].get_xdata()[RULERS.index("keskar_sharpness")] == -1.0
     assert len({line.get_color() for line in figure.axes[0].lines if "runs" in line.get_label()}) == 3
     for name in ("first", "second"):
-        figures.save_figure(correlation_figure.plot_correlations(frame, "here"), [tmp_path / f"{name}.svg"])
+        save_figure(correlation_figure.plot_correlations(frame, "here"), tmp_path / f"{name}.svg")
     assert (tmp_path / "first.svg").read_text() == (tmp_path / "second.svg").read_text()
     one = correlation_figure.plot_correlations(correlate(wide(*story(1, papers=("p",))[1:])), "here")
     assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(8 runs)"]
@@ -476,7 +477,7 @@ def test_the_scripts_go_from_json_to_the_page(tmp_path):
 def test_reading_tables_loads_no_drawing_library():
     code = (
         "import sys, whysgd.report.correlations, whysgd.report.reading;"
-        "print([name for name in ('torch', 'seaborn', 'matplotlib', 'scipy.stats') if name in sys.modules])"
+        "print([name for name in ('torch', 'matplotlib', 'scipy.stats') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

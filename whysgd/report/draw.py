@@ -29,7 +29,9 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
     """
     module, function = located(name)
     drawn = {row["run"] for row in table["rows"] if row["planned"]}
-    for need in {*frames} & {*LANDSCAPES, *NOISE}:
+    if not drawn:
+        raise UserError(f"{table['title']}: no run of the table is made at this scale, so there is nothing to draw")
+    for need in {*needs(name)} & {*LANDSCAPES, *NOISE}:
         drawn &= set(frames[need].run)
         if need in NOISE and frames[need].empty:
             raise UserError(f"{table['title']}: the noise of no run was measured, so there is nothing to draw")

@@ -47,6 +47,12 @@ def panels(count: int, across: int, panel: tuple, margin: tuple, **options) -> t
     return figure, list(axes.flat[:count])
 
 
+def draw_course(axis, course: pd.DataFrame, colour: str, label: str | None = None) -> None:
+    """Draw the column `mean` over the index as a line, and a band from `low` to `high`."""
+    axis.plot(course.index, course["mean"], color=colour, label=label, lw=1.4)
+    axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.2, lw=0)
+
+
 def seeds_of(frame: pd.DataFrame) -> str:
     """Return how many seeds the runs of a frame have, as text."""
     counts = frame.groupby("run").seed.nunique()

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from whysgd.report.figures._panels import panels
+from whysgd.report.figures._panels import draw_course, panels
 from whysgd.report.style import add_heading, add_legend, log_ticks
 
 PANEL, MARGIN = (3.4, 3.2), (1.8, 0.6)  # inches
@@ -63,9 +63,9 @@ def _line(axis, history: pd.DataFrame, label: str, colour: str, log_steps: bool)
     course = seeds.groupby("place").agg(
         step=("step", "mean"), mean=("value", "mean"), low=("value", "min"), high=("value", "max")
     )
+    course = course.set_index("step")
     if len(course):
-        axis.plot(course.step, course["mean"], color=colour, label=label, lw=1.4)
-        axis.fill_between(course.step, course.low, course.high, color=colour, alpha=0.18, lw=0)
+        draw_course(axis, course, colour, label)
     return course
 
 
@@ -80,12 +80,12 @@ def _places(steps: pd.Series, log_steps: bool) -> np.ndarray:
 
 def _limit(axis, courses: pd.DataFrame) -> None:
     """Leave out of sight what would press the rest together, and write plain numbers on logarithmic axes."""
-    late = courses[courses.step >= courses.step.max() / 4]
+    late = courses[courses.index >= courses.index.max() / 4]
     if axis.get_yscale() == "log":
         log_ticks(axis.yaxis, *axis.get_ylim())
     elif late.high.max() > late.low.min():
         margin = 0.05 * (late.high.max() - late.low.min())
         axis.set_ylim(late.low.min() - margin, late.high.max() + margin)
     if axis.get_xscale() == "log":
-        axis.set_xlim(left=max(courses.step.min(), courses.step.max() / 1000))
+        axis.set_xlim(left=max(courses.index.min(), courses.index.max() / 1000))
         log_ticks(axis.xaxis, *axis.get_xlim())

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from whysgd.report.figures._grid import mark_level
-from whysgd.report.figures._panels import drawn_rows, seeds_of
+from whysgd.report.figures._panels import draw_course, drawn_rows, seeds_of
 from whysgd.report.style import QUIET, STRONG, add_heading, add_legend, log_ticks, plt, step_axis
 
 NEEDS = ("noise", "histories")
@@ -56,8 +56,7 @@ def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
     course = lines[lines.step.isin(common)].groupby("step").agg(
         mean=("tail_index", "mean"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
     )  # fmt: skip
-    axis.plot(course.index, course["mean"], color=colour, lw=1.3)
-    axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.2, lw=0)
+    draw_course(axis, course, colour)
     for _, mine in lines.sort_values("step").groupby("seed"):
         _ended(axis, mine, "tail_index", colour)
 
