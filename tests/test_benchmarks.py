@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ROOT, make_dataset, make_spec
+from conftest import HUNG, ROOT, make_dataset, make_spec
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -103,7 +103,7 @@ def test_steps_of_a_shape_are_timed():
 )
 def test_the_scripts_for_a_gpu_run_on_a_cpu(tmp_path, arguments):
     command = [sys.executable, ROOT / "benchmarks" / arguments[0], *arguments[1:]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("results/benchmarks/*.json"))) == 1
 

@@ -16,6 +16,7 @@ from whysgd.study import plan
 from whysgd.study.config import load_config
 from whysgd.study.cost import load_device
 from whysgd.study.plan import plan_text, sums_of
+from whysgd.study.workflow import Study
 
 
 @pytest.fixture
@@ -52,27 +53,28 @@ def test_a_machine_that_was_not_measured_is_told(tiny, monkeypatch):
 
 def test_what_is_there_stays_and_only_new_seeds_are_another_job(tiny):
     device = load_device("cpu")
-    before = sums_of(tiny, device)[1]["geiping2022", "sgd"]
+    tiny["scales"]["tiny"]["seeds_per_job"] = None
+    before = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
     assert (before.runs, before.done) == (2, 0)
     finish("sgd", 0)
-    after = sums_of(tiny, device)[1]["geiping2022", "sgd"]
+    after = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
     assert (after.runs, after.done) == (2, 1)
     assert before.train < after.train <= 2 * before.train
 
 
 def test_nothing_is_measured_where_no_measure_is_asked_for(tiny):
     for measures in ([], ["fisher"]):
-        table = sums_of({**tiny, "measures": measures}, load_device("cpu"))[0]["geiping2022/main"]
+        table = sums_of(Study({**tiny, "measures": measures}), load_device("cpu"))[0]["geiping2022/main"]
         assert (table.measure > 0) == (table.landscapes > 0) == bool(measures)
 
 
 def test_runs_that_two_tables_name_are_counted_once_and_data_are():
-    tables, parts = sums_of(load_config([ROOT / "config/paper.yaml"]), load_device("cpu"))
+    tables, parts = sums_of(Study(load_config([ROOT / "config/paper.yaml"])), load_device("cpu"))
     runs = sum(part.runs for part in parts.values())
     assert sum(table.runs for table in tables.values()) == runs + 110
     assert runs == 1565
-    assert parts["cifar10",].disk * 2**20 == 60_000 * (3072 + 8)
-    store = next(part for key, part in parts.items() if key[:2] == ("cifar10", "store"))
+    assert parts["data", "cifar10"].disk * 2**20 == 60_000 * (3072 + 8)
+    store = next(part for key, part in parts.items() if key[:2] == ("store", "cifar10"))
     assert store.disk * 2**20 == 10 * 50_000 * 3072
 
 

@@ -9,7 +9,7 @@ from conftest import run as run_here
 from test_workflow import TINY
 
 pytestmark = pytest.mark.workflow
-METRICS = "results/tiny/runs/geiping2022/fb-practice/seed-1/metrics.json"
+METRICS = "results/tiny/runs/geiping2022/fb-practice/seeds-1/metrics.json"
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from whysgd.study.checks import ACCURACIES, OfRuns, parse_check
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report import tables
 from whysgd.report.measures import grouped, titled
+from whysgd.study.checks import ACCURACIES, OfRuns, parse_check
 
 # Of a table without columns, what comes from the run's own records; these and the other numbers stand on the right.
 MEASURED = {"measured", "median"}

@@ -5,6 +5,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from whysgd.measures.catalog import QUANTITIES
+from whysgd.report.early import early_norm_ratios
+from whysgd.report.intervals import recovered, welch
+from whysgd.report.rank_correlation import SIGNIFICANT, rank_correlation
+from whysgd.report.whole_tables import NAMED, Rows, compare_each, compare_trend
 from whysgd.study.checks import (
     EARLY,
     MEASURED,
@@ -17,11 +22,6 @@ from whysgd.study.checks import (
     TrendComparison,
     parse_check,
 )
-from whysgd.measures.catalog import QUANTITIES
-from whysgd.report.early import early_norm_ratios
-from whysgd.report.intervals import recovered, welch
-from whysgd.report.rank_correlation import SIGNIFICANT, rank_correlation
-from whysgd.report.whole_tables import NAMED, Rows, compare_each, compare_trend
 
 COLUMNS = ["id", "claim", "metric", "check", "verdict", "evidence"]
 # What a run's name stands for.

@@ -20,7 +20,7 @@ NETWORK = ["dataset", "model"]
 
 
 def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
-    """One line for each quantity of each JSON file of a measure: the columns `COLUMNS`.
+    """One line for each quantity of each result in the JSON files of measures: the columns `COLUMNS`.
 
     What a measure does not define, everything of a diverged run among it, is NaN; so are `low` and `high`, the ends of
     the 95 % interval, of a quantity that has none. An interval may be infinite. The costs are the whole measure's.
@@ -30,7 +30,9 @@ def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
         UserError: a file is missing or damaged, or has a quantity that `whysgd.measures.catalog` does not; the message
             names it.
     """
-    return pd.DataFrame([line for file in files for line in measure_lines(read_json(file), file)], columns=COLUMNS)
+    return pd.DataFrame(
+        [line for file in files for result in read_json(file) for line in measure_lines(result, file)], columns=COLUMNS
+    )
 
 
 def measure_lines(result: dict, file: str | Path) -> list[dict]:

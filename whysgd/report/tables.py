@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.study.checks import ACCURACIES
 from whysgd.models.catalog import architecture
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.intervals import recovered
 from whysgd.report.measures import rounded, spread_of, titled
+from whysgd.study.checks import ACCURACIES
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from whysgd.study.checks import EachComparison, TrendComparison
 from whysgd.report.intervals import mean
 from whysgd.report.rank_correlation import SIGNIFICANT, holm, rank_correlation, smallest_p
+from whysgd.study.checks import EachComparison, TrendComparison
 
 # Of a table: for each row, by its label, the place of each run; see `whysgd.study.layout.planned_runs`.
 Rows = Mapping[str, Mapping[str, float]]

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.errors import UserError, listed
+from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
 from whysgd.study.grids import grid_cells
 
 PER_COLUMN = ("lr", "strength", "mean", "std")

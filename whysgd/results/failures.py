@@ -1,0 +1,58 @@
+"""Why jobs of a workflow failed: the last lines of their logs, found through Snakemake's own log."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from whysgd.results.paths import RESULTS
+
+LINES = 6
+_ERROR = re.compile(r"^Error in (?:rule|checkpoint) (\S+?),?:?$|^Error in (?:rule|group) (\S+?)[,:]")
+# How a log ends whose job failed: a user's error, or the last line of a traceback.
+_BAD = re.compile(r"error: |\S+: error: |[\w.]*(Error|Exception)\b")
+_LOG = re.compile(r"^\s+log: (.*?)(?: \(check log file\(s\) for error details\))?$")
+
+
+def failed_jobs(text: str) -> list[tuple[str, list[str]]]:
+    """Return the rule and the logs of each job that failed, from the text of Snakemake's log, each once."""
+    found: dict[tuple, None] = {}
+    rule = None
+    for line in text.splitlines():
+        if match := _ERROR.match(line.strip()):
+            rule = match[1] or match[2]
+        elif rule and (match := _LOG.match(line)):
+            found[rule, tuple(match[1].split(", "))] = None
+            rule = None
+    return [(rule, list(logs)) for rule, logs in found]
+
+
+def bad_ends(folder: Path, since: float) -> list[Path]:
+    """Return the logs under a folder, written since a time, that end with an error: all there is under `--quiet`."""
+    logs = (file for file in folder.rglob("*.log") if file.stat().st_mtime >= since)
+    return sorted(file for file in logs if any(_BAD.match(line) for line in _last(file, 2)))
+
+
+def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
+    """Return what a user needs to read of each failed job: the path of its log and the last lines there.
+
+    Args:
+        log: Snakemake's own log of the run, which is written from its start on.
+        folder: where the logs of jobs lie.
+        lines: of each log, at most.
+    """
+    jobs = [file for _, logs in failed_jobs(log.read_text(encoding="utf-8", errors="replace")) for file in logs]
+    files = list(map(Path, jobs)) or bad_ends(folder, _begin(log))
+    parts = ["\n".join([f"{file} ends with:", *(f"  {line}" for line in _last(file, lines) or ["(empty)"])]) for file in files]
+    return "\n".join(parts) or f"the workflow failed before a job could say why; see {log}"
+
+
+def _last(file: Path, lines: int) -> list[str]:
+    return file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if file.is_file() else []
+
+
+def _begin(log: Path) -> float:
+    """When a run of Snakemake began, as the name of its log says."""
+    try:
+        return datetime.strptime(log.name[:17], "%Y-%m-%dT%H%M%S").timestamp()
+    except ValueError:
+        return 0.0
