@@ -60,7 +60,7 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
             for kind in {LANDSCAPES[figure] for figure in study.figures(paper, name) if figure in LANDSCAPES}:
                 chunks = study.measuring["landscape"][f"{kind}_chunks"]
                 for spec in study.drawn(paper, name, kind):
-                    cost = study.landscape_cost(paper, spec.run, kind, chunks, device)
+                    cost = study.landscape_cost(paper, spec.run, kind, device)
                     parts[paper, spec.run, kind] = Sums(landscapes=chunks * cost.seconds, disk=chunks * cost.disk_mb)
                     needed.add((paper, spec.run, kind))
             tables[f"{paper}/{name}"] = _sum(parts[key] for key in needed)

@@ -133,13 +133,13 @@ class Study:
         spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
         return measuring_cost(spec, names, self.measuring, count, self.images(spec), device)
 
-    def landscape_cost(self, paper: str, run: str, kind: str, chunks: str, device: Device) -> Cost:
+    def landscape_cost(self, paper: str, run: str, kind: str, device: Device) -> Cost:
         """Return what a part of a landscape costs."""
-        spec, options = self.spec(paper, run), {**self.measuring["landscape"], f"{kind}_chunks": int(chunks)}
-        return landscape_cost(spec, kind, options, self.images(spec), device)
+        spec = self.spec(paper, run)
+        return landscape_cost(spec, kind, self.measuring["landscape"], self.images(spec), device)
 
     def images(self, spec: RunSpec) -> Images:
-        """Return what the images of a run are like."""
+        """Return number and shape of the images of a run's data set."""
         if spec.dataset not in self._known_images:
             self._known_images[spec.dataset] = images_of(self.config, spec.dataset)
         return self._known_images[spec.dataset]
