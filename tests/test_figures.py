@@ -3,6 +3,8 @@
 import runpy
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,22 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import make_dataset
-from drawing import (
-    CELLS,
-    GRID,
-    TABLE,
-    draw,
-    histories_of,
-    layers_of,
-    measures_of,
-    noise_of,
-    norms_of,
-    points_of,
-    row,
-    runs_of,
-    table_of,
-    tail_measures,
-)
+from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, table_of
 
 from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
@@ -33,32 +20,20 @@ from whysgd.report import draw as drawing
 from whysgd.report.augmentation import plot_augmentation
 from whysgd.report.draw import draw_figure, read_frames, read_points
 from whysgd.report.figures import _steps, histograms
-from whysgd.report.style import plt, save_figure
+from whysgd.report.style import save_figure
 from whysgd.report.tables import make_table
 from whysgd.study import figures
 from whysgd.study.figures import FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
 
-ENDS = [("a", 0, 200), ("b", 0, 300)]
-FRAMES = {
-    "runs": runs_of(TABLE), "histories": histories_of(TABLE), "measures": measures_of(runs_of(TABLE)),
-    "table": make_table(TABLE, "p", runs_of(TABLE).assign(best_selected_on="test", stored_copies=0)),
-    "line": points_of(kind="line"), "plane": points_of(), "noise": noise_of(*ENDS), "noise_norms": norms_of(*ENDS),
-    "layers": layers_of(a=["x.weight", "y.weight"]),
-}  # fmt: skip
-ON_GRID = {"runs": runs_of(GRID), "measures": tail_measures()}
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+FRAMES = frames_of(TABLE)
+FRAMES["table"] = make_table(TABLE, "p", FRAMES["runs"])
 
 
 def case(figure) -> tuple[dict, dict]:
     """A table that a figure can be drawn of, with its frames."""
-    return (GRID, ON_GRID) if "grid" in needs(figure) else (TABLE, FRAMES)
+    return (GRID, frames_of(GRID)) if "grid" in needs(figure) else (TABLE, FRAMES)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -71,11 +46,12 @@ def test_every_figure_is_drawn_alike_each_time_and_has_a_caption_and_a_size(figu
     assert "scale mini: digits" in text
     assert (tmp_path / "first.png").read_bytes().startswith(b"\x89PNG")
     assert caption(figure).endswith(".")
+    assert "# inches" in Path(import_module(figures.located(figure)[0]).__file__).read_text()
     with pytest.raises(UserError, match="T: no run of the table is made at this scale"):
         draw_figure(figure, {**table, "rows": [{**line, "planned": False} for line in table["rows"]]}, frames)
 
 
-@pytest.mark.parametrize("figure", ["curves", "comparison", "width", "landscape"])
+@pytest.mark.parametrize("figure", ["comparison", "width", "landscape"])
 def test_the_script_draws_from_the_files_of_a_job(figure, tmp_path):
     table, frames = case(figure)
     inputs = {}
@@ -93,7 +69,7 @@ def test_the_script_draws_from_the_files_of_a_job(figure, tmp_path):
 
 
 def test_logs_and_landscapes_come_from_runs_or_from_records(monkeypatch, tmp_path):
-    runs_of(TABLE).to_csv(tmp_path / "runs.csv", index=False)
+    FRAMES["runs"].to_csv(tmp_path / "runs.csv", index=False)
     monkeypatch.setattr(drawing, "read_histories", lambda metrics, logs: pd.DataFrame({"from": [*metrics, *logs]}))
     monkeypatch.setattr(drawing, "unpacked", lambda file, part: pd.DataFrame({"from": [f"{part} of {file}"]}))
     own = {"runs": tmp_path / "runs.csv", "layers": ["l.csv"], "metrics": ["m.json"]}
@@ -147,13 +123,13 @@ def test_the_workflow_reads_needs_and_captions_without_a_drawing_library():
 
 
 def test_curves_have_a_line_for_each_row_or_in_a_table_with_columns_a_panel_for_each():
-    figure = draw("curves", histories=histories_of(TABLE))
+    figure = draw("curves")
     loss, _, accuracy = figure.axes
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B", "C"]
     assert loss.get_xscale() == "log"
     means = [list(line.get_ydata()) for line in accuracy.lines if len(line.get_ydata())]
     assert sorted(means) == [[71.0] * 3, [81.0] * 3, [91.0] * 3]
-    axes = draw("curves", CELLS, histories=histories_of(CELLS)).axes
+    axes = draw("curves", CELLS).axes
     assert [axis.get_ylabel() for axis in axes] == [f"test accuracy [%], {name}" for name in ("SB", "LB", "GN")]
 
 
@@ -166,7 +142,7 @@ def test_a_comparison_has_published_numbers_and_every_seed():
     assert figure.get_suptitle().split("\n")[0] == "published: S"
     numbers = pd.DataFrame({"row": [line["run"] for line in CELLS["rows"]], "published_mean": 1.0,
                             "published_std": None, "measured_mean": 2.0})  # fmt: skip
-    labels = draw_figure("comparison", CELLS, {"runs": runs_of(CELLS), "table": numbers}).axes[0].get_yticklabels()
+    labels = draw_figure("comparison", CELLS, {**frames_of(CELLS), "table": numbers}).axes[0].get_yticklabels()
     assert [label.get_text() for label in labels][:4] == ["A (SB)", "A (LB)", "A (GN)", "B (SB)"]
     assert len(labels) == 7
 
@@ -179,7 +155,7 @@ def test_panels_of_steps_are_rows_and_lines_are_methods_that_are_run():
 
 
 def test_lines_over_steps_are_means_over_seeds_with_a_band_and_colours_of_methods():
-    figure = draw("accuracy", CELLS, histories=histories_of(CELLS))
+    figure = draw("accuracy", CELLS)
     first, second = figure.axes
     assert [axis.get_title() for axis in figure.axes] == ["A", "B"]
     lines = {line.get_label(): line for line in first.lines}
@@ -194,11 +170,11 @@ def test_lines_over_steps_are_means_over_seeds_with_a_band_and_colours_of_method
 
 
 def test_norms_are_roots_on_a_logarithmic_axis_and_long_histories_are_thinned():
-    axis = draw("micro_norm", CELLS, histories=histories_of(CELLS)).axes[0]
+    axis = draw("micro_norm", CELLS).axes[0]
     assert (axis.get_yscale(), axis.get_xscale()) == ("log", "linear")
     # Roots first, then the mean: 3·(1 + 2 + 3)/3.
     assert axis.lines[0].get_ydata().tolist() == [6.0] * 5
-    long = draw("micro_norm", CELLS, histories=histories_of(CELLS, 2000, 1)).axes[0]
+    long = draw("micro_norm", CELLS, histories=histories_of(["a.sb"], 1, 2000)).axes[0]
     assert long.get_xscale() == "log"
     assert len(long.lines[0].get_xdata()) <= _steps.POINTS
     assert long.lines[0].get_ydata() == pytest.approx(3.0)
@@ -206,7 +182,7 @@ def test_norms_are_roots_on_a_logarithmic_axis_and_long_histories_are_thinned():
 
 @pytest.mark.parametrize("figure", ["accuracy", "micro_norm"])
 def test_a_run_that_measures_nothing_has_no_line(figure):
-    known = histories_of(CELLS)
+    known = frames_of(CELLS)["histories"]
     empty = known.assign(test_accuracy=np.nan, micro_batch_norm2=np.nan)
     assert all(not axis.lines for axis in draw(figure, CELLS, histories=empty).axes)
     one = pd.concat([empty[empty.run != "a.gn"], known[known.run == "a.gn"]])
@@ -215,8 +191,7 @@ def test_a_run_that_measures_nothing_has_no_line(figure):
 
 @pytest.mark.parametrize("seeds", [1, 3, 50])
 def test_histograms_have_every_seed_and_the_median(seeds):
-    runs = runs_of(TABLE, seeds)
-    sharpness, accuracy = draw("histograms", runs=runs, measures=measures_of(runs)).axes
+    sharpness, accuracy = draw("histograms", seeds=seeds).axes
     assert (sharpness.get_xlabel(), accuracy.get_xlabel()) == ("Keskar sharpness [%]", "test accuracy [%]")
     labels = [text.get_text() for text in sharpness.get_yticklabels()]
     assert labels == [f"{name}\nn = {seeds}" for name in "ABC"]
@@ -229,8 +204,7 @@ def test_histograms_have_every_seed_and_the_median(seeds):
 
 
 def test_wide_ranges_are_logarithmic_and_what_is_not_there_is_said():
-    runs = runs_of(TABLE)
-    measures = measures_of(runs[(runs.run != "a") | (runs.seed > 0)])
+    runs, measures = FRAMES["runs"].copy(), FRAMES["measures"][1:]
     runs.loc[0, "status"] = "diverged"
     axes = draw("histograms", runs=runs[runs.run != "b"], measures=measures).axes
     assert [axis.get_xscale() for axis in axes] == ["log", "linear"]

@@ -2,29 +2,21 @@
 
 import numpy as np
 import pytest
-from drawing import TABLE, draw, points_of, row, table_of
+from drawing import draw, points_of, row, table_of
 
 from whysgd.report.figures import _panels, _planes, landscape
-from whysgd.report.style import plt
 
-LINE = points_of(kind="line")
+LINE = points_of("abc", "line")
 DRAWN = {"landscape": "line", "contours": "plane", "surface": "plane"}
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def panels(name, points, table=TABLE):
-    figure = draw(name, table, **{DRAWN[name]: points})
+def panels(figure):
     return [axis for axis in figure.axes if axis.get_visible() and axis.get_title()]
 
 
 def test_profiles_have_a_panel_for_each_run_and_share_their_axes():
-    figure = draw("landscape", line=LINE)
-    axes = [axis for axis in figure.axes if axis.get_visible() and axis.get_title()]
+    figure = draw("landscape")
+    axes = panels(figure)
     assert [axis.get_title() for axis in axes] == ["A", "B", "C"]
     assert [axis.get_ylabel() for axis in axes] == ["loss [nats]", "", ""]
     assert [axis.get_ylim() for axis in axes] == [pytest.approx((0, 1.05 * 3.1))] * 3
@@ -36,16 +28,17 @@ def test_profiles_have_a_panel_for_each_run_and_share_their_axes():
 
 
 def test_the_trained_loss_is_dashed_where_it_is_another_one_and_high_losses_are_cut_off():
-    steep = panels("landscape", LINE.assign(full_loss=lambda p: np.where(p.run == "b", 100 * p.loss, p.loss)))
+    known = LINE.assign(full_loss=lambda p: np.where(p.run == "b", 100 * p.loss, p.loss))
+    steep = panels(draw("landscape", line=known))
     assert [len(axis.lines) for axis in steep] == [1, 2, 1]
     assert steep[1].lines[1].get_linestyle() == "--"
     assert steep[0].get_ylim() == (0, landscape.TOP)
-    seeds = panels("landscape", points_of(kind="line", seeds=(0, 1, 2)))
+    seeds = panels(draw("landscape", line=points_of("abc", "line", (0, 1, 2))))
     assert [len(axis.lines) for axis in seeds] == [3, 3, 3]
 
 
 def test_contours_share_their_levels_and_mark_the_weights():
-    axes = panels("contours", points_of())
+    axes = panels(draw("contours"))
     assert [axis.get_title() for axis in axes] == ["A", "B"]
     levels = [axis.collections[0].levels for axis in axes]
     assert np.array_equal(*levels)
@@ -56,14 +49,14 @@ def test_contours_share_their_levels_and_mark_the_weights():
 
 
 def test_surfaces_share_their_heights():
-    axes = panels("surface", points_of())
+    axes = panels(draw("surface"))
     assert [axis.get_title() for axis in axes] == ["A", "B"]
     assert [axis.get_zlim() for axis in axes] == [pytest.approx((-1.0, np.log10(6.1)))] * 2
     assert all(len(axis.collections) == 1 for axis in axes)
 
 
 def test_a_plane_is_that_of_the_first_seed_with_a_loss():
-    known = points_of(("a",), seeds=(0, 1)).sample(frac=1, random_state=0)
+    known = points_of("a", seeds=(0, 1)).sample(frac=1, random_state=0)
     alpha, beta, loss = _planes.plane_of(known, "a")
     assert (alpha.tolist(), beta.tolist()) == ([-1, -0.5, 0, 0.5, 1], [-1, -0.5, 0, 0.5, 1])
     assert loss[0].tolist() == pytest.approx([3.1, 2.35, 2.1, 2.35, 3.1])
@@ -86,7 +79,7 @@ def test_losses_far_below_the_highest_are_clipped_so_that_a_logarithm_shows_them
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("lost", ["a run", "points", "a whole run", "everything"])
 def test_missing_runs_and_points_are_left_out_and_said(name, lost):
-    known = points_of(kind=DRAWN[name])
+    known = points_of("abc", DRAWN[name])
     if lost == "points":
         known.loc[known.alpha > 0.5, ["loss", "full_loss", "accuracy"]] = np.nan
     elif lost == "a whole run":

@@ -4,34 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from drawing import (
-    GRID,
-    draw,
-    grid_table,
-    histories_of,
-    layers_of,
-    noise_of,
-    norms_of,
-    row,
-    table_of,
-    tail_measures,
-)
+from drawing import GRID, draw, frames_of, grid_table, row, table_of
 
 from whysgd.errors import UserError
 from whysgd.report.figures.noise_norms import half_width
-from whysgd.report.style import plt
 
 TWO = table_of(row("a", "A"), row("b", "B"))
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def test_the_figure_of_widths_has_a_line_for_each_depth_and_the_gaussian():
-    figure = draw("width", GRID, measures=tail_measures())
+    figure = draw("width", GRID)
     assert [axis.get_title() for axis in figure.axes] == ["cross entropy", "linear hinge"]
     axis = figure.axes[0]
     assert (axis.get_xlabel(), axis.get_xscale(), axis.get_ylabel()) == ("width", "log", "tail index of gradient noise")
@@ -47,7 +29,7 @@ def test_the_figure_of_widths_has_a_line_for_each_depth_and_the_gaussian():
 
 
 def test_the_map_has_a_number_in_each_cell():
-    whole = tail_measures()
+    whole = frames_of(GRID)["measures"]
     figure = draw("heatmap", GRID, measures=whole[whole.run != "linear_hinge-8-4"])
     first, second, bar = figure.axes
     numbers = [[text.get_text() for text in axis.texts] for axis in (first, second)]
@@ -62,7 +44,7 @@ def test_a_grid_of_names_is_drawn_with_their_names_and_its_seeds_are_counted():
     table = grid_table(
         {"data": ["cifar10", "cifar100"], "loss": ["cross_entropy", "linear_hinge"]}, {"channels": [2, 4]}
     )
-    known = tail_measures(table, 2, lambda axes, seed: 1.5 - axes["channels"] / 500)
+    known = frames_of(table, 2)["measures"]
     figure = draw("width", table, measures=known[(known.seed == 0) | (known.run == "cifar10-cross_entropy-2")])
     assert [axis.get_title() for axis in figure.axes] == ["CIFAR-10", "CIFAR-100"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cross entropy", "linear hinge"]
@@ -72,8 +54,7 @@ def test_a_grid_of_names_is_drawn_with_their_names_and_its_seeds_are_counted():
 
 
 def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_ends():
-    noise = noise_of(("a", 0, 200), ("a", 1, 300), ("b", 0, 650), ("b", 1, 650))
-    figure = draw("noise_course", TWO, noise=noise, histories=histories_of(TWO, seeds=2))
+    figure = draw("noise_course", TWO, seeds=2)
     tail, loss, accuracy = figure.axes
     assert [axis.get_ylabel() for axis in figure.axes] == [
         "tail index of gradient noise", "training loss (each run's own)", "accuracy [%]"
@@ -92,7 +73,7 @@ def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_en
 
 
 def test_noise_norms_are_in_units_of_their_root_mean_square():
-    figure = draw("noise_norms", TWO, noise_norms=norms_of(("a", 0, 200), ("a", 1, 300), ("b", 0, 650)))
+    figure = draw("noise_norms", TWO)
     assert len(figure.axes) == 2
     norms = 0.5 + np.arange(32) / 32
     rms = np.sqrt(np.mean(norms**2))
@@ -105,8 +86,7 @@ def test_noise_norms_are_in_units_of_their_root_mean_square():
 
 
 def test_layers_have_a_line_each_for_their_weights_and_gradients():
-    layers = layers_of(a=["a.weight", "a.bias", "b.weight", "c.weight"], b=["a.weight", "a.bias", "b.weight"])
-    figure = draw("layer_norms", TWO, layers=layers)
+    figure = draw("layer_norms", TWO)
     assert [len(axis.lines) for axis in figure.axes] == [3, 2, 3, 2]
     weights, fewer, gradients, _ = figure.axes
     assert [list(line.get_ydata()) for line in weights.lines] == [[3.0] * 3, [5.0] * 3, [6.0] * 3]
@@ -117,11 +97,13 @@ def test_layers_have_a_line_each_for_their_weights_and_gradients():
 
 
 @pytest.mark.parametrize(
-    ("figure", "need", "known"),
-    [("noise_norms", "noise_norms", norms_of(("b", 0, 9))), ("layer_norms", "layers", layers_of(b=["a.weight"]))],
+    ("figure", "need"), [("noise_course", "noise"), ("noise_norms", "noise_norms"), ("layer_norms", "layers")]
 )
-def test_runs_without_noise_are_left_out(figure, need, known):
-    assert [axis.get_title()[0] for axis in draw(figure, TWO, **{need: known}).axes if axis.get_title()] == ["B"]
+def test_runs_without_noise_are_left_out(figure, need):
+    known = frames_of(TWO)[need]
+    drawn = draw(figure, TWO, **{need: known[known.run == "b"]})
+    names = [axis.get_title()[:1] for axis in drawn.axes if axis.get_title()]
+    assert (names or [text.get_text() for text in drawn.legends[0].get_texts()][:1]) == ["B"]
     with pytest.raises(UserError, match="T: the noise of no run was measured"):
         draw(figure, TWO, **{need: known[:0]})
 

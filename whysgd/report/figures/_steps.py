@@ -6,7 +6,7 @@ import pandas as pd
 from whysgd.report.figures._panels import draw_course, panels
 from whysgd.report.style import add_heading, add_legend, log_ticks
 
-PANEL, MARGIN = (3.4, 3.2), (1.8, 0.6)  # inches
+MARGIN = (1.8, 0.6)  # inches
 POINTS = 80  # of a line, at most; more of them hide one another
 
 
@@ -26,13 +26,14 @@ def panel_lines(table: dict) -> dict[str, dict[str, dict]]:
     return {titles.get(row, ""): lines for row, lines in found.items()}
 
 
-def draw_steps(table: dict, histories: pd.DataFrame, name: str, setting: str, log: bool = False):
+def draw_steps(table: dict, histories: pd.DataFrame, name: str, setting: str, panel: tuple, log: bool = False):
     """Draw the column `value` of histories: lines are means over seeds, bands reach from the lowest to the highest.
 
     Args:
         table, setting: of the figure.
         histories: of the table's runs, with a column `value`; lines without a value are left out.
         name: of the quantity.
+        panel: width and height in inches.
         log: draw it on a logarithmic axis, and so the steps of long runs.
     """
     drawn = panel_lines(table)
@@ -40,7 +41,7 @@ def draw_steps(table: dict, histories: pd.DataFrame, name: str, setting: str, lo
     # Much happens in the first tenth of a run, which is a corner of a linear axis.
     log_steps = log and len(known) > 0 and known.step.max() >= 100 * known.step.min()
     across = len(drawn) if len(drawn) <= 3 else 2
-    figure, axes = panels(len(drawn), across, PANEL, MARGIN)
+    figure, axes = panels(len(drawn), across, panel, MARGIN)
     for axis, (title, lines) in zip(axes, drawn.items(), strict=True):
         courses = [
             _line(axis, known[known.run == line["run"]], line["label"], table["colours"][method], log_steps)
@@ -80,6 +81,8 @@ def _places(steps: pd.Series, log_steps: bool) -> np.ndarray:
 
 def _limit(axis, courses: pd.DataFrame) -> None:
     """Leave out of sight what would press the rest together, and write plain numbers on logarithmic axes."""
+    if courses.empty:
+        return
     late = courses[courses.index >= courses.index.max() / 4]
     if axis.get_yscale() == "log":
         log_ticks(axis.yaxis, *axis.get_ylim())

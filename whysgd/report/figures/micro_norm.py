@@ -10,10 +10,11 @@ CAPTION = (
     "batches, over update steps: mean over seeds, and a band from the lowest to the highest seed. Neighbouring lines "
     "of a long history are averaged."
 )
+PANEL = (3.4, 3.2)  # inches
 
 
 def micro_norm(table, frames, setting):
     """Draw the roots of the logged mean squares."""
     values = np.sqrt(frames["histories"].micro_batch_norm2.astype(float))
     histories = frames["histories"].assign(value=values)
-    return draw_steps(table, histories, "average micro-batch gradient norm", setting, log=True)
+    return draw_steps(table, histories, "average micro-batch gradient norm", setting, PANEL, log=True)
