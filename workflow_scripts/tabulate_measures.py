@@ -3,9 +3,9 @@
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.report.document import document
-from whysgd.report.measures import readable, readable_to_markdown, wide
+from whysgd.report.measures import TITLE, measures_table, wide
 from whysgd.report.script import logged
+from whysgd.report.table import document, to_csv, to_markdown
 from whysgd.report.tables import setting_of
 
 
@@ -14,12 +14,14 @@ def tabulate_measures(
 ) -> None:
     found, trained = (pd.concat(map(pd.read_csv, files), ignore_index=True) for files in (measures, runs))
     whole = wide(found, trained)
-    table = readable(whole)
+    table = measures_table(whole)
+    setting = setting_of(trained, device=False, measures=found)
+    blocks = [f"Measured: {setting}. Mean ± standard deviation over the seeds that finished.", table]
     write_text(tidy, found.to_csv(index=False))
     write_text(lines, whole.to_csv(index=False))
-    write_text(csv, table.to_csv(index=False))
-    write_text(md, text := readable_to_markdown(table, setting_of(trained, device=False, measures=found)))
-    write_text(html, document(text, "Every run, every ruler"))
+    write_text(csv, to_csv(table))
+    write_text(md, to_markdown(blocks))
+    write_text(html, document(blocks, TITLE))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from whysgd.files import write_text
-from whysgd.report.contents import page_from_files
+from whysgd.report import page
 from whysgd.report.script import logged
 
 
 def write_page(
     papers: list[dict], frames: list[str], output: str, measures: dict | None = None, metrics=(), histories=()
 ) -> None:
-    write_text(output, page_from_files(papers, frames, Path(output).parent, measures, metrics, histories))
+    write_text(output, page.write_page(papers, frames, Path(output).parent, measures, metrics, histories))
 
 
 if __name__ == "__main__":

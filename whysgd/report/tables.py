@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.study.checks import ACCURACIES
 from whysgd.models.catalog import architecture
 from whysgd.report.frame import KEYS, RECORDS
-from whysgd.report.intervals import recovered
 from whysgd.report.measures import rounded, spread_of, titled
+from whysgd.report.statistics import recovered
+from whysgd.report.table import Cell, Table
+from whysgd.study.claims import ACCURACIES
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
@@ -42,7 +43,7 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         has gaps; `metric` before `note` in one that shows a measured quantity, of which seeds that have no such number
         do not count; the note says how many they are. Accuracies are in percent, the standard deviation over seeds is
         that with n − 1, the difference is measured − published. Gaps are shares, see
-        `whysgd.report.intervals.recovered`. A diverged run counts with the accuracy it ended at, or its best until
+        `whysgd.report.statistics.recovered`. A diverged run counts with the accuracy it ended at, or its best until
         then, and the note says so. `measured_at` says at which step.
     """
     mine = runs[runs.paper == paper]
@@ -111,7 +112,7 @@ def _gap(row: dict, runs: pd.DataFrame) -> dict:
         return dict.fromkeys(GAP_COLUMNS)
     needed = runs[runs.run.isin([row["run"], *row["gap"].values()])]
     values = {run: group[row["metric"]].astype(float).tolist() for run, group in needed.groupby("run")}
-    gap = recovered(row["run"], row["gap"], values)
+    gap = recovered(row["run"], row["gap"]["from"], row["gap"]["to"], values)
     numbers = (None, None, None, None) if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
     return dict(zip(GAP_COLUMNS, (row["published_gap"], *numbers), strict=True))
 
@@ -182,51 +183,84 @@ def _images(train: int, held_out: int, test: int) -> str:
     return f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
 
 
-def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for readers.
+def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", finding: str = "") -> list[Table]:
+    """Return the table for readers and, if it has both columns and gaps, the table of its gaps.
 
-    Returns:
-        row, label, published, measured mean ± std, median, n, difference, the gap where there is one, and note; in a
-        table with columns, a line for each row and, for each column, `published → measured`.
+    A table without columns has published, measured mean ± std, median, n, difference, gap and note; one with columns
+    has a line for each row and, for each column, `published → measured`.
+
+    Args:
+        lines: the frame of `make_table`.
+        paper: whose runs the measured numbers are of.
+        title: of the table.
+        origin: where both sides come from.
+        finding: what the source says of it.
     """
-    metrics = table.metric if "metric" in table else [ACCURACIES[0]] * len(table)
-    published = [_spread(*line) for line in zip(table.published_mean, table.published_std, metrics, strict=True)]
-    measured = [_spread(*line) for line in zip(table.measured_mean, table.measured_std, metrics, strict=True)]
-    if "column" in table:
-        both = table.published_mean.notna().any() or not _all_measures(table)
-        return _wide(table, [f"{p} → {m}" if both else m for p, m in zip(published, measured, strict=True)])
-    gaps = {"gap recovered [%]": _gap_cells(table)} if "published_gap" in table else {}
-    return pd.DataFrame({
-        "row": table.row,
-        "label": table.label,
-        "published": published,
-        "measured": measured,
-        "median": [_spread(m, None, metric) for m, metric in zip(table.measured_median, metrics, strict=True)],
-        "n": table.n,
-        "difference": [_signed(d, metric) for d, metric in zip(table.difference, metrics, strict=True)],
-        **gaps,
-        "note": table.note.fillna(""),
-    })  # fmt: skip
+    above = tuple(filter(None, (headline(lines), origin)))
+    gaps, (legend, doubt) = None, gap_legend(lines)
+    if "column" not in lines:
+        heads, numbers, rows = _long(lines, paper)
+        return [Table(title, heads, numbers, rows, above=above, notes=(legend, doubt, finding))]
+    both = lines.published_mean.notna().any() or not _all_measures(lines)
+    cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]
+    heads, numbers, rows = _wide(lines, cells, paper)
+    if "published_gap" in lines:
+        shown = lines.assign(cell=_gap_cells(lines))
+        # Columns in which no row has a gap, those that it lies between, are left out.
+        ends = shown.groupby("column").cell.agg(lambda found: set(found) <= {"", "n/a"})
+        shown = shown[~shown.column.isin(ends.index[ends])]
+        parts = _wide(shown, shown.cell.tolist(), paper)
+        gaps = Table(f"Gaps: {title}", *parts, above=(legend,), notes=(doubt, finding))
+    notes = (remarks(lines),) if gaps else (remarks(lines), legend, doubt, finding)
+    return [Table(title, heads, numbers, rows, above=above, notes=notes), *([gaps] if gaps else [])]
 
 
-def formatted_gaps(table: pd.DataFrame) -> pd.DataFrame | None:
-    """The gaps of a table with columns, in percent, `published → measured`; None if it has none.
+def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
+    """Return heads, whether each is of numbers, and rows of a table without columns."""
+    gaps = _gap_cells(lines) if "published_gap" in lines else [None] * len(lines)
+    heads = ["row", "label", "published", "measured", "median", "n", "difference"]
+    heads += [*(["gap recovered [%]"] if "published_gap" in lines else []), "note"]
+    rows = []
+    for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
+        metric = getattr(line, "metric", ACCURACIES[0])
+        numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, metric), line, paper)
+        texts = (str(line.n), _signed(line.difference, metric), *([] if gap is None else [gap]))
+        note = "" if pd.isna(line.note) else line.note
+        rows.append([
+            Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts), Cell(note)
+        ])  # fmt: skip
+    return heads, [head not in ("row", "label", "note") for head in heads], rows
 
-    Columns in which no row has one, those that the gap lies between, are left out.
-    """
-    if "column" not in table or "published_gap" not in table:
-        return None
-    shown = table.assign(cell=_gap_cells(table))
-    ends = shown.groupby("column").cell.agg(lambda cells: set(cells) <= {"", "n/a"})
-    shown = shown[~shown.column.isin(ends.index[ends])]
-    return _wide(shown, shown.cell.tolist())
+
+def _wide(lines: pd.DataFrame, cells: list[str], paper: str) -> tuple[list, list, list]:
+    """Return heads, whether each is of numbers, and rows of a table with columns."""
+    columns = lines.column.unique().tolist()
+    found = {
+        (line.label, line.column): _cell("n/a" if line.note == NO_RUN else cell, line, paper)
+        for line, cell in zip(lines.itertuples(), cells, strict=True)
+    }
+    rows = [[Cell(label), *(found[label, column] for column in columns)] for label in lines.label.unique()]
+    return ["label", *columns], [False, *[True] * len(columns)], rows
 
 
-def _wide(table: pd.DataFrame, cells: list[str]) -> pd.DataFrame:
-    cells = [("n/a" if note == NO_RUN else cell) for cell, note in zip(cells, table.note, strict=True)]
-    wide = table.assign(cell=cells).pivot(index="label", columns="column", values="cell")
-    wide = wide.loc[table.label.unique(), table.column.unique()]
-    return wide.rename_axis(columns=None).reset_index()
+def _cell(text: str, line, paper: str) -> Cell:
+    """Return the cell of a line of `make_table`; without a metric of its own, that is an accuracy."""
+    if not line.n:
+        return Cell(text)
+    last, selected = ACCURACIES
+    return Cell(text, f"{paper}/{line.row}", getattr(line, "metric", last if line.measured_at == LAST else selected))
+
+
+def _both(lines: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the published and the measured mean ± std of each line."""
+    metrics = lines.metric if "metric" in lines else [ACCURACIES[0]] * len(lines)
+    return [
+        (
+            _spread(line.published_mean, line.published_std, metric),
+            _spread(line.measured_mean, line.measured_std, metric),
+        )
+        for line, metric in zip(lines.itertuples(), metrics, strict=True)
+    ]
 
 
 def _gap_cells(table: pd.DataFrame) -> list[str]:
@@ -312,55 +346,3 @@ def gap_legend(table: pd.DataFrame) -> tuple[str, str]:
     """What the gaps of a table are, and what its question marks mean; empty where it has none."""
     cells = _gap_cells(table) if "published_gap" in table else []
     return GAPS if any(cells) else "", DOUBT if any(cell.endswith("?") for cell in cells) else ""
-
-
-def to_markdown(table: pd.DataFrame, title: str, published: str, measured: str, finding: str = "") -> str:
-    """Title, where both sides come from, and the table; then the gaps and the source's finding, if it has any."""
-    shown = formatted(table)
-    numbers = {"published", "measured", "median", "n", "difference", "gap recovered [%]"}
-    wide = "column" in table
-    align = ["right" if column in numbers or (wide and column != "label") else "left" for column in shown.columns]
-    head = f"**{title}.** {headline(table)}\n\nPublished: {published}.\nMeasured: {measured}."
-    parts = [head, shown.to_markdown(index=False, colalign=align, disable_numparse=True)]
-    legend, doubt = gap_legend(table)
-    parts += [remarks(table), legend]
-    if (gaps := formatted_gaps(table)) is not None:
-        align = ["left"] + ["right"] * (len(gaps.columns) - 1)
-        parts.append(gaps.to_markdown(index=False, colalign=align, disable_numparse=True))
-    return "\n\n".join(part for part in (*parts, doubt, finding) if part) + "\n"
-
-
-def to_latex(table: pd.DataFrame, title: str, published: str, measured: str, finding: str = "") -> str:
-    """The same as LaTeX table environments (needs the package booktabs)."""
-    legend, doubt = gap_legend(table)
-    gaps = formatted_gaps(table)
-    own = " ".join(part for part in (legend, doubt, finding) if part)
-    caption = f"{title}. {headline(table)} Published: {published}. Measured: {measured}. {remarks(table)}".strip()
-    if gaps is not None:
-        return f"{_latex(formatted(table), caption)}\n{_latex(gaps, f'{title}. {own}')}"
-    shown = formatted(table)
-    form = None if "column" in table else "ll" + "r" * (len(shown.columns) - 3) + "l"
-    return _latex(shown, f"{caption} {own}".strip(), form)
-
-
-def _latex(shown: pd.DataFrame, caption: str, form: str | None = None) -> str:
-    """Without a form, the first column is text and the others are numbers."""
-    shown = shown.map(lambda value: _escape(str(value)))
-    shown.columns = [_escape(column) for column in shown.columns]
-    form = form or "l" + "r" * (len(shown.columns) - 1)
-    return shown.to_latex(index=False, caption=_escape(caption), column_format=form, escape=False)
-
-
-def _escape(text: str) -> str:
-    for plain, tex in (
-        ("\\", r"\textbackslash "),
-        ("±", r"$\pm$"),
-        ("–", "--"),
-        ("−", "$-$"),
-        ("→", r"$\to$"),
-        ("η", r"$\eta$"),
-    ):
-        text = text.replace(plain, tex)
-    for sign in "&%#_":
-        text = text.replace(sign, "\\" + sign)
-    return text
