@@ -1,4 +1,4 @@
-# papers/ and config.yaml -> a specification for each run -> train -> frame -> tables, figures, claims -> page.
+# papers/ and config.yaml -> runs -> train -> measure -> collect -> tables, figures, claims -> page.
 import os
 import sys
 
@@ -12,34 +12,28 @@ configfile: os.path.join(workflow.basedir, "config.yaml")
 
 sys.path.insert(0, workflow.basedir)
 
-from whysgd.study.jobs import use_this_copy
 
-use_this_copy(workflow.basedir)
-
-
-for part in ("common", "jobs", "data", "train", "measure", "tables", "figures", "report", "records"):
-
-    include: f"rules/{part}.smk"
-
-
-wildcard_constraints:
-    scale=SCALE,
-    dataset="[A-Za-z0-9_.-]+",
-    store="[a-z0-9-]+",
-    paper="|".join(CONFIG["papers"]),
-    run="[A-Za-z0-9_.-]+",
-    seed=r"\d+",
+include: "rules/common.smk"
+include: "rules/resources.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/measure.smk"
+include: "rules/collect_records.smk" if STUDY.recorded else "rules/collect.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
 
 
 rule all:
     default_target: True
     localrule: True
     input:
-        [outputs_of(paper) for paper in CONFIG["papers"]],
-        measure_outputs(),
-        f"results/{SCALE}/index.html",
+        [STUDY.outputs(paper) for paper in CONFIG["papers"]],
+        STUDY.summary_files("table.md", "table.html", "summary.md", "summary.html"),
+        paths.PAGE.format(scale=STUDY.scale),
 
 
+# `snakemake geiping2022` makes what belongs to one paper.
 for paper in CONFIG["papers"]:
 
     rule:
@@ -47,10 +41,12 @@ for paper in CONFIG["papers"]:
             paper
         localrule: True
         input:
-            outputs_of(paper),
+            STUDY.outputs(paper),
 
 
 onsuccess:
-    # A target that needs no table, one run's metrics say, leaves nothing to print.
-    if any(os.path.exists(table) for paper in CONFIG["papers"] for table in tables_of(paper, "md")):
-        shell("python -m whysgd show {SCALE:q} >&2")
+    shell("python -m whysgd show {STUDY.scale:q} >&2")
+
+
+onerror:
+    shell("python -m whysgd explain-failure {log:q} >&2")

@@ -17,10 +17,10 @@ import numpy as np
 from common import digits, median_ratio, side_by_side, write_table
 from safetensors.numpy import save_file
 
-from whysgd.study.config import load_config
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.files import read_json, write_json
 from whysgd.models.catalog import CATALOG
+from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.spec import Penalty, RunSpec
 from whysgd.training.device import prepare_device

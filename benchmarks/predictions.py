@@ -15,12 +15,12 @@ from statistics import median
 
 from common import OUT, write_table
 
-from whysgd.study.config import load_config
-from whysgd.study.cost import WARM, images_of, measuring_cost
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.study.plan import make_plan, seconds_of
 from whysgd.results.records import ROOT as RECORDS
+from whysgd.study.config import load_config
+from whysgd.study.cost import WARM, images_of, measuring_cost
+from whysgd.study.plan import make_plan, seconds_of
 from whysgd.study.speeds import load_speeds
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from common import OUT, digits, write_table
 
-from whysgd.study.config import load_config
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.feed import Feed
 from whysgd.measures.product_distance import product_distances
+from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.spec import RunSpec, Schedule
 from whysgd.training.device import prepare_device

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whysgd.study.config import load_config
-from whysgd.study.cost import images_of
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import write_text
 from whysgd.measures.accuracy import evaluate
+from whysgd.study.config import load_config
+from whysgd.study.cost import images_of
 from whysgd.study.papers import expand
 from whysgd.study.spec import MicroBatchPenalty, Penalty, RunSpec, Schedule, resolved_precision, trained_images
 from whysgd.study.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds

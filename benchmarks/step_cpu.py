@@ -11,8 +11,8 @@ import torch
 from common import digits, median_ratio, side_by_side, write_table
 from torch.nn import functional as F
 
-from whysgd.study.config import load_config
 from whysgd.models.build import build_model
+from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.spec import MicroBatchPenalty, Penalty
 from whysgd.training.device import prepare_device

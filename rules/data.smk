@@ -1,19 +1,18 @@
-# Data sets in their canonical form.
+# Data sets in their canonical form, and augmented copies of them.
 
 
 rule build_dataset:
     input:
         class_folders,
     output:
-        manifest="results/data/{dataset}/manifest.json",
-        train="results/data/{dataset}/train.safetensors",
-        test="results/data/{dataset}/test.safetensors",
+        manifest=paths.DATASET + "/manifest.json",
+        train=paths.DATASET + "/train.safetensors",
+        test=paths.DATASET + "/test.safetensors",
     log:
-        "results/data/{dataset}/build_dataset.log",
+        paths.DATASET + "/build_dataset.log",
     params:
-        datasets=own_dataset,
+        datasets=lambda wildcards: json.dumps({k: v for k, v in CONFIG["datasets"].items() if k == wildcards.dataset}),
         code=code_digest("whysgd.data.build"),
-    threads: 1
     resources:
         runtime=60,
         data_dir=CONFIG["data_dir"],
@@ -28,14 +27,13 @@ rule build_store:
     input:
         unpack(dataset_files),
     output:
-        store="results/stores/{dataset}/{store}.lmdb",
-        description="results/stores/{dataset}/{store}.json",
+        store=paths.STORE,
+        description=paths.STORE.replace(".lmdb", ".json"),
     log:
-        "results/stores/{dataset}/{store}.log",
+        paths.STORE.replace(".lmdb", ".log"),
     params:
         options=store_options,
         code=code_digest("whysgd.data.build_store"),
-    threads: 1
     resources:
         runtime=60,
     conda:

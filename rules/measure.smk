@@ -1,62 +1,54 @@
-# What is measured of every finished run: one JSON file for each measure.
+# What is measured of every batch of finished runs, and the loss landscapes of some.
 
 
-for job in measure_jobs():
-
-    rule:
-        name:
-            job["name"]
-        input:
-            unpack(measured_run),
-        output:
-            **job["writes"],
-        log:
-            f"results/{{scale}}/logs/{job['name']}/{job['place']}.log",
-        wildcard_constraints:
-            run=job["runs"],
-        params:
-            measures=job["measures"],
-            folders=measure_folders,
-            options=json.dumps({name: MEASURING[name] for name in job["measures"] if name in MEASURING}),
-            code=code_digest("whysgd.measures.run", *(f"whysgd.measures.{name}" for name in job["measures"])),
-        threads: CONFIG["threads"]
-        resources:
-            **measuring_resources(job["measures"]),
-            device=CONFIG["device"],
-            gpu=GPU,
-            slurm_partition=partition(),
-        conda:
-            "../envs/whysgd.yaml"
-        shell:
-            "python -m whysgd measure {params.measures} --run $(dirname {input.metrics:q})"
-            " --data $(dirname {input.manifest:q}) --out {params.folders:q} --options {params.options:q}"
-            " --device {resources.device} --threads {threads} > {log:q} 2>&1"
+# `measures` is the name of one measure or, where a scale lets them share a job, "all".
+rule measure:
+    input:
+        unpack(measuring_inputs),
+    output:
+        paths.MEASURES,
+    log:
+        paths.LOGS + "/measure/{paper}/{run}/{seeds}/{measures}.log",
+    params:
+        measures=measures_of_job,
+        options=lambda wildcards: json.dumps(measuring_options(wildcards)),
+        code=measuring_code,
+    threads: CONFIG["threads"]
+    resources:
+        runtime=measuring_minutes,
+        mem_mb=measuring_memory,
+        gpu=GPU,
+        slurm_partition=PARTITION,
+        device=CONFIG["device"],
+    conda:
+        "../envs/whysgd.yaml"
+    shell:
+        "python -m whysgd measure {params.measures} --run $(dirname {input.metrics:q})"
+        " --data $(dirname {input.manifest:q}) --out {output:q} --options {params.options:q}"
+        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 # A part of the points of a loss landscape; parts run side by side, and those that are there stay.
 rule measure_landscape:
     input:
-        unpack(landscape_run),
+        unpack(landscape_inputs),
     output:
-        points="results/{scale}/landscapes/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.csv",
+        points=paths.LANDSCAPE,
     log:
-        "results/{scale}/logs/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
-    wildcard_constraints:
-        kind="line|plane",
-        chunk=r"\d+",
-        chunks=r"\d+",
+        paths.LOGS + "/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
     params:
         options=landscape_options,
         code=code_digest("whysgd.measures.landscape_part"),
     threads: CONFIG["threads"]
     resources:
-        **landscape_resources(),
-        device=CONFIG["device"],
+        runtime=landscape_minutes,
+        mem_mb=landscape_memory,
         gpu=GPU,
-        slurm_partition=partition(),
+        slurm_partition=PARTITION,
+        device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"
     shell:
-        "python -m whysgd landscape {wildcards.kind} --run $(dirname {input.metrics:q}) {params.options}"
-        " --data $(dirname {input.manifest:q}) --chunk {wildcards.chunk} --of {wildcards.chunks}"
+        "python -m whysgd landscape {wildcards.kind} --run $(dirname {input.metrics:q}) --seed {wildcards.seed}"
+        " {params.options} --data $(dirname {input.manifest:q}) --chunk {wildcards.chunk} --of {wildcards.chunks}"
         " --out {output.points:q} --device {resources.device} --threads {threads} > {log:q} 2>&1"

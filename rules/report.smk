@@ -6,23 +6,28 @@ report: "../docs/report.rst"
 
 rule write_page:
     input:
-        frames=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
-        tables=[tables_of(paper, "csv") for paper in CONFIG["papers"]],
-        figures=[figures_of(paper, "png") for paper in CONFIG["papers"]],
-        trajectories=[trajectory_files(paper, "png", "gif") for paper in CONFIG["papers"]],
-        claims=[claims_of(paper, "csv") for paper in CONFIG["papers"]],
-        measures=measure_outputs("table.csv", "tidy.csv", "reading.md", "figure"),
-        metrics=[record_of(spec) if RECORDED else f"{spec.folder}/metrics.json" for spec in RUNS.values()],
-        histories=[f"results/{SCALE}/frames/{paper}_histories.csv" for paper in CONFIG["papers"]],
+        runs=frames("runs"),
+        histories=frames("histories"),
+        shown=[
+            file
+            for paper in CONFIG["papers"]
+            for file in STUDY.outputs(paper)
+            if file.endswith((".csv", ".png", ".gif"))
+        ],
+        measures=STUDY.summary_files("runs.csv", "tidy.csv", "correlations.csv"),
+        correlations=[paths.CORRELATIONS.format(scale=STUDY.scale) + ".png"] if CONFIG["measures"] else [],
+        metrics=STUDY.records() if STUDY.recorded else STUDY.batch_files("metrics.json"),
     output:
-        page="results/{scale}/index.html",
+        page=paths.PAGE,
     log:
-        "results/{scale}/logs/write_page.log",
+        paths.LOGS + "/write_page.log",
     params:
-        papers=page_contents(),
-        measures=page_measures(),
-        code=code_digest("workflow_scripts/write_page.py", *PAGE_TEMPLATES),
-    threads: 1
+        papers=STUDY.page(),
+        captions={name: caption(name) for name in ("measures", "correlations")},
+        code=code_digest(
+            "workflow_scripts/write_page.py",
+            *(f"whysgd/report/templates/{name}" for name in ("index.html", "page.css", "page.js")),
+        ),
     conda:
         "../envs/whysgd.yaml"
     script:

@@ -1,44 +1,25 @@
-# From finished runs to the papers' tables and the verdicts on their claims.
-
-
-rule collect_runs:
-    input:
-        metrics=results_of("metrics.json"),
-        histories=results_of("history.csv"),
-    output:
-        runs="results/{scale}/frames/{paper}_runs.csv",
-        histories="results/{scale}/frames/{paper}_histories.csv",
-    log:
-        "results/{scale}/logs/collect_runs/{paper}.log",
-    params:
-        code=code_digest("workflow_scripts/collect_runs.py"),
-    threads: 1
-    conda:
-        "../envs/whysgd.yaml"
-    script:
-        "../workflow_scripts/collect_runs.py"
+# The papers' tables, with measured numbers beside published ones, and verdicts on the papers' claims.
 
 
 rule make_table:
     input:
-        unpack(tabulated_from),
+        unpack(table_inputs),
     output:
-        csv="results/{scale}/tables/{paper}_{table}.csv",
-        md="results/{scale}/tables/{paper}_{table}.md",
-        tex="results/{scale}/tables/{paper}_{table}.tex",
+        csv=paths.TABLE + ".csv",
+        md=paths.TABLE + ".md",
+        tex=paths.TABLE + ".tex",
         html=report(
-            "results/{scale}/tables/{paper}_{table}.html",
+            paths.TABLE + ".html",
             category="{paper}",
             subcategory="Tables",
             caption="../docs/captions/table.rst",
             labels=table_labels,
         ),
     log:
-        "results/{scale}/logs/make_table/{paper}_{table}.log",
+        paths.LOGS + "/make_table/{paper}_{table}.log",
     params:
         table=table_of,
         code=code_digest("workflow_scripts/make_table.py"),
-    threads: 1
     conda:
         "../envs/whysgd.yaml"
     script:
@@ -47,90 +28,64 @@ rule make_table:
 
 rule check_claims:
     input:
-        unpack(judged_from),
+        unpack(claims_inputs),
     output:
-        csv="results/{scale}/claims/{paper}.csv",
-        md="results/{scale}/claims/{paper}.md",
+        csv=paths.CLAIMS + ".csv",
+        md=paths.CLAIMS + ".md",
         html=report(
-            "results/{scale}/claims/{paper}.html",
+            paths.CLAIMS + ".html",
             category="{paper}",
             subcategory="Claims",
             caption="../docs/captions/claims.rst",
             labels={"claims of": "{paper}"},
         ),
     log:
-        "results/{scale}/logs/check_claims/{paper}.log",
+        paths.LOGS + "/check_claims/{paper}.log",
     params:
-        claims=lambda wildcards: claims_at(CONFIG, wildcards.paper),
+        claims=claims_of,
         code=code_digest("workflow_scripts/check_claims.py"),
-    threads: 1
     conda:
         "../envs/whysgd.yaml"
     script:
         "../workflow_scripts/check_claims.py"
 
 
-rule collect_measures:
+# One table, one figure and one page of text for everything: each run of each paper, with every measure.
+rule summarize_measures:
     input:
-        measures=measures_of,
+        measures=frames("measures"),
+        runs=frames("runs"),
     output:
-        csv="results/{scale}/frames/{paper}_measures.csv",
-    log:
-        "results/{scale}/logs/collect_measures/{paper}.log",
-    params:
-        code=code_digest("workflow_scripts/collect_measures.py"),
-    threads: 1
-    conda:
-        "../envs/whysgd.yaml"
-    script:
-        "../workflow_scripts/collect_measures.py"
-
-
-rule tabulate_measures:
-    input:
-        measures=[f"results/{SCALE}/frames/{paper}_measures.csv" for paper in CONFIG["papers"]],
-        runs=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
-    output:
-        tidy="results/{scale}/measures/tidy.csv",
-        wide="results/{scale}/measures/runs.csv",
-        csv="results/{scale}/measures/table.csv",
-        md="results/{scale}/measures/table.md",
+        tidy=paths.SUMMARY + "/tidy.csv",
+        wide=paths.SUMMARY + "/runs.csv",
+        csv=paths.SUMMARY + "/table.csv",
+        md=paths.SUMMARY + "/table.md",
         html=report(
-            "results/{scale}/measures/table.html",
-            category="Every run, every ruler",
+            paths.SUMMARY + "/table.html",
+            category="Every run, every measure",
             caption="../docs/captions/measures.rst",
-            labels={"shows": "Every measure of every run"},
+            labels={"shows": "table"},
+        ),
+        correlations=paths.SUMMARY + "/correlations.csv",
+        svg=report(
+            paths.CORRELATIONS + ".svg",
+            category="Every run, every measure",
+            caption="../docs/captions/correlations.rst",
+            labels={"shows": "rank correlations with generalization"},
+        ),
+        png=paths.CORRELATIONS + ".png",
+        summary_md=paths.SUMMARY + "/summary.md",
+        summary_html=report(
+            paths.SUMMARY + "/summary.html",
+            category="Every run, every measure",
+            caption="../docs/captions/summary.rst",
+            labels={"shows": "summary in words"},
         ),
     log:
-        "results/{scale}/logs/tabulate_measures.log",
+        paths.LOGS + "/summarize_measures.log",
     params:
-        code=code_digest("workflow_scripts/tabulate_measures.py"),
-    threads: 1
+        code=code_digest("workflow_scripts/summarize_measures.py"),
     conda:
         "../envs/whysgd.yaml"
     script:
-        "../workflow_scripts/tabulate_measures.py"
-
-
-rule write_reading:
-    input:
-        correlations="results/{scale}/measures/correlations.csv",
-        measures="results/{scale}/measures/tidy.csv",
-        runs=[f"results/{SCALE}/frames/{paper}_runs.csv" for paper in CONFIG["papers"]],
-    output:
-        md="results/{scale}/measures/reading.md",
-        html=report(
-            "results/{scale}/measures/reading.html",
-            category="Every run, every ruler",
-            caption="../docs/captions/reading.rst",
-            labels={"shows": "What the measures say"},
-        ),
-    log:
-        "results/{scale}/logs/write_reading.log",
-    params:
-        code=code_digest("workflow_scripts/write_reading.py"),
-    threads: 1
-    conda:
-        "../envs/whysgd.yaml"
-    script:
-        "../workflow_scripts/write_reading.py"
+        "../workflow_scripts/summarize_measures.py"

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from whysgd.study import papers
 from whysgd.data.canonical import Dataset, Split, content_digest
+from whysgd.study import papers
 from whysgd.study.spec import Augmentation, Penalty, RunSpec, Schedule
 
 ROOT = Path(__file__).resolve().parent.parent

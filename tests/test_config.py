@@ -4,9 +4,9 @@ import sys
 import pytest
 import yaml
 
-from whysgd.study.config import load_config, retyped, validate_config
 from whysgd.errors import UserError
 from whysgd.models.catalog import CATALOG
+from whysgd.study.config import load_config, retyped, validate_config
 from whysgd.study.papers import expand
 from whysgd.study.validation import ROOT
 

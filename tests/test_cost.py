@@ -12,17 +12,17 @@ import torch
 from conftest import make_spec
 from jsonschema import Draft202012Validator
 
+from whysgd.errors import UserError
+from whysgd.files import read_json
 from whysgd.study import cost, machine, speeds
 from whysgd.study.config import load_config
 from whysgd.study.cost import Images, evaluated_images, images_of, measured_images, stepped_images, watched_images
-from whysgd.errors import UserError
-from whysgd.files import read_json
 from whysgd.study.papers import expand
 from whysgd.study.plan import seconds_of
 from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch, total_steps
 from whysgd.study.speeds import FILE, REFERENCES, Case, Device, Speed, as_text, case_of, chosen_device, load_speeds
-from whysgd.training.device import device_name
 from whysgd.study.validation import ROOT, read_yaml
+from whysgd.training.device import device_name
 
 ABOUT = {
     "kind": "cpu", "date": "2026-01-31", "torch": "2.11.0", "threads": 1, "precision": "fp32", "engine": "eager",

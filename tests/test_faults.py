@@ -28,10 +28,10 @@ from whysgd.data.sources import load_torchvision
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.measures.run import load_run, measure_run
-from whysgd.results.metrics import with_checksum
-from whysgd.results.records import write_records
 from whysgd.report.frame import read_histories, read_runs
 from whysgd.report.measures import read_measures
+from whysgd.results.metrics import with_checksum
+from whysgd.results.records import write_records
 from whysgd.study.spec import NoiseWatch, StoredCopies
 from whysgd.training import loop
 from whysgd.training.loop import train

@@ -6,12 +6,12 @@ import pytest
 from scipy import stats
 from test_reporting import frame, row
 
-from whysgd.study.checks import Comparison, GapComparison, parse_check
 from whysgd.errors import UserError
 from whysgd.report import page, tables
 from whysgd.report.claims import claims_to_markdown, evaluate_check, evaluate_claims
 from whysgd.report.early import early_norm_ratios
 from whysgd.report.intervals import recovered, welch
+from whysgd.study.checks import Comparison, GapComparison, parse_check
 
 ENDS = {"from": "lb", "to": "sb"}
 # 3, 4 and 2 seeds: means 88.5, 86 and 90, so 2.5 of 4 points.

@@ -8,15 +8,15 @@ import yaml
 from conftest import make_dataset
 from scipy import stats
 
+from whysgd.errors import UserError
+from whysgd.report.claims import MEANINGS, claims_to_markdown, evaluate_check, evaluate_claims, rank_correlation
 from whysgd.study.checks import METRICS, RankComparison, needed_measures, parse_check
 from whysgd.study.config import load_config
-from whysgd.errors import UserError
 from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec, tables_at
-from whysgd.report.claims import MEANINGS, claims_to_markdown, evaluate_check, evaluate_claims, rank_correlation
 from whysgd.study.spec import Augmentation, Normalization, RunSpec, Schedule, steps_per_epoch
+from whysgd.study.validation import ROOT
 from whysgd.training.schedules import learning_rate
 from whysgd.training.trainer import Trainer
-from whysgd.study.validation import ROOT
 
 # A second transcription of the published tables: epochs and test accuracy.
 FULL = {"knee": 95.26, "explore-100": 95.10, "one-cycle": 94.09, "cosine": 95.23, "linear": 95.18}

@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import yaml
 
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
+from whysgd.report.colours import PALETTE, method_colours
+from whysgd.study.config import load_config
 from whysgd.study.layout import judged_claims
 from whysgd.study.papers import claims_at, load_paper, tables_at
-from whysgd.report.colours import PALETTE, method_colours
 from whysgd.study.validation import ROOT
 
 N = None

@@ -17,8 +17,8 @@ from whysgd.data.augmentation import draw
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.models.build import build_model
-from whysgd.study.spec import Normalization, Penalty, Schedule
 from whysgd.streams import stream
+from whysgd.study.spec import Normalization, Penalty, Schedule
 from whysgd.training import loop
 from whysgd.training.device import prepare_device
 from whysgd.training.grouping import Grouping

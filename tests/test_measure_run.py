@@ -16,16 +16,16 @@ from safetensors.torch import load_file, save_file
 from test_loop import folder_of
 
 from whysgd.__main__ import main
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.measures.landscape_part import landscape_of
 from whysgd.measures.run import load_run, measure_run
+from whysgd.study.config import load_config
 from whysgd.study.spec import RunSpec, Schedule
+from whysgd.study.validation import ROOT
 from whysgd.training.loop import train
 from whysgd.training.trainer import Trainer
-from whysgd.study.validation import ROOT
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},

@@ -11,8 +11,8 @@ from networks import as_stacks, plain_logits, random_blocks, smooth_objective
 from torch.func import grad
 from torch.nn import functional as F
 
-from whysgd.study.spec import MICRO_BATCH_PENALTIES, MicroBatchPenalty
 from whysgd.streams import stream
+from whysgd.study.spec import MICRO_BATCH_PENALTIES, MicroBatchPenalty
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.graphs import GraphedSums
 from whysgd.training.micro_batch import MICRO_BATCH, SCORES, penalty_noise, predicted_labels

@@ -5,15 +5,15 @@ from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.models.alexnet import SMALLEST, final_size
 from whysgd.models.build import build_model
 from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
-from whysgd.training.objective import Objective
 from whysgd.study.validation import ROOT
+from whysgd.training.objective import Objective
 
 # Parameters for 3 channels and 10 classes, as counted for these networks with the CIFAR stem.
 PARAMETERS = {

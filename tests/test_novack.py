@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from test_loop import assert_equal_results, dying_after, folder_of, plain_blocks, results
 from torch.nn import functional as F
 from torchvision.transforms import functional as tv
+from whysgd.training.outputs import NORMS
 
 from whysgd.__main__ import main
 from whysgd.data.augmentation import draw
@@ -20,11 +21,10 @@ from whysgd.data.canonical import Dataset, Split
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.models.build import build_model
-from whysgd.study.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
 from whysgd.streams import stream
+from whysgd.study.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise
-from whysgd.training.outputs import NORMS
 from whysgd.training.results import HISTORY_COLUMNS, run_metrics
 from whysgd.training.trainer import Trainer
 

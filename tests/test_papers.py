@@ -3,9 +3,9 @@ import json
 import pytest
 import yaml
 
+from whysgd.errors import UserError
 from whysgd.study import papers
 from whysgd.study.config import load_config
-from whysgd.errors import UserError
 from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec
 from whysgd.study.spec import Augmentation, RunSpec, StoredCopies, steps_per_epoch
 from whysgd.study.validation import ROOT

@@ -13,10 +13,10 @@ from conftest import ROOT
 from test_cost import MINI, device
 from test_workflow import TINY
 
-from whysgd.study.codedigest import code_digest
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.files import write_json
+from whysgd.study.codedigest import code_digest
+from whysgd.study.config import load_config
 from whysgd.study.plan import look, make_plan
 from whysgd.study.plan_text import plan_dict, plan_text, progress_text
 from whysgd.training.checkpoint import State, save_checkpoint

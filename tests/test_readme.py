@@ -6,8 +6,8 @@ import re
 import pytest
 
 from whysgd.study.spec import MICRO_BATCH_PENALTIES, TRANSFORMS
-from whysgd.training.penalties import PENALTIES, PRODUCTS
 from whysgd.study.validation import ROOT
+from whysgd.training.penalties import PENALTIES, PRODUCTS
 
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## The methods, exactly")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in SECTION.splitlines() if line.startswith("| ")][1:]

@@ -9,15 +9,15 @@ import yaml
 from conftest import ROOT, copy_with, run
 from test_workflow import OVERLAY, TINY, snakemake
 
-from whysgd.study.codedigest import code_digest
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
+from whysgd.report.recorded import read_record_frames
 from whysgd.results.metrics import with_checksum
-from whysgd.study.papers import expand, tables_at
 from whysgd.results.recorded import is_current, with_records
 from whysgd.results.records import as_text, read_record
-from whysgd.report.recorded import read_record_frames
+from whysgd.study.codedigest import code_digest
+from whysgd.study.config import load_config
+from whysgd.study.papers import expand, tables_at
 
 pytestmark = pytest.mark.workflow
 FROM_RECORDS = [*OVERLAY, "--config", "from=records"]

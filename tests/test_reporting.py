@@ -8,14 +8,14 @@ from conftest import make_dataset, make_spec
 from scipy import stats
 from test_loop import folder_of
 
-from whysgd.study.checks import parse_check
 from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
-from whysgd.study.layout import judged_claims
-from whysgd.study.papers import load_paper
 from whysgd.report import figures, page, tables
 from whysgd.report.claims import evaluate_check, evaluate_claims
 from whysgd.report.frame import read_histories, read_runs
+from whysgd.study.checks import parse_check
+from whysgd.study.layout import judged_claims
+from whysgd.study.papers import load_paper
 from whysgd.study.spec import StoredCopies
 from whysgd.training.loop import train
 

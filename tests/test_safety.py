@@ -20,15 +20,15 @@ from test_loop import assert_equal_results, folder_of, results
 from torchvision import datasets as tv
 
 from whysgd.__main__ import main
-from whysgd.study.config import load_config
 from whysgd.data.canonical import load_dataset
 from whysgd.data.sources import load_torchvision
 from whysgd.data.store import open_store
 from whysgd.errors import UserError
 from whysgd.measures.run import load_run
 from whysgd.results.metrics import with_checksum
-from whysgd.study.names import LONGEST
 from whysgd.results.records import write_records
+from whysgd.study.config import load_config
+from whysgd.study.names import LONGEST
 from whysgd.study.spec import RunSpec
 from whysgd.training.loop import train
 

@@ -11,18 +11,18 @@ from conftest import copy_project
 from conftest import run as started
 from PIL import Image
 
-from whysgd.study import papers
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.models.build import build_model
-from whysgd.study.papers import claims_at, expand, load_paper, tables_at
 from whysgd.report import figures, page, tables
 from whysgd.report import trajectories as pictures
-from whysgd.study.spec import steps_per_epoch
 from whysgd.streams import stream
-from whysgd.training.two_weights import descend, gradients, losses, sharpness, trajectories, valley
+from whysgd.study import papers
+from whysgd.study.config import load_config
+from whysgd.study.papers import claims_at, expand, load_paper, tables_at
+from whysgd.study.spec import steps_per_epoch
 from whysgd.study.trajectories import COLUMNS, specs_of
 from whysgd.study.validation import ROOT
+from whysgd.training.two_weights import descend, gradients, losses, sharpness, trajectories, valley
 
 # Data set, network, full-batch epochs and learning rate.
 EXPERIMENTS = {

@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 import yaml
 
-from whysgd.study import papers
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
 from whysgd.models.catalog import architecture
+from whysgd.study import papers
+from whysgd.study.config import load_config
 from whysgd.study.papers import claims_at, expand, load_paper, tables_at
 from whysgd.study.schedule import Schedule
 from whysgd.study.validation import ROOT

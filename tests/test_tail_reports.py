@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from whysgd.study.checks import ACCURACIES, MEASURED, EachComparison, TrendComparison, needed_measures, parse_check
-from whysgd.study.config import load_config
 from whysgd.errors import UserError
-from whysgd.study.papers import claims_at, tables_at
 from whysgd.report import figures, noise_figures, page, tables, tail_figures
 from whysgd.report.claims import claims_to_markdown, evaluate_check, evaluate_claims
 from whysgd.report.measures import read_measures
 from whysgd.report.rank_correlation import holm, rank_correlation, smallest_p
+from whysgd.study.checks import ACCURACIES, MEASURED, EachComparison, TrendComparison, needed_measures, parse_check
+from whysgd.study.config import load_config
+from whysgd.study.papers import claims_at, tables_at
 from whysgd.study.validation import ROOT
 
 PAPER = "simsekli2019"

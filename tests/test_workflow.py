@@ -18,8 +18,8 @@ from conftest import copy_with, run
 from PIL import Image
 from test_loop import assert_equal_results, results
 
-from whysgd.study.config import load_config
 from whysgd.measures.catalog import MEASURES
+from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 
 pytestmark = pytest.mark.workflow

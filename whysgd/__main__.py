@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whysgd.errors import StopSignal, UserError, listed
 from whysgd.measures.catalog import MEASURES
+from whysgd.results.paths import RECORDS, batch_name, batch_seeds, dataset_folder, run_folder, store_file
 from whysgd.study.names import NEEDED, is_name
 from whysgd.study.spec import RunSpec, StoredCopies
 
@@ -36,23 +37,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m whysgd", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train one run: a row of a paper and a seed")
+    train = commands.add_parser("train", help="train seeds of one run, a row of a paper's table")
     train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
-    train.add_argument("--spec", help="a whole specification as JSON, or a list of such, instead of PAPER/RUN")
+    train.add_argument("--spec", help="a whole specification as JSON, without the seed, instead of PAPER/RUN")
     train.add_argument("--seed", type=int, nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
-    train.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
-    train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
-    train.add_argument("--norms", type=Path, help="log of the run whose gradient norms are grafted (default: likewise)")
+    train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: the workflow's)")
     train.add_argument(
-        "--out", type=Path, nargs="+", help="folder for the results of each run (default: where the workflow puts them)"
+        "--norms", type=Path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
     )
+    train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
     train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
     train.add_argument("--checkpoint-seconds", type=float, default=30.0)
     train.add_argument(
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
-        help="write the history as TensorBoard's events, too, into tensorboard/ in the run's folder",
+        help="write the histories as TensorBoard's events, too, into the folder of the results",
     )  # fmt: skip
     train.add_argument(
         "--wait-seconds", type=float, default=0.0, help="for another process that trains in the same folder, to end"
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
     measure.add_argument("--options", default="{}", help="of each measure, as JSON")
     measure.add_argument(
-        "--out", type=Path, nargs="+", help="folder for the results of each run (default: measures/ in the run's)"
+        "--out", type=Path, help="file for the results (default: measures/all.json in the run's folder)"
     )
     measure.set_defaults(command=_measure)
 
@@ -72,17 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     landscape.add_argument("--points", type=int, default=51, help="of each axis, from -1 to 1")
     landscape.add_argument("--chunk", type=int, default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=int, default=1, help="parts that the points are split into")
+    landscape.add_argument("--seed", type=int, help="which of the folder's (default: the first)")
     landscape.add_argument("--like", type=Path, help="folder of a run whose filters give the directions their lengths")
+    landscape.add_argument("--like-seed", type=int, help="which of that folder's (default: the first)")
     landscape.add_argument("--out", type=Path, help="file (default: landscape_KIND.csv in the run's folder)")
     landscape.set_defaults(command=_landscape)
-    measure.add_argument("--run", type=Path, nargs="+", required=True, help="folder of a run, or of several")
-    landscape.add_argument("--run", type=Path, required=True, help="folder of the run")
     verify = commands.add_parser("verify", help="train and measure the run of a record again, and compare")
-    verify.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="files under results/records")
+    verify.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="files under records")
     verify.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
     verify.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
     verify.set_defaults(command=_verify)
     for command in (measure, landscape):
+        command.add_argument("--run", type=Path, required=True, help="folder of finished seeds of a run")
         command.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
         command.add_argument("--images", type=int, help="only so many of the training images")
     for command in (train, measure, landscape, verify):
@@ -121,11 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     for command in (plan, progress):
         command.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
 
-    record = commands.add_parser("record", help="keep what finished runs measured in results/records")
-    record.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of the runs")
-    record.add_argument("--measures", type=Path, help="folder of their scale's measures (default: the workflow's)")
-    record.add_argument("--out", type=Path, default=Path("results/records"))
+    record = commands.add_parser("record", help="keep what finished runs measured in records")
+    record.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="folders of finished seeds")
+    record.add_argument("--measures", type=Path, help="folder of their measures (default: the workflow's)")
+    record.add_argument("--out", type=Path, default=RECORDS)
     record.set_defaults(command=_record)
+
+    failure = commands.add_parser("explain-failure", help="the last lines of the logs of jobs that failed")
+    failure.add_argument("log", type=Path, help="Snakemake's own log of the run")
+    failure.set_defaults(command=_explain_failure)
 
     show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")
     show.add_argument("scale", nargs="?", default="mini")
@@ -141,22 +146,20 @@ def _train(options) -> None:
             "train: --threads must be at least 1, --checkpoint-seconds above 0, --seed and --wait-seconds at least 0"
         )
     specs = _specs(options)
-    outs = options.out or [Path(spec.folder) for spec in specs]
-    if len(outs) != len(specs) or len({spec.dataset for spec in specs}) > 1 or len(set(outs)) < len(outs):
-        raise UserError("train: several runs must have one data set, and a folder each: --out has one for every run")
+    seeds = [spec.seed for spec in specs]
+    out = options.out or run_folder(specs[0].scale, specs[0].paper, specs[0].run) / batch_name(seeds)
+    if options.out is None and batch_seeds(out.name) != seeds:
+        raise UserError(f"train: --seed {' '.join(map(str, seeds))}: must be consecutive, or --out must be given")
     if options.wait_seconds:
         from whysgd.training.waiting import wait_for_others
 
-        wait_for_others(outs, options.wait_seconds)
+        wait_for_others([out], options.wait_seconds)
     device, _gpu = _prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
-    from whysgd.training.loop import train_runs
+    from whysgd.training.loop import Options, train
 
-    data = options.data or Path("results/data", specs[0].dataset)
-    train_runs(
-        specs, data, outs, device, options.checkpoint_seconds, options.engine, options.images_on, options.store,
-        options.norms, options.tensorboard == "on",
-    )  # fmt: skip
+    chosen = Options(device, options.checkpoint_seconds, options.engine, options.images_on, options.tensorboard == "on")
+    train(specs, options.data, out, chosen, options.store, options.norms)
 
 
 def _prepared_device(options):
@@ -180,17 +183,13 @@ def _measure(options) -> None:
         raise UserError("measure: --options: must be a mapping of measures to their options")
     names = list(MEASURES) if options.measures == ["all"] else options.measures
     # Not where the workflow puts its own, which have the options of the scale.
-    outs = options.out or [folder / "measures" for folder in options.run]
-    if len(outs) != len(options.run):
-        raise UserError("measure: --out: must have a folder for each run")
+    out = options.out or options.run / "measures" / "all.json"
     _check_numbers(options)
     device, _gpu = _prepared_device(options)
-    for folder, out in zip(options.run, outs, strict=True):
-        run = _loaded(folder, device, options)
-        from whysgd.measures.run import measure_run
+    from whysgd.measures.run import load_runs, measure_batch
 
-        measure_run(names, run, out, settings)
-        print(f"{out}: {', '.join(names)}")
+    measure_batch(names, load_runs(options.run, options.data, device, options.images), out, settings)
+    print(f"{out}: {', '.join(names)}")
 
 
 def _landscape(options) -> None:
@@ -198,12 +197,15 @@ def _landscape(options) -> None:
         raise UserError("landscape: --points must be at least 2, --chunk at least 0 and below --of")
     _check_numbers(options)
     device, _gpu = _prepared_device(options)
-    run = _loaded(options.run, device, options)
     from whysgd.measures.landscape_part import landscape_of
-    from whysgd.measures.run import load_run
+    from whysgd.measures.run import load_runs
 
-    data = options.data or Path("results/data", run.spec.dataset)
-    like = load_run(options.like, data, run.train.labels.device) if options.like else None
+    def loaded(folder, seed):
+        seeds = None if seed is None else [seed]
+        return next(load_runs(folder, options.data, device, options.images, seeds))
+
+    run = loaded(options.run, options.seed)
+    like = loaded(options.like, options.like_seed) if options.like else None
     out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
     landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like)
 
@@ -213,22 +215,12 @@ def _check_numbers(options) -> None:
         raise UserError("--threads and --images must be at least 1")
 
 
-def _loaded(folder: Path, device, options):
-    """A finished run that is to be measured."""
-    from whysgd.measures.run import load_run
-    from whysgd.results.metrics import read_metrics
-
-    data = options.data or Path("results/data", read_metrics(folder / "metrics.json")["settings"]["dataset"])
-    return load_run(folder, data, device, options.images)
-
-
 def _specs(options) -> list[RunSpec]:
+    seeds = list(dict.fromkeys(options.seed))
     if options.spec is not None:
         try:
             given = json.loads(options.spec)
-            if given == []:
-                raise ValueError("has no run")
-            return [RunSpec.from_dict(one) for one in (given if isinstance(given, list) else [given])]
+            return [RunSpec.from_dict({**given, "seed": seed}) for seed in seeds]
         except (ValueError, TypeError) as error:
             raise UserError(f"train: --spec: {error}") from None
     from whysgd.study.config import load_config
@@ -240,12 +232,12 @@ def _specs(options) -> list[RunSpec]:
         raise UserError(f"train: {options.run!r}: no such paper; allowed: {', '.join(config['papers'])}")
     if run not in load_paper(paper)["runs"]:
         raise UserError(f"train: {options.run!r}: no such run; allowed: {listed(load_paper(paper)['runs'])}")
-    return [scaled_spec(config, paper, run, seed) for seed in dict.fromkeys(options.seed)]
+    return [scaled_spec(config, paper, run, seed) for seed in seeds]
 
 
 def _build_dataset(options) -> None:
-    from whysgd.study.config import load_config
     from whysgd.data.build import build_dataset
+    from whysgd.study.config import load_config
 
     settings = {} if options.data_dir is None else {"data_dir": options.data_dir}
     if options.datasets is not None:
@@ -254,7 +246,7 @@ def _build_dataset(options) -> None:
         except ValueError as error:
             raise UserError(f"build-dataset: --datasets: not JSON ({error})") from None
     config = load_config(options.configfile, settings)
-    folder = options.out or Path("results/data", options.dataset)
+    folder = options.out or dataset_folder(options.dataset)
     own = config["datasets"].get(options.dataset)
     manifest = build_dataset(options.dataset, own, Path(config["data_dir"]), folder)
     counts = f"{manifest['train_images']} training and {manifest['test_images']} test images"
@@ -270,8 +262,8 @@ def _build_store(options) -> None:
     if not is_name(options.dataset):
         raise UserError(f"build-store: {options.dataset!r}: {NEEDED}")
     plan = StoredCopies(options.copies, options.crop_padding, options.flip, options.seed, options.clean_first)
-    dataset = load_dataset(options.data or Path("results/data", options.dataset))
-    path = options.out or Path("results/stores", options.dataset, f"{plan.name}.lmdb")
+    dataset = load_dataset(options.data or dataset_folder(options.dataset))
+    path = options.out or store_file(options.dataset, plan.name)
     store = build_store(dataset, plan, path, progress=sys.stderr.isatty())
     write_description(store, path)
     print(f"{path}: {len(store):,} images of {dataset.manifest['label']}, {path.stat().st_size / 1e6:.1f} MB")
@@ -299,8 +291,8 @@ def _to_train(config: dict) -> dict:
 
 def _looked_at(overlays: list[str], wanted: str | None):
     """The plan of a configuration, with what is done already, and what this machine's device is called."""
-    from whysgd.study.config import load_config
     from whysgd.results.machine import device_here
+    from whysgd.study.config import load_config
     from whysgd.study.plan import look, make_plan
     from whysgd.study.speeds import chosen_device
 
@@ -330,6 +322,12 @@ def _verify(options) -> None:
         print(f"{file}: {'; '.join(differences) or 'every number is the same'}", flush=True)
     if failed:
         raise UserError(f"verify: {failed} of {len(options.records)} records are not what this machine and code give")
+
+
+def _explain_failure(options) -> None:
+    from whysgd.results.failures import explained
+
+    print(explained(options.log), flush=True)
 
 
 def _show(options) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from whysgd.study.layout import NOISE_LOGS
 from whysgd.report import figures, noise_figures
 from whysgd.report.frame import read_histories
 from whysgd.report.recorded import unpacked
 from whysgd.report.script import logged
 from whysgd.report.tables import setting_of
+from whysgd.study.layout import NOISE_LOGS
 
 
 def plot_noise(table: dict, view: str, noise: pd.DataFrame, runs: str, histories: str, outputs: list[str]) -> None:

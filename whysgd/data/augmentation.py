@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from whysgd.study.spec import Augmentation
 from whysgd.streams import stream
+from whysgd.study.spec import Augmentation
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from whysgd.study.spec import RunSpec, epoch_images
 from whysgd.streams import stream
+from whysgd.study.spec import RunSpec, epoch_images
 
 
 def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:

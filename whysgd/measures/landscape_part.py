@@ -18,7 +18,7 @@ def landscape_of(
     """One part of a run's loss landscape, as CSV with the columns `LANDSCAPE_COLUMNS`.
 
     Args:
-        run: of `load_run`.
+        run: of `load_runs`.
         kind: "line" or "plane".
         points: of each axis, from -1 to 1.
         chunk, of: which of how many parts, from 0.

@@ -7,30 +7,29 @@ held out) in evaluation mode in fp32, whatever the run was trained with.
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
-from whysgd.study.codedigest import code_digest
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
-from whysgd.files import sha256_of, write_json
+from whysgd.files import write_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
-from whysgd.results.metrics import read_metrics
 from whysgd.models.build import build_model
+from whysgd.results.metrics import check_file, read_metrics
+from whysgd.results.paths import METRICS, MODEL, dataset_folder
+from whysgd.study.codedigest import code_digest
 from whysgd.study.spec import RunSpec, trained_images
 from whysgd.training.device import device_name, memory_of
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.objective import Objective
-from whysgd.training.outputs import METRICS, MODEL
 from whysgd.training.results import now, versions
 
 # Of a GPU's memory, for what a forward pass keeps; differentiating twice keeps a few times as much.
@@ -56,47 +55,60 @@ class TrainedRun:
     label: str
 
 
-def load_run(folder: Path, data: Path, device="cpu", images: int | None = None) -> TrainedRun:
-    """Read a run and its data set.
+def load_runs(
+    folder: Path,
+    data: Path | None = None,
+    device="cpu",
+    images: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Iterator[TrainedRun]:
+    """Yield the seeds of a finished batch, one after another, each ready to be measured.
 
     Args:
-        folder: of the run, with metrics.json and model.safetensors.
-        data: of the canonical data set.
+        folder: of the batch, with metrics.json and model.safetensors.
+        data: folder of the canonical data set; None takes the workflow's.
         device: where to measure.
         images: take only the first so many training images; None takes all that were trained on.
+        seeds: which of the batch; None takes all.
 
     Raises:
-        UserError: a file is missing or damaged, or the data are not those of the run.
+        UserError: a file is missing or damaged, there is no such seed, or the data are not those of the run.
     """
     device = torch.device(device)
-    metrics = read_metrics(Path(folder, METRICS))
-    spec, diverged = RunSpec.from_dict(metrics["settings"]), metrics["status"] == "diverged"
+    metrics = {one["seed"]: one for one in read_metrics(Path(folder, METRICS))}
+    if absent := [seed for seed in seeds or () if seed not in metrics]:
+        raise UserError(f"{folder}: has no seed {absent[0]}; allowed: {', '.join(map(str, metrics))}")
+    specs = {seed: RunSpec.from_dict(one["settings"]) for seed, one in metrics.items()}
+    spec, common = next(iter(specs.values())), next(iter(metrics.values()))
+    data = data or dataset_folder(spec.dataset)
     dataset = load_dataset(data)
-    if dataset.manifest["sha256"] != metrics["data"].get("sha256"):
+    if dataset.manifest["sha256"] != common["data"].get("sha256"):
         raise UserError(f"{data}: is not the data set that the run in {folder} was trained on")
+    check_file(common, Path(folder, MODEL))
     count = trained_images(spec, len(dataset.train.labels))
-    model = None if diverged else _trained_model(Path(folder, MODEL), spec, dataset, device)
-    # Runs of older versions do not say whose they are.
-    if model is not None and metrics.get("model_sha256") not in (None, sha256_of(Path(folder, MODEL))):
-        raise UserError(f"{Path(folder, MODEL)}: not the weights that {METRICS} is about; train the run again")
-    batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
     statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
     normalize = Normalizer(statistics["mean"], statistics["std"], torch.float32, device)
-
-    def placed(split, most):
-        images, labels = (torch.from_numpy(array[:most]).to(device) for array in (split.images, split.labels))
-        return Images(images, labels, normalize, batch, spec.seed, spec.loss)
-
-    train = placed(dataset.train, min(count, images or count))
-    test = placed(dataset.test, len(dataset.test.labels))
-    return TrainedRun(spec, metrics, model, train, test, dataset.manifest["label"])
+    for seed in seeds or metrics:
+        diverged = metrics[seed]["status"] == "diverged"
+        model = None if diverged else _trained_model(Path(folder, MODEL), specs[seed], dataset, device)
+        batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
+        train, test = (
+            Images(
+                torch.from_numpy(split.images[:most]).to(device), torch.from_numpy(split.labels[:most]).to(device),
+                normalize, batch, seed, spec.loss,
+            )
+            for split, most in ((dataset.train, min(count, images or count)), (dataset.test, None))
+        )  # fmt: skip
+        yield TrainedRun(specs[seed], metrics[seed], model, train, test, dataset.manifest["label"])
 
 
 def _trained_model(file: Path, spec: RunSpec, dataset: Dataset, device: torch.device) -> torch.nn.Module:
     shape, classes = dataset.train.images.shape, len(dataset.manifest["classes"])
     model = build_model(spec.model, shape[1], classes, spec.seed, shape[2])
     try:
-        model.load_state_dict(load_file(file))
+        with safe_open(file, "pt") as tensors:
+            own = [name for name in tensors.keys() if name.startswith(f"{spec.seed}/")]  # noqa: SIM118, not a dict
+            model.load_state_dict({name.partition("/")[2]: tensors.get_tensor(name) for name in own})
     except (OSError, SafetensorError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{file}: not the weights of a {spec.model} ({first}); train the run again") from None
@@ -111,16 +123,19 @@ def batch_size(model: torch.nn.Module, shape: tuple[int, ...], device: torch.dev
     return max(1, min(LARGEST, int(memory / each)))
 
 
-def measure_run(names: list[str], run: TrainedRun, out: Path, options: Mapping[str, Mapping] | None = None) -> None:
-    """Take these measures of a run, each into a JSON file <out>/<measure>.json.
+def measure_batch(
+    names: Sequence[str], runs: Iterable[TrainedRun], out: Path, options: Mapping[str, Mapping] | None = None
+) -> None:
+    """Take these measures of each seed of a batch and write the results, a list, into one JSON file.
 
-    It has the run's names, `status`, the `quantities` with their uncertainties (see `whysgd.measures.estimate`; None
-    where they are not defined, all of them for a run that diverged), the `options`, and what it cost.
+    Each result has the run's names, `status`, the `quantities` with their uncertainties (see
+    `whysgd.measures.estimate`; None where they are not defined, all of them for a run that diverged), the `options`, and
+    what it cost.
 
     Args:
         names: of `whysgd.measures.catalog.MEASURES`.
-        run: of `load_run`.
-        out: a folder.
+        runs: of `load_runs`.
+        out: the file.
         options: of each measure, by its name.
 
     Raises:
@@ -130,19 +145,26 @@ def measure_run(names: list[str], run: TrainedRun, out: Path, options: Mapping[s
     for name in (*names, *options):
         if name not in MEASURES:
             raise UserError(f"measure: no measure {name!r}; allowed: {', '.join(MEASURES)}")
-    for name in names:
-        function = getattr(import_module(f"whysgd.measures.{name}"), name)
+    functions = {name: getattr(import_module(f"whysgd.measures.{name}"), name) for name in names}
+    for name, function in functions.items():
         _check_options(name, function, options.get(name, {}))
-        begin, processor = time.perf_counter(), time.process_time()
-        given = (run.train, run.test) if name == "accuracy_gap" else (run.train,)
-        found = {}
-        if run.model is not None:
-            try:
-                found = function(run.model, *given, **options.get(name, {}))
-            except ValueError as error:
-                raise UserError(f"measure: {name}: {error}") from None
-        cost = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - processor}
-        write_json(Path(out, f"{name}.json"), _result(name, run, found, options.get(name, {}), cost))
+    results = [_measured(name, function, run, options.get(name, {})) for run in runs
+               for name, function in functions.items()]  # fmt: skip
+    write_json(out, results)
+
+
+def _measured(name: str, function: Callable, run: TrainedRun, options: Mapping) -> dict:
+    """The result of one measure of one seed."""
+    begin, processor = time.perf_counter(), time.process_time()
+    given = (run.train, run.test) if name == "accuracy_gap" else (run.train,)
+    found = {}
+    if run.model is not None:
+        try:
+            found = function(run.model, *given, **options)
+        except ValueError as error:
+            raise UserError(f"measure: {name}: {error}") from None
+    cost = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - processor}
+    return _result(name, run, found, options, cost)
 
 
 def _check_options(name: str, function: Callable, options: Mapping) -> None:
@@ -176,7 +198,7 @@ def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: 
         "quantities": quantities,
         "options": dict(options),
         "data": {"label": run.label, "images": len(run.train), "test_images": len(run.test)},
-        **{key: run.metrics.get(key) for key in ("spec_digest", "model_sha256")},
+        **{key: run.metrics.get(key) for key in ("spec_digest", "weights_sha256")},
         "code_digest": code_digest(__name__, f"whysgd.measures.{name}"),
         "cost": cost,
         "device": device_name(device),

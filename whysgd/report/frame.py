@@ -14,7 +14,7 @@ TRAINING, RECORDS = "training", "records"
 
 
 def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.DataFrame:
-    """One line for each metrics.json.
+    """Return one line for each seed of each metrics.json.
 
     Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the selected
     evaluation, `best_step` and `best_selected_on`, its step and on what it was selected ("validation", the held-out
@@ -29,7 +29,7 @@ def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.D
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    return pd.DataFrame([run_line(read_metrics(file, placed), file) for file in metrics_files])
+    return pd.DataFrame([run_line(one, file) for file in metrics_files for one in read_metrics(file, placed)])
 
 
 def run_line(metrics: dict, file: str | Path) -> dict:
@@ -55,7 +55,7 @@ def run_line(metrics: dict, file: str | Path) -> dict:
 
 
 def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[str | Path]) -> pd.DataFrame:
-    """Every line of the histories, with the keys of its run in front; what a line does not measure is NaN.
+    """Every line of the histories, with the names of its run in front; what a line does not measure is NaN.
 
     Args:
         metrics_files, history_files: metrics.json and history.csv of the same runs, in the same order.
@@ -65,13 +65,13 @@ def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[
     """
     parts = []
     for metrics_file, history_file in zip(metrics_files, history_files, strict=True):
-        metrics = read_metrics(metrics_file)
+        first = read_metrics(metrics_file)[0]
         try:
             part = pd.read_csv(history_file)
         except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
             raise UserError(f"{history_file}: not readable ({error})") from None
-        check_file(metrics, Path(history_file))
-        for index, key in enumerate(KEYS):
-            part.insert(index, key, metrics[key])
+        check_file(first, Path(history_file))
+        for index, key in enumerate(key for key in KEYS if key != "seed"):
+            part.insert(index, key, first[key])
         parts.append(part)
     return pd.concat(parts, ignore_index=True)

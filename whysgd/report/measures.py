@@ -18,11 +18,10 @@ COLUMNS = [
 ]  # fmt: skip
 # What is measured on, so that only like is compared with like.
 NETWORK = ["dataset", "model"]
-TITLE = "Every run, every measure"
 
 
 def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
-    """Return one line for each quantity of each JSON file of a measure: the columns `COLUMNS`.
+    """Return one line for each quantity of each result in the JSON files of measures: the columns `COLUMNS`.
 
     What a measure does not define, everything of a diverged run among it, is NaN; so are `low` and `high`, the ends of
     the 95 % interval, of a quantity that has none. An interval may be infinite. The costs are the whole measure's.
@@ -32,7 +31,9 @@ def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
         UserError: a file is missing or damaged, or has a quantity that `whysgd.measures.catalog` does not; the message
             names it.
     """
-    return pd.DataFrame([line for file in files for line in measure_lines(read_json(file), file)], columns=COLUMNS)
+    return pd.DataFrame(
+        [line for file in files for result in read_json(file) for line in measure_lines(result, file)], columns=COLUMNS
+    )
 
 
 def measure_lines(result: dict, file: str | Path) -> list[dict]:
@@ -119,7 +120,7 @@ def measures_table(lines: pd.DataFrame) -> Table:
         (measure_title(measure), count)
         for measure, quantities in MEASURES.items() if (count := sum(name in measured for name in quantities))
     ]  # fmt: skip
-    return Table(TITLE, heads, numbers, rows, groups, kind="tall")
+    return Table("Every run, every measure", heads, numbers, rows, groups, kind="tall")
 
 
 def titled(quantity: str) -> str:

@@ -12,12 +12,12 @@ from whysgd.files import read_json
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.frame import KEYS
 from whysgd.report.measures import titled
+from whysgd.results.metrics import split
 
 # Of a history that is shown: points of a line, and significant digits of a number.
 POINTS, DIGITS = 40, 5
 CURVES = ("train_accuracy", "test_accuracy")
-FACTS = ("data", "parameters", "code_digest", "versions", "device", "precision", "engine", "threads",
-         "trained_together")  # fmt: skip
+FACTS = ("data", "parameters", "code_digest", "versions", "device", "precision", "engine", "threads")
 
 
 def provenance(
@@ -50,27 +50,32 @@ def provenance(
     runs: dict[str, list[dict]] = {}
     for file in metrics_files:
         try:
-            content = read_json(file)
-            metrics = content.get("metrics", content)
-            key = tuple(str(metrics[name]) for name in KEYS)
-            seed = {
-                **{name: metrics[name] for name in ("seed", "status", "steps", "spec_digest", "started", "ended")},
-                "last": _number(metrics["final"]["test_accuracy"]),
-                "train": _number(metrics["final"]["train_accuracy"]),
-                "selected": _number(metrics["best"]["test_accuracy"]), "selected_step": metrics["best"]["step"],
-                "selected_on": metrics["best"]["selected_on"], "model_sha256": metrics.get("model_sha256"),
-                "settings": settings.place({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
-                "facts": facts.place({name: metrics.get(name) for name in FACTS}),
-            }  # fmt: skip
+            for metrics in _metrics_in(file):
+                key = tuple(str(metrics[name]) for name in KEYS)
+                seed = {
+                    **{name: metrics[name] for name in ("seed", "status", "steps", "spec_digest", "started", "ended")},
+                    "last": _number(metrics["final"]["test_accuracy"]),
+                    "train": _number(metrics["final"]["train_accuracy"]),
+                    "selected": _number(metrics["best"]["test_accuracy"]), "selected_step": metrics["best"]["step"],
+                    "selected_on": metrics["best"]["selected_on"],
+                    "weights_sha256": metrics.get("weights_sha256"),
+                    "settings": settings.place({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
+                    "facts": facts.place({name: metrics.get(name) for name in FACTS}),
+                    "file": Path(os.path.relpath(file, folder)).as_posix(), "history": _course(courses.get(key)),
+                    "measures": _measured(found.get(key), quantities),
+                }  # fmt: skip
+                runs.setdefault(f"{metrics['paper']}/{metrics['run']}", []).append(seed)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
-        seed["file"] = Path(os.path.relpath(file, folder)).as_posix()
-        seed["history"] = _course(courses.get(key))
-        seed["measures"] = _measured(found.get(key), quantities)
-        runs.setdefault(f"{metrics['paper']}/{metrics['run']}", []).append(seed)
     for seeds in runs.values():
         seeds.sort(key=lambda seed: seed["seed"])
     return {"runs": runs, "settings": settings.entries, "facts": facts.entries, "quantities": quantities}
+
+
+def _metrics_in(file: str | Path) -> list[dict]:
+    """The metrics of the one seed of a record, or of each seed of a batch."""
+    content = read_json(file)
+    return [content["metrics"]] if "metrics" in content else split(content)
 
 
 def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:

@@ -8,11 +8,12 @@ import pandas as pd
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
-from whysgd.results.metrics import KEYS
-from whysgd.results.recorded import older_measure, older_training
-from whysgd.results.records import HISTORY, ROOT, read_record
 from whysgd.report.frame import RECORDS, run_line
 from whysgd.report.measures import COLUMNS, measure_lines
+from whysgd.results.metrics import KEYS
+from whysgd.results.paths import RECORDS as ROOT
+from whysgd.results.recorded import older_measure, older_training
+from whysgd.results.records import HISTORY_KEPT, read_record
 from whysgd.study.spec import RunSpec, steps_per_epoch
 
 
@@ -56,7 +57,7 @@ def _history(record: dict, file: Path) -> pd.DataFrame:
     spec = RunSpec.from_dict(metrics["settings"])
     try:
         lines = pd.DataFrame(record["history"])
-        lines = lines.reindex(columns=HISTORY)
+        lines = lines.reindex(columns=HISTORY_KEPT)
         lines.insert(1, "epoch", (lines.step - 1) // steps_per_epoch(spec, metrics["data"]["train_images"]) + 1)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: history: not columns of one length ({error!r})") from None

@@ -8,7 +8,7 @@ from whysgd.report.frame import KEYS
 from whysgd.report.measures import measure_title, over_seeds, rounded, wide
 from whysgd.report.table import Cell, Heading, Table
 
-TITLE = "What the measures say"
+SUMMARY = "What the measures say"
 # The mark of an interval that excludes 0: on the expected side, on the other one, and where no side is expected.
 EXPECTED, AGAINST, OPEN = "✓", "✗", "○"
 LEGEND = (

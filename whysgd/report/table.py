@@ -156,7 +156,7 @@ def document(blocks: Iterable, title: str) -> str:
 
 def _html(block) -> Markup:
     if isinstance(block, Heading):
-        return Markup("<h{0}>{1}</h{0}>").format(block.level, block.text)
+        return Markup("<h{0}>{1}</h{0}>").format(block.level + 1, block.text)
     if isinstance(block, str):
         return Markup("<p>{}</p>").format(block)
     if isinstance(block, list):

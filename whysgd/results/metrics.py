@@ -1,70 +1,95 @@
-"""Reading a run's metrics.json: whole, unchanged and of one run, or refused with its path. Imports no torch."""
+"""Reading and writing metrics.json, what a batch of seeds of one run ended with. Imports no torch."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import digest_of, read_json, sha256_of
+from whysgd.results.paths import METRICS, batch_name, run_folder
 from whysgd.study.spec import RunSpec
 
 MEASURED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 KEYS = ["paper", "run", "scale", "seed"]
 STATUS = ("finished", "diverged")
 CHECKSUM = "checksum"
+# What each seed has of its own; all other keys are those of the batch.
+OF_A_SEED = (
+    "spec_digest", "status", "stopped_at_accuracy", "steps", "final", "best", "weights_sha256", "seconds_per_step",
+    "images_per_second", "cpu_seconds",
+)  # fmt: skip
 
 
 def with_checksum(content: dict) -> dict:
-    """The content with the digest of all of it, as `checksum`."""
+    """Return the content with the digest of all of it, as `checksum`."""
     return {**content, CHECKSUM: digest_of(content)}
 
 
 def is_unchanged(content: dict) -> bool:
-    """Whether `checksum` is that of all the rest; False if there is none."""
+    """Return whether `checksum` is that of all the rest; False if there is none."""
     return content.get(CHECKSUM) == digest_of({key: value for key, value in content.items() if key != CHECKSUM})
 
 
-def read_metrics(file: str | Path, placed: bool = False) -> dict:
-    """The metrics of a finished run.
+def joined(seeds: Sequence[dict], files: dict[str, str]) -> dict:
+    """Return the content of metrics.json.
+
+    Args:
+        seeds: the metrics of each seed, see `read_metrics`; apart from `OF_A_SEED` and the seed they are the same.
+        files: sha256 of the files beside it, by name.
+    """
+    common = {key: value for key, value in seeds[0].items() if key not in (*OF_A_SEED, "seed", "settings")}
+    settings = {key: value for key, value in seeds[0]["settings"].items() if key != "seed"}
+    own = {str(metrics["seed"]): {key: metrics[key] for key in OF_A_SEED} for metrics in seeds}
+    return with_checksum({**common, "settings": settings, "sha256": files, "seeds": own})
+
+
+def split(content: dict) -> list[dict]:
+    """Return the metrics of each seed, from the content of metrics.json."""
+    common = {key: value for key, value in content.items() if key not in ("seeds", "settings", CHECKSUM)}
+    return [
+        {**common, **own, "seed": int(seed), "settings": {**content["settings"], "seed": int(seed)}}
+        for seed, own in content["seeds"].items()
+    ]
+
+
+def read_metrics(file: str | Path, placed: bool = False) -> list[dict]:
+    """Return the metrics of each seed of a finished batch.
 
     Args:
         file: its metrics.json.
-        placed: the file must lie where the workflow puts that run's: another run's is refused.
+        placed: the file must lie where the workflow puts that run's; another run's is refused.
 
     Raises:
         UserError: the file is missing or damaged, was changed after it was written, or is not the metrics of one run.
     """
-    metrics = read_json(file)
+    content = read_json(file)
     try:
-        problem = problem_of(metrics)
+        problem = None if is_unchanged(content) else "does not match its checksum: it was changed after it was written"
+        seeds = split(content)
+        problem = problem or next(filter(None, map(problem_of, seeds)), None if seeds else "has no seed")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"not the metrics of a run ({error!r})"
     if problem is None and placed:
-        folder = RunSpec.from_dict(metrics["settings"]).folder
-        problem = None if Path(file).parent.as_posix().endswith(folder) else f"the metrics of {folder}"
+        place = run_folder(*(content[key] for key in ("scale", "paper", "run")))
+        place = place / batch_name([metrics["seed"] for metrics in seeds]) / METRICS
+        problem = None if Path(file).as_posix().endswith(place.as_posix()) else f"the metrics of {place.parent}"
     if problem is not None:
         raise UserError(f"{file}: {problem}; remove it to train the run again")
-    return metrics
+    return seeds
 
 
 def check_file(metrics: dict, file: Path) -> None:
-    """Compare a text file that a run left beside its metrics with the sha256 that these have of it.
+    """Compare a file that training left beside its metrics with the sha256 that these have of it.
 
     Raises:
-        UserError: it is another file than the run wrote.
+        UserError: it is another file than training wrote.
     """
-    # Runs of older versions have none.
-    expected = metrics.get("sha256", {}).get(file.name)
-    if expected is not None and sha256_of(file) != expected:
+    if sha256_of(file) != metrics["sha256"].get(file.name):
         raise UserError(f"{file}: was changed after the run wrote it; remove it to train the run again")
 
 
-def problem_of(metrics) -> str | None:
-    """What is wrong with metrics, or None; a missing key or a value of a wrong type may raise instead."""
-    if not isinstance(metrics, dict):
-        return "not the metrics of a run (not a mapping)"
-    # Runs of older versions have no checksum.
-    if CHECKSUM in metrics and not is_unchanged(metrics):
-        return "does not match its checksum: it was changed after it was written"
+def problem_of(metrics: dict) -> str | None:
+    """Return what is wrong with the metrics of a seed, or None; a missing key or a wrong type may raise instead."""
     spec = RunSpec.from_dict(metrics["settings"])
     if metrics["spec_digest"] != digest_of(metrics["settings"]):
         return "its settings are not those of its spec_digest"

@@ -1,26 +1,45 @@
-"""Where results lie. Every path under results/ and records/ is spelled here, and nowhere else."""
+"""Where results lie. Every path under results/ and records/ is spelled here, and nowhere else.
+
+The patterns have wildcards in braces, for the rules and for `str.format`.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-RESULTS, RECORDS = Path("results"), Path("records")
-# What training leaves in the folder of a batch of seeds. The three logs of the gradient noise are empty but for their
-# heads where a run does not measure it.
+RECORDS = Path("records")
+DATASET = "results/data/{dataset}"
+STORE = "results/stores/{dataset}/{store}.lmdb"
+# A batch of seeds of a run, and one file of its measures: of one measure by its name, or of all of them.
+RUN = "results/{scale}/runs/{paper}/{run}/{seeds}"
+MEASURES = "results/{scale}/measures/{paper}/{run}/{seeds}/{measures}.json"
+ALL_MEASURES = "all"
+LANDSCAPE = "results/{scale}/landscapes/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.csv"
+FRAME = "results/{scale}/frames/{paper}_{frame}.csv"
+TABLE = "results/{scale}/tables/{paper}_{table}"
+CLAIMS = "results/{scale}/claims/{paper}"
+FIGURE = "results/{scale}/figures/{paper}_{table}_{figure}"
+GRID_OF_COPIES = "results/{scale}/figures/{dataset}_{store}_augmentation"
+TRAJECTORIES = "results/{scale}/figures/{paper}_gd-2d"
+CORRELATIONS = "results/{scale}/figures/measures_correlations"
+SUMMARY = "results/{scale}/measures"
+PAGE = "results/{scale}/index.html"
+LOGS = "results/{scale}/logs"
+
+# What training leaves in the folder of a batch. The three logs of the gradient noise have a head alone where a run does
+# not measure it.
 METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
 NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
-# The name of the file that holds every measure of a batch, where one job takes them all.
-ALL_MEASURES = "all"
 _BATCH = re.compile(r"seeds-(\d+)(?:-(\d+))?")
 
 
 def batch_name(seeds: Sequence[int]) -> str:
-    """Name of the folder of consecutive seeds: seeds-4 for one, seeds-0-2 for three."""
+    """Return the name of the folder of consecutive seeds: seeds-4 for one, seeds-0-2 for three."""
     return f"seeds-{seeds[0]}" + (f"-{seeds[-1]}" if len(seeds) > 1 else "")
 
 
 def batch_seeds(name: str) -> list[int]:
-    """The seeds of a folder's name; none if it is not such a name."""
+    """Return the seeds of a folder's name; none if it is not such a name."""
     match = _BATCH.fullmatch(name)
     return list(range(int(match[1]), int(match[2] or match[1]) + 1)) if match else []
 
@@ -51,30 +70,31 @@ def seed_batches(folder: Path, seeds: Iterable[int], size: int | None) -> list[l
 
 
 def run_folder(scale: str, paper: str, run: str) -> Path:
-    """Folder of a run, with one folder in it for each batch of seeds."""
-    return RESULTS / scale / "runs" / paper / run
+    """Return the folder of a run, with one folder in it for each batch of seeds."""
+    return Path(RUN.format(scale=scale, paper=paper, run=run, seeds="")).parent / run
 
 
-def measures_folder(scale: str, paper: str, run: str) -> Path:
-    """Folder of what was measured of a run, with one folder in it for each batch of seeds."""
-    return RESULTS / scale / "measures" / paper / run
+def measures_folder(scale: str, paper: str, run: str, seeds: Sequence[int]) -> Path:
+    """Return the folder of the measures of a batch."""
+    return Path(MEASURES.format(scale=scale, paper=paper, run=run, seeds=batch_name(seeds), measures="")).parent
 
 
 def landscape_folder(scale: str, paper: str, run: str, seed: int) -> Path:
-    """Folder of the points of a seed's loss landscapes."""
-    return RESULTS / scale / "landscapes" / paper / run / f"seed-{seed}"
+    """Return the folder of the points of a seed's loss landscapes."""
+    names = dict.fromkeys(("kind", "chunk", "chunks"), "")
+    return Path(LANDSCAPE.format(scale=scale, paper=paper, run=run, seed=seed, **names)).parent
 
 
 def dataset_folder(dataset: str) -> Path:
-    """Folder of a data set in its canonical form."""
-    return RESULTS / "data" / dataset
+    """Return the folder of a data set in its canonical form."""
+    return Path(DATASET.format(dataset=dataset))
 
 
 def store_file(dataset: str, store: str) -> Path:
-    """File of a data set's stored copies."""
-    return RESULTS / "stores" / dataset / f"{store}.lmdb"
+    """Return the file of a data set's stored copies."""
+    return Path(STORE.format(dataset=dataset, store=store))
 
 
 def record_file(scale: str, paper: str, run: str, seed: int) -> Path:
-    """File of a run's record, relative to the folder of the records."""
+    """Return the file of a record, relative to the folder of the records."""
     return Path(scale, paper, run, f"seed-{seed}.json")

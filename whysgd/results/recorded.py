@@ -12,7 +12,7 @@ from whysgd.study.codedigest import code_digest
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.papers import scaled_spec, tables_at
-from whysgd.results.records import ROOT
+from whysgd.results.paths import RECORDS as ROOT
 from whysgd.study.validation import read_yaml
 
 # Which digests of code gave the same numbers as later ones, and how that was seen.

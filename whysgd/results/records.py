@@ -1,6 +1,6 @@
 """Records: what finished runs measured, small enough to keep in the repository.
 
-A record is one JSON file, results/records/<scale>/<paper>/<run>/seed-<n>.json: the run's metrics with its provenance
+A record is one JSON file, records/<scale>/<paper>/<run>/seed-<n>.json: the metrics of a seed with its provenance
 (settings, data sha256, code digest, versions, device), its measures, and in short its history, its gradient noise and
 the landscapes around it, as far as it has them. Weights are not in it. config/record.schema.yaml says what is where.
 """
@@ -14,15 +14,25 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_text
-from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES, MEASURES
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
 from whysgd.results.metrics import is_unchanged, problem_of, read_metrics, with_checksum
+from whysgd.results.paths import (
+    HISTORY,
+    LAYERS,
+    METRICS,
+    NOISE,
+    NOISE_NORMS,
+    RECORDS,
+    landscape_folder,
+    measures_folder,
+    record_file,
+)
 from whysgd.study.validation import validated
 
-ROOT = Path("results/records")
 FORMAT = 2
 # Of 1, in which measures repeat what the metrics say, there are records, too.
 READABLE = (1, 2)
-HISTORY = (
+HISTORY_KEPT = (
     "step", "step_loss", "gradient_norm", "penalty", "step_length", "micro_batch_norm2", "train_loss", "train_accuracy",
     "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
@@ -32,48 +42,57 @@ HISTORY = (
 # others in common.
 LINES, NORM_LINES, LAYER_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 24, 200, 6, 4
 # What a measure's result has from its run.
-FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "model_sha256", "device", "threads")
+FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "weights_sha256", "device", "threads")
 LANDSCAPE_NUMBERS = [name for name in LANDSCAPE_COLUMNS if name not in ("paper", "run", "seed", "kind")]
 
 
-def record_of(folder: Path, measures: Path | None = None, landscapes: Path | None = None) -> dict:
-    """The record of a finished run.
+def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[int, Path] | None = None) -> list[dict]:
+    """Return the record of each seed of a finished batch.
 
     Args:
-        folder: of the run.
-        measures: folder of its measures, one JSON file each; None takes measures/ in the run's folder.
-        landscapes: folder of the points of its landscapes, if it has any.
+        folder: of the batch.
+        measures: folder of its measures; None takes measures/ in the folder of the batch.
+        landscapes: for a seed, the folder of the points of its landscapes.
 
     Returns:
-        `format`, `metrics` (of metrics.json), `measures` (by name, of those whose weights are the run's, without what
-        the metrics say), `history` and, of a run that has them, `noise`, `layers`, `noise_norms` and `landscapes`, each
-        {column: values}, and `checksum`, the digest of all the rest.
+        dicts of `format`, `metrics` (see `whysgd.results.metrics.read_metrics`), `measures` (by name, of those whose
+        weights are the run's, without what the metrics say), `history` and, of a run that has them, `noise`, `layers`,
+        `noise_norms` and `landscapes`, each {column: values}, and `checksum`, the digest of all the rest.
 
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
-    metrics, taken = read_metrics(folder / "metrics.json"), {}
-    for name in MEASURES:
-        file = (measures or folder / "measures") / f"{name}.json"
-        if file.is_file():
-            taken[name] = _without_run(_measure(file, folder, metrics), metrics)
-    history = _history(folder / "history.csv", metrics["settings"]["evaluations"])
-    content = {"format": FORMAT, "metrics": metrics, "measures": taken, "history": history}
-    for name, columns in (("noise", _noise), ("layers", _layers), ("noise_norms", _noise_norms)):
-        file = folder / f"{name}.csv"
-        content |= {name: columns(file)} if file.is_file() else {}
-    drawn = {kind: _landscape(landscapes, kind, folder) for kind in dict.fromkeys(LANDSCAPES.values()) if landscapes}
-    drawn = {kind: columns for kind, columns in drawn.items() if columns}
-    return with_checksum({**content, **({"landscapes": drawn} if drawn else {})})
+    every = read_metrics(folder / METRICS)
+    taken = _measures(measures or folder / "measures", folder, {metrics["seed"]: metrics for metrics in every})
+    tables = {name: _by_seed(folder / name) for name in (HISTORY, NOISE, LAYERS, NOISE_NORMS)}
+    records = []
+    for metrics in every:
+        seed = metrics["seed"]
+        lines = {name: table.get(str(seed), []) for name, table in tables.items()}
+        content = {"format": FORMAT, "metrics": metrics, "measures": taken.get(seed, {})}
+        content["history"] = _history(folder / HISTORY, lines[HISTORY], metrics["settings"]["evaluations"])
+        for name, columns in ((NOISE, _noise), (LAYERS, _layers), (NOISE_NORMS, _noise_norms)):
+            if lines[name]:
+                content[Path(name).stem] = columns(folder / name, lines[name])
+        place = (landscapes or {}).get(seed)
+        drawn = {kind: _landscape(place, kind, folder) for kind in dict.fromkeys(LANDSCAPES.values()) if place}
+        drawn = {kind: columns for kind, columns in drawn.items() if columns}
+        records.append(with_checksum({**content, **({"landscapes": drawn} if drawn else {})}))
+    return records
 
 
-def _measure(file: Path, folder: Path, metrics: Mapping) -> dict:
-    result = read_json(file)
-    if not isinstance(result, dict):
-        raise UserError(f"{file}: not the result of a measure")
-    if any(result.get(key) != metrics.get(key) for key in ("spec_digest", "model_sha256")):
-        raise UserError(f"{file}: is of other settings or weights than {folder}; measure the run again")
-    return result
+def _measures(place: Path, folder: Path, metrics: Mapping[int, Mapping]) -> dict[int, dict[str, dict]]:
+    """The results of measures in a folder, by seed and name."""
+    taken: dict[int, dict[str, dict]] = {}
+    for file in sorted(place.glob("*.json")):
+        for result in read_json(file):
+            if not isinstance(result, dict) or result.get("seed") not in metrics:
+                raise UserError(f"{file}: not the result of a measure of {folder}")
+            own = metrics[result["seed"]]
+            if any(result.get(key) != own.get(key) for key in ("spec_digest", "weights_sha256")):
+                raise UserError(f"{file}: is of other settings or weights than {folder}; measure the run again")
+            taken.setdefault(result["seed"], {})[result["measure"]] = _without_run(result, own)
+    return taken
 
 
 def _without_run(result: dict, metrics: Mapping) -> dict:
@@ -88,14 +107,17 @@ def _with_run(own: dict, metrics: Mapping) -> dict:
     return {**{key: metrics.get(key) for key in FROM_RUN}, "versions": metrics["versions"], **own}
 
 
-def _lines(file: Path) -> list[dict[str, str]]:
+def _by_seed(file: Path) -> dict[str, list[dict[str, str]]]:
+    """The lines of a CSV file by their seed, which they lose."""
     try:
+        found: dict[str, list] = {}
         with open(file, encoding="utf-8", newline="") as opened:
-            lines = list(csv.DictReader(opened))
-        if not lines or any(None in line or None in line.values() for line in lines):
-            raise ValueError("no lines, or some that are cut short")
-        return lines
-    except (OSError, ValueError, csv.Error) as error:
+            for line in csv.DictReader(opened):
+                if None in line or None in line.values():
+                    raise ValueError("some lines are cut short")
+                found.setdefault(line.pop("seed"), []).append(line)
+        return found
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{file}: not readable ({error})") from None
 
 
@@ -116,12 +138,11 @@ def _spread(items: list, most: int) -> list:
     return [items[round(i * (len(items) - 1) / max(1, parts - 1))] for i in range(parts)]
 
 
-def _history(file: Path, planned: int) -> dict[str, list]:
+def _history(file: Path, lines: list[dict], planned: int) -> dict[str, list]:
     """Lines with accuracies; and lines with micro-batch norms, half of them from the first tenth of the run.
 
     `planned`: how many lines with accuracies a run has that does not end early; seeds that do keep the same ones.
     """
-    lines = _lines(file)
     try:
         steps = [int(line["step"]) for line in lines]
         evaluated = [step for step, line in zip(steps, lines, strict=True) if line["test_accuracy"]]
@@ -132,27 +153,23 @@ def _history(file: Path, planned: int) -> dict[str, list]:
     kept = evaluated[:: -(-planned // LINES)] + evaluated[-1:]
     kept += _spread(early, NORM_LINES // 2) + _spread([step for step in normed if step not in early], NORM_LINES // 2)
     chosen = [line for step, line in zip(steps, lines, strict=True) if step in set(kept)]
-    return _columns(file, chosen, HISTORY)
+    return _columns(file, chosen, HISTORY_KEPT)
 
 
-def all_columns(folder: Path, name: str) -> dict[str, list]:
-    """history.csv, noise.csv or layers.csv of a run, whole, with the digits that records keep; {} if it has none."""
-    file = folder / f"{name}.csv"
-    if not file.is_file():
-        return {}
-    lines = _lines(file)
-    return _columns(file, lines, lines[0], FEW_DIGITS if name == "layers" else DIGITS)
+def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
+    """history.csv, noise.csv or layers.csv of a seed, whole, with the digits that records keep; {} if it is empty."""
+    lines = _by_seed(folder / f"{name}.csv").get(str(seed), [])
+    return _columns(folder / name, lines, lines[0], FEW_DIGITS if name == "layers" else DIGITS) if lines else {}
 
 
-def _noise(file: Path) -> dict[str, list]:
+def _noise(file: Path, lines: list[dict]) -> dict[str, list]:
     """All of it."""
-    lines = _lines(file)
     return _columns(file, lines, lines[0])
 
 
-def _layers(file: Path) -> dict[str, list]:
+def _layers(file: Path, lines: list[dict]) -> dict[str, list]:
     """Some of the measured steps, of the layers' weights: biases are not drawn."""
-    weights = [line for line in _lines(file) if line.get("layer", "").endswith("weight")]
+    weights = [line for line in lines if line.get("layer", "").endswith("weight")]
     steps = set(_spread(list(dict.fromkeys(line.get("step") for line in weights)), LAYER_STEPS))
     return _columns(
         file,
@@ -162,9 +179,8 @@ def _layers(file: Path) -> dict[str, list]:
     )
 
 
-def _noise_norms(file: Path) -> dict[str, list]:
-    """Of the first and the last measured step: all norms in order of size, or as many quantiles."""
-    lines = _lines(file)
+def _noise_norms(file: Path, lines: list[dict]) -> dict[str, list]:
+    """The first and the last measured step: all norms in order of size, or as many quantiles."""
     kept = []
     for step in dict.fromkeys((lines[0].get("step"), lines[-1].get("step"))):
         own = sorted((line for line in lines if line.get("step") == step), key=lambda line: float(line["noise_norm"]))
@@ -183,7 +199,7 @@ def _landscape(folder: Path, kind: str, run: Path) -> dict[str, list] | None:
     if not whole:
         return None
     files = max(whole, key=lambda parts: min(file.stat().st_mtime_ns for file in parts))
-    trained = (run / "metrics.json").stat().st_mtime_ns
+    trained = (run / METRICS).stat().st_mtime_ns
     if old := [file for file in files if file.stat().st_mtime_ns < trained]:
         raise UserError(f"{old[0]}: is older than {run}; measure the landscape again")
     lines = [line for file in files if file.stat().st_size for line in csv.DictReader(file.open(encoding="utf-8"))]
@@ -197,38 +213,29 @@ def _rounded(text: str, digits: int) -> float | int | None:
     return int(number) if number == int(number) and abs(number) < 1e15 else float(f"{number:.{digits}g}")
 
 
-def path_of(record: dict, root: Path = ROOT) -> Path:
-    """Where a record lies."""
-    metrics = record["metrics"]
-    return root / metrics["scale"] / metrics["paper"] / metrics["run"] / f"seed-{metrics['seed']}.json"
-
-
-def write_records(folders: Iterable[Path], measures: Path | None = None, root: Path = ROOT) -> list[Path]:
-    """Write the records of finished runs.
+def write_records(folders: Iterable[Path], measures: Path | None = None, root: Path = RECORDS) -> list[Path]:
+    """Write the records of finished batches and return their files.
 
     Args:
-        folders: of the runs.
-        measures: the folder in which the workflow puts a scale's measures, <paper>/<run>/seed-<n>/ below it; None takes
-            results/<scale>/measures, or what lies in measures/ in the run's folder. Landscapes lie in landscapes/
-            beside it.
+        folders: of the batches.
+        measures: folder of the measures of the batch; None takes the workflow's, or what lies in measures/ in the
+            folder of the batch.
         root: where the records lie.
 
-    Returns:
-        their files.
-
     Raises:
-        UserError: as `record_of`.
+        UserError: as `records_of`.
     """
     written = []
     for folder in map(Path, folders):
-        metrics = read_metrics(folder / "metrics.json")
-        base = measures or Path("results", metrics["scale"], "measures")
-        place = Path(metrics["paper"], metrics["run"], f"seed-{metrics['seed']}")
-        found = [path if path.is_dir() else None for path in (base / place, base.parent / "landscapes" / place)]
-        record = record_of(folder, *found)
-        path = path_of(record, root)
-        write_text(path, as_text(record))
-        written.append(path)
+        every = read_metrics(folder / METRICS)
+        names = [every[0][key] for key in ("scale", "paper", "run")]
+        place = measures or measures_folder(*names, [metrics["seed"] for metrics in every])
+        landscapes = {metrics["seed"]: landscape_folder(*names, metrics["seed"]) for metrics in every}
+        landscapes = {seed: path for seed, path in landscapes.items() if path.is_dir()}
+        for record in records_of(folder, place if place.is_dir() else None, landscapes):
+            path = root / record_file(*names, record["metrics"]["seed"])
+            write_text(path, as_text(record))
+            written.append(path)
     return written
 
 
@@ -266,7 +273,8 @@ def read_record(file: Path) -> dict:
         problem = repr(error)
     if problem is not None:
         raise UserError(f"{file}: metrics: {problem}")
-    if path_of(record, Path()).parts != Path(file).parts[-4:]:
-        raise UserError(f"{file}: is the record of {path_of(record, Path())}")
+    place = record_file(*(record["metrics"][key] for key in ("scale", "paper", "run", "seed")))
+    if place.parts != Path(file).parts[-4:]:
+        raise UserError(f"{file}: is the record of {place}")
     measures = {name: _with_run(own, record["metrics"]) for name, own in record["measures"].items()}
     return {**record, "measures": measures}

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.results.records import all_columns, read_record, record_of
+from whysgd.results.paths import dataset_folder
+from whysgd.results.records import all_columns, read_record, records_of
 from whysgd.study.spec import RunSpec
 
 # Of a record, what training alone decides; times, versions and code are told, not compared.
-COMPARED = ("status", "steps", "final", "best", "model_sha256")
+COMPARED = ("status", "steps", "final", "best", "weights_sha256")
 TABLES = ("history", "noise", "layers")
 
 
@@ -34,29 +35,30 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
         UserError: the record is damaged, its data set is not there or another one, or its run takes the gradient norms
             of another run, which records do not have.
     """
-    from whysgd.measures.run import load_run, measure_run
-    from whysgd.training.loop import train
+    from whysgd.measures.run import load_runs, measure_batch
+    from whysgd.training.loop import Options, train
 
     record = read_record(file)
     metrics = record["metrics"]
     spec = RunSpec.from_dict(metrics["settings"])
     if spec.transform is not None and spec.transform.reference:
         raise UserError(f"{file}: takes the gradient norms of {spec.transform.reference}, which records do not have")
-    data, measures = data or Path("results/data", spec.dataset), record["measures"]
+    data, measures = data or dataset_folder(spec.dataset), record["measures"]
     if read_json(data / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
         raise UserError(f"{file}: was trained on other data: {data} has another sha256")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
-        now = train(spec, data, out, device, store=store)
+        [now] = train([spec], data, out, Options(device), store)
         options = {name: result["options"] for name, result in measures.items()}
-        measure_run(list(measures), load_run(out, data, device), out / "measures", options)
-        again = record_of(out)
+        if measures:
+            measure_batch(list(measures), load_runs(out, data, device), out / "measures" / "all.json", options)
+        [again] = records_of(out)
         differences = _differences({key: metrics[key] for key in COMPARED if metrics.get(key) is not None}, now, "")
         for name, result in measures.items():
             differences += _differences(result["quantities"], again["measures"][name]["quantities"], f"{name}.")
         for table in TABLES:
             if table in record:
-                differences += _different_rows(record[table], all_columns(out, table), table)
+                differences += _different_rows(record[table], all_columns(out, table, spec.seed), table)
     if "noise_norms" in record:
         differences += _differences(record["noise_norms"], again.get("noise_norms"), "noise_norms.")
     return differences

@@ -13,7 +13,15 @@ from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.models.catalog import architecture
-from whysgd.study.spec import Penalty, RunSpec, blocks_per_epoch, epoch_images, steps_per_epoch, total_steps, trained_images
+from whysgd.study.spec import (
+    Penalty,
+    RunSpec,
+    blocks_per_epoch,
+    epoch_images,
+    steps_per_epoch,
+    total_steps,
+    trained_images,
+)
 from whysgd.study.speeds import Case, Device, Speed, case_of, penalty_kind
 
 # Seconds in which a job starts Python and torch, without and with a warm worker (`whysgd.warm`), and what a run, a

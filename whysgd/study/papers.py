@@ -5,13 +5,13 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from whysgd.study.claims import Claim, needed_measures, planned_rows
-from whysgd.study.config import PAPERS, SAME
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, listed
+from whysgd.models.catalog import ALLOWED, architecture
+from whysgd.study.claims import Claim, needed_measures, planned_rows
+from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
 from whysgd.study.layout import lay_out, with_plan
-from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.study.names import same_but_for_case
 from whysgd.study.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
 from whysgd.study.trajectories import check_trajectories

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from whysgd.measures.catalog import LANDSCAPES
+from whysgd.results.records import ROOT as RECORDS
 from whysgd.study.codedigest import code_digest
 from whysgd.study.cost import (
     NOTHING,
@@ -24,9 +26,7 @@ from whysgd.study.cost import (
     measuring_cost,
     training_cost,
 )
-from whysgd.measures.catalog import LANDSCAPES
 from whysgd.study.papers import expand, load_paper, tables_at
-from whysgd.results.records import ROOT as RECORDS
 from whysgd.study.spec import RunSpec, in_lockstep, total_steps, trained_images
 from whysgd.study.speeds import Device
 

@@ -15,7 +15,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from whysgd.files import write_atomically
-from whysgd.training.outputs import CHECKPOINT, PREVIOUS
+
+# step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
+# before the step, in training mode: step_loss (mean over blocks, nats), full_loss (with ½·weight_decay·‖θ‖² and
+# the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
+# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that watch it). step_length:
+# L2, of the step made. At the weights after it, in evaluation mode: losses (nats) and accuracies (percent) on all
+# splits, empty on lines without an evaluation; parameter_norm (L2).
+HISTORY_COLUMNS = (
+    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "step_length",
+    "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
+    "test_loss", "test_accuracy",
+)  # fmt: skip
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 @dataclass
@@ -27,7 +39,7 @@ class State:
             batch norm's running statistics (Q,).
         norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
         step: optimizer steps made; blocks: blocks that passed through batch norm.
-        history: one dict for each line.
+        history: one dict for each line, with `HISTORY_COLUMNS`.
         noise: one dict for each measurement of the gradient noise, see `whysgd.training.noise_log`.
         ended: empty as long as the run goes on; else "finished" (all steps made), "stopped" (at the wanted training
             accuracy) or "diverged" (a loss that is not finite).

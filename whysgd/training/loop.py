@@ -1,11 +1,12 @@
-"""Running specifications to their end: checkpoints, history, results."""
+"""Running a batch of seeds of one run to its end: checkpoints, history, results."""
 
+import hashlib
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,111 +14,108 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from whysgd.study.codedigest import code_digest
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write_json, write_text
-from whysgd.results.metrics import with_checksum
-from whysgd.study.spec import RunSpec, in_lockstep, total_steps, trained_images
-from whysgd.training.checkpoint import State, load_checkpoint, remove_checkpoint, save_checkpoint
-from whysgd.training.events import Events
-from whysgd.training.noise_log import noise_files
-from whysgd.training.norm_log import norms_csv, read_norms
-from whysgd.training.outputs import (
+from whysgd.results import metrics as saved_metrics
+from whysgd.results.paths import (
     HISTORY,
     METRICS,
     MODEL,
     NORMS,
-    finished_metrics,
-    reference_log,
-    source_digests,
+    batch_name,
+    batch_seeds,
+    dataset_folder,
+    run_folder,
     store_file,
 )
+from whysgd.study.codedigest import code_digest
+from whysgd.study.spec import RunSpec, in_lockstep, total_steps, trained_images
+from whysgd.training.checkpoint import HISTORY_COLUMNS, State, load_checkpoint, remove_checkpoint, save_checkpoint
+from whysgd.training.events import Events
+from whysgd.training.noise_log import noise_files
+from whysgd.training.norm_log import norms_csv, read_norms
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
-from whysgd.training.results import HISTORY_COLUMNS, now, run_metrics
+from whysgd.training.results import now, run_metrics
 from whysgd.training.stack import Stack
 from whysgd.training.stopping import StopRequest, stop_requests
 from whysgd.training.trainer import Trainer
 from whysgd.training.watch import LossWatch
 
 
-def train(spec: RunSpec, data: Path, out: Path, *others, **options) -> dict:
-    """Run one specification to its end; `train_runs` for one run, with its options.
+@dataclass(frozen=True)
+class Options:
+    """How a batch is trained; none of this decides a result.
 
-    Returns:
-        the metrics; an empty dict on ranks that do not lead.
-    """
-    return train_runs([spec], data, [out], *others, **options)[0]
-
-
-def train_runs(
-    specs: list[RunSpec],
-    data: Path,
-    outs: list[Path],
-    device="cpu",
-    checkpoint_seconds: float = 30.0,
-    engine: str = "auto",
-    images_on: str = "auto",
-    store: Path | None = None,
-    norms: Path | None = None,
-    tensorboard: bool = False,
-) -> list[dict]:
-    """Run specifications of one data set to their end and write the results of each into its folder.
-
-    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors and, for a run that measures the gradient
-    noise, noise.csv, layers.csv and noise_norms.csv. Runs that `whysgd.study.spec.in_lockstep` allows are trained together,
-    others one after another. Runs that are finished already are left alone.
-
-    SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it after the step under way, with a checkpoint. Continues from a checkpoint
-    of the same job if there is one; the result is bit-identical to an
-    uninterrupted run's on the CPU with the same number of threads (apart from times). A loss that is
-    not finite ends the run as a result marked `diverged`. Under torchrun every rank calls this with the same
-    arguments; the result is that of one process up to rounding, and a checkpoint may be continued by any number.
-
-    Args:
-        specs: the runs.
-        data: folder of the canonical data set.
-        outs: the folder of each run; the checkpoint of runs that are trained together lies in the first.
+    Attributes:
         device: where to train.
         checkpoint_seconds: time between two checkpoints.
         engine, images_on: see `Trainer`.
-        store: file of the stored copies, for runs on such.
-        norms: log of the run whose gradient norms are grafted, for a run that does so.
         tensorboard: write each history as event files, too, see `whysgd.training.events`.
+    """
+
+    device: str | torch.device = "cpu"
+    checkpoint_seconds: float = 30.0
+    engine: str = "auto"
+    images_on: str = "auto"
+    tensorboard: bool = False
+
+
+def train(
+    specs: Sequence[RunSpec],
+    data: Path | None = None,
+    out: Path | None = None,
+    options: Options = Options(),
+    store: Path | None = None,
+    norms: Sequence[Path] = (),
+) -> list[dict]:
+    """Train some seeds of a run to their end and write the results into one folder.
+
+    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors, noise.csv, layers.csv and
+    noise_norms.csv, each with the seed as a key or a column. A batch that is finished already is left alone.
+
+    SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it after the step under way, with a checkpoint. An interrupted batch resumes
+    from its checkpoint and, on a CPU with as many threads, ends bit-identical to an uninterrupted one, apart from
+    times. A loss that is not finite ends a seed as a result marked `diverged`. Under torchrun every rank calls this
+    with the same arguments; the result is that of one process up to rounding, and any number of ranks may resume.
+
+    Args:
+        specs: of a run, one for each seed.
+        data: folder of the canonical data set; None takes the workflow's, here and below.
+        out: folder of the batch.
+        options: device and engine.
+        store: file of the stored copies, for a run on such.
+        norms: logs of the run whose gradient norms are grafted, for a run that does so.
 
     Returns:
-        the metrics of each; empty dicts on ranks that do not lead.
+        the metrics of each seed; none on ranks that do not lead.
 
     Raises:
-        UserError: the data or the log are damaged or missing, another process trains in the same folder, a block is
+        UserError: the data or a log are damaged or missing, another process trains in the same folder, a micro-batch is
             too small for batch norm, or another rank has died.
         StopSignal: by such a signal.
     """
-    ranks, device = join_ranks(torch.device(device))
+    if len({replace(spec, seed=0) for spec in specs}) != 1:
+        raise ValueError("a batch has the seeds of one run")
+    seeds = [spec.seed for spec in specs]
+    folder = run_folder(specs[0].scale, specs[0].paper, specs[0].run)
+    out = out or folder / batch_name(seeds)
+    ranks, device = join_ranks(torch.device(options.device))
     try:
         with ExitStack() as locks:
-            for out in outs if ranks.leads else ():
+            if ranks.leads:
                 locks.enter_context(_lock(out))
-            pairs = list(zip(specs, outs, strict=True))
-            groups = [pairs] if _lockstep(specs, ranks, engine) else [[pair] for pair in pairs]
-            # What it takes to start is the first group's.
-            dataset, metrics, begin = load_dataset(data), [], 0.0
+            dataset = load_dataset(data or dataset_folder(specs[0].dataset))
             asked = locks.enter_context(stop_requests())
-            for group in groups:
-                if asked:  # In the last step of the group before.
-                    asked.obey(f"{group[0][1]}: not begun")
-                metrics += _train(
-                    group, dataset, device, checkpoint_seconds, ranks, engine, images_on, store, norms, begin,
-                    tensorboard, asked,
-                )  # fmt: skip
-                begin = time.process_time()
-            return metrics
+            copies = open_copies(specs[0], dataset, store)
+            jobs = [_job(spec, dataset, copies, norms) for spec in specs]
+            return _train(jobs, dataset, out, replace(options, device=device), ranks, asked)
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
             raise
-        raise UserError(f"{outs[0]}: rank {ranks.rank}: another rank has ended; start again to continue") from None
+        raise UserError(f"{out}: rank {ranks.rank}: another rank has ended; start again to continue") from None
     finally:
         leave_ranks()
 
@@ -139,102 +137,109 @@ def _lock(out: Path) -> FileLock:
         raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
 
 
-def _train(
-    group: Sequence[tuple[RunSpec, Path]],
-    dataset: Dataset,
-    device,
-    checkpoint_seconds,
-    ranks: Ranks,
-    engine,
-    images_on,
-    store,
-    norms,
-    begin: float,
-    tensorboard: bool,
-    asked: StopRequest,
-) -> list[dict]:
-    """Train runs in lockstep, or a single one of any kind; `begin` is when that started, in processor time."""
-    code = code_digest(__name__)
-    jobs = [_job(spec, out, dataset, store, norms, code) for spec, out in group]
-    finished = [finished_metrics(job.spec, job.out, code, job.sources) for job in jobs]
-    # What was finished before, in whatever company, is left alone; a job that was interrupted goes on as it was.
-    unfinished = [job for job, metrics in zip(jobs, finished, strict=True) if metrics is None]
-    folder, identity = jobs[0].out, digest_of([job.identity for job in jobs])
-    states = load_checkpoint(folder, identity, torch.device(device)) if unfinished else None
-    if states is None and unfinished:
-        jobs, folder, identity = unfinished, unfinished[0].out, digest_of([job.identity for job in unfinished])
-        states = load_checkpoint(folder, identity, torch.device(device))
-    # Nobody writes before everybody has read.
-    ranks.wait()
-    if unfinished:
-        for index, job in enumerate(jobs):
-            job.trainer = Trainer(
-                job.spec, dataset, device, ranks=ranks, engine=engine, images_on=images_on, store=job.copies,
-                norms=job.grafted,
-            )  # fmt: skip
-            job.trainer.state = job.trainer.state if states is None else states[index]
-            job.events = Events(job.out, job.trainer.state.history) if tensorboard and ranks.leads else None
-        _make_steps(jobs, folder, identity, checkpoint_seconds, engine, asked)
-    if not ranks.leads:
-        return [{} for _ in group]
-    written = {job.out: _write(job, dataset, code, len(jobs), begin) for job in jobs} if unfinished else {}
-    for job in jobs if unfinished else ():
-        remove_checkpoint(job.out)
-    for (_, out), metrics in zip(group, finished, strict=True):
-        if metrics is not None and out not in written:
-            print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
-    return [written.get(out, metrics) for (_, out), metrics in zip(group, finished, strict=True)]
-
-
 @dataclass
 class _Job:
-    """One run, and what its training reads.
+    """One seed, and what its training reads.
 
     Attributes:
-        spec, out: the run and its folder.
+        spec: the run.
         copies, grafted, sources: stored copies, grafted norms, and digests of all it is trained on.
-        identity: of its settings, data and code.
         trainer, watch, progress, events: once it is trained; events if TensorBoard's are wanted.
     """
 
     spec: RunSpec
-    out: Path
     copies: Store | None
     grafted: np.ndarray | None
     sources: dict
-    identity: str
     trainer: Trainer | None = None
     watch: LossWatch | None = None
     progress: Progress | None = None
     events: Events | None = None
 
 
-def _job(spec: RunSpec, out: Path, dataset: Dataset, store, norms, code: str) -> _Job:
-    copies = open_copies(spec, dataset, store)
+def _job(spec: RunSpec, dataset: Dataset, copies: Store | None, norms: Sequence[Path]) -> _Job:
     grafted = read_reference(spec, dataset, norms)
-    sources = source_digests(dataset.manifest, copies and copies.meta, grafted)
-    identity = digest_of({"spec": spec.to_dict(), "code": code, **sources})
-    return _Job(spec, out, copies, grafted, sources, identity)
+    sources = {
+        "sha256": dataset.manifest["sha256"],
+        "store_sha256": copies and copies.meta["sha256"],
+        "reference_digest": None if grafted is None else hashlib.sha256(grafted.tobytes()).hexdigest(),
+    }
+    return _Job(spec, copies, grafted, sources)
 
 
-def _write(job: _Job, dataset: Dataset, code: str, together: int, begin: float) -> dict:
-    """Write the results of a run that has ended; returns its metrics. `begin`: of its group, in processor time."""
-    trainer, out = job.trainer, job.out
-    state = trainer.state
-    metrics = run_metrics(
-        job.spec, state, dataset.manifest, trainer.device, code, trainer.precision, trainer.engine_used, job.sources,
-        together, (time.process_time() - begin) / together,
-    )  # fmt: skip
-    write_atomically(out / MODEL, lambda path: save_file(trainer.tensors(), path))
-    metrics["model_sha256"] = sha256_of(out / MODEL)
-    texts = {HISTORY: csv_text(HISTORY_COLUMNS, state.history), NORMS: norms_csv(state.norms[: state.step].tolist())}
-    texts |= noise_files(state.noise) if job.spec.noise else {}
+def _train(
+    jobs: list[_Job], dataset: Dataset, out: Path, options: Options, ranks: Ranks, asked: StopRequest
+) -> list[dict]:
+    code, begin = code_digest(__name__), time.process_time()
+    finished = _finished(jobs, out, code)
+    identity = digest_of({"code": code, "seeds": [{"spec": job.spec.to_dict(), **job.sources} for job in jobs]})
+    states = load_checkpoint(out, identity, torch.device(options.device)) if finished is None else None
+    # Nobody writes before everybody has read.
+    ranks.wait()
+    if finished is not None:
+        print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
+        return finished if ranks.leads else []
+    for index, job in enumerate(jobs):
+        job.trainer = Trainer(
+            job.spec, dataset, options.device, ranks=ranks, engine=options.engine, images_on=options.images_on,
+            store=job.copies, norms=job.grafted,
+        )  # fmt: skip
+        job.trainer.state = job.trainer.state if states is None else states[index]
+        events = options.tensorboard and ranks.leads
+        job.events = Events(out / f"seed-{job.spec.seed}", job.trainer.state.history) if events else None
+    _make_steps(jobs, out, identity, options.checkpoint_seconds, options.engine, asked)
+    return _write(jobs, dataset, out, code, begin) if ranks.leads else []
+
+
+def _finished(jobs: list[_Job], out: Path, code: str) -> list[dict] | None:
+    """The metrics of the same batch, if it has been trained to its end and its files are those that it wrote."""
+    if not (out / METRICS).is_file():
+        return None
+    metrics = saved_metrics.read_metrics(out / METRICS)
+    found = [(one["spec_digest"], one["code_digest"], one["data"]) for one in metrics]
+    for job, (digest, digest_of_code, trained_on) in zip(jobs, found, strict=False):
+        if (digest, digest_of_code) != (job.spec.digest, code) or not job.sources.items() <= trained_on.items():
+            return None
+    if len(found) != len(jobs):
+        return None
+    for name, digest in metrics[0]["sha256"].items():
+        if not (out / name).is_file() or sha256_of(out / name) != digest:
+            print(f"{out / name}: is not what the run wrote; training again", file=sys.stderr)
+            return None
+    return metrics
+
+
+def _write(jobs: list[_Job], dataset: Dataset, out: Path, code: str, begin: float) -> list[dict]:
+    """Write the results of a batch that has ended; returns its metrics. `begin`: its start, in processor time."""
+    seconds = (time.process_time() - begin) / len(jobs)
+    states = {job.spec.seed: job.trainer.state for job in jobs}
+    weights = {job.spec.seed: job.trainer.tensors() for job in jobs}
+    named = {f"{seed}/{name}": tensor for seed, own in weights.items() for name, tensor in own.items()}
+    write_atomically(out / MODEL, lambda path: save_file(named, path))
+    history = [{"seed": seed, **line} for seed, state in states.items() for line in state.history]
+    texts = {
+        HISTORY: csv_text(("seed", *HISTORY_COLUMNS), history),
+        NORMS: norms_csv({seed: state.norms[: state.step].tolist() for seed, state in states.items()}),
+        **noise_files({seed: state.noise for seed, state in states.items()}),
+    }
     for name, text in texts.items():
         write_text(out / name, text)
-    metrics["sha256"] = {name: sha256_of(out / name) for name in texts}
-    metrics = with_checksum(metrics)
-    write_json(out / METRICS, metrics)
-    return metrics
+    metrics = [run_metrics(job.spec, job.trainer, dataset.manifest, code, job.sources, seconds) for job in jobs]
+    for one in metrics:
+        one["weights_sha256"] = weights_digest(weights[one["seed"]])
+    content = saved_metrics.joined(metrics, {name: sha256_of(out / name) for name in (*texts, MODEL)})
+    write_json(out / METRICS, content)
+    remove_checkpoint(out)
+    return saved_metrics.split(content)
+
+
+def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 of a state dict's tensors with their names, in the order of these."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().cpu().numpy().data)
+    return digest.hexdigest()
 
 
 def _make_steps(
@@ -248,7 +253,9 @@ def _make_steps(
         if trainer.ranks.leads:
             job.progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, trainer.state.step)
     last = time.monotonic()
+    together = _lockstep([job.spec for job in jobs], jobs[0].trainer.ranks, engine)
     while running := [job for job in jobs if not job.trainer.state.ended]:
+        running = running if together else running[:1]
         last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, engine, last, asked)
     for job in jobs:
         for shown in (job.progress, job.events):
@@ -296,7 +303,7 @@ def _make_steps_until_one_ends(
             clock.start()
             last = time.monotonic()
         # Who has made the last step only has its results to write.
-        if asked and not all(job.trainer.state.ended for job in running):
+        if asked and not all(job.trainer.state.ended for job in jobs):
             asked.obey(f"{folder}: step {max(job.trainer.state.step for job in running)}", saved)
     clock.stop()
     return last
@@ -366,7 +373,7 @@ def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | 
     """The run's stored copies, checked to be those of its data set and settings."""
     if spec.store is None:
         return None
-    copies = open_store(store or store_file(spec), verify=True)
+    copies = open_store(store or store_file(spec.dataset, spec.store.name), verify=True)
     wanted = {**asdict(spec.store), "source": dataset.manifest["sha256"]}
     found = {**{key: copies.meta[key] for key in asdict(spec.store)}, "source": copies.meta["source"]["sha256"]}
     if different := [key for key in wanted if wanted[key] != found[key]]:
@@ -374,9 +381,12 @@ def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | 
     return copies
 
 
-def read_reference(spec: RunSpec, dataset: Dataset, norms: Path | None) -> np.ndarray | None:
-    """The gradient norms that the run grafts, one for each step."""
-    log = reference_log(spec)
-    if log is None:
+def read_reference(spec: RunSpec, dataset: Dataset, norms: Sequence[Path]) -> np.ndarray | None:
+    """The gradient norms that the run grafts, those of the same seed, one for each step."""
+    if spec.transform is None or spec.transform.reference is None:
         return None
-    return read_norms(norms or log, total_steps(spec, trained_images(spec, len(dataset.train.labels))))
+    folder = run_folder(spec.scale, spec.paper, spec.transform.reference)
+    files = list(norms) or [batch / NORMS for batch in sorted(folder.glob("seeds-*"))]
+    named = [file for file in files if spec.seed in batch_seeds(file.parent.name)]
+    file = (named or files or [folder / batch_name([spec.seed]) / NORMS])[0]
+    return read_norms(file, total_steps(spec, trained_images(spec, len(dataset.train.labels))), spec.seed)

@@ -7,8 +7,8 @@ A score is a function `score(logits, noise) -> s (k,)` in `SCORES`: none of them
 import numpy as np
 import torch
 
-from whysgd.study.spec import MicroBatchPenalty
 from whysgd.streams import stream
+from whysgd.study.spec import MicroBatchPenalty
 from whysgd.training.blocks import Block
 from whysgd.training.objective import block_losses
 

@@ -1,26 +1,26 @@
 """The gradient noise along a run: its tail index, its norms, and the norms of each layer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite, nan
 
 import torch
 
 from whysgd.files import csv_text
 from whysgd.measures.noise import noise_of
+from whysgd.results.paths import LAYERS, NOISE, NOISE_NORMS
 from whysgd.training.objective import Layout
-from whysgd.training.outputs import LAYERS, NOISE, NOISE_NORMS
 
 # step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
 # as published; tail_index_active: of those whose gradient is not zero on every mini-batch; m: entries of each sum in
 # both; inactive_parameters: the share of the others, in percent. noise_norm2: mean over mini-batches of ‖U_b‖²;
 # gradient_norm: ‖mean_b g_b‖.
 NOISE_COLUMNS = (
-    "step", "tail_index", "tail_index_low", "tail_index_high", "tail_index_active", "tail_index_active_low",
+    "seed", "step", "tail_index", "tail_index_low", "tail_index_high", "tail_index_active", "tail_index_active_low",
     "tail_index_active_high", "m", "inactive_parameters", "noise_norm2", "gradient_norm",
 )  # fmt: skip
 # L2 norms of a layer's parameters and of their mean gradient.
-LAYER_COLUMNS = ("step", "layer", "parameters", "weight_norm", "gradient_norm")
-NORM_COLUMNS = ("step", "mini_batch", "noise_norm")
+LAYER_COLUMNS = ("seed", "step", "layer", "parameters", "weight_norm", "gradient_norm")
+NORM_COLUMNS = ("seed", "step", "mini_batch", "noise_norm")
 
 
 def noise_steps(points: int, total: int) -> set[int]:
@@ -69,17 +69,20 @@ def measured_noise(
     return {"line": line, "layers": layers, "norms": noise.noise_norms.tolist()}
 
 
-def noise_files(measured: Iterable[dict]) -> dict[str, str]:
-    """The three files as CSV, by name; noise norms with nine digits."""
-    measured = list(measured)
-    norms = [
-        {"step": one["line"]["step"], "mini_batch": number, "noise_norm": f"{norm:.9g}"}
-        for one in measured
-        for number, norm in enumerate(one["norms"])
-    ]
-    layers = [layer for one in measured for layer in one["layers"]]
+def noise_files(seeds: Mapping[int, Sequence[dict]]) -> dict[str, str]:
+    """The three files as CSV, by name, from what was measured of each seed; noise norms with nine digits."""
+    lines, layers, norms = [], [], []
+    for seed, measured in seeds.items():
+        for one in measured:
+            step = one["line"]["step"]
+            lines.append({"seed": seed, **one["line"]})
+            layers += [{"seed": seed, **layer} for layer in one["layers"]]
+            norms += [
+                {"seed": seed, "step": step, "mini_batch": number, "noise_norm": f"{norm:.9g}"}
+                for number, norm in enumerate(one["norms"])
+            ]
     return {
-        NOISE: csv_text(NOISE_COLUMNS, [one["line"] for one in measured]),
+        NOISE: csv_text(NOISE_COLUMNS, lines),
         LAYERS: csv_text(LAYER_COLUMNS, layers),
         NOISE_NORMS: csv_text(NORM_COLUMNS, norms),
     }

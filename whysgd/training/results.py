@@ -12,52 +12,27 @@ import torch
 
 import whysgd
 from whysgd.study.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
-from whysgd.training.checkpoint import State
 from whysgd.training.device import device_name
-
-# step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
-# before the step, in training mode: step_loss (mean over blocks, nats), full_loss (with ½·weight_decay·‖θ‖² and
-# the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
-# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that watch it). step_length:
-# L2, of the step made. At the weights after it, in evaluation mode: losses (nats) and accuracies (percent) on all
-# splits, empty on lines without an evaluation; parameter_norm (L2).
-HISTORY_COLUMNS = (
-    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "step_length",
-    "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
-    "test_loss", "test_accuracy",
-)  # fmt: skip
+from whysgd.training.trainer import Trainer
 
 
-def run_metrics(
-    spec: RunSpec,
-    state: State,
-    manifest: dict,
-    device: torch.device,
-    code: str,
-    precision: str,
-    engine: str,
-    sources: dict,
-    together: int = 1,
-    cpu_seconds: float = 0.0,
-) -> dict:
-    """The content of metrics.json.
+def run_metrics(spec: RunSpec, trainer: Trainer, manifest: dict, code: str, sources: dict, cpu_seconds: float) -> dict:
+    """Return the metrics of a seed, as `whysgd.results.metrics.read_metrics` has them.
 
     Args:
-        spec, state: the run and where and why it ended; its history has at least one line.
+        spec, trainer: the run and where and why it ended; its history has at least one line.
         manifest: of the data set.
-        device: it was trained on.
         code: digest of the training code.
-        precision, engine: in which and by which its steps were computed.
         sources: digests of what it was trained on: sha256 of the data set, store_sha256 of stored copies and
             reference_digest of grafted norms, the last two None where there are none.
-        together: how many runs were trained in lockstep; times are a run's share.
-        cpu_seconds: this run's share of what its process has taken.
+        cpu_seconds: this seed's share of what its process has taken.
 
     Returns:
         final and best loss and accuracy on all splits, in nats and percent, None where they are not finite or there is
         no such split; best is the evaluation of highest accuracy on the held-out images, or, if there are none, on the
         test set, and `selected_on` says which; all settings; where, on what and with what it was trained; times.
     """
+    state = trainer.state
     splits = ("train", "validation", "test")
     measured = tuple(f"{split}_{measure}" for split in splits for measure in ("loss", "accuracy"))
     final = state.history[-1]
@@ -89,14 +64,12 @@ def run_metrics(
         },
         "code_digest": code,
         "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **versions()},
-        "device": device_name(device),
-        "precision": precision,
-        "engine": engine,
+        "device": device_name(trainer.device),
+        "precision": trainer.precision,
+        "engine": trainer.engine_used,
         "threads": torch.get_num_threads(),
-        "trained_together": together,
         "seconds_per_step": state.seconds / max(1, state.step),
         "images_per_second": per_epoch * passes / state.seconds,
-        # Of this process, which Snakemake's own measurement does not see if it was forked for the job.
         "cpu_seconds": cpu_seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         / (2**20 if sys.platform == "darwin" else 2**10),

@@ -15,6 +15,7 @@ from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.models.catalog import architecture
+from whysgd.streams import stream
 from whysgd.study.spec import (
     MicroBatchPenalty,
     Penalty,
@@ -25,8 +26,7 @@ from whysgd.study.spec import (
     total_steps,
     trained_images,
 )
-from whysgd.streams import stream
-from whysgd.training.checkpoint import State
+from whysgd.training.checkpoint import HISTORY_COLUMNS, State
 from whysgd.training.dense import dense_gradients
 from whysgd.training.device import allow_tf32, engine_on, memory_of, precision_on
 from whysgd.training.gradients import ALONE, StackSums, StepGradient, step_gradient
@@ -36,7 +36,6 @@ from whysgd.training.micro_batch import penalty_noise
 from whysgd.training.noise_log import measured_noise, noise_steps
 from whysgd.training.objective import Objective
 from whysgd.training.ranks import Ranks
-from whysgd.training.results import HISTORY_COLUMNS
 from whysgd.training.schedules import learning_rate
 from whysgd.training.sgd import sgd_step
 from whysgd.training.transforms import Context, transforms_of

@@ -16,11 +16,11 @@ import torch
 
 from whysgd.data.blocks import epoch_blocks, step_range
 from whysgd.study.spec import RunSpec, steps_per_epoch, total_steps
+from whysgd.study.trajectories import COLUMNS, specs_of
 from whysgd.training.gradients import StackSums, step_gradient
 from whysgd.training.objective import Objective
 from whysgd.training.sgd import sgd_step
 from whysgd.training.transforms import Context, transforms_of
-from whysgd.study.trajectories import COLUMNS, specs_of
 
 
 class TwoWeights(Objective):

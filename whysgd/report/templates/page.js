@@ -209,7 +209,7 @@ function openRun(name, cell = null) {
   const facts = {
     "Settings": factsTable(seeds, (seed) => data.settings[seed.settings]),
     "Data, code, versions and device": factsTable(seeds, (seed) => ({
-      ...data.facts[seed.facts], spec_digest: seed.spec_digest, model_sha256: seed.model_sha256,
+      ...data.facts[seed.facts], spec_digest: seed.spec_digest, weights_sha256: seed.weights_sha256,
     })),
   };
   dialog.replaceChildren(

@@ -1,4 +1,4 @@
-"""Rule plot_sheet: images with their stored, augmented versions."""
+"""Rule plot_augmentation: images with their stored, augmented versions."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from whysgd.report import figures
 from whysgd.report.script import logged
 
 
-def plot_sheet(manifest: str, store: str, outputs: list[str]) -> None:
+def plot_augmentation(manifest: str, store: str, outputs: list[str]) -> None:
     figure = figures.plot_sheet(load_dataset(Path(manifest).parent), open_store(store, verify=True))
     figures.save_figure(figure, outputs)
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        plot_sheet(snakemake.input.manifest, snakemake.input.store, snakemake.output)
+        plot_augmentation(snakemake.input.manifest, snakemake.input.store, snakemake.output)

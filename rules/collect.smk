@@ -1,0 +1,33 @@
+# All runs of a paper in one frame, all their histories in another, all that was measured of them in a third.
+
+
+rule collect_runs:
+    input:
+        metrics=lambda wildcards: STUDY.batch_files("metrics.json", wildcards.paper),
+        histories=lambda wildcards: STUDY.batch_files("history.csv", wildcards.paper),
+    output:
+        runs=paths.FRAME.replace("{frame}", "runs"),
+        histories=paths.FRAME.replace("{frame}", "histories"),
+    log:
+        paths.LOGS + "/collect_runs/{paper}.log",
+    params:
+        code=code_digest("workflow_scripts/collect_runs.py"),
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/collect_runs.py"
+
+
+rule collect_measures:
+    input:
+        measures=lambda wildcards: STUDY.measure_files(wildcards.paper),
+    output:
+        csv=paths.FRAME.replace("{frame}", "measures"),
+    log:
+        paths.LOGS + "/collect_measures/{paper}.log",
+    params:
+        code=code_digest("workflow_scripts/collect_measures.py"),
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/collect_measures.py"

@@ -1,0 +1,26 @@
+# With `from: records` the frames of a paper come from the records of the repository: nothing is trained or measured.
+
+
+rule collect_records:
+    input:
+        records=lambda wildcards: STUDY.records(wildcards.paper),
+    output:
+        runs=paths.FRAME.replace("{frame}", "runs"),
+        histories=paths.FRAME.replace("{frame}", "histories"),
+        measures=paths.FRAME.replace("{frame}", "measures"),
+    log:
+        paths.LOGS + "/collect_records/{paper}.log",
+    params:
+        options={name: STUDY.measuring.get(name, {}) for name in CONFIG["measures"]},
+        # Which records are of older code, too, depends on all that trains and measures.
+        code=code_digest(
+            "workflow_scripts/collect_records.py",
+            "whysgd.training.loop",
+            "whysgd.measures.run",
+            *(f"whysgd.measures.{name}" for name in CONFIG["measures"]),
+        ),
+        same_results=same_results(),
+    conda:
+        "../envs/whysgd.yaml"
+    script:
+        "../workflow_scripts/collect_records.py"

@@ -1,0 +1,392 @@
+"""What a configuration asks the workflow for: runs in batches of seeds, and the files that each job reads.
+
+The input functions of rules/common.smk look things up here. Nothing imports torch, pandas or matplotlib: every job of
+the workflow parses the rules.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from whysgd.errors import UserError, listed
+from whysgd.report.colours import method_colours
+from whysgd.results import paths
+from whysgd.study.claims import Claim, needed_measures
+from whysgd.study.cost import Cost, Device, Images, images_of, landscape_cost, measuring_cost, training_cost
+from whysgd.study.figures import GRID_FIGURES, LANDSCAPES, NOISE_LOGS, caption
+from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
+from whysgd.study.spec import RunSpec
+
+SPLITS = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
+
+
+class Study:
+    """A configuration, laid out for the rules.
+
+    Args:
+        config: a validated configuration; with `recorded` (see `whysgd.results.recorded`), results come from records.
+
+    Attributes:
+        scale: under which results lie: that of the configuration, or recorded/<scale>.
+        runs: the specification of each run, with its first seed, by (paper, run).
+        seeds: of each run.
+    """
+
+    def __init__(self, config: Mapping):
+        self.config, self.recorded = config, config.get("recorded")
+        self.scale = f"recorded/{config['scale']}" if self.recorded else config["scale"]
+        self.measuring = config["scales"][config["scale"]]["measuring"]
+        self.seeds = {
+            (paper, run): seeds for paper in config["papers"] for run, seeds in seeds_of(config, paper).items()
+        }
+        self.runs = {
+            (paper, run): scaled_spec(config, paper, run, seeds[0]) for (paper, run), seeds in self.seeds.items()
+        }
+        self._known_images: dict[str, Images] = {}
+        self.tables = {paper: tables_at(config, paper) for paper in config["papers"]}
+
+    def spec(self, paper: str, run: str) -> RunSpec:
+        """Return the specification of a run, with its first seed.
+
+        Raises:
+            UserError: it is not among the configured ones.
+        """
+        if (paper, run) not in self.runs:
+            raise UserError(
+                f"no run {paper}/{run} at scale {self.config['scale']}; allowed: {listed(self._names(paper))}"
+            )
+        return self.runs[paper, run]
+
+    def _names(self, paper: str) -> list[str]:
+        return [f"{paper}/{run}" for own, run in self.runs if own == paper] or list(self.config["papers"])
+
+    @cached_property
+    def batches(self) -> dict[tuple[str, str], list[list[int]]]:
+        """The batches of seeds of each run."""
+        sizes = {paper: scale_of(self.config, paper)["seeds_per_job"] for paper in self.config["papers"]}
+        return {
+            (paper, run): paths.seed_batches(paths.run_folder(self.scale, paper, run), seeds, sizes[paper])
+            for (paper, run), seeds in self.seeds.items()
+        }
+
+    def batch_files(self, file: str, paper: str | None = None) -> list[str]:
+        """Return this file of every batch, of one paper or of all."""
+        return [
+            self._run_file(own, run, batch, file)
+            for (own, run), batches in self.batches.items()
+            for batch in batches
+            if paper in (None, own)
+        ]
+
+    def _run_file(self, paper: str, run: str, batch: list[int], file: str) -> str:
+        folder = paths.RUN.format(scale=self.scale, paper=paper, run=run, seeds=paths.batch_name(batch))
+        return f"{folder}/{file}"
+
+    def _batch_of(self, paper: str, run: str, seed: int) -> list[int]:
+        return next(batch for batch in self.batches[paper, run] if seed in batch)
+
+    def dataset_files(self, dataset: str) -> dict[str, str]:
+        """Return the files of a data set in its canonical form."""
+        folder = paths.DATASET.format(dataset=dataset)
+        return {name: f"{folder}/{file}" for name, file in SPLITS.items()}
+
+    def training_inputs(self, paper: str, run: str, seeds: str) -> dict:
+        """Return what a batch is trained on: its data set and, if it has any, stored copies and grafted norms."""
+        spec = self.spec(paper, run)
+        inputs = self.dataset_files(spec.dataset)
+        if spec.store:
+            inputs["store"] = paths.STORE.format(dataset=spec.dataset, store=spec.store.name)
+        if spec.transform and spec.transform.reference:
+            reference, wanted = spec.transform.reference, set(paths.batch_seeds(seeds))
+            found = [batch for batch in self.batches[paper, reference] if wanted.intersection(batch)]
+            inputs["norms"] = [self._run_file(paper, reference, batch, paths.NORMS) for batch in found]
+        return inputs
+
+    def spec_json(self, paper: str, run: str) -> str:
+        """Return a run's specification, but for the seed, as JSON."""
+        return json.dumps({key: value for key, value in self.spec(paper, run).to_dict().items() if key != "seed"})
+
+    def measuring_inputs(self, paper: str, run: str, seeds: str) -> dict:
+        """Return what a measure of a batch reads."""
+        return self._trained(paper, run, paths.batch_seeds(seeds))
+
+    def _trained(self, paper: str, run: str, batch: list[int]) -> dict:
+        own = {name: self._run_file(paper, run, batch, file)
+               for name, file in (("metrics", paths.METRICS), ("model", paths.MODEL))}  # fmt: skip
+        return {**self.dataset_files(self.spec(paper, run).dataset), **own}
+
+    def measures_of_job(self, measures: str) -> list[str]:
+        """Return the measures that a file has, by its name: one of them, or all that are configured."""
+        return list(self.config["measures"]) if measures == paths.ALL_MEASURES else [measures]
+
+    def training_cost(self, paper: str, run: str, seeds: str, device: Device) -> Cost:
+        """Return what training a batch costs."""
+        spec = self.spec(paper, run)
+        return training_cost(spec, len(paths.batch_seeds(seeds)), self._images(spec), device)
+
+    def measuring_cost(self, paper: str, run: str, seeds: str, measures: str, device: Device) -> Cost:
+        """Return what a job costs that takes measures of a batch."""
+        spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
+        return measuring_cost(spec, names, self.measuring, count, self._images(spec), device)
+
+    def landscape_cost(self, paper: str, run: str, kind: str, chunks: str, device: Device) -> Cost:
+        """Return what a part of a landscape costs."""
+        spec = self.spec(paper, run)
+        whole = landscape_cost(spec, kind, self.measuring["landscape"], self._images(spec), device)
+        return whole._replace(seconds=whole.seconds / int(chunks))
+
+    def _images(self, spec: RunSpec) -> Images:
+        if spec.dataset not in self._known_images:
+            self._known_images[spec.dataset] = images_of(self.config, spec.dataset)
+        return self._known_images[spec.dataset]
+
+    def measure_files(self, paper: str) -> list[str]:
+        """Return the files of all measures of a paper's runs: one for each batch, or one for each measure of it."""
+        together = scale_of(self.config, paper)["measures_share_a_job"]
+        names = [paths.ALL_MEASURES] if together and self.config["measures"] else self.config["measures"]
+        return [
+            paths.MEASURES.format(
+                scale=self.scale, paper=own, run=run, seeds=paths.batch_name(batch), measures=name
+            )
+            for (own, run), batches in self.batches.items()
+            for batch in batches
+            for name in names
+            if own == paper
+        ]  # fmt: skip
+
+    def drawn(self, paper: str, table: str, kind: str) -> list[RunSpec]:
+        """Return the runs of a table whose landscapes of a kind are drawn, with their first seed."""
+        content = self.table(paper, table)
+        rows = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
+        return [self.runs[paper, run] for run in (rows if kind == "line" else content["planes"])]
+
+    def shared_run(self, paper: str, run: str, kind: str) -> RunSpec | None:
+        """Return the run whose filters give a plane's directions their lengths, if it is not the run itself.
+
+        It is the first of `planes` with the same network, in the first table in which the run has a plane.
+        """
+        if kind == "line" or not self.measuring["landscape"]["shared"]:
+            return None
+        model = self.spec(paper, run).model
+        for table in self.tables[paper]:
+            drawn = self.drawn(paper, table, "plane")
+            if run in (spec.run for spec in drawn):
+                first = next(spec for spec in drawn if spec.model == model)
+                return first if first.run != run else None
+        return None
+
+    def landscape_inputs(self, paper: str, run: str, seed: int, kind: str) -> dict:
+        """Return what a part of a landscape reads."""
+        like = self.shared_run(paper, run, kind)
+        shared = self._trained(paper, like.run, self._batch_of(paper, like.run, like.seed))["model"] if like else None
+        trained = self._trained(paper, run, self._batch_of(paper, run, seed))
+        return {**trained, **({"like": shared} if shared else {})}
+
+    def landscape_options(self, paper: str, run: str, kind: str) -> str:
+        """Return the options of a part of a landscape."""
+        settings, like = self.measuring["landscape"], self.shared_run(paper, run, kind)
+        images = f" --images {settings['images']}" if settings["images"] else ""
+        folder = (
+            like and Path(self._run_file(paper, like.run, self._batch_of(paper, like.run, like.seed), "")).as_posix()
+        )
+        return f"--points {settings[f'{kind}_points']}{images}" + (
+            f" --like {folder} --like-seed {like.seed}" if like else ""
+        )
+
+    def landscape_points(self, paper: str, table: str, kind: str) -> list[str]:
+        """Return all parts of the landscapes of a kind that a figure of a table shows."""
+        chunks = self.measuring["landscape"][f"{kind}_chunks"]
+        return [
+            paths.LANDSCAPE.format(
+                scale=self.scale, paper=paper, run=spec.run, seed=spec.seed, kind=kind, chunk=chunk, chunks=chunks
+            )
+            for spec in self.drawn(paper, table, kind)
+            for chunk in range(chunks)
+        ]
+
+    def stores(self) -> dict[tuple[str, str], str]:
+        """Return how the stored copies of all runs are made, as options, by data set and name."""
+        found = {(spec.dataset, spec.store.name): spec.store for spec in self.runs.values() if spec.store}
+        return {
+            key: f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}"
+            + " --flip" * plan.flip + " --clean-first" * plan.clean_first
+            for key, plan in found.items()
+        }  # fmt: skip
+
+    def class_folders(self, dataset: str) -> list[str]:
+        """Return the class folders of an image folder: adding or removing an image makes them newer."""
+        own = self.config["datasets"].get(dataset)
+        splits = [Path(own["path"], split) for split in ("train", "test")] if own else []
+        folders = sorted(
+            str(entry) for split in splits if split.is_dir() for entry in split.iterdir() if entry.is_dir()
+        )
+        if braced := [folder for folder in folders if re.search("[{}]", folder)]:
+            raise UserError(f"{braced[0]}: must have no braces in its name: to Snakemake they are wildcards")
+        return folders
+
+    def table(self, paper: str, table: str) -> dict:
+        """Return a published table at this scale.
+
+        Raises:
+            UserError: there is none.
+        """
+        if table not in self.tables.get(paper, {}):
+            found = [f"{own}/{name}" for own, tables in self.tables.items() for name in tables]
+            raise UserError(f"no table {paper}/{table} at scale {self.config['scale']}; allowed: {', '.join(found)}")
+        return self.tables[paper][table]
+
+    def frames(self, paper: str, metrics: list[str], *names: str) -> dict[str, str]:
+        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs it."""
+        needed = needed_measures(metrics) & set(self.config["measures"])
+        every = ["runs", *names, *(["measures"] if needed else [])]
+        return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}
+
+    def claims(self, paper: str) -> list[Claim]:
+        """Return the claims of a paper that can be judged at this scale."""
+        return claims_at(self.config, paper)
+
+    def records(self, specs=None) -> list[str]:
+        """Return the records of runs (None: of all), those of every seed."""
+        chosen = self.runs.values() if specs is None else specs
+        return [file for spec in chosen for file, _ in self.recorded[spec.paper][spec.run].values()]
+
+    def _has(self, spec: RunSpec, part: str) -> bool:
+        """Whether the record of a run's first seed has a log of the gradient noise, or points of a landscape."""
+        return part in self.recorded[spec.paper][spec.run][spec.seed][1]
+
+    def figures(self, paper: str, table: str) -> list[str]:
+        """Return the kinds of a table's figures; without a row that is run, or a measure that it needs, it has none."""
+        content, measures = self.table(paper, table), self.config["measures"]
+        if not any(row["planned"] for row in content["rows"]):
+            return []
+        missing = set() if measures else {*LANDSCAPES, "histograms"}
+        missing |= set() if content["planes"] else {name for name, kind in LANDSCAPES.items() if kind == "plane"}
+        missing |= set() if "keskar" in measures else {"histograms"}
+        missing |= set() if needed_measures([content["metric"]]) <= set(measures) else set(GRID_FIGURES)
+        if self.recorded:
+            needed = {
+                name: (NOISE_LOGS | LANDSCAPES)[name] for name in content["figures"] if name in NOISE_LOGS | LANDSCAPES
+            }
+            drawn = {name: self.drawn(paper, table, LANDSCAPES.get(name, "line")) for name in needed}
+            missing |= {name for name, part in needed.items() if not any(self._has(spec, part) for spec in drawn[name])}
+        return [name for name in content["figures"] if name not in missing]
+
+    def figure_inputs(self, paper: str, table: str, figure: str) -> dict:
+        """Return what a figure of a table reads beside the frames of its paper's runs and histories."""
+        content = self.table(paper, table)
+        if figure == "comparison":
+            return {"table": paths.TABLE.format(scale=self.scale, paper=paper, table=table) + ".csv"}
+        if figure in GRID_FIGURES or figure == "histograms":
+            return {"measures": paths.FRAME.format(scale=self.scale, paper=paper, frame="measures")}
+        if figure in LANDSCAPES:
+            kind = LANDSCAPES[figure]
+            if self.recorded:
+                return {
+                    "points": [self._record(spec) for spec in self.drawn(paper, table, kind) if self._has(spec, kind)]
+                }
+            return {"points": self.landscape_points(paper, table, kind)}
+        if figure in NOISE_LOGS:
+            return self._noise_inputs(paper, content, NOISE_LOGS[figure], every=figure == "noise_course")
+        return {}
+
+    def _record(self, spec: RunSpec) -> str:
+        return self.recorded[spec.paper][spec.run][spec.seed][0]
+
+    def _noise_inputs(self, paper: str, content: Mapping, log: str, every: bool) -> dict:
+        """The logs of the gradient noise of a table's runs: of every seed, or of the batch of the first one."""
+        runs = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
+        if self.recorded:
+            seeds = [
+                (run, seed)
+                for run in runs
+                for seed in (self.seeds[paper, run] if every else self.seeds[paper, run][:1])
+            ]
+            specs = [replace(self.runs[paper, run], seed=seed) for run, seed in seeds]
+            return {"records": [self._record(spec) for spec in specs if self._has(spec, log)]}
+        batches = [(run, batch) for run in runs for batch in self.batches[paper, run][: None if every else 1]]
+        return {
+            "metrics": [self._run_file(paper, run, batch, paths.METRICS) for run, batch in batches],
+            "logs": [self._run_file(paper, run, batch, f"{log}.csv") for run, batch in batches],
+        }
+
+    def colours(self, paper: str, table: str) -> dict[str, str]:
+        """Return the colour of each method of a table, the same at every scale."""
+        return method_colours(load_paper(paper)["tables"])[table]
+
+    def grids_of_copies(self, paper: str, table: str) -> list[str]:
+        """Return the figures, without suffix, of the stored copies of a table's runs; records have no images."""
+        if self.recorded:
+            return []
+        runs = dict.fromkeys(row["run"] for row in self.table(paper, table)["rows"] if row["planned"])
+        specs = [self.runs[paper, run] for run in runs if self.runs[paper, run].store]
+        files = (paths.GRID_OF_COPIES.format(scale=self.scale, dataset=s.dataset, store=s.store.name) for s in specs)
+        return list(dict.fromkeys(files))
+
+    def figure_files(self, paper: str, table: str) -> dict[str, str]:
+        """Return the figures of a table, without suffix, each with its caption."""
+        names = {paths.FIGURE.format(scale=self.scale, paper=paper, table=table, figure=kind): caption(kind)
+                 for kind in self.figures(paper, table)}  # fmt: skip
+        return names | {file: caption("augmentation") for file in self.grids_of_copies(paper, table)}
+
+    def trajectories(self, paper: str) -> dict:
+        """Return the settings of a paper's picture of descent on a loss with two weights.
+
+        Raises:
+            UserError: it has none.
+        """
+        if load_paper(paper)["trajectories"] is None:
+            raise UserError(f"papers/{paper}.yaml has no trajectories")
+        return load_paper(paper)["trajectories"]
+
+    def trajectory_files(self, paper: str, *suffixes: str) -> list[str]:
+        """Return a paper's picture of descent on a loss with two weights, if it has one."""
+        if load_paper(paper)["trajectories"] is None:
+            return []
+        return [paths.TRAJECTORIES.format(scale=self.scale, paper=paper) + suffix for suffix in suffixes]
+
+    def summary_files(self, *names: str) -> list[str]:
+        """Return what is made of all papers' measures together, if anything is measured."""
+        folder = paths.SUMMARY.format(scale=self.scale)
+        return [f"{folder}/{name}" for name in names] if self.config["measures"] else []
+
+    def outputs(self, paper: str) -> list[str]:
+        """Return everything that is made for a paper."""
+        names = {"scale": self.scale, "paper": paper}
+        files = self.trajectory_files(paper, ".csv", ".svg", ".png", ".gif")
+        for table in self.tables[paper]:
+            files += [paths.TABLE.format(**names, table=table) + end for end in (".csv", ".md", ".tex", ".html")]
+            files += [figure + end for figure in self.figure_files(paper, table) for end in (".svg", ".png")]
+        files += [paths.CLAIMS.format(**names) + end for end in (".csv", ".md", ".html") if self.claims(paper)]
+        return list(dict.fromkeys(files))
+
+    def page(self) -> list[dict]:
+        """Return what the page shows, by paper: its header and, for each table, where table and figures lie."""
+        contents = []
+        for paper in self.config["papers"]:
+            loaded = load_paper(paper)
+            titles = {name: table["title"] for name, table in loaded["tables"].items()}
+            left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
+            header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
+            pictures = zip(self.trajectory_files(paper, ".png", ".gif"), ("trajectories", "animation"), strict=False)
+            contents.append({
+                "header": {**header, "out_of_scope": left_out},
+                "tables": [self._shown(paper, name) for name in self.tables[paper]],
+                "picture": (loaded["trajectories"] or {}).get("title"),
+                "figures": [{"file": file, "caption": caption(kind)} for file, kind in pictures],
+                "claims": paths.CLAIMS.format(scale=self.scale, paper=paper) + ".csv" if self.claims(paper) else None,
+            })  # fmt: skip
+        return contents
+
+    def _shown(self, paper: str, name: str) -> dict:
+        """A table on the page."""
+        table = self.table(paper, name)
+        return {
+            **{key: table[key] for key in ("title", "setting", "finding")},
+            "csv": paths.TABLE.format(scale=self.scale, paper=paper, table=name) + ".csv",
+            "figures": [
+                {"file": f"{figure}.png", "caption": text} for figure, text in self.figure_files(paper, name).items()
+            ],
+        }
