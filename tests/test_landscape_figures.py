@@ -5,8 +5,7 @@ import runpy
 import numpy as np
 import pandas as pd
 import pytest
-from test_measure_reports import measured, runs_frame
-from test_reporting import row
+from frames import measured, row, runs_frame
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS

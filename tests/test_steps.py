@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_reporting import row
+from frames import row
 
 from whysgd.errors import UserError
 from whysgd.report import figures, steps
