@@ -10,7 +10,7 @@ from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.early import early_norm_ratios
 from whysgd.report.statistics import SIGNIFICANT, holm, mean, rank_correlation, recovered, smallest_p, welch
 from whysgd.report.table import Cell, Table
-from whysgd.study.claims import EARLY, MEASURED, Claim, Comparison, Difference, Each, GapShare, OfTables, Ranking, Trend
+from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
 
 COLUMNS = ["id", "claim", "metric", "compares", "check", "runs", "verdict", "evidence"]
 # What a run's name stands for.
@@ -27,8 +27,7 @@ MEANINGS = {
         for name in MEASURED
     },
 }
-# The word for each kind of comparison, and what is said of some kinds below the verdicts.
-KINDS = {Difference: "difference", GapShare: "gap", Ranking: "spearman", Each: "each", Trend: "trend"}
+# What is said of some kinds of comparisons below the verdicts.
 EXPLAINED = {
     "each": (
         " each(…) takes every run of these tables, its mean over seeds and the 95 % interval that the measure gives"
@@ -77,7 +76,7 @@ def evaluate_claims(
             values = _measured(claim, paper, measures)
         else:
             values = Values(_recorded(claim, runs, histories))
-        kinds = dict.fromkeys(KINDS[type(one)] for part in claim.parts for one in part.comparisons)
+        kinds = dict.fromkeys(one.kind for part in claim.parts for one in part.comparisons)
         lines.append((
             claim.id, claim.claim, claim.metric, " ".join(kinds), claim.check, " ".join(claim.runs),
             *judge_claim(claim, values),
@@ -121,7 +120,7 @@ def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
         word = "not measured" if claim.metric in MEASURED else "not run"
         verdicts, evidence = [UNDETERMINED], [f"{word}: {', '.join(some)}"]
     else:
-        judged = (judge(comparison, claim.metric, values) for comparison in claim.comparisons)
+        judged = (JUDGES[comparison.kind](comparison, values, claim.metric) for comparison in claim.comparisons)
         verdicts, evidence = map(list, zip(*judged, strict=True))
     if claim.left_out:
         verdicts.append(UNDETERMINED)
@@ -130,58 +129,43 @@ def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
     return verdict, "; ".join(evidence)
 
 
-def judge(comparison: Comparison, metric: str, values: Values) -> tuple[str, str]:
-    """Return the verdict on one comparison, and the evidence; all its runs have values."""
-    match comparison:
-        case Difference():
-            form = "+.3f" if metric == EARLY else "+.3g" if metric in MEASURED else "+.2f"
-            return _judge_difference(comparison, values.over_seeds, form)
-        case GapShare():
-            return _judge_gap(comparison, values.over_seeds)
-        case Ranking():
-            return _judge_ranking(comparison, values.over_seeds)
-        case Each():
-            return _judge_each(comparison, values)
-        case Trend():
-            return _judge_trend(comparison, values.over_seeds)
-
-
-def _judge_difference(claimed: Difference, values: Mapping, form: str) -> tuple[str, str]:
+def _judge_difference(claimed: Difference, values: Values, metric: str) -> tuple[str, str]:
     """The whole 95 % interval (`welch`) must lie on one side of the threshold."""
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
-    difference, half = welch(dict(claimed.weights), values)
+    form = "+.3f" if metric == EARLY else "+.3g" if metric in MEASURED else "+.2f"
+    difference, half = welch(dict(claimed.weights), values.over_seeds)
     name = " ".join(f"{'+' if weight > 0 else '-'} {run}" for run, weight in claimed.weights).removeprefix("+ ")
     wanted = f"claimed {'>' if claimed.strict else '≥'} {claimed.needed:g}"
     sentence = f"{name} = {difference:{form}}{_interval(difference, half, form)}, {wanted}{_why(half)}"
     return _verdict(claimed, difference, half), sentence
 
 
-def _judge_gap(claimed: GapShare, values: Mapping) -> tuple[str, str]:
+def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str]:
     """Judge the linear claim; undetermined unless the gap's end is above its start with the whole interval.
 
     The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval.
     """
-    gap = recovered(*claimed.needs, values)
-    difference, half = welch(dict(claimed.linear.weights), values)
+    (run, start, end), gap = claimed.needs, recovered(*claimed.needs, values.over_seeds)
+    difference, half = welch(dict(claimed.linear.weights), values.over_seeds)
     # Adding 0 makes -0 a 0.
     percent = "undefined" if gap.value is None else f"{round(100 * gap.value) + 0} %"
-    name = f"gap({claimed.run}) = {percent}"
+    name = f"gap({run}) = {percent}"
     if half is not None and not gap.resolved:
-        total, width = welch({claimed.end: 1.0, claimed.start: -1.0}, values)
+        total, width = welch({end: 1.0, start: -1.0}, values.over_seeds)
         sign = "is below 0" if width is not None and total + width < 0 else "is not clearly above 0"
-        ends = f"{claimed.end} - {claimed.start} = {total:+.2f}{_interval(total, width)}"
-        return UNDETERMINED, f"{name}, but {ends} {sign}: there is no gap to recover"
+        total = f"{total:+.2f}{_interval(total, width)}"
+        return UNDETERMINED, f"{name}, but {end} - {start} = {total} {sign}: there is no gap to recover"
     wanted = f"claimed {100 * claimed.share:g} %; points {'over' if claimed.sign > 0 else 'under'} that:"
     sentence = f"{name}, {wanted} {difference:+.2f}{_interval(difference, half)}{_why(half)}"
     return _verdict(claimed.linear, difference, half), sentence
 
 
-def _judge_ranking(claimed: Ranking, values: Mapping) -> tuple[str, str]:
+def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, str]:
     """The rank correlation must be significant, two-sided, and have the claimed sign."""
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
-    pairs = [(place, value) for place, run in enumerate(claimed.runs) for value in values[run]]
+    pairs = [(place, value) for place, run in enumerate(claimed.runs) for value in values.over_seeds[run]]
     places, numbers = zip(*pairs, strict=True)
     name, wanted = f"spearman({', '.join(claimed.runs)})", f"claimed {'>' if claimed.sign > 0 else '<'} 0"
     if len(pairs) < 3 or len(set(numbers)) == 1:
@@ -192,7 +176,7 @@ def _judge_ranking(claimed: Ranking, values: Mapping) -> tuple[str, str]:
     return verdict, f"{name} = {rho:+.2f}, p = {p:.2g}, n = {len(pairs)}, {wanted}"
 
 
-def _judge_each(claimed: Each, values: Values) -> tuple[str, str]:
+def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
     """Judge every run of some tables.
 
     A run is on the claimed side of the bound if its mean over seeds is, and the 95 % interval of each seed wholly; it
@@ -232,7 +216,7 @@ def _judge_each(claimed: Each, values: Values) -> tuple[str, str]:
     return FAILS if against else UNDETERMINED if unclear or lost else HOLDS, evidence
 
 
-def _judge_trend(claimed: Trend, values: Mapping) -> tuple[str, str]:
+def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
     """Judge the rows of a grid.
 
     In each row Spearman's rank correlation between the value of the columns' axis and the metric is taken over all
@@ -241,7 +225,7 @@ def _judge_trend(claimed: Trend, values: Mapping) -> tuple[str, str]:
     """
     rows, lost, total = [], 0, 0
     for row in claimed.rows:
-        pairs = [(place, value) for run, place in row for value in values[run]]
+        pairs = [(place, value) for run, place in row for value in values.over_seeds[run]]
         finite = [(place, value) for place, value in pairs if math.isfinite(value)]
         total, lost = total + len(pairs), lost + len(pairs) - len(finite)
         places, numbers = [place for place, _ in finite], [value for _, value in finite]
@@ -259,9 +243,16 @@ def _judge_trend(claimed: Trend, values: Mapping) -> tuple[str, str]:
     return HOLDS if up + down == len(rows) else UNDETERMINED, sentence
 
 
-def _lost(runs: Iterable[str], values: Mapping) -> str | None:
+# How each kind of comparison is judged, whose runs all have values: the verdict and the evidence.
+JUDGES = {
+    "difference": _judge_difference, "gap": _judge_gap, "spearman": _judge_ranking, "each": _judge_each,
+    "trend": _judge_trend,
+}  # fmt: skip
+
+
+def _lost(runs: Iterable[str], values: Values) -> str | None:
     """Return a sentence on the runs that have a value that is no number; None if there is none."""
-    lost = [run for run in runs if not all(map(math.isfinite, values[run]))]
+    lost = [run for run in runs if not all(map(math.isfinite, values.over_seeds[run]))]
     why = "has no such number for one of its seeds: it diverged, or the number is not defined"
     return f"{', '.join(lost)}: {why}" if lost else None
 

@@ -22,6 +22,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import MEASURES, QUANTITIES
@@ -36,10 +37,14 @@ METRICS = (*ACCURACIES, EARLY, *MEASURED)
 Rows = tuple[tuple[tuple[str, float], ...], ...]
 _NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _COMPARISON = re.compile(r"\s(<=|>=|<|>)\s")
-_GAP = re.compile(rf"gap\(({_NAME})\)\s+(<=|>=|<|>)\s+(\d+(?:\.\d+)?)")
-_SPEARMAN = re.compile(rf"spearman\(\s*({_NAME}(?:\s*,\s*{_NAME})+)\s*\)\s+([<>])\s+0")
-_EACH = re.compile(rf"each\(\s*({_NAME}(?:\s*,\s*{_NAME})*)\s*\)\s+([<>])\s+(-?\d+(?:\.\d+)?)")
-_TREND = re.compile(rf"trend\(\s*({_NAME})\s*\)")
+_CALL = re.compile(r"(\w+)\(\s*([^()]*?)\s*\)(?:\s+(<=|>=|<|>)\s+(-?\d+(?:\.\d+)?))?")
+# How each call may be written: names at least and at most, signs, and the number (None: any).
+_CALLS = {
+    "gap": (1, 1, ("<", "<=", ">", ">="), None, "gap(a run) >= a number"),
+    "spearman": (2, 1000, ("<", ">"), 0.0, "spearman(a run, another, …) < 0 or > 0"),
+    "each": (1, 1000, ("<", ">"), None, "each(a table, …) < or > a number"),
+    "trend": (1, 1, (None,), None, "trend(a table)"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Difference:
     weights: tuple[tuple[str, float], ...]
     needed: float
     strict: bool
+    kind = "difference"
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -60,31 +66,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class GapShare:
-    """The claim sign · (gap(run) − share) ≥ 0, or > 0 if it is strict; the gap lies between two other runs."""
+    """The claim sign · (gap(run) − share) ≥ 0, or > 0 if it is strict, for the only one of `runs`.
 
-    run: str
+    `needs` are the run, and the start and the end of the gap.
+    """
+
+    runs: tuple[str]
     share: float
     sign: int
     strict: bool
-    start: str
-    end: str
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """The run that the claim names."""
-        return (self.run,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The runs whose values decide."""
-        return (self.run, self.start, self.end)
+    needs: tuple[str, str, str]
+    kind = "gap"
 
     @property
     def linear(self) -> Difference:
         """The same claim without a fraction: sign · (run − start − share · (end − start)) ≥ 0, for end > start."""
-        weights = {self.run: 1.0, self.start: self.share - 1.0, self.end: -self.share}
-        signed = tuple((run, self.sign * weight) for run, weight in weights.items() if weight)
-        return Difference(signed, 0.0, self.strict)
+        weights = zip(self.needs, (1.0, self.share - 1.0, -self.share), strict=True)
+        return Difference(tuple((run, self.sign * weight) for run, weight in weights if weight), 0.0, self.strict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,7 @@ class Ranking:
 
     runs: tuple[str, ...]
     sign: int
+    kind = "spearman"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -102,9 +101,15 @@ class Ranking:
 
 @dataclass(frozen=True)
 class OfTables:
-    """A claim about every run of some tables; `rows` are the runs that a scale makes, row by row."""
+    """A claim about every run of some tables; `rows` are the runs that a scale makes, row by row.
 
+    Each: sign · (metric − bound) > 0. Trend: in every row the metric rises or falls along the axis of the columns.
+    """
+
+    kind: Literal["each", "trend"]
     tables: tuple[str, ...]
+    bound: float = 0.0
+    sign: int = 1
     rows: Rows = ()
     runs = ()
 
@@ -113,27 +118,12 @@ class OfTables:
         """The runs whose values decide."""
         return tuple(dict.fromkeys(run for row in self.rows for run, _ in row))
 
-
-@dataclass(frozen=True)
-class Each(OfTables):
-    """The claim sign · (metric − bound) > 0 for every run of some tables."""
-
-    bound: float = 0.0
-    sign: int = 1
-
     def __str__(self) -> str:
-        return f"each({', '.join(self.tables)}) {'>' if self.sign > 0 else '<'} {self.bound:g}"
+        bound = f" {'>' if self.sign > 0 else '<'} {self.bound:g}" if self.kind == "each" else ""
+        return f"{self.kind}({', '.join(self.tables)}){bound}"
 
 
-@dataclass(frozen=True)
-class Trend(OfTables):
-    """The claim that in every row of a table's grid the metric rises or falls along the axis of its columns."""
-
-    def __str__(self) -> str:
-        return f"trend({', '.join(self.tables)})"
-
-
-Comparison = Difference | GapShare | Ranking | Each | Trend
+Comparison = Difference | GapShare | Ranking | OfTables
 
 
 @dataclass(frozen=True)
@@ -241,69 +231,55 @@ def parse_claims(
     parsed = []
     for index, claim in enumerate(claims):
         try:
-            parsed.append(_claim(claim, runs, gaps, tables))
+            parts = tuple(_part(text.strip(), gaps) for text in claim["check"].split(" and "))
+            for comparison in (comparison for part in parts for comparison in part.comparisons):
+                _check(comparison, claim["metric"], runs, gaps, tables)
         except UserError as error:
             raise UserError(f"{file}: claims[{index}].check = {claim['check']!r}: {error}") from None
+        made = Claim(*(claim[key] for key in ("id", "claim", "metric", "check")), parts)
+        references = tuple((run, gaps[run]["to"]) for run in made.runs) if made.metric == EARLY else ()
+        parsed.append(replace(made, references=references))
     return parsed
 
 
-def _claim(claim: Mapping, runs: Collection[str], gaps: Mapping[str, Mapping], tables: Mapping) -> Claim:
-    parts = tuple(_part(text.strip(), gaps) for text in claim["check"].split(" and "))
-    early, references = claim["metric"] == EARLY, {}
-    for comparison in (comparison for part in parts for comparison in part.comparisons):
-        if isinstance(comparison, OfTables):
-            _check_tables(comparison, claim["metric"], tables)
-        for run in comparison.runs:
-            if run not in runs:
-                raise UserError(f"no run {run!r}; allowed: {listed(runs)}")
-            if early and run not in gaps:
-                raise UserError(
-                    f"{EARLY} needs a run with a gap; allowed: {', '.join(gaps) or 'none, no table has a gap'}"
-                )
-            if early:
-                references[run] = gaps[run]["to"]
-        if isinstance(comparison, GapShare):
-            _check_gap(comparison.run, claim["metric"], gaps)
-    given = {key: claim[key] for key in ("id", "claim", "metric", "check")}
-    return Claim(**given, parts=parts, references=tuple(references.items()))
-
-
-def _check_gap(run: str, metric: str, gaps: Mapping[str, Mapping]) -> None:
-    inner = [name for name in gaps if name not in gaps[name].values()]
-    if run not in inner:
-        raise UserError(f"gap({run}): the run has no gap; allowed: {', '.join(inner) or 'none'}")
-    if metric not in ACCURACIES:
-        raise UserError(f"gap(...) is of an accuracy, not of {metric}")
-
-
-def _check_tables(comparison: OfTables, metric: str, tables: Mapping) -> None:
+def _check(
+    comparison: Comparison, metric: str, runs: Collection[str], gaps: Mapping[str, Mapping], tables: Mapping
+) -> None:
+    """Refuse a comparison of what there is not, or of what has no such metric."""
+    for run in comparison.runs:
+        if run not in runs:
+            raise UserError(f"no run {run!r}; allowed: {listed(runs)}")
+        if metric == EARLY and run not in gaps:
+            raise UserError(f"{EARLY} needs a run with a gap; allowed: {', '.join(gaps) or 'none, no table has a gap'}")
+    if isinstance(comparison, GapShare):
+        inner = [run for run in gaps if run not in gaps[run].values()]
+        if comparison.runs[0] not in inner:
+            raise UserError(f"gap({comparison.runs[0]}): the run has no gap; allowed: {', '.join(inner) or 'none'}")
+        if metric not in ACCURACIES:
+            raise UserError(f"gap(...) is of an accuracy, not of {metric}")
+    if not isinstance(comparison, OfTables):
+        return
     for name in comparison.tables:
         if name not in tables:
             raise UserError(f"no table {name!r}; allowed: {', '.join(tables)}")
         grid = tables[name]["grid"]
-        if isinstance(comparison, Trend):
-            values = next(iter(grid["columns"].values())) if grid else []
-            if not values or any(isinstance(value, str) for value in values):
-                raise UserError(f"trend({name}): the table must have a grid with numbers along its columns")
+        values = next(iter(grid["columns"].values())) if grid else []
+        if comparison.kind == "trend" and (not values or any(isinstance(value, str) for value in values)):
+            raise UserError(f"trend({name}): the table must have a grid with numbers along its columns")
     if metric == EARLY:
         raise UserError(f"each(...) and trend(...) are not of {EARLY}")
 
 
 def _part(text: str, gaps: Mapping[str, Mapping]) -> Part:
-    if text.startswith("gap("):
-        return Part(text, (_gap(text, gaps),))
-    if text.startswith("spearman("):
-        return Part(text, (_ranking(text),))
-    if text.startswith(("each(", "trend(")):
-        return Part(text, (_of_tables(text),))
+    if text.partition("(")[0] in _CALLS:
+        return Part(text, (_call(text, gaps),))
     parts = _COMPARISON.split(f" {text} ")
     if len(parts) < 3:
         raise UserError("has no comparison; allowed: <, <=, >, >=")
     comparisons = []
     for left, sign, right in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
         larger, smaller = (right, left) if sign in ("<", "<=") else (left, right)
-        plus, above = _sum(larger)
-        minus, below = _sum(smaller)
+        (plus, above), (minus, below) = _sum(larger), _sum(smaller)
         plus.subtract(minus)
         weights = tuple((run, float(count)) for run, count in plus.items() if count)
         if not weights:
@@ -312,60 +288,42 @@ def _part(text: str, gaps: Mapping[str, Mapping]) -> Part:
     return Part(text, tuple(comparisons))
 
 
-def _gap(text: str, gaps: Mapping[str, Mapping]) -> GapShare:
-    match = _GAP.fullmatch(text)
-    if match is None:
-        raise UserError(f"not understood at {text!r}; allowed: gap(a run) >= a number")
-    run, sign, share = match.groups()
-    start, end = (gaps.get(run, {}).get(key, "") for key in ("from", "to"))
-    return GapShare(run, float(share), 1 if sign in (">", ">=") else -1, sign in ("<", ">"), start, end)
-
-
-def _ranking(text: str) -> Ranking:
-    match = _SPEARMAN.fullmatch(text)
-    if match is None:
-        raise UserError(f"not understood at {text!r}; allowed: spearman(a run, another, …) < 0 or > 0")
-    return Ranking(_names(match[1], "spearman names a run twice"), 1 if match[2] == ">" else -1)
-
-
-def _of_tables(text: str) -> Each | Trend:
-    if trend := _TREND.fullmatch(text):
-        return Trend((trend[1],))
-    each = _EACH.fullmatch(text)
-    if each is None:
-        raise UserError(f"not understood at {text!r}; allowed: each(a table, …) < or > a number, trend(a table)")
-    tables = _names(each[1], "each names a table twice")
-    return Each(tables, bound=float(each[3]), sign=1 if each[2] == ">" else -1)
-
-
-def _names(text: str, problem: str) -> tuple[str, ...]:
-    names = tuple(re.split(r"\s*,\s*", text))
+def _call(text: str, gaps: Mapping[str, Mapping]) -> Comparison:
+    least, most, signs, only, allowed = _CALLS[text.partition("(")[0]]
+    match = _CALL.fullmatch(text)
+    kind, inside, sign, number = match.groups() if match else ("", "", "", None)
+    names = tuple(re.split(r"\s*,\s*", inside))
+    value = float(number or 0)
+    known = least <= len(names) <= most and all(re.fullmatch(_NAME, name) for name in names)
+    if not known or sign not in signs or only not in (None, value) or (kind == "gap" and value < 0):
+        raise UserError(f"not understood at {text!r}; allowed: {allowed}")
     if len(set(names)) < len(names):
-        raise UserError(problem)
-    return names
+        raise UserError(f"{kind} names {'a run' if kind == 'spearman' else 'a table'} twice")
+    side = -1 if sign in ("<", "<=") else 1
+    if kind == "gap":
+        ends = (gaps.get(names[0], {}).get(key, "") for key in ("from", "to"))
+        return GapShare(names, value, side, sign in ("<", ">"), (*names, *ends))
+    return Ranking(names, side) if kind == "spearman" else OfTables(kind, names, value, side)
 
 
 def _sum(text: str) -> tuple[Counter, float]:
     """Return the coefficients of the runs and the constant of one sum."""
     words = text.split()
     runs, constant, sign, expected = Counter(), 0.0, 1, True
-    for index, word in enumerate(words):
-        number = _number(word)
+    for before, word in zip(["", *words], words, strict=False):
         if word in ("+", "-") and not expected:
             sign, expected = (1 if word == "+" else -1), True
-        elif word == "points" and index and _number(words[index - 1]) is not None:
-            continue
-        elif expected and number is not None:
-            constant, expected = constant + sign * number, False
+        elif expected and _is_number(word):
+            constant, expected = constant + sign * float(word), False
         elif expected and re.fullmatch(_NAME, word):
             runs[word] += sign
             expected = False
-        else:
+        elif word != "points" or not _is_number(before):
             raise UserError(f"not understood at {word!r}")
     if expected:
         raise UserError("a run or a number is missing")
     return runs, constant
 
 
-def _number(word: str) -> float | None:
-    return float(word) if re.fullmatch(r"\d+(\.\d+)?", word) else None
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", word) is not None
