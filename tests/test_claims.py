@@ -10,6 +10,7 @@ import yaml
 from whysgd.errors import UserError
 from whysgd.report.claims import MEANINGS, Values, claims_blocks, evaluate_claims, judge_claim
 from whysgd.report.early import early_norm_ratios
+from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.statistics import welch
 from whysgd.report.table import to_markdown
 from whysgd.study.claims import (
@@ -69,7 +70,9 @@ def test_checks_become_comparisons(check, expected):
 
 
 def test_a_gap_is_compared_without_a_fraction():
-    assert dict(GapShare(("gn",), 0.6, 1, False, ("gn", "lb", "sb")).linear.weights) == pytest.approx({"gn": 1, "lb": -0.4, "sb": -0.6})
+    assert dict(GapShare(("gn",), 0.6, 1, False, ("gn", "lb", "sb")).linear.weights) == pytest.approx(
+        {"gn": 1, "lb": -0.4, "sb": -0.6}
+    )
     linear = GapShare(("gn",), 1.0, -1, True, ("gn", "lb", "sb")).linear
     assert (dict(linear.weights), linear.needed, linear.strict) == ({"gn": -1, "sb": 1}, 0, True)
 
@@ -171,7 +174,10 @@ def test_the_papers_claims_and_the_measures_they_need():
     assert len(everywhere["s1"].comparisons[0].needs) == 162 + 162 + 20
     mini = {one.id: one for one in claims_at(load_config(settings={"scale": "mini"}), "simsekli2019")}
     assert mini["s1"].left_out == ("each(cifar10, alexnet) < 2",)
-    assert ([str(one) for one in mini["s2"].comparisons], mini["s2"].left_out) == (["trend(mnist)"], ("trend(cifar10)",))
+    assert ([str(one) for one in mini["s2"].comparisons], mini["s2"].left_out) == (
+        ["trend(mnist)"],
+        ("trend(cifar10)",),
+    )
 
 
 def test_the_schema_allows_the_metrics_that_there_are_and_each_has_words():
@@ -358,7 +364,7 @@ def frames():
     measures = pd.DataFrame(
         [("p", run, "flatness", value) for run, mean in (("a", 1.0), ("b", 5.0)) for value in (mean, mean + 0.1)],
         columns=["paper", "run", "quantity", "value"],
-    )
+    ).reindex(columns=MEASURES)
     return [
         pd.concat([frame, frame.assign(paper="q", **other)])
         for frame, other in ((runs, {"test_accuracy": 50.0}), (histories, {}), (measures, {"value": 9.0}))
@@ -388,8 +394,12 @@ def test_claims_are_judged_by_their_own_metric_and_written():
     for nothing in (None, measures[:0], measures.assign(quantity="loss_gap")):
         assert evaluate_claims(judged, "p", runs, histories, nothing).evidence[3] == "not measured: b, a"
     text = to_markdown(claims_blocks(found, "here"))
-    assert text.startswith("Measured: here. Differences in points of test accuracy at the selected step (best); in points")
-    assert "first tenth of training (early); in flatness [filter norms] of the trained network (flat); with 95 %" in text
+    assert text.startswith(
+        "Measured: here. Differences in points of test accuracy at the selected step (best); in points"
+    )
+    assert (
+        "first tenth of training (early); in flatness [filter norms] of the trained network (flat); with 95 %" in text
+    )
     assert "spearman(…) is the rank correlation" in text
     assert "spearman" not in to_markdown(claims_blocks(found[:2], "here"))
     tables = [claim("each(t) < 2 and trend(u)", "tail_index").at_scale((), ROWS)]

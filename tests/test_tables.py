@@ -100,7 +100,7 @@ def lines(tmp_path):
 
 
 def test_the_csv_has_the_gaps_of_each_cell(lines):
-    assert lines.columns.tolist()[-6:-1] == tables.GAP_COLUMNS
+    assert lines.columns.tolist()[-7:-2] == tables.GAP_COLUMNS
     a, b = lines[lines.row == "a.gn"].iloc[0], lines[lines.row == "b.gn"].iloc[0]
     assert (a.published_gap, a.measured_gap) == (0.75, pytest.approx((88.0 - 86.1) / (90.0 - 86.1)))
     assert a[["gap_low", "gap_high"]].isna().all()
@@ -175,7 +175,7 @@ RUNS = runs_frame({cell["run"]: [90.0, 91.0] for cell in GRID["rows"]})
 
 def test_a_grid_of_a_measured_quantity_says_what_is_left_out():
     lines = tables.make_table(GRID, "p", RUNS, measured(RUNS, tail_index=lambda run: 1.34 + run.seed / 500))
-    assert lines.columns.tolist() == ["row", "column", *tables.COLUMNS[1:-1], "metric", "note"]
+    assert lines.columns.tolist() == ["row", "column", *tables.COLUMNS[1:]]
     assert (lines.measured_mean[0], lines.n[0], lines.note[0]) == (pytest.approx(1.341), 2, f"{STEPS}; 4 of the grid's 9 cells")
     (shown,) = tables.presented(lines, "p", "T")
     assert texts(shown)[0] == ["depth 2", "1.341 ± 0.001", "1.341 ± 0.001"]  # no percent, nothing published

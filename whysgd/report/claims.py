@@ -8,6 +8,7 @@ import pandas as pd
 
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.early import early_norm_ratios
+from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.statistics import SIGNIFICANT, holm, mean, rank_correlation, recovered, smallest_p, welch
 from whysgd.report.table import Cell, Table
 from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
@@ -66,42 +67,31 @@ def evaluate_claims(
         claims: as `whysgd.study.papers.claims_at` has them.
         paper: whose they are.
         runs, histories: the tidy frames.
-        measures: the frame of `whysgd.report.measures.read_measures`; None or empty if nothing was measured, and claims
-            that need it then are undetermined.
+        measures: the frame of `whysgd.report.measures.read_measures`; None if nothing was measured.
     """
-    runs, histories = (frame[frame.paper == paper] for frame in (runs, histories))
+    measures = pd.DataFrame(columns=MEASURES) if measures is None else measures
+    runs, histories, measures = (frame[frame.paper == paper] for frame in (runs, histories, measures))
     lines = []
     for claim in claims:
-        if claim.metric in MEASURED:
-            values = _measured(claim, paper, measures)
-        else:
-            values = Values(_recorded(claim, runs, histories))
         kinds = dict.fromkeys(one.kind for part in claim.parts for one in part.comparisons)
-        lines.append((
-            claim.id, claim.claim, claim.metric, " ".join(kinds), claim.check, " ".join(claim.runs),
-            *judge_claim(claim, values),
-        ))  # fmt: skip
+        verdict = judge_claim(claim, _values(claim, runs, histories, measures))
+        lines.append(
+            (claim.id, claim.claim, claim.metric, " ".join(kinds), claim.check, " ".join(claim.runs), *verdict)
+        )
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _measured(claim: Claim, paper: str, measures: pd.DataFrame | None) -> Values:
-    if measures is None or measures.empty:
-        return Values({})
-    mine = measures[(measures.paper == paper) & (measures.quantity == claim.metric)]
-    mine = mine.reindex(columns=[*mine.columns.difference(["low", "high"]), "low", "high"])
-    values, intervals = {}, {}
-    for run, group in mine.groupby("run"):
-        values[run] = group.value.astype(float).tolist()
-        intervals[run] = list(zip(group.low.astype(float), group.high.astype(float), strict=True))
-    return Values(values, intervals)
-
-
-def _recorded(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame) -> dict[str, list[float]]:
-    """Return the claim's metric over seeds, by run, from what the runs themselves wrote."""
+def _values(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame, measures: pd.DataFrame) -> Values:
+    """Return the claim's metric from what measures found, or from what the runs themselves wrote."""
     if claim.metric == EARLY:
         judged = {run for comparison in claim.comparisons for run in comparison.runs}
-        return {run: early_norm_ratios(histories, run, other) for run, other in claim.references if run in judged}
-    return {run: group[claim.metric].astype(float).tolist() for run, group in runs.groupby("run")}
+        return Values({run: early_norm_ratios(histories, run, to) for run, to in claim.references if run in judged})
+    if claim.metric not in MEASURED:
+        return Values({run: group[claim.metric].astype(float).tolist() for run, group in runs.groupby("run")})
+    found = {run: group[["value", "low", "high"]].astype(float)
+             for run, group in measures[measures.quantity == claim.metric].groupby("run")}  # fmt: skip
+    intervals = {run: group[["low", "high"]].to_numpy().tolist() for run, group in found.items()}
+    return Values({run: group.value.tolist() for run, group in found.items()}, intervals)
 
 
 def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:

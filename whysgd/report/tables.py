@@ -15,7 +15,7 @@ from whysgd.study.claims import ACCURACIES
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
-    "difference", "measured_at", "note",
+    "difference", "measured_at", "metric", "note",
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
@@ -30,21 +30,19 @@ SELECTED = {"validation": "the step selected on the held-out images", "test": "t
 
 
 def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One line for each laid-out row, that is each cell, of a published table.
+    """Return one line for each laid-out row, that is each cell, of a published table.
 
     Args:
         table: as `whysgd.study.papers.tables_at` has it.
         paper: its paper.
-        runs: the tidy frame of all runs of the paper.
+        runs: the tidy frame of the paper's runs.
         measures: the tidy frame of what was measured of them, if the table shows any of that.
 
     Returns:
-        the columns `COLUMNS`; `column` after `row` in a table that has columns; `GAP_COLUMNS` before `note` in one that
-        has gaps; `metric` before `note` in one that shows a measured quantity, of which seeds that have no such number
-        do not count; the note says how many they are. Accuracies are in percent, the standard deviation over seeds is
-        that with n − 1, the difference is measured − published. Gaps are shares, see
-        `whysgd.report.statistics.recovered`. A diverged run counts with the accuracy it ended at, or its best until
-        then, and the note says so. `measured_at` says at which step.
+        the columns `COLUMNS`, with `column` after `row` if the table has columns, and `GAP_COLUMNS` before `metric` if
+        it has gaps. Accuracies are in percent, the standard deviation has n − 1, gaps are shares (see
+        `whysgd.report.statistics.recovered`). A seed without a number does not count, and a diverged run counts with
+        the accuracy it ended at, or its best until then; the note says so.
     """
     mine = runs[runs.paper == paper]
     by_run = dict(list(mine.groupby("run")))
@@ -59,16 +57,12 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         note = "; ".join(filter(None, [_note(row, own), note, part if len(own) else ""]))
         lines.append({**_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": note})
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
-    columns[-1:-1] = [*(GAP_COLUMNS if gaps else []), *(["metric"] if _shows_measures(table) else [])]
+    columns[-2:-2] = GAP_COLUMNS if gaps else []
     return pd.DataFrame(lines, columns=columns)
 
 
-def _shows_measures(table: dict) -> bool:
-    return any(row["metric"] not in ACCURACIES for row in table["rows"])
-
-
 def _cells_of(table: dict) -> str:
-    """How much of its grid a table has, if not all."""
+    """Return how much of its grid a table has, if not all."""
     if not table.get("grid"):
         return ""
     cells = math.prod(len(values) for part in ("rows", "columns") for values in table["grid"][part].values())
@@ -76,7 +70,7 @@ def _cells_of(table: dict) -> str:
 
 
 def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame | None) -> tuple[pd.Series, str]:
-    """The row's metric over seeds, and what is to be said of it."""
+    """Return the row's metric over seeds, and what is to be said of it."""
     if row["metric"] in ACCURACIES:
         return runs[row["metric"]].astype(float), ""
     if measures is None or not len(known := measures[measures.quantity == row["metric"]]):
@@ -134,13 +128,13 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
 
 
 def _older(lines: pd.DataFrame, what: str) -> list[str]:
-    """What is to be said of lines from records of code that may give other numbers than today's."""
+    """Return what is to be said of lines from records of code that may give other numbers than today's."""
     older = int(lines.older.sum()) if "older" in lines else 0
     return [f"{older} of {len(lines)} {what} by older code"] if older else []
 
 
 def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None) -> str:
-    """On what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device.
+    """Return on what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device.
 
     Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown.
     """
@@ -166,7 +160,7 @@ def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame |
 
 
 def _networks(models: Iterable[str]) -> str:
-    """Names of networks; of a family that comes in any size, and of which there are many, the first and the last."""
+    """Return names of networks; of a family of many sizes the first and the last."""
     families: dict[str, list] = {}
     for model in sorted(models):
         family, arguments = architecture(model) or (model, {})
@@ -201,7 +195,7 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     if "column" not in lines:
         heads, numbers, rows = _long(lines, paper)
         return [Table(title, heads, numbers, rows, above=above, notes=(legend, doubt, finding))]
-    both = lines.published_mean.notna().any() or not _all_measures(lines)
+    both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
     cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]
     heads, numbers, rows = _wide(lines, cells, paper)
     if "published_gap" in lines:
@@ -222,9 +216,8 @@ def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
     heads += [*(["gap recovered [%]"] if "published_gap" in lines else []), "note"]
     rows = []
     for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
-        metric = getattr(line, "metric", ACCURACIES[0])
-        numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, metric), line, paper)
-        texts = (str(line.n), _signed(line.difference, metric), *([] if gap is None else [gap]))
+        numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
+        texts = (str(line.n), _signed(line.difference, line.metric), *([] if gap is None else [gap]))
         note = "" if pd.isna(line.note) else line.note
         rows.append([
             Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts), Cell(note)
@@ -244,27 +237,20 @@ def _wide(lines: pd.DataFrame, cells: list[str], paper: str) -> tuple[list, list
 
 
 def _cell(text: str, line, paper: str) -> Cell:
-    """Return the cell of a line of `make_table`; without a metric of its own, that is an accuracy."""
-    if not line.n:
-        return Cell(text)
-    last, selected = ACCURACIES
-    return Cell(text, f"{paper}/{line.row}", getattr(line, "metric", last if line.measured_at == LAST else selected))
+    """Return the cell of a line of `make_table`."""
+    return Cell(text, f"{paper}/{line.row}", line.metric) if line.n else Cell(text)
 
 
 def _both(lines: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the published and the measured mean ± std of each line."""
-    metrics = lines.metric if "metric" in lines else [ACCURACIES[0]] * len(lines)
     return [
-        (
-            _spread(line.published_mean, line.published_std, metric),
-            _spread(line.measured_mean, line.measured_std, metric),
-        )
-        for line, metric in zip(lines.itertuples(), metrics, strict=True)
+        tuple(_spread(mean, std, line.metric) for mean, std in (line[1:3], line[3:5]))
+        for line in lines[["published_mean", "published_std", "measured_mean", "measured_std", "metric"]].itertuples()
     ]
 
 
 def _gap_cells(table: pd.DataFrame) -> list[str]:
-    """Empty for a row that has no gap."""
+    """Return the gaps; a row without one has none."""
     cells = []
     for line in table[[*GAP_COLUMNS, "note"]].itertuples():
         published, measured = _percent(line.published_gap), _percent(line.measured_gap)
@@ -285,10 +271,6 @@ def _signed(difference, metric: str) -> str:
     return f"{difference:+.2f}" if metric in ACCURACIES else f"{difference:+.3g}"
 
 
-def _all_measures(table: pd.DataFrame) -> bool:
-    return "metric" in table and not table.metric.isin(ACCURACIES).any()
-
-
 def _spread(mean, std, metric: str) -> str:
     if pd.isna(mean):
         return "–"
@@ -297,22 +279,22 @@ def _spread(mean, std, metric: str) -> str:
     return f"{mean:.2f}" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
 
 
-def headline(table: pd.DataFrame) -> str:
-    """What the numbers of a table are, in one sentence."""
-    steps = " or ".join(table.measured_at.dropna().unique())
-    steps += ", as the row says" if " or " in steps else ""
-    arrow = ", published → measured" if "column" in table else ""
-    if "metric" in table:
-        names = [titled(metric) for metric in table.metric.unique()]
-        what = " or ".join([names[0][:1].upper() + names[0][1:], *names[1:]])
-        arrow = arrow if table.published_mean.notna().any() else ""
-        which = " (which, the row says)" if len(names) > 1 else ""
-        return f"{what} of the trained network{which}, mean ± standard deviation over seeds{arrow}."
-    return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+def headline(lines: pd.DataFrame) -> str:
+    """Return what the numbers of a table are, in one sentence."""
+    arrow = ", published → measured" if "column" in lines else ""
+    if lines.metric.isin(ACCURACIES).all():
+        steps = " or ".join(lines.measured_at.dropna().unique())
+        steps += ", as the row says" if " or " in steps else ""
+        return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+    names = " or ".join(map(titled, lines.metric.unique()))
+    which = " (which, the row says)" if lines.metric.nunique() > 1 else ""
+    arrow = arrow if lines.published_mean.notna().any() else ""
+    what = f"{names[0].upper()}{names[1:]} of the trained network{which}"
+    return f"{what}, mean ± standard deviation over seeds{arrow}."
 
 
 def remarks(table: pd.DataFrame) -> str:
-    """What the notes of a table with columns say, in one line: without columns, each row has its own.
+    """Return what the notes of a table with columns say, in one line; without columns, each row has its own.
 
     What is true of every measured cell comes first; what is not names its cells.
     """
@@ -333,7 +315,7 @@ def remarks(table: pd.DataFrame) -> str:
 
 
 def _fewer(notes: list[str]) -> list[str]:
-    """The notes, with one range in place of their steps, if these are many, or the seeds of a run differ in them."""
+    """Return the notes, with a range in place of steps that are many, or in which seeds of a run differ."""
     found = [STEPS.search(note) for note in notes]
     told = {match[0] for match in found if match}
     if len(told) <= FEW and not any("/" in note for note in told):
@@ -343,6 +325,6 @@ def _fewer(notes: list[str]) -> list[str]:
 
 
 def gap_legend(table: pd.DataFrame) -> tuple[str, str]:
-    """What the gaps of a table are, and what its question marks mean; empty where it has none."""
+    """Return what the gaps of a table are, and what its question marks mean; empty where it has none."""
     cells = _gap_cells(table) if "published_gap" in table else []
     return GAPS if any(cells) else "", DOUBT if any(cell.endswith("?") for cell in cells) else ""
