@@ -8,6 +8,7 @@ import pandas as pd
 
 from whysgd.models.catalog import architecture
 from whysgd.report.frame import KEYS, RECORDS
+from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
 from whysgd.report.statistics import recovered
 from whysgd.report.table import Cell, Table
@@ -45,65 +46,56 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         the accuracy it ended at, or its best until then; the note says so.
     """
     mine = runs[runs.paper == paper]
-    by_run = dict(list(mine.groupby("run")))
-    known = pd.DataFrame(columns=["paper", "run"]) if measures is None else measures
-    measured = dict(list(known[known.paper == paper].groupby("run")))
+    known = pd.DataFrame(columns=MEASURES) if measures is None else measures[measures.paper == paper]
+    by_run, measured = (dict(list(frame.groupby("run"))) for frame in (mine, known))
     gaps = any(row["gap"] for row in table["rows"])
     lines = []
     for row in table["rows"]:
         own = by_run.get(row["run"], mine[:0])
-        values, note = _values(row, own, measured.get(row["run"]))
-        part = _cells_of(table)
-        note = "; ".join(filter(None, [_note(row, own), note, part if len(own) else ""]))
-        lines.append({**_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": note})
+        values, note = _values(row, own, measured.get(row["run"], known[:0]))
+        notes = [_note(row, own), note, _share_of_grid(table) if len(own) else ""]
+        lines.append({
+            **_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": "; ".join(filter(None, notes))
+        })  # fmt: skip
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
     columns[-2:-2] = GAP_COLUMNS if gaps else []
     return pd.DataFrame(lines, columns=columns)
 
 
-def _cells_of(table: dict) -> str:
+def _share_of_grid(table: dict) -> str:
     """Return how much of its grid a table has, if not all."""
-    if not table.get("grid"):
-        return ""
-    cells = math.prod(len(values) for part in ("rows", "columns") for values in table["grid"][part].values())
+    grid = table["grid"] or {"rows": {}, "columns": {}}
+    cells = math.prod(len(values) for part in ("rows", "columns") for values in grid[part].values())
     return f"{len(table['rows'])} of the grid's {cells} cells" if len(table["rows"]) < cells else ""
 
 
-def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame | None) -> tuple[pd.Series, str]:
+def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.Series, str]:
     """Return the row's metric over seeds, and what is to be said of it."""
     if row["metric"] in ACCURACIES:
         return runs[row["metric"]].astype(float), ""
-    if measures is None or not len(known := measures[measures.quantity == row["metric"]]):
-        return pd.Series(dtype=float), NOT_MEASURED if len(runs) else ""
-    values = pd.Series(known.value, dtype=float)
+    known = measures[measures.quantity == row["metric"]]
+    values = known.value.astype(float)
     undefined = int(values.isna().sum())
-    notes = [f"no number for {undefined} of {len(values)}"] if undefined else []
+    notes = [NOT_MEASURED] if known.empty and len(runs) else []
+    notes += [f"no number for {undefined} of {len(values)}"] if undefined else []
     return values.dropna(), "; ".join([*notes, *_older(known, "measured")])
 
 
-def _line(row: dict, mine: pd.DataFrame, values: pd.Series) -> dict:
-    metric, published = row["metric"], row["mean"]
-    measured = values.mean() if len(values) else None
-    known = published is not None and measured is not None
+def _line(row: dict, runs: pd.DataFrame, values: pd.Series) -> dict:
+    published = math.nan if row["mean"] is None else row["mean"]
+    selected = row["metric"].startswith("best_")
     return {
         "row": row["run"], "column": row["column"], "label": row["label"],
-        "published_mean": published, "published_std": row["std"],
-        "measured_mean": measured, "measured_std": values.std(ddof=1) if len(values) > 1 else None,
-        "measured_median": values.median() if len(values) else None, "n": len(values),
-        "difference": measured - published if known else None,
-        "measured_at": _measured_at(metric, mine), "metric": metric,
+        "published_mean": row["mean"], "published_std": row["std"], "measured_mean": values.mean(),
+        "measured_std": values.std(), "measured_median": values.median(), "n": len(values),
+        "difference": values.mean() - published, "metric": row["metric"],
+        "measured_at": None if runs.empty else SELECTED[runs.best_selected_on.iloc[0]] if selected else LAST,
     }  # fmt: skip
-
-
-def _measured_at(metric: str, runs: pd.DataFrame) -> str | None:
-    if runs.empty:
-        return None
-    return SELECTED[runs.best_selected_on.iloc[0]] if metric.startswith("best_") else LAST
 
 
 def _gap(row: dict, runs: pd.DataFrame) -> dict:
     if row["gap"] is None:
-        return dict.fromkeys(GAP_COLUMNS)
+        return {}
     needed = runs[runs.run.isin([row["run"], *row["gap"].values()])]
     values = {run: group[row["metric"]].astype(float).tolist() for run, group in needed.groupby("run")}
     gap = recovered(row["run"], row["gap"]["from"], row["gap"]["to"], values)
@@ -129,34 +121,34 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
 
 def _older(lines: pd.DataFrame, what: str) -> list[str]:
     """Return what is to be said of lines from records of code that may give other numbers than today's."""
-    older = int(lines.older.sum()) if "older" in lines else 0
+    older = int(lines.older.sum())
     return [f"{older} of {len(lines)} {what} by older code"] if older else []
 
 
 def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None) -> str:
-    """Return on what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device.
+    """Return on what the numbers were measured: scale, data, networks and, if wanted, device; and if from records.
 
     Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown.
     """
     if runs.empty:
         return "nothing measured"
-
-    def all_of(column):
-        return ", ".join(sorted(map(str, runs[column].unique())))
-
+    scale, devices = (", ".join(sorted(map(str, runs[column].unique()))) for column in ("scale", "device"))
     datasets = []
     for dataset, group in sorted(runs.groupby("dataset")):
-        counts = group[["train_images", "held_out_images", "test_images"]].drop_duplicates()
-        images = [_images(*map(int, line)) for line in counts.sort_values(list(counts.columns)).to_numpy()]
+        counts = sorted(
+            map(tuple, group[["train_images", "held_out_images", "test_images"]].drop_duplicates().to_numpy())
+        )
+        images = [
+            f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
+            for train, held_out, test in counts
+        ]
         datasets.append(f"{dataset} ({' or '.join(images)})")
-    where = f", on {all_of('device')}" if device else ""
-    recorded = ", from records" if "source" in runs and (runs.source == RECORDS).any() else ""
+    recorded = ", from records" if (runs.source == RECORDS).any() else ""
     old = _older(runs, "runs trained")
-    if measures is not None:
-        of_runs = measures.drop_duplicates(KEYS) if "older" not in measures else measures.groupby(KEYS).older.any()
-        old += _older(of_runs.reset_index(), "runs measured")
+    old += [] if measures is None else _older(measures.groupby(KEYS).older.any().reset_index(), "runs measured")
     recorded += "".join(f" ({text})" for text in old)
-    return f"scale {all_of('scale')}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
+    where = f", on {devices}" if device else ""
+    return f"scale {scale}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
 
 
 def _networks(models: Iterable[str]) -> str:
@@ -171,10 +163,6 @@ def _networks(models: Iterable[str]) -> str:
         ordered = [model for _, model in sorted(members)]
         names += ordered if len(ordered) <= 3 else [f"{ordered[0]} to {ordered[-1]} ({len(ordered)} networks)"]
     return ", ".join(names)
-
-
-def _images(train: int, held_out: int, test: int) -> str:
-    return f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
 
 
 def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", finding: str = "") -> list[Table]:
