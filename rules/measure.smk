@@ -18,7 +18,6 @@ rule measure:
         runtime=measuring_minutes,
         mem_mb=measuring_memory,
         gpu=GPU,
-        slurm_partition=PARTITION,
         device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"
@@ -44,7 +43,6 @@ rule measure_landscape:
         runtime=landscape_minutes,
         mem_mb=landscape_memory,
         gpu=GPU,
-        slurm_partition=PARTITION,
         device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"

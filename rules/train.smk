@@ -27,7 +27,6 @@ rule train:
         runtime=training_minutes,
         mem_mb=training_memory,
         gpu=GPU,
-        slurm_partition=PARTITION,
         device=CONFIG["device"],
         engine=CONFIG["engine"],
         images_on=CONFIG["images_on"],

@@ -18,6 +18,8 @@ from whysgd.study.spec import Augmentation, Penalty, RunSpec, Schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+# Seconds after which a process counts as hung. Tests set no bounds on time: benchmarks/ measures that.
+HUNG = 900
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def run(command: list, folder: Path, check: bool = True) -> subprocess.Completed
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HUNG,
     )
     if check and done.returncode:
         raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, make_dataset, make_spec
+from conftest import HUNG, ROOT, make_dataset, make_spec
 from test_loop import assert_equal_results, folder_of, results
 
 from whysgd.data.build_store import build_store
@@ -73,7 +73,7 @@ def live_once(forkserver, specs, inputs, outs, seconds=None) -> float | None:
     begun = forkserver.Event()
     process = forkserver.Process(target=live, args=(specs, inputs, outs, begun))
     process.start()
-    assert begun.wait(60)
+    assert begun.wait(HUNG)
     start = time.monotonic()
     process.join(seconds)
     if process.is_alive():

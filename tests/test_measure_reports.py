@@ -302,8 +302,8 @@ def test_the_script_writes_tables_figure_and_summary(tmp_path):
     _, measures, runs = story()
     measures.to_csv(tmp_path / "m.csv", index=False)
     runs.to_csv(tmp_path / "r.csv", index=False)
-    names = dict(tidy="csv", wide="csv", csv="csv", md="md", html="html", correlations="csv", svg="svg", png="png",
-                 summary_md="md", summary_html="html")  # fmt: skip
+    names = {"tidy": "csv", "wide": "csv", "csv": "csv", "md": "md", "html": "html", "correlations": "csv",
+             "svg": "svg", "png": "png", "summary_md": "md", "summary_html": "html"}  # fmt: skip
     files = SimpleNamespace(**{name: str(tmp_path / f"{name}.{end}") for name, end in names.items()})
     script = runpy.run_path(str(ROOT / "workflow_scripts/summarize_measures.py"))["summarize_measures"]
     script([tmp_path / "m.csv"], [tmp_path / "r.csv"], files)

@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 
 import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_dataset, make_spec
+from conftest import HUNG, ROOT, make_dataset, make_spec
 from test_loop import folder_of
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
@@ -174,32 +173,34 @@ def test_chunks_are_the_same_in_any_order():
         assert np.array_equal(building.chunk_of_copies(images, PLAN, draws, start, count), whole[start : start + count])
 
 
+# A build of 1,994 chunks that kills itself before it writes the chunk with this number.
 BUILD = """
-import sys; sys.path.insert(0, {tests!r})
+import itertools, os, sys
+sys.path.insert(0, {tests!r})
 from conftest import make_dataset
 from whysgd.data import build_store as b
 from whysgd.study.spec import StoredCopies
 b.TRANSACTION_BYTES = 1 << 14
 b.CHUNK_BYTES = 2000
+count, add = itertools.count(), b._Writer.add
+b._Writer.add = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == {last} else add(*chunk)
 b.build_store(make_dataset(train=997, channels=3), StoredCopies(20, 2, True), __import__("pathlib").Path({path!r}))
 """
 
 
-def builder(path):
-    code = BUILD.format(tests=str(ROOT / "tests"), path=str(path))
+def builder(path, last=None):
+    code = BUILD.format(tests=str(ROOT / "tests"), path=str(path), last=last)
     return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_killed_builds_and_two_at_once_end_with_one_sound_store(tmp_path):
     path = tmp_path / "s.lmdb"
-    assert builder(tmp_path / "whole.lmdb").wait(60) == 0
-    for delay in (1.0, 1.3, 1.6, 1.9):
-        process = builder(path)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    assert builder(tmp_path / "whole.lmdb").wait(HUNG) == 0
+    for last in (300, 200, 900, 1993):  # the second is killed before it has what the first one had
+        assert builder(path, last).wait(HUNG) == -signal.SIGKILL
+        assert not path.exists()
     both = [builder(path), builder(path)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(HUNG) for process in both] == [0, 0]
     assert digest(path) == digest(tmp_path / "whole.lmdb")
 
 

@@ -98,6 +98,6 @@ def _over_groups(groups: dict[tuple, tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def expected_sign(quantity: str, target: str) -> int:
-    """Return the correlation's sign if flatter, or quieter, minima generalize better, as the papers have it; 0 if open."""
+    """Return the correlation's sign if flatter, or quieter, minima generalize better; 0 if the papers leave it open."""
     flatter = {"lower": -1, "higher": 1, None: 0}[QUANTITIES[quantity].flatter]
     return flatter if target == "test_accuracy" else -flatter

@@ -106,12 +106,10 @@ def measures_table(lines: pd.DataFrame) -> Table:
     rows = []
     for (paper, run, *_), group in lines.groupby(["paper", "run", *NETWORK], sort=False):
         finished, name = group[group.status == "finished"], f"{paper}/{run}"
-        texts = [spread(finished[quantity].dropna().tolist()) for quantity in measured]
-        rows.append([
-            Cell(name, name), Cell(str(len(finished))), Cell(str(len(group) - len(finished))),
-            *(Cell(group[column].iloc[0]) for column in several),
-            *(Cell(text, *((name, quantity) if text != "–" else ())) for text, quantity in zip(texts, measured, strict=True)),
-        ])  # fmt: skip
+        texts = [str(len(finished)), str(len(group) - len(finished)), *(group[column].iloc[0] for column in several)]
+        numbers = ((spread(finished[quantity].dropna().tolist()), quantity) for quantity in measured)
+        cells = (Cell(text, name, quantity) if text != "–" else Cell(text) for text, quantity in numbers)
+        rows.append([Cell(name, name), *map(Cell, texts), *cells])
     heads = ["run", "seeds", "diverged", *several, *map(titled, measured)]
     numbers = [False, True, True, *[False] * len(several), *[True] * len(measured)]
     # The first column stands by itself: it stays when the others are scrolled.
@@ -137,7 +135,7 @@ def measure_title(measure: str) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Return mean ± standard deviation, with three significant digits of the larger; – of nothing, the number of a single one.
+    """Return mean ± standard deviation with three significant digits of the larger; – of nothing, one number alone.
 
     A standard deviation that this would make a 0 gets one digit, as long as the mean then has no more than five.
     """

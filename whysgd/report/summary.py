@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from whysgd.measures.catalog import MEASURES, QUANTITIES
+from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.correlations import COMPARED, FEWEST, OVERALL, TARGETS, expected_sign, redundant
 from whysgd.report.frame import KEYS
 from whysgd.report.measures import measure_title, over_seeds, rounded, wide
@@ -12,8 +12,8 @@ SUMMARY = "What the measures say"
 # The mark of an interval that excludes 0: on the expected side, on the other one, and where no side is expected.
 EXPECTED, AGAINST, OPEN = "✓", "✗", "○"
 LEGEND = (
-    f"Spearman's rank correlation over runs (means over seeds) with its 95 % interval. {EXPECTED}: the whole interval is"
-    " on the side where flatter, or quieter, minima generalize better, with higher test accuracy and smaller gaps;"
+    f"Spearman's rank correlation over runs (means over seeds) with its 95 % interval. {EXPECTED}: the whole interval"
+    " is on the side where flatter, or quieter, minima generalize better, with higher test accuracy and smaller gaps;"
     f" {AGAINST}: it is on the other side; {OPEN}: it excludes 0, and no side is expected."
 )
 COSTS = (
@@ -55,18 +55,14 @@ def _mark(line) -> str:
 def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
     seeds = runs.groupby(["paper", "run"]).seed.nunique()
     each = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    diverged = int((runs.status == "diverged").sum())
-    known = measures[measures.value.notna()]
-    missing = {
-        name: len(runs) - diverged - len(known[known.measure == name][KEYS].drop_duplicates())
-        for name in MEASURES
-        if name in set(measures.measure)
-    }
-    absent = [f"{measure_title(name)} ({count})" for name, count in missing.items() if count > 0]
-    gaps = f" Finished networks without a measure: {', '.join(absent)}." if absent else ""
+    finished = int((runs.status == "finished").sum())
+    known = measures[measures.value.notna()].drop_duplicates([*KEYS, "measure"]).measure.value_counts()
+    missing = [f"{measure_title(name)} ({finished - known.get(name, 0)})" for name in measures.measure.unique()
+               if known.get(name, 0) < finished]  # fmt: skip
     return (
         f"Papers: {runs.paper.nunique()}; runs: {len(seeds)}; seeds of each: {each}; trained networks: {len(runs)};"
-        f" diverged, and so without numbers: {diverged}.{gaps}"
+        f" diverged, and so without numbers: {len(runs) - finished}."
+        + (f" Finished networks without a measure: {', '.join(missing)}." if missing else "")
     )
 
 
@@ -147,19 +143,15 @@ def _alike(lines: pd.DataFrame) -> list:
 
 def _costs(measures: pd.DataFrame) -> Table | str:
     """Return the median relative standard error of each quantity, and the median time of each measure."""
-    known = measures[measures.value.notna()]
-    rows = []
-    for measure, quantities in MEASURES.items():
-        mine = known[known.measure == measure]
-        once = mine.drop_duplicates(KEYS)
-        for quantity in (name for name in quantities if name in (*TARGETS, *COMPARED)):
-            found = mine[mine.quantity == quantity]
-            if len(found):
-                texts = (measure_title(measure), QUANTITIES[quantity].label, _relative_error(found),
-                         f"{found.samples.median():.0f}", rounded(once.seconds.median()), rounded(once.cpu_seconds.median()))  # fmt: skip
-                rows.append([Cell(text) for text in texts])
-    if not rows:
+    known = measures[measures.value.notna() & measures.quantity.isin([*TARGETS, *COMPARED])]
+    if known.empty:
         return "Nothing was measured."
+    rows = []
+    for (measure, quantity), found in known.groupby(["measure", "quantity"], sort=False):
+        medians = found[["seconds", "cpu_seconds"]].median()
+        texts = (measure_title(measure), QUANTITIES[quantity].label, _relative_error(found),
+                 f"{found.samples.median():.0f}", *map(rounded, medians))  # fmt: skip
+        rows.append([Cell(text) for text in texts])
     heads = ["measure", "quantity", "relative standard error", "samples", "seconds", "CPU seconds"]
     return Table("Costs", heads, [False, False, True, True, True, True], rows, above=[COSTS])
 
@@ -178,31 +170,25 @@ def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> l
     known = marked[marked.rho.notna()]
     if marked.scope.nunique() == 2:  # The only paper's are those over all papers once more.
         known = known[known.scope == OVERALL]
-    sizes, networks = runs.parameters.astype(int), runs.model.nunique()
-    size = f"{sizes.min():,} to {sizes.max():,}" if sizes.min() < sizes.max() else f"{sizes.min():,}"
-    said = f"Networks: {networks}, with {size} parameters; what ranks their runs need not do so for other networks."
-    means = over_seeds(lines).test_accuracy.dropna()
-    spreads = lines[lines.status == "finished"].groupby(["paper", "run"]).test_accuracy.std().dropna()
-    if len(means):
+    sizes, means = runs.parameters.astype(int), over_seeds(lines).test_accuracy
+    spread = lines[lines.status == "finished"].groupby(["paper", "run"]).test_accuracy.std().median()
+    size = f"{sizes.min():,}" + (f" to {sizes.max():,}" if sizes.nunique() > 1 else "")
+    said = f"Networks: {runs.model.nunique()}, with {size} parameters; what ranks their runs need not do so for others."
+    if means.notna().any():
         said += f" Runs have mean test accuracies from {means.min():.2f} to {means.max():.2f} %"
-        said += (
-            f", and a median standard deviation of {spreads.median():.2f} points over seeds." if len(spreads) else "."
-        )
+        said += "." if pd.isna(spread) else f", and a median standard deviation of {spread:.2f} points over seeds."
     if known.empty:
         return [said]
     small = " (more, since those of five runs are too narrow)" if (known.n == FEWEST).any() else ""
     many = (
-        f"Intervals: {len(known)}, of which {int(((known.low > 0) | (known.high < 0)).sum())} exclude 0; if no measure had"
-        f" to do with generalization, about {0.05 * len(known):.0f} would by chance{small}. They share runs, so they are"
-        " right or wrong together, and a single one that only just excludes 0 is no finding."
+        f"Intervals: {len(known)}, of which {int((known.mark != '').sum())} exclude 0; if no measure had to do with"
+        f" generalization, about {0.05 * len(known):.0f} would by chance{small}. They share runs, so they are right or"
+        " wrong together, and a single one that only just excludes 0 is no finding."
     )
-    perfect = (
-        " A perfect order has an interval without width, however few its runs."
-        if (known.low == known.high).any()
-        else ""
-    )
+    perfect = (known.low == known.high).any()
     few = (
         f"A correlation comes from {known.n.min()} to {known.n.max()} runs, and runs of a paper are variations of one"
-        f" recipe.{perfect} A rank correlation says that two numbers order runs alike, not that one causes the other."
+        f" recipe.{' A perfect order has an interval without width, however few its runs.' if perfect else ''} A rank"
+        " correlation says that two numbers order runs alike, not that one causes the other."
     )
     return [said, many, few]

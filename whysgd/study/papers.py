@@ -78,7 +78,7 @@ def _recorded_rows(there: Mapping) -> Callable[[Mapping], bool]:
 
 
 def claims_at(config: Mapping, name: str) -> list[Claim]:
-    """Return the claims of a paper of which the configured scale has the runs, at least of a part; see `Claim.at_scale`."""
+    """Return the claims of a paper that the configured scale can judge, at least a part; see `Claim.at_scale`."""
     tables = tables_at(config, name)
     # A row without a record is one of which nothing is known, not one that the scale leaves out.
     planned = {row["run"] for table in tables.values() for row in table["rows"] if row["planned"] or "recorded" in row}
