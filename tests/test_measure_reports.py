@@ -141,6 +141,15 @@ def test_a_correlation_is_spearmans_with_a_bootstrap_over_runs():
     assert found(correlate(ranked(x, -y))).rho == pytest.approx(-line.rho)
 
 
+def test_means_that_differ_by_rounding_alone_have_the_same_rank():
+    seeds = {"r0": [0.1, 0.2, 0.3], "r1": [0.3, 0.2, 0.1], **{f"r{i}": [float(i)] * 3 for i in range(2, 6)}}
+    runs = runs_frame(seeds)
+    lines = wide(measured(runs, keskar_sharpness=lambda run: run.test_accuracy, accuracy_gap=lambda run: int(run.run[1:])), runs)
+    assert over_seeds(lines).keskar_sharpness[:2].tolist() == [0.2, 0.2]
+    expected = stats.spearmanr([0, 0, 2, 3, 4, 5], range(6)).statistic
+    assert found(correlate(lines), target="accuracy_gap").rho == pytest.approx(expected)
+
+
 def test_fewer_than_five_runs_or_nothing_that_varies_have_no_correlation_and_seeds_are_no_runs():
     for x in (np.arange(4.0), np.ones(6)):
         line = found(correlate(ranked(x, np.arange(float(len(x))))))

@@ -91,7 +91,9 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
         paper, dataset, model, run, and each of `QUANTITIES`, NaN where no seed has it.
     """
     names = ["paper", *NETWORK, "run", "settings_digest"]
-    means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean().reset_index()
+    means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean()
+    # What differs by rounding alone has the same rank.
+    means = means.map(lambda value: float(f"{value:.12g}")).reset_index()
     return means.drop_duplicates(["paper", "settings_digest"], ignore_index=True)
 
 
