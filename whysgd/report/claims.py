@@ -120,7 +120,7 @@ def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
 
 
 def _judge_difference(claimed: Difference, values: Values, metric: str) -> tuple[str, str]:
-    """The whole 95 % interval (`welch`) must lie on one side of the threshold."""
+    """Judge by the side of the threshold that the whole 95 % interval (`welch`) lies on."""
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
     form = "+.3f" if metric == EARLY else "+.3g" if metric in MEASURED else "+.2f"
@@ -152,7 +152,7 @@ def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str
 
 
 def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, str]:
-    """The rank correlation must be significant, two-sided, and have the claimed sign."""
+    """Judge by the sign of the rank correlation, if that is significant."""
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
     pairs = [(place, value) for place, run in enumerate(claimed.runs) for value in values.over_seeds[run]]
