@@ -144,17 +144,20 @@ class Study:
             self._known_images[spec.dataset] = images_of(self.config, spec.dataset)
         return self._known_images[spec.dataset]
 
-    def measure_files(self, paper: str) -> list[str]:
-        """Return the files of all measures of a paper's runs: one for each batch, or one for each measure of it."""
+    def measuring_jobs(self, paper: str) -> list[str]:
+        """Return the names of the jobs that measure a batch of a paper: one for all measures, or one for each."""
         together = scale_of(self.config, paper)["measures_share_a_job"]
-        names = [paths.ALL_MEASURES] if together and self.config["measures"] else self.config["measures"]
+        return [paths.ALL_MEASURES] if together and self.config["measures"] else self.config["measures"]
+
+    def measure_files(self, paper: str) -> list[str]:
+        """Return the files of all measures of a paper's runs."""
         return [
             paths.MEASURES.format(
                 scale=self.scale, paper=own, run=run, seeds=paths.batch_name(batch), measures=name
             )
             for (own, run), batches in self.batches.items()
             for batch in batches
-            for name in names
+            for name in self.measuring_jobs(paper)
             if own == paper
         ]  # fmt: skip
 
