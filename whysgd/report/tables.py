@@ -178,38 +178,34 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
         origin: where both sides come from.
         finding: what the source says of it.
     """
-    above = tuple(filter(None, (headline(lines), origin)))
-    gaps, (legend, doubt) = None, gap_legend(lines)
+    above, gaps = tuple(filter(None, (headline(lines), origin))), _gap_cells(lines)
+    legend, doubt = GAPS if any(gaps) else "", DOUBT if any(gap.endswith("?") for gap in gaps) else ""
+    below = (legend, doubt, finding)
     if "column" not in lines:
-        heads, numbers, rows = _long(lines, paper)
-        return [Table(title, heads, numbers, rows, above=above, notes=(legend, doubt, finding))]
+        return [Table(title, *_long(lines, gaps, paper), above=above, notes=below)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
     cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]
-    heads, numbers, rows = _wide(lines, cells, paper)
-    if "published_gap" in lines:
-        shown = lines.assign(cell=_gap_cells(lines))
+    notes = (remarks(lines), *(() if legend else below))
+    shown = [Table(title, *_wide(lines, cells, paper), above=above, notes=notes)]
+    if legend:
         # Columns in which no row has a gap, those that it lies between, are left out.
-        ends = shown.groupby("column").cell.agg(lambda found: set(found) <= {"", "n/a"})
-        shown = shown[~shown.column.isin(ends.index[ends])]
-        parts = _wide(shown, shown.cell.tolist(), paper)
-        gaps = Table(f"Gaps: {title}", *parts, above=(legend,), notes=(doubt, finding))
-    notes = (remarks(lines),) if gaps else (remarks(lines), legend, doubt, finding)
-    return [Table(title, heads, numbers, rows, above=above, notes=notes), *([gaps] if gaps else [])]
+        having = lines.column.isin(lines.column[[gap != "" for gap in gaps]])
+        parts = _wide(lines[having], [gap for gap, kept in zip(gaps, having, strict=True) if kept], paper)
+        shown.append(Table(f"Gaps: {title}", *parts, above=(legend,), notes=(doubt, finding)))
+    return shown
 
 
-def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
+def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list, list]:
     """Return heads, whether each is of numbers, and rows of a table without columns."""
-    gaps = _gap_cells(lines) if "published_gap" in lines else [None] * len(lines)
+    has_gaps = any(gaps)
     heads = ["row", "label", "published", "measured", "median", "n", "difference"]
-    heads += [*(["gap recovered [%]"] if "published_gap" in lines else []), "note"]
+    heads += [*(["gap recovered [%]"] if has_gaps else []), "note"]
     rows = []
     for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
         numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
-        texts = (str(line.n), _signed(line.difference, line.metric), *([] if gap is None else [gap]))
-        note = "" if pd.isna(line.note) else line.note
-        rows.append([
-            Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts), Cell(note)
-        ])  # fmt: skip
+        texts = [str(line.n), _signed(line.difference, line.metric), *([gap] if has_gaps else [])]
+        texts.append("" if pd.isna(line.note) else line.note)
+        rows.append([Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts)])
     return heads, [head not in ("row", "label", "note") for head in heads], rows
 
 
@@ -237,20 +233,16 @@ def _both(lines: pd.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def _gap_cells(table: pd.DataFrame) -> list[str]:
-    """Return the gaps; a row without one has none."""
+def _gap_cells(lines: pd.DataFrame) -> list[str]:
+    """Return the gaps in percent, `published → measured`; empty where a line has none."""
     cells = []
-    for line in table[[*GAP_COLUMNS, "note"]].itertuples():
-        published, measured = _percent(line.published_gap), _percent(line.measured_gap)
+    for line in lines.reindex(columns=GAP_COLUMNS).itertuples():
+        shares = (line.published_gap, line.measured_gap)
+        # Adding 0 makes -0 a 0.
+        texts = ("–" if pd.isna(share) else f"{round(100 * share) + 0}" for share in shares)
         doubt = " ?" if pd.notna(line.measured_gap) and not line.gap_resolved else ""
-        has = pd.notna(line.published_gap) or pd.notna(line.measured_gap)
-        cells.append("n/a" if line.note == NO_RUN else f"{published} → {measured}{doubt}" if has else "")
+        cells.append("" if all(map(pd.isna, shares)) else f"{' → '.join(texts)}{doubt}")
     return cells
-
-
-def _percent(share) -> str:
-    # No negative zero.
-    return "–" if pd.isna(share) else f"{round(100 * share) + 0}"
 
 
 def _signed(difference, metric: str) -> str:
@@ -310,9 +302,3 @@ def _fewer(notes: list[str]) -> list[str]:
         return notes
     steps = sorted(int(number) for match in found if match for number in match[2].split("/"))
     return [STEPS.sub(rf"\g<1>{steps[0]} to {steps[-1]} steps", note) for note in notes]
-
-
-def gap_legend(table: pd.DataFrame) -> tuple[str, str]:
-    """Return what the gaps of a table are, and what its question marks mean; empty where it has none."""
-    cells = _gap_cells(table) if "published_gap" in table else []
-    return GAPS if any(cells) else "", DOUBT if any(cell.endswith("?") for cell in cells) else ""
