@@ -166,6 +166,9 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     assert '<th scope="row" data-run="p/a">p/a</th>' in html
     assert "<h3>Where papers disagree</h3>" in html
     assert "<output aria-live" in html
+    odd = whole(tmp_path, [{**TABLE["rows"][0], "label": "007"}, {**TABLE["rows"][1], "label": "NA"}])
+    assert "<td>007</td>" in odd
+    assert "<td>NA</td>" in odd
     bare = whole(tmp_path)
     assert "Where papers disagree" not in bare
     assert "Every run" not in bare

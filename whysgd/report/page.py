@@ -75,7 +75,7 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
     """Return what the page shows of a paper."""
     header, sentence, claims = paper["header"], "", []
     if paper["claims"]:
-        frame = pd.read_csv(paper["claims"], keep_default_na=False)
+        frame = pd.read_csv(paper["claims"], dtype=str, keep_default_na=False)
         sentence = explanation(frame)
         claims = [
             {
@@ -94,7 +94,9 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
 
 def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     """Return a table with what it shows, on what that was measured, and whether the numbers come from records."""
-    lines = pd.read_csv(table["csv"])
+    # Texts stay what they are: a label may be `007` or `NA`.
+    texts = dict.fromkeys(("row", "column", "label", "note"), str)
+    lines = pd.read_csv(table["csv"], dtype=texts, keep_default_na=False, na_values=[""])
     own = runs[runs.run.isin(lines.row[lines.n > 0])]
     recorded = "source" in own and (own.source == RECORDS).any()
     return {
