@@ -46,7 +46,9 @@ def result(**other) -> dict:
 def test_measures_are_read_and_a_diverged_run_has_no_numbers(tmp_path):
     nothing = {"fisher_trace": {"value": None, "std_error": None, "samples": 0, "each": [], "interval": [None, None]}}
     (tmp_path / "a").write_text(json.dumps([result(), result(seed=1, status="diverged", quantities=nothing)]))
-    (tmp_path / "b").write_text(json.dumps([result(quantities={"flatness": {"value": 1, "std_error": None, "samples": 1}})]))
+    (tmp_path / "b").write_text(
+        json.dumps([result(quantities={"flatness": {"value": 1, "std_error": None, "samples": 1}})])
+    )
     frame = read_measures([tmp_path / "a", tmp_path / "b"])
     assert frame.columns.tolist() == COLUMNS
     assert frame.iloc[0].tolist() == [
@@ -144,7 +146,9 @@ def test_a_correlation_is_spearmans_with_a_bootstrap_over_runs():
 def test_means_that_differ_by_rounding_alone_have_the_same_rank():
     seeds = {"r0": [0.1, 0.2, 0.3], "r1": [0.3, 0.2, 0.1], **{f"r{i}": [float(i)] * 3 for i in range(2, 6)}}
     runs = runs_frame(seeds)
-    lines = wide(measured(runs, keskar_sharpness=lambda run: run.test_accuracy, accuracy_gap=lambda run: int(run.run[1:])), runs)
+    lines = wide(
+        measured(runs, keskar_sharpness=lambda run: run.test_accuracy, accuracy_gap=lambda run: int(run.run[1:])), runs
+    )
     assert over_seeds(lines).keskar_sharpness[:2].tolist() == [0.2, 0.2]
     expected = stats.spearmanr([0, 0, 2, 3, 4, 5], range(6)).statistic
     assert found(correlate(lines), target="accuracy_gap").rho == pytest.approx(expected)

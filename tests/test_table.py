@@ -39,7 +39,9 @@ def test_markdown_of_a_table_with_groups_is_a_table_for_each():
 def test_html_has_the_run_and_the_quantity_behind_a_number():
     html = document([Heading("H"), "text", ["item"], TABLE], "<T>")
     assert "<title>&lt;T&gt;</title>" in html
-    assert "<h3>H</h3>\n<p>text</p>\n<ul><li>item</li></ul>\n<p><strong>Title.</strong> Above.</p>\n<p>Origin.</p>" in html
+    assert (
+        "<h3>H</h3>\n<p>text</p>\n<ul><li>item</li></ul>\n<p><strong>Title.</strong> Above.</p>\n<p>Origin.</p>" in html
+    )
     assert 'aria-label="Title"' in html
     assert '<th scope="col">label</th><th scope="col" class="right">n</th>' in html
     assert '<th scope="row">one</th><td class="right" data-run="p/a" data-quantity="flatness">1.00</td>' in html
@@ -48,7 +50,9 @@ def test_html_has_the_run_and_the_quantity_behind_a_number():
 
 def test_latex_and_csv_have_the_same_cells():
     latex = to_latex([TABLE])
-    assert latex.startswith("\\begin{table}\n\\caption{Title. Above. Origin. Below.}\n\\begin{tabular}{lrr}\n\\toprule\n")
+    assert latex.startswith(
+        "\\begin{table}\n\\caption{Title. Above. Origin. Below.}\n\\begin{tabular}{lrr}\n\\toprule\n"
+    )
     assert "two & -20.5 $\\pm$ 0.1 &  \\\\\n\\bottomrule" in latex
     assert to_csv(TABLE) == "label,n,m\none,1.00,–\ntwo,-20.5 ± 0.1,\n"
 
@@ -119,5 +123,7 @@ def test_latex_accepts_every_text(tmp_path):
     table = Table("All", ("text",), (False,), [(Cell(text),) for text in TEXTS], above=list(TEXTS))
     source = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + to_latex([table]) + "\\end{document}"
     (tmp_path / "t.tex").write_text(source)
-    done = subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:]

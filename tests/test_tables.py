@@ -37,7 +37,11 @@ def test_a_table_has_published_and_measured_side_by_side():
         ["b", "B & co_1", "80.00", "81.50", "81.50", "1", "+1.50", STEPS],
         ["c", "C", "–", "–", "–", "0", "–", "not run"],
     ]
-    assert [head for head, number in zip(shown.heads, shown.numbers, strict=True) if not number] == ["row", "label", "note"]
+    assert [head for head, number in zip(shown.heads, shown.numbers, strict=True) if not number] == [
+        "row",
+        "label",
+        "note",
+    ]
     # Measured numbers, and no others, name their run.
     assert [cell for cell in shown.rows[0] if cell.run] == [
         Cell("93.00 ± 3.61", "p/a", "test_accuracy"), Cell("92.00", "p/a", "test_accuracy")
@@ -140,7 +144,10 @@ def test_rows_can_have_metrics_of_their_own_and_the_table_says_at_which_step():
     assert lines.measured_at.tolist() == ["the step selected on the held-out images", "the last step"]
     said = "at the step selected on the held-out images or the last step, as the row says."
     assert tables.headline(lines).endswith(said)
-    assert [line[3].quantity for line in tables.presented(lines, "p", "T")[0].rows] == ["best_test_accuracy", "test_accuracy"]
+    assert [line[3].quantity for line in tables.presented(lines, "p", "T")[0].rows] == [
+        "best_test_accuracy",
+        "test_accuracy",
+    ]
     alone = tables.make_table(table_of(rows[:1]), "p", runs.assign(best_selected_on="test"))
     assert tables.headline(alone).endswith("at the step of highest test accuracy.")
 
@@ -176,11 +183,17 @@ RUNS = runs_frame({cell["run"]: [90.0, 91.0] for cell in GRID["rows"]})
 def test_a_grid_of_a_measured_quantity_says_what_is_left_out():
     lines = tables.make_table(GRID, "p", RUNS, measured(RUNS, tail_index=lambda run: 1.34 + run.seed / 500))
     assert lines.columns.tolist() == ["row", "column", *tables.COLUMNS[1:]]
-    assert (lines.measured_mean[0], lines.n[0], lines.note[0]) == (pytest.approx(1.341), 2, f"{STEPS}; 4 of the grid's 9 cells")
+    assert (lines.measured_mean[0], lines.n[0], lines.note[0]) == (
+        pytest.approx(1.341),
+        2,
+        f"{STEPS}; 4 of the grid's 9 cells",
+    )
     (shown,) = tables.presented(lines, "p", "T")
     assert texts(shown)[0] == ["depth 2", "1.341 ± 0.001", "1.341 ± 0.001"]  # no percent, nothing published
     assert shown.rows[1][2] == Cell("1.341 ± 0.001", "p/d4-w8", "tail_index")
-    assert shown.above == ("Tail index of gradient noise of the trained network, mean ± standard deviation over seeds.",)
+    assert shown.above == (
+        "Tail index of gradient noise of the trained network, mean ± standard deviation over seeds.",
+    )
     assert shown.notes[0] == f"Notes: 2 seeds; {STEPS}; 4 of the grid's 9 cells."
 
 
