@@ -1,5 +1,6 @@
 # The configuration, and the input functions of the rules: names in, paths or values out.
 import json
+import re
 
 from whysgd.errors import UserError
 from whysgd.results import paths
@@ -7,12 +8,9 @@ from whysgd.results.recorded import with_records
 from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.study.figures import caption
-from whysgd.study.workflow import Study
+from whysgd.study.workflow import Study, use_this_copy
 
-# Jobs run this interpreter and this copy of the package, wherever another one is installed.
-os.environ["PYTHONPATH"] = str(workflow.basedir)
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-
+use_this_copy(workflow.basedir)
 for key in workflow.config_settings.config:
     config[key] = retyped(config[key])
 try:
@@ -102,7 +100,7 @@ def table_inputs(wildcards):
 
 def claims_inputs(wildcards):
     """The frames that the claims of a paper are judged on."""
-    return STUDY.frames(wildcards.paper, [claim["metric"] for claim in claims_of(wildcards)], "histories")
+    return STUDY.frames(wildcards.paper, [claim.metric for claim in claims_of(wildcards)], "histories")
 
 
 def frames(name):

@@ -81,7 +81,7 @@ EDITS = {
     "a type annotation": ("training/losses.py", "labels: torch.Tensor", "labels: 'torch.Tensor | None'", set()),
     "how configurations are read": ("study/config.py", "SAME =", "SOMETHING = 1\nSAME =", set()),
     "a key of papers": ("study/paper.py", "class Claim", "SOMETHING = 1\n\n\nclass Claim", set()),
-    "a figure": ("report/figures.py", "import", "SOMETHING = 1\nimport", set()),
+    "a figure": ("report/figures/curves.py", "def curves", "SOMETHING = 1\n\n\ndef curves", set()),
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from whysgd.study.registry import make
 from whysgd.study.spec import NoiseWatch, Watch
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from networks import shapes
+from flops import shapes
 from predictions import compared, near
 
 IMAGES = Images(train=23, test=11, channels=1, size=8, classes=10)

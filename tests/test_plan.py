@@ -73,8 +73,8 @@ def test_runs_that_two_tables_name_are_counted_once_and_data_are():
     runs = sum(part.runs for part in parts.values())
     assert sum(table.runs for table in tables.values()) == runs + 110
     assert runs == 1565
-    assert parts["cifar10",].disk * 2**20 == 60_000 * (3072 + 8)
-    store = next(part for key, part in parts.items() if key[:2] == ("cifar10", "store"))
+    assert parts["data", "cifar10"].disk * 2**20 == 60_000 * (3072 + 8)
+    store = next(part for key, part in parts.items() if key[:2] == ("store", "cifar10"))
     assert store.disk * 2**20 == 10 * 50_000 * 3072
 
 

@@ -8,8 +8,8 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.run import load_run, measure_run
-from whysgd.results.records import LINES, as_text, path_of, read_record, record_of, write_records
 from whysgd.results.former import todays
+from whysgd.results.records import LINES, as_text, path_of, read_record, record_of, write_records
 from whysgd.study.spec import NoiseWatch
 from whysgd.training.loop import train
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from whysgd.study.registry import constants, file_of, names
+from whysgd.errors import UserError
+from whysgd.study.registry import constants, file_of, names, problem
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,25 @@ class Quantity:
 
 def quantities_of(measure: str) -> dict[str, Quantity]:
     """Return what a measure reports, as its file says."""
-    return {key: Quantity(*entry) for key, entry in constants(file_of("measure", measure))["QUANTITIES"].items()}
+    file = file_of("measure", measure)
+    if file is None:
+        raise UserError(f"measure = {measure!r}: {problem('measure', measure) or 'no such module'}")
+    return {key: Quantity(*entry) for key, entry in constants(file)["QUANTITIES"].items()}
 
 
 MEASURES = {name: quantities_of(name) for name in names("measure")}
 QUANTITIES = {name: quantity for measure in MEASURES.values() for name, quantity in measure.items()}
-# Figures that show loss landscapes, and whether each needs points on a line or on a plane.
-LANDSCAPES = {"landscape": "line", "contours": "plane", "surface": "plane"}
-# Of their files.
+
+
+def include(measure: str) -> None:
+    """Let tables know what a measure from outside of this repository reports; it is named by its dotted path."""
+    if measure not in MEASURES:
+        MEASURES[measure] = quantities_of(measure)
+        QUANTITIES.update(MEASURES[measure])
+
+
+# Loss landscapes: where their points lie, and the columns of their files.
+LANDSCAPES = ("line", "plane")
 LANDSCAPE_COLUMNS = (
     "paper", "run", "seed", "kind", "alpha", "beta", "loss", "accuracy", "penalty", "full_loss",
 )  # fmt: skip

@@ -24,7 +24,7 @@ from whysgd.models.build import build_model
 from whysgd.results.metrics import check_file, read_metrics
 from whysgd.results.paths import METRICS, MODEL, dataset_folder
 from whysgd.study.codedigest import measuring_code
-from whysgd.study.registry import find, settings_of, short
+from whysgd.study.registry import find, settings_of
 from whysgd.study.spec import RunSpec, trained_images
 from whysgd.study.validation import checked
 from whysgd.training.device import device_name, memory_of
@@ -129,8 +129,8 @@ def measure_batch(
     """Take these measures of each seed of a batch and write the results, a list, into one JSON file.
 
     Each result has the run's names, `status`, the `quantities` with their uncertainties (see
-    `whysgd.measures.estimate`; None where they are not defined, all of them for a run that diverged), the `options`, and
-    what it cost.
+    `whysgd.measures.estimate`; None where they are not defined, all of them for a run that diverged), the `options`,
+    and what it cost.
 
     Args:
         names: names of measures, or dotted paths.
@@ -170,7 +170,7 @@ def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: 
     quantities = {quantity: _jsonable(found.get(quantity, nothing)) for quantity in quantities_of(name)}
     return {
         **{key: getattr(spec, key) for key in ("paper", "run", "scale", "seed")},
-        "measure": short(name),
+        "measure": name,
         "status": run.metrics["status"],
         "quantities": quantities,
         "options": dict(options),

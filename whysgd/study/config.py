@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
 from whysgd.study.names import TAKEN, is_name, same_but_for_case
-from whysgd.study.registry import DOTTED, allowed, names, problem, settings_of
+from whysgd.study.registry import DOTTED, allowed, known, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
     Augmentation,
@@ -35,10 +35,6 @@ SAME = "same"
 _ABSENT = object()
 
 
-def _measure(name):
-    return name if isinstance(name, str) and problem("measure", name) is None else refuse(problem("measure", name))
-
-
 def _from(name: str) -> str:
     return name if name == "*" else name if is_name(name) else refuse("must be a name, or * for every other name")
 
@@ -47,11 +43,6 @@ def _to(name: str) -> str:
     return name if is_name(name) or DOTTED.fullmatch(name) else refuse("must be a name, or a dotted path")
 
 
-Measure = Annotated[
-    Any,
-    AfterValidator(_measure),
-    WithJsonSchema({"anyOf": [{"enum": names("measure")}, {"type": "string", "pattern": ":"}]}),
-]
 Seeds = Annotated[list[Index], Field(min_length=1), UNIQUE]
 Mapped = dict[Annotated[str, AfterValidator(_from)], Annotated[str, AfterValidator(_to)]]
 
@@ -212,7 +203,7 @@ class Config(Settings):
     """Image of `--sdm apptainer` in which all jobs run: a file, or an address such as docker://…; null has none."""
     evaluations: Count = 20
     """Lines of each run's history, evenly spaced over its steps."""
-    measures: Annotated[list[Measure], UNIQUE] = names("measure")
+    measures: Annotated[list[known("measure")], UNIQUE] = names("measure")
     """What is measured of every finished run; an empty list measures nothing and draws no landscapes."""
     checkpoint_seconds: Positive = 30.0
     """Seconds between two checkpoints of a run."""

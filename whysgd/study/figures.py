@@ -1,15 +1,29 @@
-"""What the workflow knows of figures without drawing any."""
+"""The figures of tables by name: what each needs, and its caption, read without importing a drawing library."""
 
-from functools import cache
-
-from whysgd.measures.catalog import LANDSCAPES
-from whysgd.study.layout import GRID_FIGURES, NOISE_LOGS
+from whysgd.errors import UserError
+from whysgd.study.registry import constants, file_of, names, problem
 from whysgd.study.validation import ROOT
 
-__all__ = ["GRID_FIGURES", "LANDSCAPES", "NOISE_LOGS", "caption"]
+# What a figure may need beside the frame of its runs: other frames of its paper, its table's own, logs of the gradient
+# noise, or points of `whysgd.measures.catalog.LANDSCAPES`. GRID is no input: the table must have a grid, of a measured
+# quantity.
+FRAMES, TABLE, NOISE, GRID = ("histories", "measures"), "table", ("noise", "layers", "noise_norms"), "grid"
+FIGURES = tuple(names("figure"))
 
 
-@cache
-def caption(kind: str) -> str:
-    """Return the text under a kind of figure."""
-    return (ROOT / "docs/captions" / f"{kind}.rst").read_text(encoding="utf-8").strip()
+def needs(name: str) -> tuple[str, ...]:
+    """Return what a figure needs beside the frame of its runs: names of `FRAMES`, `TABLE`, `LANDSCAPES`, …"""
+    return _constants(name)["NEEDS"]
+
+
+def caption(name: str) -> str:
+    """Return the text under a figure of a table, or under another picture: that has a file in docs/captions."""
+    file = ROOT / "docs/captions" / f"{name}.rst"
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else _constants(name)["CAPTION"]
+
+
+def _constants(name: str) -> dict:
+    file = file_of("figure", name)
+    if file is None:
+        raise UserError(f"figure {name!r}: {problem('figure', name) or 'no such module'}")
+    return constants(file)

@@ -11,7 +11,7 @@ from whysgd.files import read_json, write_json
 from whysgd.results.paths import NETWORKS
 from whysgd.study import registry
 
-# Those of the shipped scales, by name, channels, size and classes; `python benchmarks/networks.py` writes it.
+# Those of the shipped scales, by name, channels, size and classes; `python benchmarks/flops.py` writes it.
 TABLE = Path(__file__).with_name("networks.json")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.study.registry import Chosen, Given
+from whysgd.study.registry import Chosen, Given, known
 from whysgd.study.settings import (
     UNIQUE,
     Count,
@@ -24,10 +24,6 @@ from whysgd.study.spec import RunSettings
 
 TableMetric = Literal[("test_accuracy", "best_test_accuracy", *QUANTITIES)]
 ClaimMetric = Literal[("test_accuracy", "best_test_accuracy", "early_norm_ratio", *QUANTITIES)]
-Figure = Literal[
-    "comparison", "curves", "accuracy", "micro_norm", "histograms", "landscape", "contours", "surface", "width",
-    "heatmap", "noise_course", "noise_norms", "layer_norms",
-]  # fmt: skip
 
 
 def _some_settings() -> type[Settings]:
@@ -136,7 +132,7 @@ class Table(Settings):
     """
     gap: Gap | None = None
     """Columns; how much of the difference between them the others recover is shown beside the table."""
-    figures: Annotated[list[Figure], UNIQUE] = ["comparison", "curves"]
+    figures: Annotated[list[known("figure")], UNIQUE] = ["comparison", "curves"]
     """Figures drawn of it."""
     planes: Annotated[list[Name], UNIQUE] = []
     """Runs of the table whose loss is drawn over a plane, in the figures contours and surface."""
@@ -209,7 +205,7 @@ class Claim(Settings):
     metric: ClaimMetric = "test_accuracy"
     """What a run's name stands for in the check."""
     check: str
-    """The comparison; see `whysgd.study.checks` for the grammar."""
+    """The comparison; see `whysgd.study.claims` for the grammar."""
 
 
 class Paper(Settings):

@@ -7,8 +7,9 @@ from tabulate import tabulate
 
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.results.machine import device_here
-from whysgd.results.paths import ALL_MEASURES, METRICS, batch_name, run_folder
+from whysgd.results.paths import METRICS, batch_name, run_folder
 from whysgd.study.cost import MB, Device, load_device
+from whysgd.study.figures import needs
 from whysgd.study.workflow import Study
 
 NOTES = """\
@@ -32,16 +33,13 @@ def plan_text(config: Mapping, wanted: str | None = None) -> str:
     here = device_here(config["device"])
     device = load_device(wanted) if wanted else load_device(here, "cpu" if here == device_here("cpu") else "gpu")
     tables, parts = sums_of(Study(config), device)
-    every = _sum(parts.values())
-    rows = [
-        (name, *sums[:2], *(_span(seconds) for seconds in sums[2:5]), _size(sums.disk)) for name, sums in tables.items()
-    ]
-    headers = ["table", "runs", "done", "train", "measure", "landscapes", "disk"]
-    whose = "this" if device.name == here else "another"
+    every, whose = _sum(parts.values()), "this" if device.name == here else "another"
     lead = (
         f"{every.runs:,} runs of {_counted(len(config['papers']), 'paper')}: {_span(sum(every[2:5]))} on {whose} device"
         f" ({device.name}, {_counted(device.threads, 'thread')}), {_size(every.disk)} of disk; {every.done:,} are done"
     )
+    rows = [(name, *sums[:2], *map(_span, sums[2:5]), _size(sums.disk)) for name, sums in tables.items()]
+    headers = ["table", "runs", "done", "train", "measure", "landscapes", "disk"]
     shown = tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * 6)
     unknown = f"\n{here} has not been measured: `python benchmarks/devices.py` adds it to config/devices.json."
     return "\n\n".join([lead, shown, NOTES]) + (unknown if whose == "another" and not wanted else "")
@@ -49,20 +47,18 @@ def plan_text(config: Mapping, wanted: str | None = None) -> str:
 
 def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, Sums]]:
     """Return what each table needs, and what each run, landscape, data set and store does."""
-    images = {spec.dataset: study.images(spec) for spec in study.runs.values()}
-    parts = {(name,): Sums(disk=own.mb) for name, own in images.items()}
-    for key, batches in study.batches.items():
-        spec = study.runs[key]
+    parts: dict[tuple, Sums] = {}
+    for (paper, run), spec in study.runs.items():
+        images, parts[paper, run] = study.images(spec), _run_sums(study, paper, run, device)
+        parts["data", spec.dataset] = Sums(disk=images.mb)
         if spec.store:
-            own = images[spec.dataset]
-            copies = spec.store.copies * own.train * own.channels * own.size**2
-            parts[spec.dataset, "store", spec.store.name] = Sums(disk=copies / MB)
-        parts[key] = _sum(_batch(study, key, batch, device) for batch in batches)
+            copies = spec.store.copies * images.train * images.channels * images.size**2
+            parts["store", spec.dataset, spec.store.name] = Sums(disk=copies / MB)
     tables = {}
-    for paper, contents in study.tables.items():
-        for name, table in contents.items():
+    for paper, own in study.tables.items():
+        for name, table in own.items():
             needed = {(paper, row["run"]) for row in table["rows"] if row["planned"]}
-            for kind in sorted({LANDSCAPES[figure] for figure in study.figures(paper, name) if figure in LANDSCAPES}):
+            for kind in {need for figure in study.figures(paper, name) for need in needs(figure)} & {*LANDSCAPES}:
                 chunks = study.measuring["landscape"][f"{kind}_chunks"]
                 for spec in study.drawn(paper, name, kind):
                     cost = study.landscape_cost(paper, spec.run, kind, device)
@@ -72,13 +68,17 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
     return tables, parts
 
 
-def _batch(study: Study, key: tuple[str, str], batch: list[int], device: Device) -> Sums:
-    """What a batch of seeds needs."""
-    done = (run_folder(study.scale, *key) / batch_name(batch) / METRICS).is_file()
-    train = study.training_cost(*key, batch_name(batch), device)
-    measure = study.measuring_cost(*key, batch_name(batch), ALL_MEASURES, device)
-    seconds = measure.seconds if study.config["measures"] else 0
-    return Sums(len(batch), len(batch) * done, train.seconds, seconds, 0, train.disk_mb + measure.disk_mb)
+def _run_sums(study: Study, paper: str, run: str, device: Device) -> Sums:
+    """Return what all batches of a run need."""
+    found, folder = [], run_folder(study.scale, paper, run)
+    for batch in study.batches[paper, run]:
+        seeds, count = batch_name(batch), len(batch)
+        train = study.training_cost(paper, run, seeds, device)
+        jobs = [study.measuring_cost(paper, run, seeds, job, device) for job in study.measuring_jobs(paper)]
+        disk = train.disk_mb + sum(job.disk_mb for job in jobs)
+        done = count * (folder / seeds / METRICS).is_file()
+        found.append(Sums(count, done, train.seconds, sum(job.seconds for job in jobs), 0, disk))
+    return _sum(found)
 
 
 def _sum(parts: Iterable[Sums]) -> Sums:

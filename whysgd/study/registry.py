@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
 from pydantic_core import core_schema
 
 from whysgd.errors import UserError, listed, nearest
@@ -170,6 +170,16 @@ def constants(file: Path) -> dict[str, Any]:
                 {one.id: part for one, part in zip(target.elts, value, strict=True)} if several else {target.id: value}
             )
     return found
+
+
+def known(kind: str):
+    """Return the type of a text that must be a name of a kind, or a dotted path."""
+
+    def check(value):
+        return value if (why := problem(kind, value)) is None else refuse(why)
+
+    shapes = [{"enum": names(kind)}, {"type": "string", "pattern": ":"}]
+    return Annotated[Any, AfterValidator(check), WithJsonSchema({"anyOf": shapes})]
 
 
 class Given:
