@@ -9,14 +9,13 @@ BIN := .venv/bin
 .PHONY: run env test test-slow test-browser test-slurm check format bench bench-gpu records readme lock clean
 
 run: env
-	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host
-	$(BIN)/python -m whysgd show
+	$(BIN)/snakemake --cores $(CORES) --logger rich
 
 env: .venv/made
 
 .venv/made: envs/requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: $(PYTHON) is not of 3.11 to 3.13; name another one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r envs/requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
@@ -50,6 +49,7 @@ format: env
 
 # Times each question side by side, about half an hour; tables go to results/benchmarks.
 bench: env
+	$(BIN)/python benchmarks/devices.py
 	$(BIN)/python benchmarks/step_cpu.py
 	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/growth.py
@@ -67,14 +67,13 @@ bench-gpu: env
 	$(BIN)/python benchmarks/step_gpu.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py --images 50000
-	$(BIN)/python benchmarks/speeds.py
+	$(BIN)/python benchmarks/devices.py
 
 # The tables and figures of every result that the repository carries, from its records: no training, under a minute.
 records: env
-	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host --config from=records
-	$(BIN)/snakemake --cores $(CORES) --no-hooks --quiet rules host --configfile config/paper.yaml config/mnist.yaml \
+	$(BIN)/snakemake --cores $(CORES) --logger rich --config from=records
+	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/paper.yaml config/mnist.yaml \
 		--config from=records
-	$(BIN)/python -m whysgd show recorded/mini
 
 # Puts the tables of the records, and of benchmarks measured here, into README.md and docs/.
 readme: records
@@ -86,7 +85,6 @@ lock:
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 	$(PYTHON) envs/write_environments.py
 
-# Removes what was generated; records are kept.
+# Removes what was generated.
 clean:
-	find results -mindepth 1 -maxdepth 1 ! -name records -exec rm -rf {} +
-	rm -rf .snakemake
+	rm -rf results/* .snakemake

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from whysgd.study.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import write_text
@@ -28,8 +29,8 @@ from whysgd.measures.accuracy import evaluate
 from whysgd.study.config import load_config
 from whysgd.study.cost import images_of
 from whysgd.study.papers import expand
-from whysgd.study.spec import MicroBatchPenalty, Penalty, RunSpec, Schedule, resolved_precision, trained_images
-from whysgd.study.speeds import FILE, LARGE, REFERENCES, Case, Device, Speed, as_text, case_of, load_speeds
+from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec, resolved_precision, trained_images
 from whysgd.training.device import device_name, memory_of, prepare_device
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.stack import Stack
@@ -39,9 +40,9 @@ OVERLAYS = ([], ["config/midi.yaml"], ["config/paper.yaml"], ["config/paper.yaml
 # Blocks of a step beyond which its images per second do not change.
 MOST_BLOCKS = 128
 PENALTIES = {
-    "forward-differences": Penalty("gradient_norm"),
-    "exact": Penalty("gradient_norm", variant="exact"),
-    **{name: MicroBatchPenalty(name, 1e-6) for name in (
+    "forward-differences": make("penalty", "gradient_norm"),
+    "exact": make("penalty", "gradient_norm", variant="exact"),
+    **{name: make("penalty", name, strength=1e-6) for name in (
         "micro_batch_gradient_norm", "fisher_trace", "average_jacobian", "unit_jacobian",
     )},
 }  # fmt: skip
@@ -79,7 +80,7 @@ def spec_of(case: Case, like: RunSpec | None = None, penalty=None, seed: int = 0
     return RunSpec(
         paper="speeds", run="speeds", scale="speeds", seed=seed, dataset="noise", model=case.model,
         macro_batch=case.block * case.blocks, block=case.block, epochs=None, steps=1_000_000, lr=1e-6,
-        schedule=Schedule("step", 0, "constant"), momentum=0.9, penalty=penalty, evaluations=1,
+        schedule=make("schedule", "constant", unit="step", warmup=0), momentum=0.9, penalty=penalty, evaluations=1,
         shuffle=like is not None and like.shuffle, augment=like and like.augment,
         # Enough to keep the run out of lockstep, and nothing more.
         clip=None if case.lockstep else 1e6,

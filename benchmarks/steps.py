@@ -6,7 +6,6 @@ the rounds. `python benchmarks/steps.py` writes results/benchmarks/steps_{penalt
 """
 
 import argparse
-from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -18,7 +17,8 @@ from whysgd.data.canonical import Dataset, Split
 from whysgd.models.build import build_model
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
-from whysgd.study.spec import Augmentation, MicroBatchPenalty, Penalty, RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import Augmentation, RunSpec
 from whysgd.training.device import prepare_device
 from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
@@ -28,12 +28,12 @@ ROUNDS, STEPS = 7, 50
 NETWORKS = ("fc_d2_w4", "fc_d10_w4", "fc_d4_w16", "fc_d4_w64", "fc_d10_w64", "fc_d4_w256")
 PENALTIES = {
     "none": None,
-    "forward differences": Penalty("gradient_norm"),
-    "exact": Penalty("gradient_norm", variant="exact"),
-    "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.01),
-    "FT": MicroBatchPenalty("fisher_trace", 0.01),
-    "AJ": MicroBatchPenalty("average_jacobian", 0.001),
-    "UJ": MicroBatchPenalty("unit_jacobian", 0.001),
+    "forward differences": make("penalty", "gradient_norm"),
+    "exact": make("penalty", "gradient_norm", variant="exact"),
+    "GN": make("penalty", "micro_batch_gradient_norm", strength=0.01),
+    "FT": make("penalty", "fisher_trace", strength=0.01),
+    "AJ": make("penalty", "average_jacobian", strength=0.001),
+    "UJ": make("penalty", "unit_jacobian", strength=0.001),
 }
 
 
@@ -60,7 +60,7 @@ def plain_step(model, optimizer, batches, penalty, lr):
     parameters = list(model.parameters())
     total = [torch.zeros_like(p) for p in parameters]
     for x, y in batches:
-        if isinstance(penalty, MicroBatchPenalty):
+        if penalty is not None and penalty.name != "gradient_norm":
             for t, g in zip(total, micro_batch_gradient(model, x, y, penalty), strict=True):
                 t.add_(g, alpha=1 / len(batches))
             continue
@@ -92,7 +92,7 @@ def plain_step(model, optimizer, batches, penalty, lr):
 def regularized(dataset: Dataset, micro_batch: int, penalty_name: str) -> dict:
     """Compare a full-batch step of the mini scale's network with a plain loop over its micro-batches."""
     base = scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
-    spec = replace(base, block=micro_batch, penalty=PENALTIES[penalty_name], clip=None, augment=None)
+    spec = base.replace(block=micro_batch, penalty=PENALTIES[penalty_name], clip=None, augment=None)
     ours = Trainer([spec], dataset)
     groups = ours.loader.groups(0, 0, ours.micro_batches)
     batches = [(ours.normalize(x), y) for images, labels in groups for x, y in zip(images[0], labels[0], strict=True)]
@@ -114,9 +114,9 @@ def seeds_at_once(dataset: Dataset, model: str, micro_batch: int, seeds: int, **
     """
     spec = RunSpec(
         paper="none", run="benchmark", scale="none", seed=0, dataset="none", model=model, macro_batch=micro_batch,
-        block=micro_batch, epochs=None, steps=10**6, lr=0.01, schedule=Schedule("run", 0, "constant"), **changes,
+        block=micro_batch, epochs=None, steps=10**6, lr=0.01, schedule=make("schedule", "constant", unit="run", warmup=0), **changes,
     )  # fmt: skip
-    specs = [replace(spec, seed=seed) for seed in range(seeds)]
+    specs = [spec.replace(seed=seed) for seed in range(seeds)]
     together = Trainer(specs, dataset)
     alone, autograd = ([Trainer([one], dataset) for one in specs] for _ in range(2))
     for trainer in autograd:
@@ -158,7 +158,7 @@ def main() -> None:
         write_table("steps_penalties", heading, lines, options.out)
     if options.only != "penalties":
         small, large = noise(8), noise(28)
-        drawn = {"shuffle": True, "augment": Augmentation(1, False)}
+        drawn = {"shuffle": True, "augment": Augmentation(crop_padding=1, flip=False)}
         lines = [seeds_at_once(small, "resnet_mini", n, 5, **drawn) for n in (16, 64)]
         lines += [seeds_at_once(large, name, 100, 3) for name in NETWORKS]
         heading = f"SGD steps of several seeds, one thread, fp32; medians of {ROUNDS} rounds of {STEPS} steps."

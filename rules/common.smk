@@ -4,7 +4,7 @@ import json
 from whysgd.errors import UserError
 from whysgd.results import paths
 from whysgd.results.recorded import with_records
-from whysgd.study.codedigest import code_digest
+from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.study.figures import caption
 from whysgd.study.workflow import Study
@@ -61,6 +61,9 @@ landscape_inputs = looked_up(STUDY.landscape_inputs, "paper", "run", "seed", "ki
 landscape_options = looked_up(STUDY.landscape_options, "paper", "run", "kind")
 dataset_files = looked_up(STUDY.dataset_files, "dataset")
 class_folders = looked_up(STUDY.class_folders, "dataset")
+spec_of = looked_up(STUDY.spec, "paper", "run")
+training_code_of = looked_up(lambda *run: training_code(STUDY.spec(*run)), "paper", "run")
+landscape_code_of = looked_up(lambda *run: landscape_code(STUDY.spec(*run)), "paper", "run")
 spec_json = looked_up(STUDY.spec_json, "paper", "run")
 measures_of_job = looked_up(STUDY.measures_of_job, "measures")
 table_of = looked_up(STUDY.table, "paper", "table")
@@ -87,9 +90,9 @@ def measuring_options(wildcards):
     return {name: STUDY.measuring.get(name, {}) for name in measures_of_job(wildcards)}
 
 
-def measuring_code(wildcards):
+def measuring_code_of(wildcards):
     """The digest of the code of the measures of a job."""
-    return code_digest("whysgd.measures.run", *(f"whysgd.measures.{name}" for name in measures_of_job(wildcards)))
+    return measuring_code(spec_of(wildcards), *measures_of_job(wildcards))
 
 
 def table_inputs(wildcards):

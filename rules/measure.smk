@@ -12,13 +12,12 @@ rule measure:
     params:
         measures=measures_of_job,
         options=lambda wildcards: json.dumps(measuring_options(wildcards)),
-        code=measuring_code,
+        code=measuring_code_of,
     threads: CONFIG["threads"]
     resources:
         runtime=measuring_minutes,
         mem_mb=measuring_memory,
         gpu=GPU,
-        slurm_partition=PARTITION,
         device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"
@@ -38,13 +37,12 @@ rule measure_landscape:
         paths.LOGS + "/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
     params:
         options=landscape_options,
-        code=code_digest("whysgd.measures.landscape_part"),
+        code=landscape_code_of,
     threads: CONFIG["threads"]
     resources:
         runtime=landscape_minutes,
         mem_mb=landscape_memory,
         gpu=GPU,
-        slurm_partition=PARTITION,
         device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"

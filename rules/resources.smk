@@ -6,9 +6,6 @@ from whysgd.study.cost import load_device
 
 GPU = int(CONFIG["device"] != "cpu")
 DEVICE = load_device("gpu" if GPU else "cpu")
-# Where jobs that may use a GPU go: a profile's `gpu_partition`, or its `slurm_partition` with `device: cpu`.
-asked = (workflow.resource_settings.default_resources or {}).get("gpu_partition" if GPU else "slurm_partition")
-PARTITION = None if asked is None else str(getattr(asked, "raw", asked)).strip("\"'")
 MEMORY_MARGIN = 1.5
 
 
@@ -41,7 +38,7 @@ def cost_of_measuring(wildcards):
 
 
 def cost_of_landscape(wildcards):
-    return STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind, wildcards.chunks, DEVICE)
+    return STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind, DEVICE)
 
 
 training_minutes, training_memory = minutes(cost_of_training), megabytes(cost_of_training)

@@ -20,14 +20,13 @@ rule train:
         spec=spec_json,
         seeds=lambda wildcards: paths.batch_seeds(wildcards.seeds),
         options=training_options,
-        code=code_digest("whysgd.training.loop", "whysgd.training.device"),
+        code=training_code_of,
     threads: CONFIG["threads"]
     resources:
         # None of these decides a result, so a change of them is no reason to train again.
         runtime=training_minutes,
         mem_mb=training_memory,
         gpu=GPU,
-        slurm_partition=PARTITION,
         device=CONFIG["device"],
         engine=CONFIG["engine"],
         images_on=CONFIG["images_on"],

@@ -67,7 +67,7 @@ class Browser:
         element.click()
 
     def wait(self, condition):
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while not self.js(f"return {condition}"):
             assert time.monotonic() < end, condition
             time.sleep(0.02)

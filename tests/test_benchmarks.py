@@ -3,23 +3,24 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ROOT, make_dataset, make_spec
+from conftest import HUNG, ROOT, make_dataset, make_spec
+
+from whysgd.study.registry import make
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common
-import speeds
+import devices
 import step_cpu
 import step_gpu
 
 from whysgd.models.build import build_model
-from whysgd.study.spec import Schedule
-from whysgd.study.speeds import as_text, load_speeds
-from whysgd.training.device import device_name
+from whysgd.study import cost
+from whysgd.study.cost import Device, Work, seconds_of
+from whysgd.study.networks import network
 from whysgd.training.trainer import Trainer
 
 # Those that draw nothing: the loop draws otherwise.
@@ -31,7 +32,7 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
     dataset = make_dataset()
     spec = make_spec(
         penalty=penalty, clip=None, augment=None, shuffle=False, drop_last=True, lr=0.1,
-        schedule=Schedule("epoch", 0, "constant"),
+        schedule=make("schedule", "constant", unit="epoch", warmup=0),
     )  # fmt: skip
     ours = Trainer(spec, dataset, blocks_at_once=1, dtype=torch.float64)
     model = build_model(spec.model, 1, 3, spec.seed).double().train()
@@ -70,36 +71,30 @@ def test_times_are_taken_in_turns():
     assert common.median_ratio([2, 9, 4], [1, 3, 4]) == 2
 
 
-def test_speeds_replace_those_of_a_network_and_leave_the_others(tmp_path, monkeypatch):
-    before, here = next(iter(load_speeds().values())), device_name(torch.device("cpu"))
-    file = tmp_path / "speeds.json"
-    file.write_text(as_text([replace(before, name=here), replace(before, name="another")]))
-    monkeypatch.setattr(sys, "argv", ["speeds.py", "--only", "fc_d8_w4", "--device", "cpu", "--out", str(file)])
-    speeds.main()
-    load_speeds.cache_clear()
-    after = load_speeds(file)
-    assert list(after) == [here, "another"]
-    assert after["another"].speeds == before.speeds
-    others = [[one for one in found.speeds if one.case.model != "fc_d8_w4"] for found in (before, after[here])]
-    assert others[0] == others[1]
-    own = [{one.case: one for one in found.speeds if one.case.model == "fc_d8_w4"} for found in (before, after[here])]
-    assert own[0].keys() == own[1].keys() == {case for case in speeds.wanted_cases() if case.model == "fc_d8_w4"}
-    for case, one in own[1].items():
-        assert one != own[0][case]
-        assert one.parameters == own[0][case].parameters
-        assert one.images_per_second > 0
-    # Three seeds are trained in lockstep at the scale of the default run.
-    assert {case.lockstep for case in own[1]} >= {1, 3}
+def test_the_numbers_of_a_device_are_found_from_what_steps_take():
+    truth = Device("this", "cpu", 1, "", "", step_us=300, operation_us=50, micro_batch_us=8, gflops=100, gbytes=2)
+    seconds = [
+        seconds_of([Work(1, 1, micro_batches, size)], network(*shape, devices.CLASSES), truth)
+        for *shape, size, micro_batches in devices.SHAPES
+    ]
+    found = devices.fitted(devices.SHAPES, seconds)
+    assert found == pytest.approx({name: getattr(truth, name) for name in found}, rel=0.01)
 
 
-def test_a_step_that_takes_too_long_is_cut_to_fewer_blocks_and_images(monkeypatch):
-    case = speeds.Case("conv2", 3, 32, 64, 40)
-    # A second for each image.
-    monkeypatch.setattr(speeds, "timed", lambda work, device, least, warm=1: 8.0)
-    cpu = torch.device("cpu")
-    assert speeds.cut(case, cpu, 100_000) == case
-    assert speeds.cut(case, cpu, 200) == replace(case, blocks=3)
-    assert speeds.cut(case, cpu, 20) == replace(case, block=16, blocks=1)
+def test_a_device_replaces_the_one_of_its_name(tmp_path, monkeypatch):
+    file = tmp_path / "devices.json"
+    file.write_text(cost.DEVICES.read_text())
+    for module in (devices, cost):
+        monkeypatch.setattr(module, "DEVICES", file)
+    mine = cost.load_device("cpu")._replace(name="mine", gflops=1.0)
+    devices.write_device(mine)
+    devices.write_device(mine._replace(gflops=2.0))
+    assert cost.load_device("mine").gflops == 2.0
+    assert len(json.loads(file.read_text())) == len(json.loads((ROOT / "config/devices.json").read_text())) + 1
+
+
+def test_steps_of_a_shape_are_timed():
+    assert 0 < devices.step_seconds(("fc_d2_w4", 1, 8, 4, 2), torch.device("cpu"), least=0.01) < 1
 
 
 @pytest.mark.slow
@@ -108,12 +103,12 @@ def test_a_step_that_takes_too_long_is_cut_to_fewer_blocks_and_images(monkeypatc
 )
 def test_the_scripts_for_a_gpu_run_on_a_cpu(tmp_path, arguments):
     command = [sys.executable, ROOT / "benchmarks" / arguments[0], *arguments[1:]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("results/benchmarks/*.json"))) == 1
 
 
 def test_a_grouping_can_be_asked_for():
-    spec = replace(make_spec(), penalty=None)
+    spec = make_spec().replace(penalty=None)
     trainer = Trainer(spec, make_dataset(), grouping=step_gpu.Grouping(2, "shared"))
     assert (trainer.grouping.most, trainer.sums.copies) == (2, False)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import re
 import tomllib
 from importlib.metadata import version
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, copy_with, run
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -21,6 +23,8 @@ def requirements(text: str) -> list[Requirement]:
 
 
 LOCK = requirements((ENVS / "requirements.lock").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SUPPORTED = SpecifierSet(PROJECT["requires-python"])
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +55,11 @@ def test_all_recipes_have_one_python_that_the_project_allows():
     docker = re.search(r"^FROM python:([\d.]+)-", (ENVS / "Dockerfile").read_text(), re.MULTILINE)[1]
     apptainer = re.search(r"^From: python:([\d.]+)-", (ENVS / "whysgd.def").read_text(), re.MULTILINE)[1]
     assert conda == docker == apptainer
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert Version(conda) in Requirement(f"python{project['requires-python']}").specifier
+    assert Version(conda) in SUPPORTED
+
+
+def test_this_python_is_one_that_the_project_supports():
+    assert Version(platform.python_version()) in SUPPORTED
 
 
 def test_containers_install_the_lock_file_and_no_other_package_of_python():
@@ -73,15 +80,14 @@ def pinned() -> dict[str, list[Requirement]]:
 def test_the_lock_file_pins_all_that_is_asked_for_and_nothing_else_is_asked_for():
     pins = pinned()
     asked = requirements((ENVS / "requirements.in").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in (*asked, *map(Requirement, project["dependencies"])):
+    for requirement in (*asked, *map(Requirement, PROJECT["dependencies"])):
         for pin in pins[canonicalize_name(requirement.name)]:
             (exact,) = pin.specifier
             assert exact.operator == "=="
             assert Version(exact.version) in requirement.specifier, f"{requirement} against {pin}"
     # What runs is part of what is installed for the tests.
     names = {canonicalize_name(requirement.name) for requirement in asked}
-    assert {canonicalize_name(Requirement(one).name) for one in project["dependencies"]} <= names
+    assert {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]} <= names
 
 
 def test_these_tests_run_with_the_versions_of_the_lock_file():

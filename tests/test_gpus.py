@@ -6,12 +6,11 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import HUNG, ROOT, run
 
 import whysgd.training.device
 import whysgd.training.loop
@@ -83,9 +82,7 @@ def test_jobs_get_gpus_of_their_own_and_a_killed_one_frees_its_own():
             # It asks again every second, and says nothing more.
             assert select.select([fourth.stdout, fourth.stderr], [], [], 1.5)[0] == []
             holders["1"].send_signal(signal.SIGKILL)
-            killed = time.monotonic()
             assert claimed(fourth) == "1"
-            assert time.monotonic() - killed < 10
             fourth.kill()
             assert fourth.communicate() == ("", "")
 
@@ -121,7 +118,7 @@ def test_who_starts_jobs_claims_the_free_gpus_for_them(monkeypatch):
         assert claim_gpu() is None
         assert os.environ[VISIBLE] == "2"
         script = "from whysgd.training.gpus import claim_gpu; print(claim_gpu())"
-        own = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        own = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=HUNG)
         assert own.stdout == "None\n"
     for lock in claimed_here.values():
         lock.release()

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from whysgd.study.spec import MICRO_BATCH_PENALTIES, TRANSFORMS
+from whysgd.study.registry import names
 from whysgd.study.validation import ROOT
-from whysgd.training.penalties import PENALTIES, PRODUCTS
+from whysgd.training.products import PRODUCTS
 
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## The methods, exactly")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in SECTION.splitlines() if line.startswith("| ")][1:]
@@ -24,13 +24,12 @@ def test_each_method_names_its_paper_a_setting_and_a_function_that_exist(row):
         found = getattr(found, part)
     assert callable(found)
     assert found.__doc__
-    schema = (ROOT / "config/paper.schema.yaml").read_text(encoding="utf-8")
+    settings = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     for word in re.findall(r"[a-z_]+", setting.strip("`")):
-        assert re.search(rf"\b{word}\b", schema), word
+        assert re.search(rf"\b{word}\b", settings), word
 
 
 def test_no_method_is_missing():
     settings = "\n".join(row[3] for row in ROWS)
-    assert set(MICRO_BATCH_PENALTIES) <= set(PENALTIES)
-    for name in (*PENALTIES, *PRODUCTS, *TRANSFORMS):
+    for name in (*names("penalty"), *PRODUCTS, *names("transform")):
         assert re.search(rf"\b{name}\b", settings), name

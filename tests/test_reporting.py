@@ -71,7 +71,7 @@ def test_the_note_says_how_many_copies_were_stored():
 @pytest.mark.parametrize(("channels", "copies", "clean"), [(1, 2, False), (3, 12, True)])
 def test_a_sheet_shows_each_class_and_its_stored_versions(tmp_path, channels, copies, clean):
     dataset = make_dataset(channels=channels)
-    plan = StoredCopies(copies, 2, True, clean_first=clean)
+    plan = StoredCopies(copies=copies, crop_padding=2, flip=True, clean_first=clean)
     store = build_store(dataset, plan, tmp_path / "s.lmdb")
     figure = figures.plot_sheet(dataset, store)
     shown = min(copies, 10)

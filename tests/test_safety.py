@@ -86,62 +86,66 @@ def test_a_pickle_in_the_place_of_a_file_is_not_loaded(tmp_path, capsys, trap, k
 
 @pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
 def test_cifar_is_unpickled_only_if_it_is_the_published_file(cifar_archive, trap, name):  # noqa: F811
-    archive, _ = cifar_archive
-    whole = load_torchvision("cifar10", archive.parent)
+    archive, pixels = cifar_archive
     batch = archive.parent / tv.CIFAR10.base_folder / name
-    batch.write_bytes(trap["plain"])
-    if name == "batches.meta":  # torchvision looks at it last, and takes nothing from the archive again.
-        with pytest.raises(UserError, match="cifar10: cannot be downloaded or is damaged"):
-            load_torchvision("cifar10", archive.parent)
-        return
-    # The archive has the right one.
-    assert (load_torchvision("cifar10", archive.parent).train.images == whole.train.images).all()
-    batch.write_bytes(trap["plain"])
-    archive.unlink()
+    for there in (True, False):
+        batch.parent.mkdir(exist_ok=True)
+        batch.write_bytes(trap["plain"])
+        if there:  # The archive has the right file.
+            assert (load_torchvision("cifar10", archive.parent).train.images == pixels[:5].reshape(5, 3, 32, 32)).all()
+            archive.unlink()
     with pytest.raises(UserError, match="cifar10: cannot be downloaded or is damaged"):
         load_torchvision("cifar10", archive.parent)
 
 
-def member(tar, name, **attributes):
-    """Add an entry to an archive."""
-    info = tarfile.TarInfo(name)
-    for key, value in attributes.items():
-        setattr(info, key, value)
-    content = b"evil" if info.isreg() else b""
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
-
-
+# Members of an archive, each with its kind and the target of a link. {batch} is a published file, {out} an absolute path.
+FILE, LINK, HARD, DEVICE, PIPE = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE
 ESCAPES = {
-    "a path upwards": lambda tar, out: member(tar, "../escaped"),
-    "an absolute path": lambda tar, out: member(tar, str(out)),
-    "a link and a path through it": lambda tar, out: (
-        member(tar, "link", type=tarfile.SYMTYPE, linkname=".."), member(tar, "link/escaped"),
-    ),
-    "a hard link to a file outside": lambda tar, out: member(tar, "link", type=tarfile.LNKTYPE, linkname="../precious"),
-    "a device": lambda tar, out: member(tar, "device", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+    "a path upwards": [("../escaped", FILE, "")],
+    "a path upwards from within": [("cifar-10-batches-py/../../escaped", FILE, "")],
+    "an absolute path": [("{out}/escaped", FILE, "")],
+    "a link and a path through it": [("link", LINK, ".."), ("link/escaped", FILE, "")],
+    "the folder as a link": [("cifar-10-batches-py", LINK, "{out}"), ("cifar-10-batches-py/escaped", FILE, "")],
+    "a hard link to a file outside": [("link", HARD, "../precious")],
+    "a device": [("device", DEVICE, "")],
+    "a batch that is a link": [("{batch}", LINK, "{out}/precious")],
+    "a batch that is a hard link": [("{batch}", HARD, "../precious")],
+    "a batch that is a pipe": [("{batch}", PIPE, "")],
+    "a batch of another content, and a path upwards": [("{batch}", FILE, ""), ("../escaped", FILE, "")],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES.keys())
-@pytest.mark.parametrize("known", [False, True], ids=["of another checksum", "of the right checksum"])
-def test_an_archive_writes_nothing_outside_its_folder(cifar_archive, monkeypatch, escape, known):  # noqa: F811
-    archive, _ = cifar_archive
-    downloads = archive.parent
-    (downloads.parent / "precious").write_text("mine")
+def test_an_archive_writes_the_published_files_and_no_others(cifar_archive, monkeypatch, trap, escape):  # noqa: F811
+    (archive, pixels), folder = cifar_archive, tv.CIFAR10.base_folder
+    place, out, batch = archive.parent, archive.parent.parent, f"{folder}/data_batch_1"
+    (out / "precious").write_text("mine")
     with tarfile.open(archive, "w:gz") as tar:
-        escape(tar, downloads.parent / "escaped")
-    if known:
-        monkeypatch.setattr(tv.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    before = sorted(downloads.parent.iterdir())
-    with pytest.raises(UserError, match="cifar10: cannot be downloaded or is damaged") as caught:
-        load_torchvision("cifar10", downloads)
-    assert "\n" not in str(caught.value)
-    assert sorted(downloads.parent.iterdir()) == before
-    assert (downloads.parent / "precious").stat().st_nlink == 1
-    assert not (downloads / "device").exists()
-    # What Python does elsewhere is as it was.
-    assert tarfile.TarFile.extraction_filter is None
+        for name, kind, target in escape:
+            info = tarfile.TarInfo(name.format(out=out, batch=batch))
+            info.type, info.linkname, info.devmajor, info.devminor = kind, target.format(out=out), 1, 3
+            info.size = len(trap["plain"]) if kind == FILE else 0
+            tar.addfile(info, io.BytesIO(trap["plain"]))
+        replaced = batch in tar.getnames()
+        for file in sorted((out / "make").glob("*/*")):
+            if not (replaced and file.name == "data_batch_1"):
+                tar.add(file, f"{folder}/{file.name}")
+    monkeypatch.setattr(tv.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    before = set(out.rglob("*"))
+    if replaced:
+        reason = (
+            "Dataset not found or corrupted" if escape[0][1] == FILE else f"cifar-10-python.tar.gz has no file {batch}"
+        )
+        with pytest.raises(UserError, match=f"cifar10: cannot be downloaded or is damaged .{reason}") as caught:
+            load_torchvision("cifar10", place)
+        assert "\n" not in str(caught.value)
+    else:
+        assert (load_torchvision("cifar10", place).train.images == pixels[:5].reshape(5, 3, 32, 32)).all()
+    published = {file.relative_to(out / "make") for file in (out / "make").rglob("*")}
+    made = set(out.rglob("*")) - before
+    assert {file.relative_to(place) for file in made} <= published | {Path(".cifar10.lock")}
+    assert not any(file.is_symlink() for file in made)
+    assert ((out / "precious").read_text(), (out / "precious").stat().st_nlink) == ("mine", 1)
 
 
 def unsafe_calls(source: str) -> list[str]:

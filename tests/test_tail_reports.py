@@ -2,11 +2,11 @@
 
 import json
 import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from whysgd.errors import UserError
 from whysgd.report import figures, noise_figures, page, tables, tail_figures
@@ -15,6 +15,7 @@ from whysgd.report.measures import read_measures
 from whysgd.report.rank_correlation import holm, rank_correlation, smallest_p
 from whysgd.study.checks import ACCURACIES, MEASURED, EachComparison, TrendComparison, needed_measures, parse_check
 from whysgd.study.config import load_config
+from whysgd.study.paper import Figure, TableMetric
 from whysgd.study.papers import claims_at, tables_at
 from whysgd.study.validation import ROOT
 
@@ -110,14 +111,12 @@ def test_what_is_not_measured_or_has_no_number_is_said():
 
 
 def test_every_kind_of_figure_has_a_caption_and_a_word_in_the_readme():
-    schema = yaml.safe_load((ROOT / "config/paper.schema.yaml").read_text())
-    kinds = schema["properties"]["tables"]["additionalProperties"]["properties"]["figures"]["items"]["enum"]
+    kinds = get_args(Figure)
     assert {"width", "heatmap", "noise_course", "noise_norms"} <= set(kinds)
     readme = (ROOT / "README.md").read_text()
     assert [kind for kind in kinds if f"`{kind}`" not in readme] == []
     assert [kind for kind in kinds if not (ROOT / f"docs/captions/{kind}.rst").is_file()] == []
-    metrics = schema["$defs"]["metric"]["enum"]
-    assert set(metrics) == {*ACCURACIES, *MEASURED}
+    assert set(get_args(TableMetric)) == {*ACCURACIES, *MEASURED}
 
 
 def test_intervals_of_measures_are_read(tmp_path):

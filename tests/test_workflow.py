@@ -208,15 +208,10 @@ def test_results_can_go_elsewhere(finished, tmp_path):
     assert (tmp_path / target).exists()
 
 
-def test_the_paper_scale_is_planned_quickly(finished):
+def test_the_paper_scale_has_a_job_for_each_run_table_and_figure(finished):
     folder, _ = finished
-    start = time.monotonic()
     unmeasured = planned(folder, "--configfile", "config/paper.yaml", "--config", "measures=[]")
-    assert time.monotonic() - start < 10
-    start = time.monotonic()
     jobs = planned(folder, "--configfile", "config/paper.yaml")
-    # What Snakemake takes for a job; its own start is in it.
-    assert time.monotonic() - start < 0.01 * sum(jobs.values())
     # geiping2022 has 40 runs, novack2023 42, of which four graft the norms of others, iyer2023 12, seminar 21; each with 3
     # seeds, those of the explore table with 50. Each trained network has seven measures. simsekli2019 has two grids of
     # 162 cells, the seeds of each in one job and their measures in another, and 20 AlexNets.

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from whysgd.errors import StopSignal, UserError, listed
+from whysgd.files import write_text
 from whysgd.measures.catalog import MEASURES
 from whysgd.results.paths import RECORDS, batch_name, batch_seeds, dataset_folder, run_folder, store_file
 from whysgd.study.names import NEEDED, is_name
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--spec", help="a whole specification as JSON, without the seed, instead of PAPER/RUN")
     train.add_argument("--seed", type=int, nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+    train.add_argument("--data", type=Path, help="folder of the data set (default: the workflow's)")
     train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: the workflow's)")
     train.add_argument(
         "--norms", type=Path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
@@ -110,17 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     store.set_defaults(command=_build_store)
 
     plan = commands.add_parser(
-        "plan", help="runs, hours and disk of each table, and what is done, before anything runs"
+        "plan", help="runs, hours and disk of each table, and what is there, before anything runs"
     )
-    plan.add_argument("--device", help="one of config/speeds.json, or a part of its name (default: this machine's)")
-    plan.add_argument("--json", action="store_true", help="print all numbers, those of each run too, as JSON")
+    plan.add_argument("--device", help="one of config/devices.json, or a part of its name (default: this machine's)")
+    plan.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     plan.set_defaults(command=_plan)
-    progress = commands.add_parser(
-        "progress", help="one line: how far a configuration is, from the files that are there"
-    )
-    progress.set_defaults(command=_progress)
-    for command in (plan, progress):
-        command.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
 
     record = commands.add_parser("record", help="keep what finished runs measured in records")
     record.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="folders of finished seeds")
@@ -131,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     failure = commands.add_parser("explain-failure", help="the last lines of the logs of jobs that failed")
     failure.add_argument("log", type=Path, help="Snakemake's own log of the run")
     failure.set_defaults(command=_explain_failure)
+
+    schema = commands.add_parser("schema", help="write config/schema/ and docs/settings.md again")
+    schema.set_defaults(command=_schema)
 
     show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")
     show.add_argument("scale", nargs="?", default="mini")
@@ -270,16 +269,10 @@ def _build_store(options) -> None:
 
 
 def _plan(options) -> None:
-    from whysgd.study.plan_text import plan_dict, plan_text
+    from whysgd.study.config import load_config
+    from whysgd.study.plan import plan_text
 
-    plan, here = _looked_at(options.configfile, options.device)
-    print(json.dumps(plan_dict(plan), indent=2) if options.json else plan_text(plan, here))
-
-
-def _progress(options) -> None:
-    from whysgd.study.plan_text import progress_text
-
-    print(progress_text(_looked_at(options.configfile, None)[0]))
+    print(plan_text(_to_train(load_config(options.configfile)), options.device))
 
 
 def _to_train(config: dict) -> dict:
@@ -287,20 +280,6 @@ def _to_train(config: dict) -> dict:
     if config["from"] != "training":
         raise UserError("from = 'records': is for Snakemake alone; allowed here: training")
     return config
-
-
-def _looked_at(overlays: list[str], wanted: str | None):
-    """The plan of a configuration, with what is done already, and what this machine's device is called."""
-    from whysgd.results.machine import device_here
-    from whysgd.study.config import load_config
-    from whysgd.study.plan import look, make_plan
-    from whysgd.study.speeds import chosen_device
-
-    config = _to_train(load_config(overlays))
-    here = device_here(config["device"])
-    plan = make_plan(config, chosen_device(wanted, here))
-    look(plan)
-    return plan, here
 
 
 def _record(options) -> None:
@@ -328,6 +307,15 @@ def _explain_failure(options) -> None:
     from whysgd.results.failures import explained
 
     print(explained(options.log), flush=True)
+
+
+def _schema(options) -> None:
+    from whysgd.study.reference import files
+    from whysgd.study.validation import ROOT
+
+    for path, text in files().items():
+        write_text(ROOT / path, text)
+        print(path)
 
 
 def _show(options) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd")
 NODES, CORES, GPUS, MEMORY_MB = ("a", "b", "c", "d"), 2, 2, 16000
-START, STOP = 30.0, 15.0  # seconds to wait for
+START, STOP = 300.0, 60.0  # seconds after which a daemon counts as hung
 
 CONFIG = """\
 ClusterName=whysgd

@@ -4,8 +4,6 @@ import gzip
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from PIL import Image
 
 from whysgd.data.canonical import Split
 from whysgd.errors import UserError
+from whysgd.files import write_atomically
 from whysgd.streams import stream
 
 # The order of digits and of image folders is one fixed permutation, and part of the data set.
@@ -50,7 +49,7 @@ def load_digits() -> Source:
 
 
 def load_torchvision(name: str, folder: Path) -> Source:
-    """CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST, downloaded once and checked by torchvision.
+    """Return CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST, downloaded once and checked by torchvision.
 
     Args:
         name: cifar10, cifar100, mnist or fashion_mnist.
@@ -75,10 +74,13 @@ def load_torchvision(name: str, folder: Path) -> Source:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{name}.lock"), _extraction_within():
-            if hasattr(classes[name], "resources"):
+        with FileLock(folder / f".{name}.lock"):
+            if cifar := name.startswith("cifar"):
+                _unpack_cifar(classes[name], folder)
+            else:
                 _remove_half_extracted(folder / classes[name].__name__ / "raw", classes[name].resources)
-            parts = [classes[name](str(folder), train=train, download=True) for train in (True, False)]
+            # torchvision never unpacks a tar archive: it would write wherever the archive says.
+            parts = [classes[name](str(folder), train=train, download=not cifar) for train in (True, False)]
     except Exception as error:  # torchvision raises whatever its download met: URLError, RuntimeError, EOFError …
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -89,27 +91,39 @@ def load_torchvision(name: str, folder: Path) -> Source:
     return Source(train, test, list(parts[0].classes), f"torchvision {name}")
 
 
-@contextmanager
-def _extraction_within() -> Iterator[None]:
-    """Within the block no archive writes outside the folder it is unpacked into, whatever paths and links it has.
+def _unpack_cifar(published: type, folder: Path) -> None:
+    """Write CIFAR's published files into the folder, from an archive that is downloaded if it is not there.
 
-    torchvision compares archives with their checksums, and unpacks them with what Python does by default: anything.
+    Only regular members with the names of published files are read. Nothing else in an archive (paths upwards, links,
+    devices) has an effect. This needs none of tarfile's extraction filters, which came with Python 3.11.4.
+
+    Args:
+        published: torchvision's class, which has the names and checksums of the archive and of its files.
+        folder: where the archive lies, and where the folder of files goes.
+
+    Raises:
+        UserError: a published file is missing in the archive, or is a link, a device or a folder there.
     """
-    if not hasattr(tarfile, "data_filter"):  # Python 3.11.3 and before; there the checksum has to do.
-        yield
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    sums = [*published.train_list, *published.test_list, (published.meta["filename"], published.meta["md5"])]
+    files = {f"{published.base_folder}/{name}": md5 for name, md5 in sums}
+    if all(check_integrity(folder / name, md5) for name, md5 in files.items()):
         return
-    before = tarfile.TarFile.extraction_filter
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
-    try:
-        yield
-    finally:
-        tarfile.TarFile.extraction_filter = before
+    download_url(published.url, folder, published.filename, published.tgz_md5)
+    with tarfile.open(folder / published.filename) as archive:
+        members = {member.name: member for member in archive if member.isreg()}
+        for name in files:
+            if name not in members:
+                raise UserError(f"{published.filename} has no file {name}")
+            content = archive.extractfile(members[name]).read()
+            write_atomically(folder / name, lambda temporary, content=content: temporary.write_bytes(content))
 
 
 def _remove_half_extracted(folder: Path, resources: list[tuple[str, str]]) -> None:
-    """Remove files that differ from what their archive beside them has, so that they are unpacked again.
+    """Remove files that differ from their archive's content, so that torchvision unpacks them again.
 
-    torchvision asks whether they are there, which a file is as well if its unpacking was interrupted.
+    torchvision only asks whether a file is there; after an interrupted unpacking, half of it may be.
 
     Args:
         folder: where archives and files lie.

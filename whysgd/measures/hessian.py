@@ -18,6 +18,13 @@ from whysgd.measures.untouched import untouched
 from whysgd.models.double_backward import double_backward
 from whysgd.streams import stream
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "hessian_eigenvalue_1": ("largest Hessian eigenvalue", "nats", "lower"),
+    "hessian_eigenvalue_2": ("second Hessian eigenvalue", "nats", "lower"),
+    "hessian_trace": ("Hessian trace", "nats", "lower"),
+}
+
 EIGENVALUES = 2
 # ARPACK returns only what has converged. With this tolerance all has, after the first basis: no product is spent
 # on restarts, and the residuals tell how good it is.

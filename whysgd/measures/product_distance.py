@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.device import allow_tf32
 from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
@@ -66,7 +66,7 @@ def distance(product: torch.Tensor, true: torch.Tensor, unrounded: torch.Tensor)
 
 def hessian_product(model, theta, images, labels, variant: str, precision: str, eps: float) -> torch.Tensor:
     """H_B v of one block with v = ½ g_B, as a step of that penalty and precision computes it, in float64 (P,)."""
-    dtype, settings = _DTYPES[precision], Penalty("gradient_norm", variant=variant)
+    dtype, settings = _DTYPES[precision], make("penalty", "gradient_norm", variant=variant)
     objective = Objective(model, torch.bfloat16 if precision == "bf16" else None)
     at = theta.to(dtype)
     with tf32(at.device) if precision == "tf32" else nullcontext():

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.models.catalog import architecture
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.intervals import recovered
 from whysgd.report.measures import rounded, spread_of, titled
 from whysgd.study.checks import ACCURACIES
+from whysgd.study.registry import network
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
@@ -168,7 +168,7 @@ def _networks(models: Iterable[str]) -> str:
     """Names of networks; of a family that comes in any size, and of which there are many, the first and the last."""
     families: dict[str, list] = {}
     for model in sorted(models):
-        family, arguments = architecture(model) or (model, {})
+        family, arguments = network(model) or (model, {})
         sizes = tuple(arguments.values()) if set(arguments) <= {"depth", "width"} else None
         families.setdefault(family if sizes else model, []).append((sizes, model))
     names = []

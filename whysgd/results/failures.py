@@ -1,10 +1,15 @@
 """Why jobs of a workflow failed: the last lines of their logs, found through Snakemake's own log."""
 
 import re
+from datetime import datetime
 from pathlib import Path
+
+from whysgd.results.paths import RESULTS
 
 LINES = 6
 _ERROR = re.compile(r"^Error in (?:rule|checkpoint) (\S+?),?:?$|^Error in (?:rule|group) (\S+?)[,:]")
+# How a log ends whose job failed: a user's error, or the last line of a traceback.
+_BAD = re.compile(r"error: |\S+: error: |[\w.]*(Error|Exception)\b")
 _LOG = re.compile(r"^\s+log: (.*?)(?: \(check log file\(s\) for error details\))?$")
 
 
@@ -21,12 +26,33 @@ def failed_jobs(text: str) -> list[tuple[str, list[str]]]:
     return [(rule, list(logs)) for rule, logs in found]
 
 
-def explained(log: Path, lines: int = LINES) -> str:
-    """Return what a user needs to read of each failed job: the path of its log and the last lines there."""
-    parts = []
-    for rule, logs in failed_jobs(log.read_text(encoding="utf-8", errors="replace")):
-        for file in map(Path, logs):
-            there = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-            told = [f"  {line}" for line in there[-lines:]] or ["  (empty)"]
-            parts.append("\n".join([f"{rule} failed; {file} ends with:", *told]))
-    return "\n".join(parts) or f"the workflow failed before a job could log why; see {log}"
+def bad_ends(folder: Path, since: float) -> list[Path]:
+    """Return the logs under a folder, written since a time, that end with an error: all there is under `--quiet`."""
+    logs = (file for file in folder.rglob("*.log") if file.stat().st_mtime >= since)
+    return sorted(file for file in logs if any(_BAD.match(line) for line in _last(file, 2)))
+
+
+def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
+    """Return what a user needs to read of each failed job: the path of its log and the last lines there.
+
+    Args:
+        log: Snakemake's own log of the run, which is written from its start on.
+        folder: where the logs of jobs lie.
+        lines: of each log, at most.
+    """
+    jobs = [file for _, logs in failed_jobs(log.read_text(encoding="utf-8", errors="replace")) for file in logs]
+    files = list(map(Path, jobs)) or bad_ends(folder, _begin(log))
+    parts = ["\n".join([f"{file} ends with:", *(f"  {line}" for line in _last(file, lines) or ["(empty)"])]) for file in files]
+    return "\n".join(parts) or f"the workflow failed before a job could say why; see {log}"
+
+
+def _last(file: Path, lines: int) -> list[str]:
+    return file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if file.is_file() else []
+
+
+def _begin(log: Path) -> float:
+    """When a run of Snakemake began, as the name of its log says."""
+    try:
+        return datetime.strptime(log.name[:17], "%Y-%m-%dT%H%M%S").timestamp()
+    except ValueError:
+        return 0.0

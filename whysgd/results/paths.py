@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-RECORDS = Path("records")
+RESULTS, RECORDS = Path("results"), Path("records")
 DATASET = "results/data/{dataset}"
 STORE = "results/stores/{dataset}/{store}.lmdb"
 # A batch of seeds of a run, and one file of its measures: of one measure by its name, or of all of them.
@@ -31,6 +31,9 @@ LOGS = "results/{scale}/logs"
 METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
 NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 _BATCH = re.compile(r"seeds-(\d+)(?:-(\d+))?")
+
+# What networks compute that are not among those of whysgd/study/networks.json, counted at their first use.
+NETWORKS = RESULTS / "networks.json"
 
 
 def batch_name(seeds: Sequence[int]) -> str:

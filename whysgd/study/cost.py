@@ -1,282 +1,163 @@
-"""What runs, measures and landscapes will cost: seconds, memory and disk, from measured speeds.
+"""Predict what a job costs, from arithmetic and five measured numbers of a device.
 
-Everything is counted in images: those that pass forward and backward, and those that pass forward alone. Seconds are
-these counts divided by the device's speeds for the network (`whysgd.study.speeds`), and what a job takes to start.
-docs/cost.md says how near that comes. This module never imports torch; the workflow reads it at parse time.
+docs/cost.md has the formula and how near it is. Nothing here imports torch: the workflow reads it when it starts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from whysgd.data.catalog import BUILT_IN
+from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.models.catalog import architecture
-from whysgd.study.spec import (
-    Penalty,
-    RunSpec,
-    blocks_per_epoch,
-    epoch_images,
-    steps_per_epoch,
-    total_steps,
-    trained_images,
-)
-from whysgd.study.speeds import Case, Device, Speed, case_of, penalty_kind
+from whysgd.study.networks import Network, network
+from whysgd.study.spec import RunSpec, blocks_per_epoch, total_steps, trained_images
+from whysgd.study.validation import ROOT
 
-# Seconds in which a job starts Python and torch, without and with a warm worker (`whysgd.warm`), and what a run, a
-# measure and a step of the ascent take apart from their images.
-START, WARM, EACH_RUN, EACH_MEASURE = 2.0, 0.2, 0.05, 0.003
-# In passes forward and backward: the passes over all mini-batches for a tail index, with the estimator; a product with
-# the Hessian; the gradient of an image for each class. See docs/measures.md, "What they cost".
-TAIL_PASSES, PRODUCT_PASSES, CLASS_PASSES = 3.0, 2.7, 2.2
-# Steps of a walk until the loss has risen by the threshold.
-WALK = 12
-# Megabytes of a process that has loaded torch, without and with a GPU.
-BASE_MB = {"cpu": 500, "gpu": 4000}
-# What passes keep, in those of a plain one: the first pass and its gradients stay while they are differentiated.
-KEPT = {None: 1.0, "forward-differences": 1.5}
-KEPT_EXACT = 3.5
-# whysgd.measures.run lets a forward pass keep so many megabytes; a product with the Hessian keeps some times as much.
-BATCH_MB, EVALUATED = 1024, 1000
-MB = 2**20
+DEVICES = ROOT / "config" / "devices.json"
+START = 2.0  # seconds until Python, torch and the images are there
+# Passes, forward and backward, of a step with a penalty; EXACT for one that is not listed.
+PASSES = {None: 1, "forward-differences": 2, "fisher_trace": 4, "average_jacobian": 4, "unit_jacobian": 4}
+EXACT = 3
+# In passes: one that only goes forward; a product with the Hessian; an image's gradient for each class.
+FORWARD, PRODUCT, EACH_CLASS = 1 / 3, 2.7, 2.2
+WALK = 12  # steps of a walk until the loss has risen
+# Megabytes of a process that has loaded torch, and of what a measure's pass may keep. Training keeps what so many
+# images of an evaluation do, and as many micro-batches at once as have so many numbers in one channel of their images.
+PROCESS_MB, MEASURE_MB, EVALUATED, TOGETHER, MB = {"cpu": 500, "gpu": 4000}, 1024, 200, 1 << 15, 2**20
 
 
-@dataclass(frozen=True)
-class Images:
-    """What a data set's images are like: how many for training and for testing, channels, height and width, classes."""
+class Device(NamedTuple):
+    """A device as `benchmarks/devices.py` measured it: microseconds of overhead, and what it does in a nanosecond."""
 
-    train: int
-    test: int
-    channels: int
-    size: int
-    classes: int
+    name: str
+    kind: str
+    threads: int
+    torch: str
+    date: str
+    step_us: float
+    operation_us: float
+    micro_batch_us: float
+    gflops: float
+    gbytes: float
 
-    @property
-    def mb(self) -> float:
-        """Of its canonical form: a byte for each channel of a pixel, and labels."""
-        return (self.train + self.test) * (self.channels * self.size**2 + 8) / MB
+
+class Work(NamedTuple):
+    """So many times, so many passes forward and backward, each over so many micro-batches of so many images."""
+
+    times: float
+    passes: float
+    micro_batches: float
+    size: float
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one job.
+class Cost(NamedTuple):
+    """Seconds of a job; megabytes of memory, at most about; megabytes of the files that it leaves."""
 
-    Attributes:
-        seconds: None if nothing like it was measured.
-        memory_mb: of the computer's memory, at most about so much.
-        disk_mb: of the files it leaves; `working_mb`: of those it needs meanwhile, its checkpoints.
-        scaled: whether the speed is that of another network, image size or block.
-    """
-
-    seconds: float | None
+    seconds: float
     memory_mb: float
     disk_mb: float
-    working_mb: float = 0.0
-    scaled: bool = False
-
-    def __add__(self, other: "Cost") -> "Cost":
-        """Of two jobs, one after the other."""
-        unknown = self.seconds is None or other.seconds is None
-        return Cost(
-            None if unknown else self.seconds + other.seconds, max(self.memory_mb, other.memory_mb),
-            self.disk_mb + other.disk_mb, max(self.working_mb, other.working_mb), self.scaled or other.scaled,
-        )  # fmt: skip
 
 
-NOTHING = Cost(0.0, 0.0, 0.0)
-
-
-def images_of(config: Mapping, dataset: str) -> Images:
-    """What a data set's images are like, as far as it can be known before it is built.
+def load_device(wanted: str, kind: str | None = None) -> Device:
+    """Return the device of config/devices.json with a name, or a part of one, or else the first of a kind (cpu, gpu).
 
     Raises:
-        UserError: it is an image folder without images.
+        UserError: no device, or more than one, has that name, and no kind is given.
     """
-    if dataset in BUILT_IN:
-        known = BUILT_IN[dataset]
-        classes = 100 if dataset == "cifar100" else 10
-        return Images(known["train"], known["test"], known["channels"], known["size"], classes)
-    manifest = Path("results/data", dataset, "manifest.json")
-    if manifest.is_file():
-        built = read_json(manifest)
-        channels, size = built["shape"][0], built["shape"][1]
-        return Images(built["train_images"], built["test_images"], channels, size, len(built["classes"]))
-    return _folder_images(config["datasets"][dataset])
+    devices, kind = [Device(**entry) for entry in read_json(DEVICES)], wanted if wanted in PROCESS_MB else kind
+    found = [device for device in devices if device.name == wanted]
+    found = found or [device for device in devices if wanted.lower() in device.name.lower() and not kind]
+    if len(found) == 1:
+        return found[0]
+    if kind:  # Of one that was never measured, the first device stands in.
+        return next((device for device in devices if device.kind == kind), devices[0]._replace(kind=kind))
+    names = ", ".join(device.name for device in devices)
+    raise UserError(f"device {wanted!r}: allowed: {names}; benchmarks/devices.py adds one to config/devices.json")
 
 
-def _folder_images(own: Mapping) -> Images:
-    """Of an image folder that is not built yet: its files are counted, and one is looked at."""
-    from PIL import Image, UnidentifiedImageError
-
-    files = {
-        split: [f for f in sorted(Path(own["path"], split).glob("*/*")) if not f.name.startswith(".")]
-        for split in ("train", "test")
-    }
-    if not files["train"]:
-        raise UserError(f"{own['path']}/train: no images; needs train/<class>/ and test/<class>/")
-    try:
-        with Image.open(files["train"][0]) as image:
-            size, channels = image.size[1], 1 if image.mode in ("1", "L", "I", "I;16") else 3
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{files['train'][0]}: not a readable image ({error})") from None
-    counts = [min(len(files[split]), own[f"{split}_images"] or len(files[split])) for split in ("train", "test")]
-    return Images(*counts, channels, size, len({file.parent for file in files["train"]}))
+def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> Cost:
+    """Return the cost of a job that trains a run with so many seeds, none of which ends early."""
+    net, count = _network(spec, images), trained_images(spec, images.train)
+    steps, works = total_steps(spec, count), list(training_work(spec, seeds, images))
+    lines = spec.evaluations + (steps // spec.watch.every if spec.watch else 0)
+    noise = (spec.noise.points + 2) * (count // spec.block) if spec.noise else 0
+    files = 4 * net.parameters + 5000 + 250 * lines + 26 * steps + 25 * noise
+    passes, blocks = works[0].passes, min(works[0].micro_batches, max(1, TOGETHER // (spec.block * images.size**2)))
+    held = (EVALUATED + passes * blocks * spec.block) * net.saved
+    memory = _memory_mb(device, images, held + 40 * net.parameters * seeds)
+    return Cost(START + seconds_of(works, net, device), memory, files * seeds / MB)
 
 
-def training_cost(specs: Sequence[RunSpec], images: Images, device: Device, start: float = START) -> Cost:
-    """Of a job that trains these runs: one, or all seeds of one (`whysgd.study.spec.in_lockstep` tells whether together).
-
-    A run that may end early, at a training accuracy, counts as if it did not. `start`: seconds until Python is there.
-    """
-    spec, count = specs[0], trained_images(specs[0], images.train)
-    speed = _speed(specs, images, device)
-    memory = BASE_MB[device.about["kind"]] + 3 * images.mb
-    if speed is None:
-        return Cost(None, memory, _history_mb(spec, count) * len(specs), scaled=True)
-    seconds = stepped_images(spec, count, device, speed.parameters) / speed.images_per_second
-    seconds += watched_images(spec, count) / _widest(spec, images, device).images_per_second
-    seconds += evaluated_images(spec, images) / speed.evaluated_per_second
-    weights = 4 * speed.parameters / MB
-    if device.about["kind"] == "cpu":
-        memory += _kept_mb(spec, speed, count) + 0.2 * EVALUATED * _kept_by_image(speed)
-        memory += 10 * weights * len(specs)
-    checkpoint = 3 * weights + 4 * total_steps(spec, count) / MB
-    return Cost(
-        start + EACH_RUN + seconds * len(specs), memory, (weights + _history_mb(spec, count)) * len(specs),
-        2 * checkpoint * len(specs), speed.scaled,
-    )  # fmt: skip
-
-
-def stepped_images(spec: RunSpec, count: int, device: Device, parameters: int) -> float:
-    """Images that pass forward and backward in the steps of a run trained on `count`, in those of plain steps."""
-    steps, per_epoch = total_steps(spec, count), steps_per_epoch(spec, count)
-    in_epoch = min(blocks_per_epoch(spec, count) * spec.block, epoch_images(spec, count))
-    family = (architecture(spec.model) or ("",))[0]
-    factor = device.factor(penalty_kind(spec), parameters, family)
-    sample = getattr(spec.penalty, "sample", None)
-    passed = steps / per_epoch * in_epoch * (1 if sample else factor)
-    passed += steps * min(sample, in_epoch) * factor if sample else 0
-    grafts = spec.transform is not None and spec.transform.name == "iter_graft"
-    return passed + (steps * spec.block if grafts else 0)
-
-
-def watched_images(spec: RunSpec, count: int) -> float:
-    """Images whose gradients are measured along a run: micro-batch norms, and the gradient noise."""
-    watch, noise = spec.watch, spec.noise
-    passed = -(-total_steps(spec, count) // watch.every) * watch.micro_batch * watch.micro_batches if watch else 0
-    return passed + ((noise.points + 2) * TAIL_PASSES * count if noise else 0)
-
-
-def evaluated_images(spec: RunSpec, images: Images) -> int:
-    """Images that pass forward alone, for the lines of the history."""
-    lines = min(spec.evaluations, total_steps(spec, trained_images(spec, images.train)))
-    return lines * (images.train + images.test)
+def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
+    """Yield the work of a run's steps, of its history, and of what else is measured along it."""
+    count = trained_images(spec, images.train)
+    steps, blocks = total_steps(spec, count), spec.blocks_per_step or blocks_per_epoch(spec, count)
+    kind = spec.penalty and getattr(spec.penalty, "variant", spec.penalty.name)
+    passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
+    yield Work(steps, 1 if sample else passes, blocks * seeds, spec.block)
+    yield Work(min(spec.evaluations, steps) * seeds, FORWARD, 1, images.train + images.test)
+    if sample:
+        yield Work(steps, passes, seeds, sample)
+    if spec.transform and spec.transform.name == "iter_graft":
+        yield Work(steps, 1, seeds, spec.block)
+    if spec.watch:
+        yield Work(-(-steps // spec.watch.every) * seeds, 1, spec.watch.micro_batches, spec.watch.micro_batch)
+    if spec.noise:
+        yield Work((spec.noise.points + 2) * seeds, 3, count // spec.block, spec.block)
 
 
 def measuring_cost(
-    spec: RunSpec, measures: Sequence[str], options: Mapping, images: Images, device: Device, start: float = START
+    spec: RunSpec, measures: Sequence[str], options: Mapping, seeds: int, images: Images, device: Device
 ) -> Cost:
-    """Of a job that takes these measures of a finished run; `options`: the scale's `measuring`."""
-    speed = _widest(spec, images, device)
-    memory = BASE_MB[device.about["kind"]] + 6 * images.mb
-    disk = 0.002 * len(measures)
-    if speed is None:
-        return Cost(None, memory, disk, scaled=True)
-    seconds = start
-    for measure in measures:
-        own = options.get(measure, {})
-        ascents, backward, forward = measured_images(measure, own, spec, images)
-        seconds += EACH_MEASURE + backward / speed.images_per_second + forward / speed.evaluated_per_second
-        if ascents:
-            # Small batches one after another, as a training step takes them.
-            case = Case(spec.model, images.channels, images.size, own["batch"], 1)
-            seconds += ascents / device.speed(case).images_per_second
-    # Twenty gradients, or the Hessian's vectors, beside what a batch keeps.
-    memory += 40 * 4 * speed.parameters / MB
-    if device.about["kind"] == "cpu":
-        memory += KEPT_EXACT * min(BATCH_MB, images.train * _kept_by_image(speed))
-    return Cost(seconds, memory, disk, scaled=speed.scaled)
+    """Return the cost of a job that takes these measures of a run's seeds; `options`: the scale's `measuring`."""
+    net = _network(spec, images)
+    works = [measuring_work(measure, options.get(measure, {}), spec, images) for measure in measures]
+    held = EXACT * min(MEASURE_MB * MB, images.train * net.saved)
+    memory = _memory_mb(device, images, held + 160 * net.parameters)
+    return Cost(START + seeds * seconds_of(works, net, device), memory, 0.002 * seeds * len(works))
 
 
-def measured_images(measure: str, options: Mapping, spec: RunSpec, images: Images) -> tuple[float, ...]:
-    """Images that pass forward and backward in small batches, in large ones, and forward alone, for a measure."""
+def measuring_work(measure: str, options: Mapping, spec: RunSpec, images: Images) -> Work:
+    """Return the work of a measure; one that is not listed passes over the training images once."""
     count = trained_images(spec, images.train)
     first = min(options.get("first") or count, count)
-    return {
-        "accuracy_gap": lambda: (0, 0, count + images.test),
-        "keskar": lambda: (
-            options["ascents"] * options["steps"] * options["batch"],
-            0,
-            (1 + options["ascents"]) * count,
-        ),
-        "flatness": lambda: (0, 0, (1 + options["directions"] * min(WALK, options["limit"] / options["step"])) * first),
-        "hessian": lambda: (0, PRODUCT_PASSES * (options["products"] + options["probes"]) * first, 0),
-        "gradient_noise": lambda: (0, count, 0),
-        "fisher": lambda: (0, CLASS_PASSES * (images.classes if options["exact"] else 1) * first, first),
-        "tail_index": lambda: (0, TAIL_PASSES * count, 0),
-    }[measure]()
+    times, passes, size = {
+        "accuracy_gap": lambda: (1, FORWARD, count + images.test),
+        "keskar": lambda: (options["ascents"] * options["steps"], 1, options["batch"]),
+        "flatness": lambda: (1 + options["directions"] * min(WALK, options["limit"] / options["step"]), FORWARD, first),
+        "hessian": lambda: (options["products"] + options["probes"], PRODUCT, first),
+        "fisher": lambda: (1, EACH_CLASS * (images.classes if options["exact"] else 1), first),
+        "tail_index": lambda: (1, 3, count),
+    }.get(measure, lambda: (1, 1, count))()
+    micro_batch = options.get("micro_batch", size)
+    return Work(times, passes, size / micro_batch, micro_batch)
 
 
-def landscape_cost(
-    spec: RunSpec, kind: str, options: Mapping, images: Images, device: Device, start: float = START
-) -> Cost:
-    """Of all points of a landscape, "line" or "plane"; `options`: `landscape` of the scale's `measuring`."""
-    speed = _widest(spec, images, device)
+def landscape_cost(spec: RunSpec, kind: str, options: Mapping, images: Images, device: Device) -> Cost:
+    """Return the cost of one part of a landscape, "line" or "plane"; `options`: `measuring.landscape` of the scale."""
+    net, count = _network(spec, images), trained_images(spec, images.train)
     points = options["line_points"] if kind == "line" else options["plane_points"] ** 2
-    count = trained_images(spec, images.train)
-    count = min(options["images"] or count, count)
-    memory, disk = BASE_MB[device.about["kind"]] + 6 * images.mb, 150 * points / MB
-    if speed is None:
-        return Cost(None, memory, disk, scaled=True)
-    seconds = points * count / speed.evaluated_per_second
-    # The full loss has the norm of each block's gradient in it.
-    seconds += points * count / speed.images_per_second if isinstance(spec.penalty, Penalty) else 0
-    if device.about["kind"] == "cpu":
-        memory += min(BATCH_MB, count * _kept_by_image(speed)) + 10 * 4 * speed.parameters / MB
-    return Cost(start * options[f"{kind}_chunks"] + seconds, memory, disk, scaled=speed.scaled)
+    points, count = points / options[f"{kind}_chunks"], min(options["images"] or count, count)
+    # The published penalty has the gradient of every micro-batch in it.
+    work = Work(points, FORWARD + hasattr(spec.penalty, "block_strength"), 1, count)
+    memory = _memory_mb(device, images, min(MEASURE_MB * MB, count * net.saved) + 40 * net.parameters)
+    return Cost(START + seconds_of([work], net, device), memory, 150 * points / MB)
 
 
-def data_mb(specs: Sequence[RunSpec], images: Mapping[str, Images]) -> dict[str, float]:
-    """Megabytes of the data sets and stores that runs read, by what they are; `images`: by data set."""
-    disk = {}
-    for spec in specs:
-        own = images[spec.dataset]
-        disk[f"data/{spec.dataset}"] = own.mb
-        if spec.store is not None:
-            name = f"stores/{spec.dataset}/{spec.store.name}"
-            disk[name] = spec.store.copies * own.train * own.channels * own.size**2 / MB
-    return disk
+def _network(spec: RunSpec, images: Images) -> Network:
+    return network(spec.model, images.channels, images.size, images.classes)
 
 
-def _speed(specs: Sequence[RunSpec], images: Images, device: Device) -> Speed | None:
-    count = trained_images(specs[0], images.train)
-    return device.speed(case_of(specs, images.channels, images.size, epoch_images(specs[0], count)))
+def seconds_of(works: Iterable[Work], net: Network, device: Device) -> float:
+    """Return how long it takes: overhead of steps, operations and micro-batches, arithmetic and memory traffic."""
+    each = (net.flops / FORWARD / device.gflops + net.saved / device.gbytes) / 1e9
+    total = 0.0
+    for times, passes, micro_batches, size in works:
+        operations = passes * net.operations * (device.operation_us + micro_batches * device.micro_batch_us)
+        total += times * ((device.step_us + operations) / 1e6 + passes * micro_batches * size * each)
+    return total
 
 
-def _widest(spec: RunSpec, images: Images, device: Device) -> Speed | None:
-    """The speed of a measure."""
-    return device.widest(case_of([spec], images.channels, images.size, images.train))
-
-
-def _kept_by_image(speed: Speed) -> float:
-    return speed.saved_mb / speed.case.block
-
-
-def _kept_mb(spec: RunSpec, speed: Speed, count: int) -> float:
-    """What the passes over the blocks that are computed at once keep, on a CPU."""
-    kind = penalty_kind(spec)
-    block = max(spec.block, getattr(spec.penalty, "sample", None) or 0)
-    # Small networks take as many blocks as keep one channel of the images in 32,768 numbers.
-    pixels = speed.case.size**2
-    stacked = min((1 << 20) // max(1, speed.parameters), (1 << 15) // (block * pixels))
-    together = max(1, min(stacked, spec.blocks_per_step or count // spec.block))
-    return KEPT.get(kind, KEPT_EXACT) * together * block * _kept_by_image(speed)
-
-
-def _history_mb(spec: RunSpec, count: int) -> float:
-    """Of a run's tables: a line for each evaluation or watched step, a norm for each step, and the noise."""
-    steps = total_steps(spec, count)
-    lines = spec.evaluations + (steps // spec.watch.every if spec.watch else 0)
-    noise = (spec.noise.points + 2) * (count // spec.block) * 25 if spec.noise else 0
-    return (5000 + 250 * lines + 26 * steps + noise) / MB
+def _memory_mb(device: Device, images: Images, held: float) -> float:
+    """Return the computer's memory; `held`: bytes of vectors and activations, which a GPU has in its own."""
+    return PROCESS_MB[device.kind] + 4 * images.mb + (held / MB if device.kind == "cpu" else 0)

@@ -7,15 +7,15 @@ the workflow parses the rules.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from whysgd.data.shape import Images, images_of
 from whysgd.errors import UserError, listed
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.checks import needed_measures
-from whysgd.study.cost import Cost, Device, Images, images_of, landscape_cost, measuring_cost, training_cost
+from whysgd.study.cost import Cost, Device, landscape_cost, measuring_cost, training_cost
 from whysgd.study.figures import GRID_FIGURES, LANDSCAPES, NOISE_LOGS, caption
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
@@ -99,8 +99,8 @@ class Study:
         inputs = self.dataset_files(spec.dataset)
         if spec.store:
             inputs["store"] = paths.STORE.format(dataset=spec.dataset, store=spec.store.name)
-        if spec.transform and spec.transform.reference:
-            reference, wanted = spec.transform.reference, set(paths.batch_seeds(seeds))
+        if spec.reference:
+            reference, wanted = spec.reference, set(paths.batch_seeds(seeds))
             found = [batch for batch in self.batches[paper, reference] if wanted.intersection(batch)]
             inputs["norms"] = [self._run_file(paper, reference, batch, paths.NORMS) for batch in found]
         return inputs
@@ -125,20 +125,20 @@ class Study:
     def training_cost(self, paper: str, run: str, seeds: str, device: Device) -> Cost:
         """Return what training a batch costs."""
         spec = self.spec(paper, run)
-        return training_cost(spec, len(paths.batch_seeds(seeds)), self._images(spec), device)
+        return training_cost(spec, len(paths.batch_seeds(seeds)), self.images(spec), device)
 
     def measuring_cost(self, paper: str, run: str, seeds: str, measures: str, device: Device) -> Cost:
         """Return what a job costs that takes measures of a batch."""
         spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
-        return measuring_cost(spec, names, self.measuring, count, self._images(spec), device)
+        return measuring_cost(spec, names, self.measuring, count, self.images(spec), device)
 
-    def landscape_cost(self, paper: str, run: str, kind: str, chunks: str, device: Device) -> Cost:
+    def landscape_cost(self, paper: str, run: str, kind: str, device: Device) -> Cost:
         """Return what a part of a landscape costs."""
         spec = self.spec(paper, run)
-        whole = landscape_cost(spec, kind, self.measuring["landscape"], self._images(spec), device)
-        return whole._replace(seconds=whole.seconds / int(chunks))
+        return landscape_cost(spec, kind, self.measuring["landscape"], self.images(spec), device)
 
-    def _images(self, spec: RunSpec) -> Images:
+    def images(self, spec: RunSpec) -> Images:
+        """Return number and shape of the images of a run's data set."""
         if spec.dataset not in self._known_images:
             self._known_images[spec.dataset] = images_of(self.config, spec.dataset)
         return self._known_images[spec.dataset]
@@ -178,11 +178,11 @@ class Study:
                 return first if first.run != run else None
         return None
 
-    def landscape_inputs(self, paper: str, run: str, seed: int, kind: str) -> dict:
+    def landscape_inputs(self, paper: str, run: str, seed: str, kind: str) -> dict:
         """Return what a part of a landscape reads."""
         like = self.shared_run(paper, run, kind)
         shared = self._trained(paper, like.run, self._batch_of(paper, like.run, like.seed))["model"] if like else None
-        trained = self._trained(paper, run, self._batch_of(paper, run, seed))
+        trained = self._trained(paper, run, self._batch_of(paper, run, int(seed)))
         return {**trained, **({"like": shared} if shared else {})}
 
     def landscape_options(self, paper: str, run: str, kind: str) -> str:
@@ -239,7 +239,9 @@ class Study:
         return self.tables[paper][table]
 
     def frames(self, paper: str, metrics: list[str], *names: str) -> dict[str, str]:
-        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs it."""
+        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs
+        it.
+        """
         needed = needed_measures(metrics) & set(self.config["measures"])
         every = ["runs", *names, *(["measures"] if needed else [])]
         return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}
@@ -304,7 +306,7 @@ class Study:
                 for run in runs
                 for seed in (self.seeds[paper, run] if every else self.seeds[paper, run][:1])
             ]
-            specs = [replace(self.runs[paper, run], seed=seed) for run, seed in seeds]
+            specs = [self.runs[paper, run].replace(seed=seed) for run, seed in seeds]
             return {"records": [self._record(spec) for spec in specs if self._has(spec, log)]}
         batches = [(run, batch) for run in runs for batch in self.batches[paper, run][: None if every else 1]]
         return {

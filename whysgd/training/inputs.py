@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ def read_inputs(specs: Sequence[RunSpec], dataset: Dataset, store: Path | None, 
         UserError: a file is missing or damaged, or is not what the run asks for.
     """
     copies = open_copies(specs[0], dataset, store)
-    grafts = specs[0].transform is not None and specs[0].transform.reference is not None
+    grafts = specs[0].reference is not None
     grafted = np.stack([read_reference(spec, dataset, norms) for spec in specs]) if grafts else None
     sources = {
         "sha256": dataset.manifest["sha256"],
@@ -61,8 +61,8 @@ def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | 
     if spec.store is None:
         return None
     copies = open_store(store or store_file(spec.dataset, spec.store.name), verify=True)
-    wanted = {**asdict(spec.store), "source": dataset.manifest["sha256"]}
-    found = {**{key: copies.meta[key] for key in asdict(spec.store)}, "source": copies.meta["source"]["sha256"]}
+    wanted = {**dict(spec.store), "source": dataset.manifest["sha256"]}
+    found = {**{key: copies.meta[key] for key in dict(spec.store)}, "source": copies.meta["source"]["sha256"]}
     if different := [key for key in wanted if wanted[key] != found[key]]:
         raise UserError(f"{copies.path}: is of another {', '.join(different)} than the run asks for")
     return copies
@@ -70,7 +70,7 @@ def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | 
 
 def read_reference(spec: RunSpec, dataset: Dataset, norms: Sequence[Path]) -> np.ndarray:
     """Return the gradient norms that the run grafts, those of the same seed, one for each step."""
-    folder = run_folder(spec.scale, spec.paper, spec.transform.reference)
+    folder = run_folder(spec.scale, spec.paper, spec.reference)
     files = list(norms) or [batch / NORMS for batch in sorted(folder.glob("seeds-*"))]
     named = [file for file in files if spec.seed in batch_seeds(file.parent.name)]
     file = (named or files or [folder / batch_name([spec.seed]) / NORMS])[0]

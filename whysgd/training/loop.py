@@ -24,7 +24,7 @@ from whysgd.errors import UserError
 from whysgd.files import digest_of
 from whysgd.measures.accuracy import evaluate
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
-from whysgd.study.codedigest import code_digest
+from whysgd.study.codedigest import training_code
 from whysgd.study.spec import RunSpec
 from whysgd.training.checkpoint import (
     HISTORY_COLUMNS,
@@ -40,7 +40,6 @@ from whysgd.training.engine import Step
 from whysgd.training.events import Events
 from whysgd.training.inputs import read_inputs
 from whysgd.training.noise_log import measured_noise
-from whysgd.training.optimizers.sgd import sgd
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
@@ -85,7 +84,7 @@ def train(
             too small for batch norm, or another rank has died.
         StopSignal: by such a signal.
     """
-    if len({replace(spec, seed=0) for spec in specs}) != 1:
+    if len({spec.replace(seed=0) for spec in specs}) != 1:
         raise ValueError("a batch has the seeds of one run")
     spec, begin = specs[0], time.process_time()
     out = out or run_folder(spec.scale, spec.paper, spec.run) / batch_name([spec.seed for spec in specs])
@@ -96,7 +95,7 @@ def train(
                 held.enter_context(_lock(out))
             asked = held.enter_context(stop_requests())
             dataset = load_dataset(data or dataset_folder(spec.dataset))
-            inputs, code = read_inputs(specs, dataset, store, norms), code_digest(__name__)
+            inputs, code = read_inputs(specs, dataset, store, norms), training_code(spec)
             finished = finished_metrics(specs, out, code, inputs.sources)
             identity = digest_of({"code": code, "specs": [spec.to_dict() for spec in specs], **inputs.sources})
             states = load_checkpoint(out, identity, device) if finished is None else None
@@ -237,7 +236,7 @@ class Trainer(Setup):
         context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
         for transform in self.transforms:
             gradient = transform(gradient, context)
-        sgd(batch.theta, batch.optimizer, gradient, lr, spec)
+        self.optimizer(batch.theta, batch.optimizer, gradient, lr)
         if not batch.step:
             batch.share()  # What the optimizer remembers is new.
         for state in batch.states:

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.objective import ParameterVector
 from whysgd.training.penalties.gradient_norm import ALIASES, PRODUCTS, gradient_norm
 
@@ -65,7 +65,10 @@ class GradRegularizer:
         if mixed_precision and variant != "exact":
             raise ValueError('mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"')
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.settings = Penalty("gradient_norm", block_strength, acc_strength, eps, variant)
+        self.settings = make(
+            "penalty", "gradient_norm", block_strength=block_strength, acc_strength=acc_strength, eps=eps,
+            variant=variant,
+        )  # fmt: skip
         self.mixed_precision = mixed_precision
 
     def __call__(

@@ -1,7 +1,7 @@
 """What stays the same in a run: its network, its course, and the images to train and to measure on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
@@ -18,6 +18,7 @@ from whysgd.training.grouping import choose_grouping
 from whysgd.training.inputs import NOTHING, Inputs
 from whysgd.training.noise_log import noise_steps
 from whysgd.training.objective import Objective
+from whysgd.training.optimizers import optimizer_of
 from whysgd.training.penalties import penalty_of
 from whysgd.training.ranks import ALONE, Ranks
 from whysgd.training.results import now
@@ -75,7 +76,7 @@ class Setup:
         # The network, and what computes its gradients.
         self.precision, self.engine_name = precision_on(spec, device), engine_on(options.engine, device)
         images, self.classes = dataset.train.images[: self.count], len(dataset.manifest["classes"])
-        statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+        statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
         self.normalize = Normalizer(statistics["mean"], statistics["std"], dtype, device)
         shape = (images.shape[1], self.classes)
         models = [build_model(spec.model, *shape, seed, images.shape[2]).to(device, dtype) for seed in self.seeds]
@@ -90,7 +91,7 @@ class Setup:
         self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
         needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
-        self.transforms = transforms_of(spec)
+        self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec)
         # The course of the run.
         self.micro_batches = blocks_per_epoch(spec, self.count)
         self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
@@ -116,6 +117,9 @@ class Setup:
 
     def most_for(self, images: int) -> int:
         """Return how many micro-batches of so many images share a pass, those of all seeds counted."""
+        if ":" in self.spec.model:
+            # Layers from elsewhere have weights of one seed alone.
+            return 1
         return self.options.together or choose_grouping(self.objective, images, self.pixels)
 
     def _start(self, model: torch.nn.Module) -> State:

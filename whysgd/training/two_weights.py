@@ -20,7 +20,7 @@ from whysgd.study.trajectories import COLUMNS, specs_of
 from whysgd.training.engine import Engine, Step
 from whysgd.training.loop import micro_batch_weights
 from whysgd.training.objective import Objective
-from whysgd.training.optimizers.sgd import sgd
+from whysgd.training.optimizers import optimizer_of
 from whysgd.training.penalties import penalty_of
 from whysgd.training.transforms import Context, transforms_of
 
@@ -54,7 +54,7 @@ def descend(spec: RunSpec, points: np.ndarray, start: tuple[float, float]) -> to
     x, y = torch.as_tensor(np.asarray(points, dtype=np.float64)).T
     theta = torch.tensor([start], dtype=torch.float64)
     engine = Engine(TwoWeights(), penalty_of(spec.penalty) if spec.penalty else None, most=len(x))
-    state, path, transforms = {}, [theta[0].clone()], transforms_of(spec)
+    state, path, transforms, optimizer = {}, [theta[0].clone()], transforms_of(spec), optimizer_of(spec)
     in_epoch = steps_per_epoch(spec, len(x))
     for number in range(total_steps(spec, len(x))):
         micro_batches = epoch_micro_batches(spec, len(x), number // in_epoch)
@@ -66,7 +66,7 @@ def descend(spec: RunSpec, points: np.ndarray, start: tuple[float, float]) -> to
         context = Context(gradient.norm(dim=1))
         for transform in transforms:
             gradient = transform(gradient, context)
-        sgd(theta, state, gradient, spec.lr, spec)
+        optimizer(theta, state, gradient, spec.lr)
         path.append(theta[0].clone())
     return torch.stack(path)
 

@@ -1,9 +1,26 @@
 """Stochastic gradient descent with momentum."""
 
-from whysgd.study.spec import RunSpec
+from typing import Annotated
+
+from pydantic import Field
+
+from whysgd.study.settings import Flag, MethodSettings, NotNegative
+
+LABEL = "SGD"
 
 
-def sgd(theta, state: dict, gradient, lr: float, settings: RunSpec) -> None:
+class SGDSettings(MethodSettings):
+    """Momentum and coupled weight decay, as torch.optim.SGD has them."""
+
+    momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
+    """Share of the momentum buffer that a step keeps."""
+    nesterov: Flag = False
+    """Use Nesterov's momentum."""
+    weight_decay: NotNegative = 0.0
+    """Coupled weight decay."""
+
+
+def sgd(theta, state: dict, gradient, lr: float, settings: SGDSettings) -> None:
     """Make one step of torch.optim.SGD, to the bit.
 
         g ← ḡ + weight_decay · θ                  (coupled weight decay)

@@ -8,14 +8,20 @@ the gradient of the whole step without penalty, must be computed beforehand.
 """
 
 from functools import partial
-from importlib import import_module
 
-NAMES = ("gradient_norm", "micro_batch_gradient_norm", "fisher_trace", "average_jacobian", "unit_jacobian")
+from whysgd.study.registry import find
+from whysgd.study.settings import Count, MethodSettings, NotNegative
 
 
-def penalty_of(settings) -> partial:
-    """Return the penalty that settings with a `name` ask for, as a function of the micro-batches alone."""
-    if settings.name not in NAMES:
-        raise ValueError(f"penalty.name = {settings.name!r}: allowed: {', '.join(NAMES)}")
-    function = getattr(import_module(f"{__name__}.{settings.name}"), settings.name)
-    return partial(function, settings=settings)
+class PenaltySettings(MethodSettings):
+    """λR, R averaged over micro-batches."""
+
+    strength: NotNegative
+    """λ."""
+    sample: Count | None = None
+    """Take R from one micro-batch of so many images, drawn from those of the step, instead of from all."""
+
+
+def penalty_of(settings: MethodSettings) -> partial:
+    """Return the penalty that settings name, as a function of the micro-batches alone."""
+    return partial(find("penalty", settings.name), settings=settings)

@@ -1,9 +1,11 @@
 """AJ, novack2023's average Jacobian."""
 
-from whysgd.study.spec import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
+
+LABEL = "AJ"
 
 
-def average_jacobian(micro_batches, settings: MicroBatchPenalty):
+def average_jacobian(micro_batches, settings: PenaltySettings):
     """R_B = ‖∇_θ Σ_c mean_{x∈B} f_c(x)‖², f the logits; the labels are not used.
 
     Source: Novack et al. 2023, section 2.

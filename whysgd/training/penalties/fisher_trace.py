@@ -1,9 +1,11 @@
 """FT, novack2023's average micro-batch Fisher trace."""
 
-from whysgd.study.spec import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
+
+LABEL = "FT"
 
 
-def fisher_trace(micro_batches, settings: MicroBatchPenalty):
+def fisher_trace(micro_batches, settings: PenaltySettings):
     """R_B = ‖∇L_B^ŷ‖², the loss taken with labels ŷ drawn from the model's own predictive distribution.
 
     ŷ does not depend on θ in differentiation; the labels of the images are not used.

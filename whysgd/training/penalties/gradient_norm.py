@@ -5,13 +5,34 @@ approximation of the exact product (cosine about 0.4 to 0.6 per micro-batch earl
 The two are different regularizers; the published rows use the forward difference.
 """
 
-from whysgd.study.spec import Penalty
+from typing import Literal
 
+from whysgd.study.settings import MethodSettings, NotNegative, Positive
+
+LABEL = "gradient norm"
 # A direction of norm 0 must give a product of 0, not 0/0.
 _TINY = 1e-30
 
 
-def gradient_norm(micro_batches, settings: Penalty):
+class GradientNormSettings(MethodSettings):
+    """The gradient regularizer of geiping2022."""
+
+    block_strength: NotNegative = 0.5
+    """Weight of the micro-batch's own gradient in v."""
+    acc_strength: NotNegative = 0.0
+    """Weight of the full gradient in v."""
+    eps: Positive = 0.01
+    """Length of the step of a difference."""
+    variant: Literal["forward-differences", "central-differences", "exact"] = "forward-differences"
+    """How the Hessian meets v; forward-differences is the published regularizer."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the product is differentiated, not a difference of gradients."""
+        return self.variant == "exact"
+
+
+def gradient_norm(micro_batches, settings: GradientNormSettings):
     """Add (η/4) H_B v, v = block_strength · g_B + acc_strength · ḡ.
 
     The paper writes the penalty (η/4)‖g_B‖², whose gradient would be (η/2) H_B g_B; the released code adds
@@ -29,7 +50,7 @@ def gradient_norm(micro_batches, settings: Penalty):
     return micro_batches.lr / 4 * product, value
 
 
-def needs_full_gradient(settings: Penalty) -> bool:
+def needs_full_gradient(settings: GradientNormSettings) -> bool:
     """Return whether ḡ is a part of v."""
     return settings.acc_strength != 0
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from whysgd.study.spec import MicroBatchPenalty
+from whysgd.training.penalties import PenaltySettings
+
+LABEL = "UJ"
 
 
-def unit_jacobian(micro_batches, settings: MicroBatchPenalty):
+def unit_jacobian(micro_batches, settings: PenaltySettings):
     """R_B = ‖∇_θ ⟨mean_{x∈B} f(x), u⟩‖², f the logits and u a fresh random unit vector for each micro-batch.
 
     The labels are not used.

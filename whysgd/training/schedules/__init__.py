@@ -1,16 +1,15 @@
 """Schedules of the learning rate, one file each: `schedule(settings, lr, time, total)` returns η, a float.
 
 `lr` is the peak, `time` counts from 0 in the settings' own unit (epochs or steps) and `total` is the run's length in
-steps. η is a function of time, so a schedule has no state to save. The function has the name of its file.
+steps. η is a function of time, so a schedule has no state to save. The function has the name of its file. In the unit
+"run", whose times are shares of the run, it is given settings with times in whole steps.
 """
 
-from dataclasses import replace
-from importlib import import_module
-
-from whysgd.study.schedule import Schedule
+from whysgd.study.registry import find
+from whysgd.study.schedule import ScheduleSettings
 
 
-def learning_rate(settings: Schedule, lr: float, time: int, total: int | None = None) -> float:
+def learning_rate(settings: ScheduleSettings, lr: float, time: int, total: int | None = None) -> float:
     """Return η at a time.
 
     Args:
@@ -19,26 +18,14 @@ def learning_rate(settings: Schedule, lr: float, time: int, total: int | None = 
         time: whole epochs or steps that have passed; steps in unit "run".
         total: steps of the run; only needed in unit "run".
     """
-    name = settings.decay.replace("-", "_")
-    schedule = getattr(import_module(f"{__name__}.{name}"), name)
-    return schedule(in_steps(settings, total) if settings.unit == "run" else settings, lr, time, total)
+    schedule = find("schedule", settings.decay)
+    if isinstance(schedule, type):
+        from whysgd.training.schedules._torch import rate
+
+        return rate(schedule, settings, lr, time)
+    return schedule(settings.in_steps(total) if settings.unit == "run" else settings, lr, time, total)
 
 
-def in_steps(settings: Schedule, total: int) -> Schedule:
-    """Return settings in unit "run", whose times are shares of `total` steps, with times in whole steps.
-
-    A horizon that is not given is the rest of the run.
-    """
-    warmup, horizon, explore = round(settings.warmup * total), settings.horizon, settings.explore
-    # At least a step: a share may round to none.
-    horizon = max(1, total - warmup if horizon is None else round(horizon * total))
-    if explore is not None:
-        # Rounded together, the two never exceed the run.
-        explore = round((settings.warmup + explore) * total) - warmup
-    milestones = settings.milestones and tuple(round(share * total) for share in settings.milestones)
-    return replace(settings, unit="step", warmup=warmup, horizon=horizon, explore=explore, milestones=milestones)
-
-
-def warmup_rate(settings: Schedule, lr: float, time: int) -> float | None:
+def warmup_rate(settings: ScheduleSettings, lr: float, time: int) -> float | None:
     """Return lr · t / w during a warmup of w, so that the first unit runs at 0, and None after it."""
     return lr * time / settings.warmup if time < settings.warmup else None

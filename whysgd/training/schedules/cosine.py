@@ -2,11 +2,11 @@
 
 import math
 
-from whysgd.study.schedule import Schedule
+from whysgd.study.schedule import HorizonSettings
 from whysgd.training.schedules import warmup_rate
 
 
-def cosine(settings: Schedule, lr: float, time: int, total: int | None) -> float:
+def cosine(settings: HorizonSettings, lr: float, time: int, total: int | None) -> float:
     """Return lr · ½(1 + cos(π (t − w) / T)) for warmup w and horizon T, 0 past T.
 
     Source: the clock starts when the warmup ends, as in geiping2022's released code.

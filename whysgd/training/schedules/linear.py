@@ -1,10 +1,10 @@
 """Linear decay."""
 
-from whysgd.study.schedule import Schedule
+from whysgd.study.schedule import HorizonSettings
 from whysgd.training.schedules import warmup_rate
 
 
-def linear(settings: Schedule, lr: float, time: int, total: int | None) -> float:
+def linear(settings: HorizonSettings, lr: float, time: int, total: int | None) -> float:
     """Return lr · (1 − (t − w) / T) for warmup w and horizon T, 0 past T."""
     rising = warmup_rate(settings, lr, time)
     progress = min((time - settings.warmup) / settings.horizon, 1.0)

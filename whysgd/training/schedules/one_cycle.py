@@ -1,12 +1,28 @@
 """The one-cycle schedule."""
 
-from whysgd.study.schedule import Schedule
+from typing import ClassVar
+
+from pydantic import model_validator
+
+from whysgd.study.schedule import ScheduleSettings
 
 # As torch's OneCycleLR has it: the share of the run in which the rate rises, peak over first rate, and first over last.
 RISING, FIRST, LAST = 0.3, 25.0, 1e4
 
 
-def one_cycle(settings: Schedule, lr: float, time: int, total: int | None) -> float:
+class OneCycleSettings(ScheduleSettings):
+    """Up, down and down again in straight lines. Needs the unit `run`; it has a warmup of its own."""
+
+    units: ClassVar[tuple[str, ...]] = ("run",)
+
+    @model_validator(mode="after")
+    def _no_other_warmup(self):
+        if self.warmup:
+            raise ValueError(f"warmup = {self.warmup!r}: must be 0, one-cycle has its own")
+        return self
+
+
+def one_cycle(settings: OneCycleSettings, lr: float, time: int, total: int | None) -> float:
     """Return η at step t, counted from 0, in three linear phases of a run of T steps.
 
         from lr/25 to lr                  until step 0.3·T − 1

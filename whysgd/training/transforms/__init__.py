@@ -6,9 +6,9 @@ The gradient (seeds, P) is that of a step, penalty included. The function has th
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 
-NAMES = ("iter_graft", "exter_graft", "normalize", "clip")
+from whysgd.study.registry import find, make
+
 # A gradient of norm 0 stays 0, not 0/0.
 TINY = 1e-30
 
@@ -31,8 +31,6 @@ class Context:
 
 def transforms_of(spec) -> list[partial]:
     """Return the transforms of a run, in order, as functions of gradient and context."""
-    from whysgd.training.transforms.clip import Clip
-
-    settings = ([spec.transform] if spec.transform else []) + ([Clip(spec.clip)] if spec.clip is not None else [])
-    modules = [import_module(f"{__name__}.{one.name}") for one in settings]
-    return [partial(getattr(m, one.name), settings=one) for m, one in zip(modules, settings, strict=True)]
+    chosen = [spec.transform] if spec.transform else []
+    chosen += [] if spec.clip is None else [make("transform", "clip", limit=spec.clip)]
+    return [partial(find("transform", one.name), settings=one) for one in chosen]

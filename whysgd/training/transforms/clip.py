@@ -1,17 +1,16 @@
 """Clipping to a largest norm."""
 
-from dataclasses import dataclass
+from whysgd.study.settings import MethodSettings, Positive
 
 
-@dataclass(frozen=True)
-class Clip:
+class ClipSettings(MethodSettings):
+    """Let no gradient be longer than a limit."""
+
+    limit: Positive
     """The largest norm that passes."""
 
-    limit: float
-    name: str = "clip"
 
-
-def clip(gradient, context, settings: Clip):
+def clip(gradient, context, settings: ClipSettings):
     """g ← g · limit / (‖g‖ + 1e-6) if ‖g‖ > limit, else g unchanged.
 
     Source: geiping2022, with the constant of torch.nn.utils.clip_grad_norm_.

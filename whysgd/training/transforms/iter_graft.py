@@ -1,10 +1,12 @@
 """IterGraft, novack2023's grafting within a run."""
 
-from whysgd.study.spec import Transform
+from whysgd.study.settings import MethodSettings
 from whysgd.training.transforms import TINY
 
+LABEL = "IterGraft"
 
-def iter_graft(gradient, context, settings: Transform):
+
+def iter_graft(gradient, context, settings: MethodSettings):
     """g ← g · ‖g_SB‖ / ‖g‖, g_SB the gradient of one micro-batch of the step, at the same θ.
 
     The step has the direction of the large batch and the length of a small one's gradient.
