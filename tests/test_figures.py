@@ -23,9 +23,11 @@ from whysgd.report.figures import _steps, histograms
 from whysgd.report.style import save_figure
 from whysgd.report.tables import make_table
 from whysgd.study import figures
+from whysgd.study.config import load_config
 from whysgd.study.figures import FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
+from whysgd.study.workflow import Study
 
 FRAMES = frames_of(TABLE)
 FRAMES["table"] = make_table(TABLE, "p", FRAMES["runs"])
@@ -77,6 +79,16 @@ def test_logs_and_landscapes_come_from_runs_or_from_records(monkeypatch, tmp_pat
     recorded = {**own, "layers": ["a.json", "b.json"], "line": ["c.json"]}
     assert read_frames("layer_norms", recorded)["layers"]["from"].tolist() == ["layers of a.json", "layers of b.json"]
     assert read_frames("landscape", recorded)["line"]["from"].tolist() == ["line of c.json"]
+
+
+@pytest.mark.parametrize(("measures", "lost"), [(None, set()), ([], {"measures", "line", "plane", "grid"})])
+def test_a_job_reads_what_its_figure_needs_and_what_is_not_measured_is_not_drawn(measures, lost):
+    study = Study(load_config(settings={} if measures is None else {"measures": measures}))
+    drawn = [(paper, table, figure) for paper, tables in study.tables.items() for table in tables
+             for figure in study.figures(paper, table)]  # fmt: skip
+    for job in drawn:
+        assert study.figure_inputs(*job).keys() - {"metrics"} == {*needs(job[-1])} - {"grid"}
+    assert {figure for *_, figure in drawn} == {figure for figure in FIGURES if lost.isdisjoint(needs(figure))}
 
 
 def test_parts_of_landscapes_are_read_and_damaged_ones_named(tmp_path):
