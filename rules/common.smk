@@ -99,7 +99,7 @@ def table_inputs(wildcards):
 
 def claims_inputs(wildcards):
     """The frames that the claims of a paper are judged on."""
-    return STUDY.frames(wildcards.paper, [claim["metric"] for claim in claims_of(wildcards)], "histories")
+    return STUDY.frames(wildcards.paper, [claim.metric for claim in claims_of(wildcards)], "histories")
 
 
 def frames(name):

@@ -14,7 +14,7 @@ rule write_page:
             for file in STUDY.outputs(paper)
             if file.endswith((".csv", ".png", ".gif"))
         ],
-        measures=STUDY.summary_files("table.csv", "tidy.csv", "summary.md"),
+        measures=STUDY.summary_files("runs.csv", "tidy.csv", "correlations.csv"),
         correlations=[paths.CORRELATIONS.format(scale=STUDY.scale) + ".png"] if CONFIG["measures"] else [],
         metrics=STUDY.records() if STUDY.recorded else STUDY.batch_files("metrics.json"),
     output:

@@ -66,11 +66,12 @@ def frames_of(table, seeds=3) -> dict[str, pd.DataFrame]:
             **key, "steps": 30, "parameters": 20_000, "status": "finished", "test_accuracy": 90.0 + place + 0.1 * seed,
             "best_test_accuracy": 99.0, "dataset": "digits", "train_images": 5, "held_out_images": 0, "test_images": 6,
             "model": "m", "device": "cpu", "settings_digest": run, "best_selected_on": "test", "stored_copies": 0,
+            "source": "training", "older": False,
         })  # fmt: skip
-        lines["measures"].append({**key, "quantity": "keskar_sharpness", "value": 10.0**seed})
+        lines["measures"].append({**key, "quantity": "keskar_sharpness", "value": 10.0**seed, "older": False})
         if own := axes[run]:
             index = 1.6 - 0.05 * math.log2(own.get("width", 1)) + 0.01 * own.get("depth", 0) + 0.001 * seed
-            lines["measures"].append({**key, "quantity": "tail_index", "value": index})
+            lines["measures"].append({**key, "quantity": "tail_index", "value": index, "older": False})
         end = 650 if place else 200 + 100 * seed
         for step in (*(step for step in (0, 1, 5, 20, 80, 300) if step < end), end):
             index = 1.5 - 0.001 * step

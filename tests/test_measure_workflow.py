@@ -71,7 +71,7 @@ def test_every_run_has_every_measure(finished):
     shown = read_json(place / "measures/geiping2022/fb/seed-0/keskar.json")["quantities"]["keskar_sharpness"]["value"]
     assert runs[runs.run == "fb"].keskar_sharpness.item() == pytest.approx(shown)
     assert "fb-strong-reg" in (place / "measures/table.md").read_text()
-    assert "# What the measures say" in (place / "measures/reading.md").read_text()
+    assert "# What the measures say" in (place / "measures/summary.md").read_text()
 
 
 def test_figures_and_page_show_them(finished):
@@ -83,7 +83,7 @@ def test_figures_and_page_show_them(finished):
         assert (place / f"figures/{name}.png").stat().st_size > 2000, name
     page = (place / "index.html").read_text()
     assert page.count("data:image/png;base64,") == len(list(place.glob("figures/*.png")))
-    assert "Every run, every ruler" in page
+    assert "Every run, every measure" in page
     assert "largest Hessian eigenvalue" in page
     assert "Longer exploration finds wider minima" in page
 

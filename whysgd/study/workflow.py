@@ -16,7 +16,7 @@ from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
-from whysgd.study.checks import needed_measures
+from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.cost import Cost, Device, landscape_cost, measuring_cost, training_cost
 from whysgd.study.figures import FRAMES, GRID, NOISE, TABLE, caption, needs
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
@@ -249,7 +249,7 @@ class Study:
         every = ["runs", *names, *(["measures"] if needed else [])]
         return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}
 
-    def claims(self, paper: str) -> list[dict]:
+    def claims(self, paper: str) -> list[Claim]:
         """Return the claims of a paper that can be judged at this scale."""
         return claims_at(self.config, paper)
 

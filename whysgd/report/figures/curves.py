@@ -1,8 +1,9 @@
 """Training loss, gradient norm and test accuracy over epochs, a colour for each row of a table."""
 
+import seaborn as sns
+
 from whysgd.report.colours import PALETTE
-from whysgd.report.figures._panels import draw_course
-from whysgd.report.style import add_heading, add_legend, log_ticks, plt
+from whysgd.report.style import add_heading, log_ticks, plt
 
 NEEDS = ("histories",)
 CAPTION = (
@@ -32,11 +33,13 @@ def curves(table, frames, setting):
         for row in rows:
             if column in (None, row["column"]):
                 runs.setdefault(row["run"], row["label"])  # of a run in two rows, at two metrics, the first label
-        for run, label in runs.items():
-            seeds = histories[histories.run == run].dropna(subset=quantity).groupby("epoch")[quantity]
-            draw_course(axis, seeds.agg(mean="mean", low="min", high="max"), colours[label], label)
+        shown = histories[histories.run.isin(runs)].dropna(subset=[quantity])
+        sns.lineplot(
+            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=list(colours),
+            palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[0][-1],
+        )  # fmt: skip
         axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)
         log_ticks(axis.xaxis, *axis.get_xlim())
-    add_legend(figure, "right center")
+    sns.move_legend(axes[0][-1], "center left", bbox_to_anchor=(1, 0.5), title=None, frameon=False)
     add_heading(figure, table["title"], setting)
     return figure
