@@ -6,7 +6,7 @@ from whysgd.results import paths
 from whysgd.results.recorded import with_records
 from whysgd.study.codedigest import code_digest
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
-from whysgd.study.figures import caption
+from whysgd.study.figures import FIGURES, caption
 from whysgd.study.workflow import Study
 
 # Jobs run this interpreter and this copy of the package, wherever another one is installed.

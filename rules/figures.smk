@@ -6,7 +6,6 @@ rule plot_figure:
     input:
         unpack(figure_inputs),
         runs=paths.FRAME.replace("{frame}", "runs"),
-        histories=paths.FRAME.replace("{frame}", "histories"),
     output:
         svg=report(
             paths.FIGURE + ".svg",

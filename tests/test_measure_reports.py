@@ -14,10 +14,11 @@ from scipy import stats
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES, QUANTITIES
-from whysgd.report import correlation_figure, figures
+from whysgd.report import correlation_figure
 from whysgd.report.correlations import COMPARED, OVERALL, TARGETS, correlate, expected_sign, redundant
 from whysgd.report.measures import COLUMNS, measures_table, over_seeds, read_measures, rounded, spread, wide
 from whysgd.report.statistics import bootstrap, percentile_interval, spearman
+from whysgd.report.style import plt, save_figure
 from whysgd.report.summary import summary_blocks
 from whysgd.report.table import Cell, to_markdown
 from whysgd.streams import stream
@@ -289,7 +290,7 @@ def test_a_summary_and_a_figure_of_nothing_measured_say_so(status):
     assert "(n = 0)" in text
     assert "Nothing was measured." in text
     assert "nan" not in text
-    figures.plt.close(correlation_figure.plot_correlations(frame, "here"))
+    plt.close(correlation_figure.plot_correlations(frame, "here"))
 
 
 def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
@@ -303,7 +304,7 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     assert points[0].get_xdata()[COMPARED.index("keskar_sharpness")] == -1.0
     assert len({line.get_color() for line in figure.axes[0].lines if "runs" in line.get_label()}) == 3
     for name in ("first", "second"):
-        figures.save_figure(correlation_figure.plot_correlations(frame, "here"), [tmp_path / f"{name}.svg"])
+        save_figure(correlation_figure.plot_correlations(frame, "here"), tmp_path / f"{name}.svg")
     assert (tmp_path / "first.svg").read_text() == (tmp_path / "second.svg").read_text()
     one = correlation_figure.plot_correlations(correlate(wide(*story(1, papers=("p",))[1:])), "here")
     assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(8 runs)"]

@@ -13,8 +13,8 @@ from PIL import Image
 
 from whysgd.errors import UserError
 from whysgd.models.build import build_model
-from whysgd.report import figures
 from whysgd.report import trajectories as pictures
+from whysgd.report.style import save_figure
 from whysgd.streams import stream
 from whysgd.study import papers
 from whysgd.study.config import load_config
@@ -234,7 +234,7 @@ def drawn(tmp_path_factory):
     frame = pd.DataFrame(trajectories(settings))
     files = {kind: folder / f"gd-2d.{kind}" for kind in ("svg", "png", "gif")}
     figure = pictures.plot_trajectories(settings, frame)
-    figures.save_figure(figure, [files["svg"], files["png"]])
+    save_figure(figure, files["svg"], files["png"])
     pictures.animate_trajectories(settings, frame, files["gif"])
     return settings, frame, files, figure
 

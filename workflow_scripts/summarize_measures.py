@@ -3,10 +3,11 @@
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.report import correlation_figure, figures
+from whysgd.report.correlation_figure import plot_correlations
 from whysgd.report.correlations import correlate
 from whysgd.report.measures import measures_table, wide
 from whysgd.report.script import logged
+from whysgd.report.style import save_figure
 from whysgd.report.summary import SUMMARY, summary_blocks
 from whysgd.report.table import Heading, document, to_csv, to_markdown
 from whysgd.report.tables import setting_of
@@ -26,7 +27,7 @@ def summarize_measures(measures: list[str], runs: list[str], outputs) -> None:
     summary = summary_blocks(correlations, found, trained, setting_of(trained, measures=found))
     write_text(outputs.summary_md, to_markdown([Heading(SUMMARY, 1), *summary]))
     write_text(outputs.summary_html, document(summary, SUMMARY))
-    figures.save_figure(correlation_figure.plot_correlations(correlations, setting), [outputs.svg, outputs.png])
+    save_figure(plot_correlations(correlations, setting), outputs.svg, outputs.png)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from whysgd.errors import UserError, listed
 from whysgd.study.claims import ACCURACIES, parse_claims
+from whysgd.study.figures import GRID, NOISE, TABLE, needs
 from whysgd.study.grids import grid_cells
 
 PER_COLUMN = ("lr", "strength", "mean", "std")
-# Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
-PLANE_FIGURES = ("contours", "surface")
-GRID_FIGURES = ("width", "heatmap")
-# And the log, or the part of a record, that each of the last is drawn of.
-NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}
-NOISE_FIGURES = tuple(NOISE_LOGS)
 
 
 def lay_out(paper: dict, file: str) -> None:
@@ -157,7 +152,7 @@ def _check_planes(table: dict, where: str) -> None:
     for index, run in enumerate(table["planes"]):
         if run not in runs:
             raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {listed(runs)}")
-    if drawn := [kind for kind in table["figures"] if kind in PLANE_FIGURES and not table["planes"]]:
+    if drawn := [kind for kind in table["figures"] if "plane" in needs(kind) and not table["planes"]]:
         raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {listed(runs)}")
 
 
@@ -166,14 +161,12 @@ def _check_figures(table: dict, runs: Mapping, where: str) -> None:
     measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
     quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
     problems = {
-        "comparison": f"is of accuracies, not of {', '.join(measured)}" if measured else "",
-        **dict.fromkeys(
-            GRID_FIGURES, "" if table["grid"] and measured else "needs a grid and a metric that is measured"
-        ),
-        **dict.fromkeys(NOISE_FIGURES, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
+        TABLE: f"is of accuracies, not of {', '.join(measured)}" if measured else "",
+        GRID: "" if table["grid"] and measured else "needs a grid and a metric that is measured",
+        **dict.fromkeys(NOISE, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
     }
     for index, kind in enumerate(table["figures"]):
-        if problem := problems.get(kind):
+        for problem in filter(None, (problems.get(need) for need in needs(kind))):
             raise UserError(f"{where}.figures[{index}] = {kind!r}: {problem}")
     if measured and any(row["gap"] for row in table["rows"]):
         raise UserError(f"{where}.gap: is of accuracies, not of {', '.join(measured)}")
