@@ -20,7 +20,7 @@ rule write_page:
     output:
         page=paths.PAGE,
     log:
-        paths.LOGS + "/write_page.log",
+        "results/{scale}/logs/write_page.log",
     params:
         papers=STUDY.page(),
         captions={name: caption(name) for name in ("measures", "correlations")},

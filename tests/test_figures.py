@@ -125,7 +125,7 @@ def test_the_workflow_reads_needs_and_captions_without_a_drawing_library():
 def test_curves_have_a_line_for_each_row_or_in_a_table_with_columns_a_panel_for_each():
     figure = draw("curves")
     loss, _, accuracy = figure.axes
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B", "C"]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["A", "B", "C"]
     assert loss.get_xscale() == "log"
     means = [list(line.get_ydata()) for line in accuracy.lines if len(line.get_ydata())]
     assert sorted(means) == [[71.0] * 3, [81.0] * 3, [91.0] * 3]

@@ -1,6 +1,5 @@
 """The frames of runs and histories."""
 
-
 import pytest
 from conftest import make_dataset, make_spec
 from test_loop import folder_of

@@ -5,7 +5,9 @@ the workflow parses the rules.
 """
 
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +25,15 @@ from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, se
 from whysgd.study.spec import RunSpec
 
 SPLITS = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
+
+
+def use_this_copy(folder: str | Path) -> None:
+    """Let jobs run this interpreter and import the package from `folder`, wherever another copy is installed.
+
+    In a conda environment or container Snakemake puts that one's interpreter in front.
+    """
+    os.environ["PYTHONPATH"] = str(folder)
+    os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 
 class Study:
@@ -244,7 +255,7 @@ class Study:
         return self.tables[paper][table]
 
     def frames(self, paper: str, metrics: list[str], *names: str) -> dict[str, str]:
-        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs it."""
+        """Return the frames of a paper's runs, those named, and that of its measures if one of the metrics needs it."""
         needed = needed_measures(metrics) & set(self.config["measures"])
         every = ["runs", *names, *(["measures"] if needed else [])]
         return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}

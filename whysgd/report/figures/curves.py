@@ -35,7 +35,7 @@ def curves(table, frames, setting):
                 runs.setdefault(row["run"], row["label"])  # of a run in two rows, at two metrics, the first label
         shown = histories[histories.run.isin(runs)].dropna(subset=[quantity])
         sns.lineplot(
-            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=list(colours),
+            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=list(dict.fromkeys(runs.values())),
             palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[0][-1],
         )  # fmt: skip
         axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)
