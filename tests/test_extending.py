@@ -15,7 +15,6 @@ from torch import from_numpy
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.study.config import load_config
-from whysgd.study.papers import load_paper
 from whysgd.study.spec import RunSpec
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")

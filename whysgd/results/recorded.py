@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from whysgd.errors import UserError
-from whysgd.files import read_json
+from whysgd.files import read_json, sha256_of
 from whysgd.results.former import todays
 from whysgd.results.paths import RECORDS as ROOT
 from whysgd.study.codedigest import measuring_code, training_code
@@ -79,6 +79,12 @@ def _seed_of(file: Path) -> int:
     if not number.isdecimal():
         raise UserError(f"{file}: the file of a record must be named seed-<number>.json")
     return int(number)
+
+
+def same_results_digest(root: Path = ROOT) -> str | None:
+    """Return the digest of the list of code that gave the same results as today's, if there is one."""
+    file = root / SAME_RESULTS
+    return sha256_of(file) if file.exists() else None
 
 
 @cache

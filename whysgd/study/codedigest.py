@@ -42,7 +42,7 @@ def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:
 
     Args:
         entries: module names (`whysgd.training.loop`) or files relative to the root of the
-            project (`workflow_scripts/plot_curves.py`); a file that is not Python counts as it is.
+            project (`workflow_scripts/plot_figure.py`); a file that is not Python counts as it is.
         using: (kind, name) of each penalty, network, … that is used; see `RunSpec.parts`.
 
     Raises:
