@@ -1,13 +1,13 @@
 """The README's table of methods says what the code does, with the names that both have."""
 
-import importlib
+import pkgutil
 import re
 
 import pytest
 
 from whysgd.study.registry import names
 from whysgd.study.validation import ROOT
-from whysgd.training.products import PRODUCTS
+from whysgd.training.penalties.gradient_norm import PRODUCTS
 
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## The methods, exactly")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in SECTION.splitlines() if line.startswith("| ")][1:]
@@ -18,10 +18,7 @@ def test_each_method_names_its_paper_a_setting_and_a_function_that_exist(row):
     _, equation, paper, setting, function = row
     assert equation
     assert (ROOT / "papers" / f"{paper}.yaml").is_file()
-    module, name = re.fullmatch(r"`(whysgd\.[a-z_]+\.[a-z_]+)\.([A-Za-z_.0-9]+)`", function).groups()
-    found = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
+    found = pkgutil.resolve_name(function.strip("`"))
     assert callable(found)
     assert found.__doc__
     settings = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
