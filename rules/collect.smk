@@ -9,7 +9,7 @@ rule collect_runs:
         runs=paths.FRAME.replace("{frame}", "runs"),
         histories=paths.FRAME.replace("{frame}", "histories"),
     log:
-        paths.LOGS + "/collect_runs/{paper}.log",
+        "results/{scale}/logs/collect_runs/{paper}.log",
     params:
         code=code_digest("workflow_scripts/collect_runs.py"),
     conda:
@@ -24,7 +24,7 @@ rule collect_measures:
     output:
         csv=paths.FRAME.replace("{frame}", "measures"),
     log:
-        paths.LOGS + "/collect_measures/{paper}.log",
+        "results/{scale}/logs/collect_measures/{paper}.log",
     params:
         code=code_digest("workflow_scripts/collect_measures.py"),
     conda:

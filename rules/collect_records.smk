@@ -9,7 +9,7 @@ rule collect_records:
         histories=paths.FRAME.replace("{frame}", "histories"),
         measures=paths.FRAME.replace("{frame}", "measures"),
     log:
-        paths.LOGS + "/collect_records/{paper}.log",
+        "results/{scale}/logs/collect_records/{paper}.log",
     params:
         options={name: STUDY.measuring.get(name, {}) for name in CONFIG["measures"]},
         # Which records are of older code, too, depends on all that trains and measures.

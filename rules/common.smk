@@ -6,13 +6,10 @@ from whysgd.results import paths
 from whysgd.results.recorded import with_records
 from whysgd.study.codedigest import code_digest
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
-from whysgd.study.figures import caption
-from whysgd.study.workflow import Study
+from whysgd.study.figures import FIGURES, caption
+from whysgd.study.workflow import Study, use_this_copy
 
-# Jobs run this interpreter and this copy of the package, wherever another one is installed.
-os.environ["PYTHONPATH"] = str(workflow.basedir)
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-
+use_this_copy(workflow.basedir)
 for key in workflow.config_settings.config:
     config[key] = retyped(config[key])
 try:
@@ -99,7 +96,7 @@ def table_inputs(wildcards):
 
 def claims_inputs(wildcards):
     """The frames that the claims of a paper are judged on."""
-    return STUDY.frames(wildcards.paper, [claim["metric"] for claim in claims_of(wildcards)], "histories")
+    return STUDY.frames(wildcards.paper, [claim.metric for claim in claims_of(wildcards)], "histories")
 
 
 def frames(name):

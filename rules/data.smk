@@ -5,11 +5,11 @@ rule build_dataset:
     input:
         class_folders,
     output:
-        manifest=paths.DATASET + "/manifest.json",
-        train=paths.DATASET + "/train.safetensors",
-        test=paths.DATASET + "/test.safetensors",
+        manifest=f"{paths.DATASET}/manifest.json",
+        train=f"{paths.DATASET}/train.safetensors",
+        test=f"{paths.DATASET}/test.safetensors",
     log:
-        paths.DATASET + "/build_dataset.log",
+        f"{paths.DATASET}/build_dataset.log",
     params:
         datasets=lambda wildcards: json.dumps({k: v for k, v in CONFIG["datasets"].items() if k == wildcards.dataset}),
         code=code_digest("whysgd.data.build"),

@@ -6,18 +6,17 @@ rule plot_figure:
     input:
         unpack(figure_inputs),
         runs=paths.FRAME.replace("{frame}", "runs"),
-        histories=paths.FRAME.replace("{frame}", "histories"),
     output:
         svg=report(
-            paths.FIGURE + ".svg",
+            f"{paths.FIGURE}.svg",
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/given.rst",
             labels=figure_labels,
         ),
-        png=paths.FIGURE + ".png",
+        png=f"{paths.FIGURE}.png",
     log:
-        paths.LOGS + "/plot_figure/{paper}_{table}_{figure}.log",
+        "results/{scale}/logs/plot_figure/{paper}_{table}_{figure}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
     params:
@@ -39,14 +38,14 @@ rule plot_augmentation:
         store=paths.STORE,
     output:
         svg=report(
-            paths.GRID_OF_COPIES + ".svg",
+            f"{paths.GRID_OF_COPIES}.svg",
             category="Data",
             caption="../docs/captions/augmentation.rst",
             labels={"data set": "{dataset}", "figure": "stored copies ({store})"},
         ),
-        png=paths.GRID_OF_COPIES + ".png",
+        png=f"{paths.GRID_OF_COPIES}.png",
     log:
-        paths.LOGS + "/plot_augmentation/{dataset}_{store}.log",
+        "results/{scale}/logs/plot_augmentation/{dataset}_{store}.log",
     params:
         code=code_digest("workflow_scripts/plot_augmentation.py"),
     conda:
@@ -57,24 +56,24 @@ rule plot_augmentation:
 
 rule plot_trajectories:
     output:
-        csv=paths.TRAJECTORIES + ".csv",
+        csv=f"{paths.TRAJECTORIES}.csv",
         svg=report(
-            paths.TRAJECTORIES + ".svg",
+            f"{paths.TRAJECTORIES}.svg",
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/trajectories.rst",
             labels={"table": "Descent on a loss with two weights", "figure": "paths"},
         ),
-        png=paths.TRAJECTORIES + ".png",
+        png=f"{paths.TRAJECTORIES}.png",
         gif=report(
-            paths.TRAJECTORIES + ".gif",
+            f"{paths.TRAJECTORIES}.gif",
             category="{paper}",
             subcategory="Figures",
             caption="../docs/captions/animation.rst",
             labels={"table": "Descent on a loss with two weights", "figure": "animation (to download)"},
         ),
     log:
-        paths.LOGS + "/plot_trajectories/{paper}.log",
+        "results/{scale}/logs/plot_trajectories/{paper}.log",
     params:
         settings=trajectories_of,
         code=code_digest("workflow_scripts/plot_trajectories.py"),

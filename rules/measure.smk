@@ -8,7 +8,7 @@ rule measure:
     output:
         paths.MEASURES,
     log:
-        paths.LOGS + "/measure/{paper}/{run}/{seeds}/{measures}.log",
+        "results/{scale}/logs/measure/{paper}/{run}/{seeds}/{measures}.log",
     params:
         measures=measures_of_job,
         options=lambda wildcards: json.dumps(measuring_options(wildcards)),
@@ -34,7 +34,7 @@ rule measure_landscape:
     output:
         points=paths.LANDSCAPE,
     log:
-        paths.LOGS + "/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
+        "results/{scale}/logs/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
     params:
         options=landscape_options,
         code=code_digest("whysgd.measures.landscape_part"),

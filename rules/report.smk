@@ -14,13 +14,13 @@ rule write_page:
             for file in STUDY.outputs(paper)
             if file.endswith((".csv", ".png", ".gif"))
         ],
-        measures=STUDY.summary_files("table.csv", "tidy.csv", "summary.md"),
+        measures=STUDY.summary_files("runs.csv", "tidy.csv", "correlations.csv"),
         correlations=[paths.CORRELATIONS.format(scale=STUDY.scale) + ".png"] if CONFIG["measures"] else [],
         metrics=STUDY.records() if STUDY.recorded else STUDY.batch_files("metrics.json"),
     output:
         page=paths.PAGE,
     log:
-        paths.LOGS + "/write_page.log",
+        "results/{scale}/logs/write_page.log",
     params:
         papers=STUDY.page(),
         captions={name: caption(name) for name in ("measures", "correlations")},

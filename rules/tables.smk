@@ -5,18 +5,18 @@ rule make_table:
     input:
         unpack(table_inputs),
     output:
-        csv=paths.TABLE + ".csv",
-        md=paths.TABLE + ".md",
-        tex=paths.TABLE + ".tex",
+        csv=f"{paths.TABLE}.csv",
+        md=f"{paths.TABLE}.md",
+        tex=f"{paths.TABLE}.tex",
         html=report(
-            paths.TABLE + ".html",
+            f"{paths.TABLE}.html",
             category="{paper}",
             subcategory="Tables",
             caption="../docs/captions/table.rst",
             labels=table_labels,
         ),
     log:
-        paths.LOGS + "/make_table/{paper}_{table}.log",
+        "results/{scale}/logs/make_table/{paper}_{table}.log",
     params:
         table=table_of,
         code=code_digest("workflow_scripts/make_table.py"),
@@ -30,17 +30,17 @@ rule check_claims:
     input:
         unpack(claims_inputs),
     output:
-        csv=paths.CLAIMS + ".csv",
-        md=paths.CLAIMS + ".md",
+        csv=f"{paths.CLAIMS}.csv",
+        md=f"{paths.CLAIMS}.md",
         html=report(
-            paths.CLAIMS + ".html",
+            f"{paths.CLAIMS}.html",
             category="{paper}",
             subcategory="Claims",
             caption="../docs/captions/claims.rst",
             labels={"claims of": "{paper}"},
         ),
     log:
-        paths.LOGS + "/check_claims/{paper}.log",
+        "results/{scale}/logs/check_claims/{paper}.log",
     params:
         claims=claims_of,
         code=code_digest("workflow_scripts/check_claims.py"),
@@ -56,33 +56,33 @@ rule summarize_measures:
         measures=frames("measures"),
         runs=frames("runs"),
     output:
-        tidy=paths.SUMMARY + "/tidy.csv",
-        wide=paths.SUMMARY + "/runs.csv",
-        csv=paths.SUMMARY + "/table.csv",
-        md=paths.SUMMARY + "/table.md",
+        tidy=f"{paths.SUMMARY}/tidy.csv",
+        wide=f"{paths.SUMMARY}/runs.csv",
+        csv=f"{paths.SUMMARY}/table.csv",
+        md=f"{paths.SUMMARY}/table.md",
         html=report(
-            paths.SUMMARY + "/table.html",
+            f"{paths.SUMMARY}/table.html",
             category="Every run, every measure",
             caption="../docs/captions/measures.rst",
             labels={"shows": "table"},
         ),
-        correlations=paths.SUMMARY + "/correlations.csv",
+        correlations=f"{paths.SUMMARY}/correlations.csv",
         svg=report(
-            paths.CORRELATIONS + ".svg",
+            f"{paths.CORRELATIONS}.svg",
             category="Every run, every measure",
             caption="../docs/captions/correlations.rst",
             labels={"shows": "rank correlations with generalization"},
         ),
-        png=paths.CORRELATIONS + ".png",
-        summary_md=paths.SUMMARY + "/summary.md",
+        png=f"{paths.CORRELATIONS}.png",
+        summary_md=f"{paths.SUMMARY}/summary.md",
         summary_html=report(
-            paths.SUMMARY + "/summary.html",
+            f"{paths.SUMMARY}/summary.html",
             category="Every run, every measure",
             caption="../docs/captions/summary.rst",
             labels={"shows": "summary in words"},
         ),
     log:
-        paths.LOGS + "/summarize_measures.log",
+        "results/{scale}/logs/summarize_measures.log",
     params:
         code=code_digest("workflow_scripts/summarize_measures.py"),
     conda:

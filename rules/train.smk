@@ -5,15 +5,15 @@ rule train:
     input:
         unpack(training_inputs),
     output:
-        metrics=paths.RUN + "/metrics.json",
-        history=paths.RUN + "/history.csv",
-        norms=paths.RUN + "/gradient_norms.csv",
-        model=paths.RUN + "/model.safetensors",
-        noise=paths.RUN + "/noise.csv",
-        layers=paths.RUN + "/layers.csv",
-        noise_norms=paths.RUN + "/noise_norms.csv",
+        metrics=f"{paths.RUN}/metrics.json",
+        history=f"{paths.RUN}/history.csv",
+        norms=f"{paths.RUN}/gradient_norms.csv",
+        model=f"{paths.RUN}/model.safetensors",
+        noise=f"{paths.RUN}/noise.csv",
+        layers=f"{paths.RUN}/layers.csv",
+        noise_norms=f"{paths.RUN}/noise_norms.csv",
     log:
-        paths.LOGS + "/train/{paper}/{run}/{seeds}.log",
+        "results/{scale}/logs/train/{paper}/{run}/{seeds}.log",
     benchmark:
         "results/{scale}/benchmarks/train/{paper}/{run}/{seeds}.tsv"
     params:

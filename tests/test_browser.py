@@ -4,18 +4,17 @@ import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from chromium import CONTRAST, Browser
 from conftest import copy_with, run
+from frames import measured, runs_frame
 from PIL import Image
-from test_measure_reports import runs_frame
 from test_measure_workflow import WORLD
-from test_page import course, measured, metrics
+from test_page import HEADER, course, metrics
 
 from whysgd.report import page
-from whysgd.report.measures import readable, wide
-from whysgd.report.provenance import provenance
+from whysgd.report.correlations import correlate
+from whysgd.report.measures import wide
 
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
@@ -91,14 +90,17 @@ def numbers(tmp_path_factory):
     sharpness = {"a": 9.5, "b": 10.0, "c": 1.2e6, "d": float("nan"), "e": 2e-5, "f": -3.0, "g": float("inf")}
     runs = runs_frame({name: [0.0] for name in sharpness})
     runs.loc[runs.run.isin(["a", "c"]), "dataset"] = "mine"
-    lines = [measured(keskar_sharpness=value).assign(run=name) for name, value in sharpness.items()]
-    table = readable(wide(pd.concat(lines), runs))
-    behind = provenance([metrics(folder, "a")], course(), folder=folder)
-    found = {"table": table, "reading": None, "figures": []}
-    header = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1"}
+    found = measured(runs, keskar_sharpness=lambda run: sharpness[run.run])
+    lines = wide(found, runs)
+    frames = {"tidy": found, "wide": lines, "correlations": correlate(lines), "runs": runs, "histories": course()}
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+    shown = {name: folder / f"{name}.csv" for name in ("tidy", "wide", "correlations")}
+    paper = {"header": HEADER, "claims": None, "picture": None, "figures": [], "tables": []}
+    behind = [metrics(folder, "a")], [folder / "histories.csv"]
     file = folder / "index.html"
     file.write_text(
-        page.write_page("numbers", "here", [{"paper": header, "claims": None, "tables": []}], found, behind)
+        page.write_page([paper], [folder / "runs.csv"], folder, {**shown, "caption": "C", "figures": []}, *behind)
     )
     return file
 
@@ -356,7 +358,7 @@ def test_paper_gets_everything(browser, index):
 
 def test_snakemakes_report_shows_tables_and_figures_by_their_names(browser, world):
     browser.open(world / "report.html")
-    browser.wait("document.body.innerText.includes('Every run, every ruler')")
+    browser.wait("document.body.innerText.includes('Every run, every measure')")
     assert "trained on one loop at the scale tiny" in browser.js("return document.body.innerText")
 
     def follow(text):

@@ -1,18 +1,14 @@
-"""iyer2023 as published, its seeds and schedules at every scale, and the claims on sharpness."""
+"""iyer2023 as published, its seeds and schedules at every scale"""
 
 import json
 
-import pandas as pd
 import pytest
 import yaml
 from conftest import make_dataset
-from scipy import stats
 
 from whysgd.errors import UserError
-from whysgd.report.claims import MEANINGS, claims_to_markdown, evaluate_check, evaluate_claims, rank_correlation
-from whysgd.study.checks import METRICS, RankComparison, needed_measures, parse_check
 from whysgd.study.config import load_config
-from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec, tables_at
+from whysgd.study.papers import expand, load_paper, scaled_spec, tables_at
 from whysgd.study.spec import Augmentation, Normalization, RunSpec, Schedule, steps_per_epoch
 from whysgd.study.validation import ROOT
 from whysgd.training.schedules import learning_rate
@@ -194,159 +190,6 @@ def test_the_loop_takes_the_rate_of_each_step(run):
     rates = [trainer.step()["lr"] for _ in range(10)]
     assert rates == [learning_rate(spec.schedule, spec.lr, step, 10) for step in range(10)]
     assert len(set(rates)) > 2  # there are two epochs
-
-
-LIST = "explore-0, explore-30, explore-60, explore-100"
-
-
-def test_the_claims_are_the_papers():
-    claims = {claim["id"]: claim for claim in claims_at(load_config(), "iyer2023")}
-    assert {name: (claim["metric"], claim["check"]) for name, claim in claims.items()} == {
-        "i1": ("test_accuracy", "knee >= explore-100 and knee >= one-cycle and knee >= cosine and knee >= linear"),
-        "i2": ("test_accuracy", "knee-150 >= explore-100 - 0.2 points"),
-        "i3": ("keskar_sharpness", f"spearman({LIST}) < 0"),
-        "i4": ("test_accuracy", f"spearman({LIST}) > 0"),
-    }
-    assert all(not claim["left_out"] for claim in claims.values())
-    g7 = {claim["id"]: claim for claim in claims_at(load_config(), "geiping2022")}["g7"]
-    assert (g7["metric"], g7["check"]) == ("flatness", "fb-strong-reg > fb")
-    # A correlation needs all runs of its list.
-    skipped = load_config(settings={"scale": "s", "scales": {"s": {**SCALE, "skip": {"iyer2023": ["explore-60"]}}}})
-    assert [claim["id"] for claim in claims_at(skipped, "iyer2023")] == ["i1", "i2"]
-
-
-def test_claims_name_the_measures_they_need():
-    assert needed_measures(claim["metric"] for claim in load_paper("iyer2023")["claims"]) == {"keskar"}
-    assert needed_measures(claim["metric"] for claim in load_paper("geiping2022")["claims"]) == {"flatness"}
-    assert needed_measures(claim["metric"] for claim in load_paper("novack2023")["claims"]) == set()
-    # A quantity that the run's own log has too needs no measure.
-    assert needed_measures(["test_accuracy", "hessian_trace"]) == {"hessian"}
-
-
-def test_the_schema_allows_the_metrics_that_there_are_and_each_has_words():
-    schema = yaml.safe_load((ROOT / "config/paper.schema.yaml").read_text())
-    assert schema["properties"]["claims"]["items"]["properties"]["metric"]["enum"] == list(METRICS)
-    assert set(MEANINGS) == set(METRICS)
-    assert MEANINGS["keskar_sharpness"] == "Keskar sharpness [%] of the trained network"
-
-
-def test_correlations_are_read():
-    assert parse_check("spearman(a, b-1,c.d) < 0 and a > 1")[0] == RankComparison(("a", "b-1", "c.d"), -1)
-    assert parse_check("spearman(a, b) > 0") == [RankComparison(("a", "b"), 1)]
-
-
-@pytest.mark.parametrize(
-    "check",
-    ["spearman(a) < 0", "spearman(a, b)", "spearman(a, b) <= 0", "spearman(a, b) < 0.5", "spearman(a b) < 0",
-     "spearman(a, b, a) < 0", "0 > spearman(a, b)", "spearman(a, b) < c"],
-)  # fmt: skip
-def test_correlations_that_are_none_are_refused(check):
-    with pytest.raises(UserError, match="check = "):
-        parse_check(check)
-
-
-FALLING = {"a": [9.0, 8.0, 8.5], "b": [7.0, 6.0, 8.2], "c": [3.0, 4.0]}
-
-
-@pytest.mark.parametrize(
-    ("check", "values", "verdict"),
-    [
-        ("spearman(a, b, c) < 0", FALLING, "holds"),
-        ("spearman(a, b, c) > 0", FALLING, "fails"),
-        ("spearman(c, b, a) > 0", FALLING, "holds"),
-        ("spearman(a, c, b) < 0", {"a": [1.0, 2.0], "b": [1.5, 2.5], "c": [1.1, 1.9]}, "undetermined"),
-        ("spearman(a, b) < 0", {"a": [2.0], "b": [1.0]}, "undetermined"),
-        ("spearman(a, b) < 0", {"a": [2.0, 2.0], "b": [2.0]}, "undetermined"),
-        ("spearman(a, b) < 0", {**FALLING, "b": [float("nan"), 1.0]}, "undetermined"),
-        ("spearman(a, b, z) < 0", FALLING, "undetermined"),
-        ("spearman(a, b, c) < 0 and a > c", FALLING, "holds"),
-    ],
-)
-def test_verdicts_on_correlations(check, values, verdict):
-    assert evaluate_check(check, values)["verdict"] == verdict
-
-
-def test_the_evidence_of_a_correlation_has_rho_p_and_n():
-    numbers = [*FALLING["a"], *FALLING["b"], *FALLING["c"]]
-    rho, usual = stats.spearmanr([0, 0, 0, 1, 1, 1, 2, 2], numbers)
-    found, p = rank_correlation([0, 0, 0, 1, 1, 1, 2, 2], numbers)
-    assert found == pytest.approx(rho, rel=1e-12)
-    assert p == pytest.approx(usual, abs=0.02)
-    evidence = evaluate_check("spearman(a, b, c) < 0", FALLING)["evidence"]
-    assert evidence == f"spearman(a, b, c) = {rho:+.2f}, p = {p:.2g}, n = 8, claimed < 0"
-    assert "all values are the same" in evaluate_check("spearman(a, b) < 0", {"a": [2.0, 2.0], "b": [2.0]})["evidence"]
-    assert "n = 2, too few" in evaluate_check("spearman(a, b) < 0", {"a": [2.0], "b": [1.0]})["evidence"]
-
-
-@pytest.mark.parametrize(
-    ("values", "p"),
-    [
-        ([[1], [2], [3]], 1 / 3),
-        ([[90], [91], [92], [93]], 2 / 24),
-        ([[1, 2, 3], [4, 5, 6]], 2 / 20),
-        ([[1, 1], [2, 2]], 2 / 6),
-        ([[1], [2], [2], [3], [4]], 2 * 2 / 120),
-        ([[2], [1], [3]], 1.0),
-    ],
-)
-def test_a_perfect_order_of_few_values_is_no_certainty(values, p):
-    """Exact: how many orders of the values correlate at least as strongly, in either sense, counted by hand."""
-    pairs = [(place, value) for place, seeds in enumerate(values) for value in seeds]
-    assert rank_correlation(*zip(*pairs, strict=True))[1] == pytest.approx(p, rel=1e-12)
-    runs = {"abcde"[place]: list(map(float, seeds)) for place, seeds in enumerate(values)}
-    verdict = evaluate_check(f"spearman({', '.join(runs)}) > 0", runs)["verdict"]
-    assert verdict == ("holds" if p < 0.05 else "undetermined")
-
-
-def measures(values, quantity="keskar_sharpness"):
-    """As the measures' frame has them, with another paper and another quantity beside."""
-    lines = [
-        {"paper": paper, "run": run, "scale": "mini", "seed": seed, "measure": "keskar", "quantity": name,
-         "value": value + shift, "std_error": 0.1, "samples": 2}
-        for run, seeds in values.items() for seed, value in enumerate(seeds)
-        for paper, name, shift in (("iyer2023", quantity, 0.0), ("other", quantity, 50.0), ("iyer2023", "loss_gap", 9.0))
-    ]  # fmt: skip
-    return pd.DataFrame(lines)
-
-
-def verdicts_on(frame):
-    accuracies = {"explore-0": [90.0, 90.1, 90.2], "explore-30": [91.0, 91.2, 91.1], "explore-60": [92.0, 92.1, 92.2],
-                  "explore-100": [93.0, 93.2, 93.1]}  # fmt: skip
-    lines = [("iyer2023", run, seed, a) for run, seeds in accuracies.items() for seed, a in enumerate(seeds)]
-    runs = pd.DataFrame(lines, columns=["paper", "run", "seed", "test_accuracy"])
-    claims = evaluate_claims(claims_at(load_config(), "iyer2023"), "iyer2023", runs, runs, frame)
-    return claims.set_index("id"), claims
-
-
-def test_claims_are_judged_on_measures():
-    sharp = {f"explore-{epochs}": [3.0 - epochs / 100 + seed / 50 for seed in range(3)] for epochs in (0, 30, 60, 100)}
-    verdicts, claims = verdicts_on(measures(sharp))
-    assert verdicts.verdict.to_dict() == {"i1": "undetermined", "i2": "undetermined", "i3": "holds", "i4": "holds"}
-    assert verdicts.evidence["i3"].startswith(f"spearman({LIST}) = -0.9")
-    assert verdicts.evidence["i3"].endswith(", n = 12, claimed < 0")
-    markdown = claims_to_markdown(claims, "here")
-    assert (
-        "points of test accuracy at the last step (i1, i2, i4); in Keskar sharpness [%] of the trained net" in markdown
-    )
-    assert "spearman(…) is the rank correlation of these numbers with a run's place" in markdown
-    assert "spearman" not in claims_to_markdown(claims[:2], "here")
-
-
-@pytest.mark.parametrize("frame", [None, pd.DataFrame(), measures({"explore-0": [1.0]}, "flatness")])
-def test_what_is_not_measured_is_undetermined(frame):
-    verdicts, _ = verdicts_on(frame)
-    assert verdicts.verdict["i3"] == "undetermined"
-    assert verdicts.evidence["i3"] == f"not measured: {LIST}"
-    assert verdicts.verdict["i4"] == "holds"
-
-
-def test_measures_are_compared_with_digits_that_show_them():
-    frame = measures({"fb": [0.012, 0.013], "fb-strong-reg": [0.04, 0.042]}, "flatness").assign(paper="geiping2022")
-    runs = pd.DataFrame([("geiping2022", "fb", 0, 1.0)], columns=["paper", "run", "seed", "test_accuracy"])
-    claims = [claim for claim in claims_at(load_config(), "geiping2022") if claim["id"] == "g7"]
-    verdict = evaluate_claims(claims, "geiping2022", runs, runs, frame[frame.value < 1]).iloc[0]
-    assert verdict.verdict == "holds"
-    assert verdict.evidence.startswith("fb-strong-reg - fb = +0.0285 [+0.02")
 
 
 def test_planes_are_those_of_planned_runs():

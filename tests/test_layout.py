@@ -8,8 +8,7 @@ import yaml
 from whysgd.errors import UserError
 from whysgd.report.colours import PALETTE, method_colours
 from whysgd.study.config import load_config
-from whysgd.study.layout import judged_claims
-from whysgd.study.papers import claims_at, load_paper, tables_at
+from whysgd.study.papers import load_paper, tables_at
 from whysgd.study.validation import ROOT
 
 N = None
@@ -157,25 +156,6 @@ def test_a_scale_skips_runs_and_rows_but_shows_what_was_published():
     grafts = ("sb-sgd", "lb-sgd", "iter-graft", "exter-graft", "ngd")
     assert left_out == {None, "resnet18-cifar10.lb-aj", *(f"vgg16-cifar100.{graft}" for graft in grafts)}
     assert len(tables["grafting"]["rows"]) == 20
-    claims = {claim["id"]: claim for claim in claims_at(config, "novack2023")}
-    assert claims["n3"]["left_out"] == ["gap(resnet18-cifar10.lb-aj) <= 0.3"]
-    assert "resnet18-cifar10.lb-aj" not in claims["n3"]["judged"]
-    assert claims["n3"]["judged"].count(" and ") == 3
-    assert claims["n2"]["left_out"] == []
-    assert claims["n2"]["gaps"]["vgg11-cifar10.lb-ft"] == {"from": "vgg11-cifar10.lb-sgd", "to": "vgg11-cifar10.sb-sgd"}
-    assert [part.split(" < ")[1] for part in claims["n6"]["left_out"]] == ["resnet18-cifar10.lb-aj"] * 2
-    # The norms of the run itself are compared with small-batch SGD's, too.
-    assert claims["n6"]["gaps"]["resnet18-cifar10.lb-sgd"]["to"] == "resnet18-cifar10.sb-sgd"
-
-
-def test_a_claim_needs_the_ends_of_its_gaps():
-    gaps = {"a": {"from": "b", "to": "c"}}
-    claim = {"id": "x", "metric": "test_accuracy", "check": "gap(a) >= 0.5 and a > d"}
-    assert judged_claims([claim], gaps, {"a", "b"}) == []
-    assert judged_claims([claim], gaps, {"a", "d"})[0]["left_out"] == ["gap(a) >= 0.5"]
-    early = {**claim, "metric": "early_norm_ratio", "check": "a < 1"}
-    assert judged_claims([early], gaps, {"a", "c"})[0]["left_out"] == []
-    assert judged_claims([early], gaps, {"a", "b"}) == []
 
 
 @pytest.mark.parametrize(
@@ -279,11 +259,6 @@ MISTAKES = {
     "unknown figure": (("    title: Second", "    title: Second\n    figures: [pie]"), r"tables.second.figures\[0\] = 'pie': allowed: comparison, curves, acc"),
     "unknown metric": (("label: T, ", "label: T, metric: loss, "), r"tables.second.rows\[0\].metric = 'loss': allowed: test_accuracy"),
     "metric of a claim": (("claim: C,", "claim: C, metric: loss,"), r"claims\[0\].metric = 'loss': allowed: test_accuracy"),
-    "gap of a run without": (("gap(r.gn)", "gap(r.large)"), r"claims\[0\].check = .*gap\(r.large\): the run has no gap; allowed: r.gn"),
-    "gap of an unknown run": (("gap(r.gn)", "gap(nope)"), r"claims\[0\].check = .*: no run 'nope'; allowed: r, s"),
-    "gap in a sum": (("gap(r.gn) >= 0.3", "gap(r.gn) + 1 >= 0.3"), r"claims\[0\].check = .*: not understood at 'gap\(r.gn\) \+ 1 >= 0.3'"),
-    "norms without a reference": (("check: gap(r.gn) >= 0.3", "metric: early_norm_ratio, check: r.small < zz"), r"claims\[0\].check = .*: no run 'zz'"),
-    "gap of norms": (("check: gap(r.gn)", "metric: early_norm_ratio, check: gap(r.gn)"), "is of an accuracy, not of early_norm_ratio"),
     "two gaps of a run": (
         (SECOND, "rows:\n      - {run: s, label: U, gap: {from: r.large, to: r.small}}\n      - {run: t, label: T, mean: 79"),
         "tables.second: row 'U': gap = .*: the run has another gap already",
@@ -297,9 +272,6 @@ MISTAKES = {
         ("claims:", "out_of_scope: [{table: third, rows: [X], why: Y}]\nclaims:"), r"out_of_scope\[0\].table = 'third': no such table; allowed: first, sec",
     ),
     "out of scope for no reason": (("claims:", "out_of_scope: [{table: first, rows: [X]}]\nclaims:"), r"out_of_scope\[0\]: why must be given"),
-    "gap of sharpness": (("check: gap(r.gn)", "metric: flatness, check: gap(r.gn)"), r"gap\(...\) is of an accuracy, not of flatness"),
-    "correlation of an unknown run": (("gap(r.gn) >= 0.3", "'spearman(r, zz) > 0'"), r"claims\[0\].check = .*: no run 'zz'; allowed: r, s"),
-    "correlation of one": (("gap(r.gn) >= 0.3", "spearman(r) > 0"), r"not understood at 'spearman\(r\) > 0'; allowed: spearman\(a run, another"),
     "unknown run": (("{run: t,", "{run: u,"), r"tables.second.rows\[0\].run = 'u': no such run; allowed: r, s, t"),
 }  # fmt: skip
 

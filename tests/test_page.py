@@ -4,36 +4,42 @@ import base64
 import hashlib
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_measure_reports import runs_frame
-from test_reporting import TABLE, Links, frame, row
+from frames import TABLE, measured, runs_frame, table_of
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report import page, tables
-from whysgd.report.cells import Cell, choices, gaps_table, measures_table, published_table, runs_of_claim
-from whysgd.report.measures import COLUMNS, readable, wide
+from whysgd.report.claims import COLUMNS
+from whysgd.report.correlations import correlate
+from whysgd.report.measures import measures_table, wide
 from whysgd.report.provenance import POINTS, flat, provenance
+from whysgd.report.table import html_table
+from whysgd.results.metrics import split
 
 HEADER = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1"}
 ACCURACIES = {"test_accuracy": 90.123456, "train_accuracy": 99.0}
 
 
-def metrics(folder, run="a", seed=0, device="cpu", **settings):
-    """The path of a written metrics.json."""
-    content = {
-        "paper": "p", "run": run, "scale": "mini", "seed": seed, "status": "finished", "steps": 100,
-        "final": ACCURACIES, "best": {"step": 60, "selected_on": "test", **ACCURACIES},
-        "settings": {"paper": "p", "run": run, "scale": "mini", "seed": seed, "lr": 0.1, "schedule": {"unit": "run"}, **settings},
-        "spec_digest": "d", "data": {"label": "<digits>", "sha256": "123"}, "code_digest": "c", "device": device,
-        "versions": {"torch": "2"}, "started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:00:01+00:00",
+def metrics(folder, run="a", seeds=(0,), device="cpu", record=False, **settings):
+    """The path of a written metrics.json of a batch, or of a record of its first seed."""
+    common = {
+        "paper": "p", "run": run, "scale": "mini", "spec_digest": "d", "data": {"label": "<digits>", "sha256": "123"},
+        "code_digest": "c", "device": device, "versions": {"torch": "2"},
     }  # fmt: skip
-    file = folder / f"runs/p/{run}/seed-{seed}/metrics.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(content))
+    settings = {"paper": "p", "run": run, "scale": "mini", "lr": 0.1, "schedule": {"unit": "run"}, **settings}
+    own = {
+        "status": "finished", "steps": 100, "final": ACCURACIES, "best": {"step": 60, "selected_on": "test", **ACCURACIES},
+        "started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:00:01+00:00",
+    }  # fmt: skip
+    content = {**common, "settings": settings, "seeds": {str(seed): own for seed in seeds}}
+    file = folder / f"runs/p/{run}/seeds-{seeds[0]}/metrics.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"metrics": split(content)[0]} if record else content))
     return file
 
 
@@ -43,19 +49,13 @@ def course(run="a", seed=0, points=3, **accuracies) -> pd.DataFrame:
     return pd.DataFrame({**keys, "step": steps, "train_accuracy": steps / 3, "test_accuracy": steps / 7, **accuracies})
 
 
-def measured(**values) -> pd.DataFrame:
-    keys = {"paper": "p", "run": "a", "scale": "mini", "seed": 0, "status": "finished"}
-    lines = [{**keys, "quantity": name, "value": value, "std_error": 0.123456} for name, value in values.items()]
-    return pd.DataFrame(lines, columns=COLUMNS)
-
-
 def test_a_run_has_its_seeds_and_shares_settings_and_facts(tmp_path):
-    files = [metrics(tmp_path, seed=1), metrics(tmp_path), metrics(tmp_path, "b", device="GPU", clip=0.5)]
+    files = [metrics(tmp_path, seeds=(1, 0)), metrics(tmp_path, "b", device="GPU", record=True, clip=0.5)]
     found = provenance(files, pd.concat([course(), course(seed=1)]), folder=tmp_path)
     assert list(found["runs"]) == ["p/a", "p/b"]
     first, second = found["runs"]["p/a"]
     assert (first["seed"], second["seed"]) == (0, 1)
-    assert first["file"] == "runs/p/a/seed-0/metrics.json"
+    assert first["file"] == "runs/p/a/seeds-1/metrics.json"
     assert (first["last"], first["selected"], first["selected_step"]) == (90.123, 90.123, 60)
     assert first["history"] == [[10, 20, 30], [3.3333, 6.6667, 10.0], [1.4286, 2.8571, 4.2857]]
     assert found["runs"]["p/b"][0]["history"] == [[], [], []]
@@ -79,12 +79,13 @@ def test_long_histories_are_thinned_and_keep_their_ends(tmp_path):
 
 
 def test_measures_are_in_the_order_of_their_titles_and_infinity_is_text(tmp_path):
-    found = provenance([metrics(tmp_path)], course(), measured(fisher_trace=np.inf, keskar_sharpness=1 / 3))
+    found = measured(runs_frame({"a": [1.0]}), fisher_trace=np.inf, keskar_sharpness=1 / 3)
+    found = provenance([metrics(tmp_path)], course(), found)
     assert list(found["quantities"].items()) == [
         ("keskar_sharpness", "Keskar sharpness [%]"),
         ("fisher_trace", "Fisher trace [nats²]"),
     ]
-    assert found["runs"]["p/a"][0]["measures"] == [[0.33333, 0.12], ["inf", 0.12]]
+    assert found["runs"]["p/a"][0]["measures"] == [[0.33333, 0.1], ["inf", 0.1]]
     json.dumps(found, allow_nan=False)
 
 
@@ -95,68 +96,87 @@ def test_damaged_metrics_are_named(tmp_path):
         provenance([file], course())
 
 
-def test_measured_cells_name_their_run_and_others_do_not():
-    lines = tables.make_table(TABLE, "p", frame({"a": [90.0, 92.0], "b": [81.5]}))
-    table = published_table(lines, "p")
-    assert table.rows[0][3] == Cell("91.00 ± 1.41", "p/a", "test_accuracy")
-    assert table.rows[0][4].run == "p/a"
-    assert {cell.run for place, cell in enumerate(table.rows[0]) if place not in (3, 4)} == {""}
-    assert not any(cell.run for cell in table.rows[2])
-    assert gaps_table(lines, "p") is None
+def test_what_runs_differ_in_can_be_chosen():
+    runs = pd.concat([runs_frame({"a": [1.0], "b": [2.0]}), runs_frame({"c": [3.0]}, paper="q", dataset="mine")])
+    table = measures_table(wide(measured(runs, keskar_sharpness=1.0), runs))
+    assert page._choices(table) == {"run": ("paper", ["p", "q"]), "dataset": ("data set", ["digits", "mine"])}
 
 
-def test_cells_of_a_table_with_columns_name_the_run_of_their_column():
-    gap = {"from": "m.lb", "to": "m.sb"}
-    cells = [row("m.sb", "M", 95.0, column="SB"), row("m.lb", "M", 85.0, column="LB"),
-             {**row("m.gn", "M", 90.0, column="GN"), "gap": gap, "published_gap": 0.5}, row(None, "N", column="SB"),
-             row("n.lb", "N", column="LB"), row("n.gn", "N", column="GN")]  # fmt: skip
-    table = {**TABLE, "columns": {"SB": {}}, "rows": [{**cell, "metric": "best_test_accuracy"} for cell in cells]}
-    runs = frame({"m.sb": [90.0, 91.0], "m.lb": [80.0, 81.0], "m.gn": [86.0, 87.0]})
-    lines = tables.make_table(table, "p", runs.assign(best_test_accuracy=runs.test_accuracy))
-    shown, gaps = published_table(lines, "p"), gaps_table(lines, "p")
-    assert shown.heads == ["label", "SB", "LB", "GN"]
-    assert shown.rows[0][1] == Cell("95.00 → 90.50 ± 0.71", "p/m.sb", "best_test_accuracy")
-    assert [cell.run for cell in shown.rows[1]] == ["", "", "", ""]
-    assert gaps.heads == ["label", "GN"]
-    assert gaps.rows[0][1] == Cell("50 → 60", "p/m.gn", "best_test_accuracy")
+def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(), **given) -> str:
+    """A page with a table and a claim, and, if wanted, all measures."""
+    runs = runs_frame({"a": [90.0, 92.0]}).assign(**given)
+    tables.make_table(table_of(rows), "p", runs).to_csv(folder / "t.csv", index=False)
+    runs.to_csv(folder / "r.csv", index=False)
+    course().to_csv(folder / "h.csv", index=False)
+    claims = [("c1", "A & <b>", "test_accuracy", "difference", "a > b", "a b", "fails", "<i>")]
+    pd.DataFrame(claims, columns=COLUMNS).to_csv(folder / "c.csv", index=False)
+    for name in ("f.png", "f.gif"):
+        (folder / name).write_bytes(b"picture")
+    figures = [{"file": folder / "f.png", "caption": "C & c"}]
+    descent = [{"file": folder / "f.gif", "caption": "of a paper"}]
+    table = {"title": "T", "setting": "S", "finding": "It holds.", "csv": folder / "t.csv", "figures": figures}
+    paper = {"header": header, "claims": folder / "c.csv", "picture": "Descent", "figures": descent, "tables": [table]}
+    shown = None
+    if measures:
+        found = measured(runs, keskar_sharpness=1.0, test_accuracy=90.0)
+        lines = wide(found, runs)
+        for name, frame in (("wide", lines), ("tidy", found), ("correlations", correlate(lines))):
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        files = {name: folder / f"{name}.csv" for name in ("wide", "tidy", "correlations")}
+        shown = {**files, "caption": "Every run", "figures": figures}
+    return page.write_page([paper], [folder / "r.csv"], folder, shown, metrics, [folder / "h.csv"])
 
 
-def test_a_cell_of_a_measured_quantity_says_which():
-    table = {**TABLE, "rows": [{**row("a", "A"), "metric": "fisher_trace"}]}
-    found = published_table(tables.make_table(table, "p", frame({"a": [90.0]}), measured(fisher_trace=2.0)), "p")
-    assert found.rows[0][3] == Cell("2.00", "p/a", "fisher_trace")
+class Links(HTMLParser):
+    """Collect tags and addresses."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.addresses, self.tags = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
 
 
-def test_the_table_of_all_runs_has_groups_and_can_be_chosen_from():
-    runs = pd.concat([runs_frame({"a": [1.0], "b": [2.0]}), runs_frame({"c": [3.0]}, "q").assign(dataset="mine")])
-    table = measures_table(readable(wide(measured(keskar_sharpness=1.0), runs)))
-    assert table.heads == ["run", "seeds", "diverged", "dataset", "test accuracy [%]", "Keskar sharpness [%]"]
-    assert table.groups == [("", 1), ("", 3), ("accuracy gap", 1), ("Keskar sharpness", 1)]
-    assert table.numbers == [False, True, True, False, True, True]
-    assert table.rows[0][0] == Cell("p/a", "p/a")
-    assert table.rows[0][5] == Cell("1.00", "p/a", "keskar_sharpness")
-    assert table.rows[1][5] == Cell("–")
-    assert choices(table, "run") == ["p", "q"]
-    assert choices(table, "dataset") == ["digits", "mine"]
-    assert choices(table, "model") == []
+def test_the_page_is_self_contained_and_escapes_what_users_write(tmp_path):
+    left_out = [{"table": "t2", "rows": ["<x>", "y"], "why": "no <data>"}]
+    header = {**HEADER, "title": "<b>Title</b>", "out_of_scope": left_out}
+    html = whole(tmp_path, [{**TABLE["rows"][0], "label": "<script>x</script>"}], header, measures=True, model="<i>")
+    links = Links(html)
+    assert links.addresses
+    assert all(address.startswith(("data:", "#")) for address in links.addresses)
+    assert links.tags.count("script") == 1  # its own
+    assert {"b", "i"}.isdisjoint(links.tags)
+    for text in ("&lt;b&gt;Title", "&lt;script&gt;x", "C &amp; c", "t2 (&lt;x&gt;, y): no &lt;data&gt;", "&lt;i&gt;"):
+        assert text in html
 
 
-def test_a_claim_names_the_runs_it_compares():
-    assert runs_of_claim("sgd - fb >= 10 points and fb < sgd", "p") == ["p/sgd", "p/fb"]
-    assert runs_of_claim("each(mnist) < 2", "p") == []
-
-
-def whole(runs=None, **part) -> str:
-    """A page with a table and a claim."""
-    lines = tables.make_table(TABLE, "p", frame({"a": [90.0, 92.0]}))
-    claims = pd.DataFrame([{"id": "c1", "claim": "A & <b>", "metric": "test_accuracy", "check": "a > b", "verdict": "fails",
-                            "evidence": "<i>"}])  # fmt: skip
-    table = {"title": "T", "setting": "S", "table": lines, "figures": [], **part}
-    return page.write_page("whysgd", "here", [{"paper": HEADER, "claims": claims, "tables": [table]}], runs=runs)
+def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
+    html = whole(tmp_path, measures=True)
+    lines = tables.make_table(TABLE, "p", runs_frame({"a": [90.0, 92.0]}))
+    assert str(html_table(tables.presented(lines, "p", "T")[0])) in html  # what make_table writes
+    assert '<td class="right" data-run="p/a" data-quantity="test_accuracy">91.00 ± 1.41</td>' in html
+    assert html.count("Accuracy in percent, mean") == 1
+    assert "<p>It holds.</p>" in html
+    assert '<h3>Descent</h3>\n<figure><img src="data:image/gif;base64,cGljdHVyZQ=="' in html
+    assert 'src="data:image/png;base64,cGljdHVyZQ==" alt="C &amp; c"><figcaption>C &amp; c</figcaption>' in html
+    assert '<p class="setting">p, V, arXiv 1</p>' in html
+    assert '<th scope="row" data-run="p/a">p/a</th>' in html
+    assert "<h3>Where papers disagree</h3>" in html
+    assert "<output aria-live" in html
+    odd = whole(tmp_path, [{**TABLE["rows"][0], "label": "007"}, {**TABLE["rows"][1], "label": "NA"}])
+    assert "<td>007</td>" in odd
+    assert "<td>NA</td>" in odd
+    bare = whole(tmp_path)
+    assert "Where papers disagree" not in bare
+    assert "Every run" not in bare
+    assert "Out of scope" not in bare
 
 
 def test_the_policy_allows_what_is_in_the_page_and_nothing_else(tmp_path):
-    html = whole(provenance([metrics(tmp_path)], course(), folder=tmp_path))
+    html = whole(tmp_path, metrics=[metrics(tmp_path)])
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[1].replace("&#39;", "'")
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'"
@@ -170,30 +190,30 @@ def test_the_policy_allows_what_is_in_the_page_and_nothing_else(tmp_path):
 
 def test_what_is_embedded_is_json_that_cannot_end_its_block(tmp_path):
     files = [metrics(tmp_path, "a", device="</script><script>alert(1)</script> & co")]
-    runs = provenance(files, course(), folder=tmp_path)
-    html = whole(runs)
-    links = Links()
-    links.feed(html)
-    assert links.tags.count("script") == 2  # its own, and the data
+    html = whole(tmp_path, metrics=files)
+    assert Links(html).tags.count("script") == 2  # its own, and the data
     block = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1]
     assert "<" not in block
-    assert json.loads(block) == runs
+    assert json.loads(block) == provenance(files, course(), folder=tmp_path)
 
 
-def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour():
-    html = whole()
+def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour(tmp_path):
+    html = whole(tmp_path)
     assert html.index("<h2>Claims</h2>") < html.index(">T</h3>")
     assert '<td class="verdict fails"><span aria-hidden="true">✗</span> fails</td>' in html
     assert "Verdicts: “holds” 0, “fails” 1, “undetermined” 0." in html
     assert "A &amp; &lt;b&gt;" in html
     assert "<p>&lt;i&gt;.</p>" in html
     assert 'href="#run=' not in html  # nothing is known of the runs
+    behind = whole(tmp_path, metrics=[metrics(tmp_path)])
+    assert re.findall('href="#run=([^"]*)"', behind) == ["p/a"]  # of the runs that the claim names
 
 
-def test_a_table_says_what_was_measured_and_where_its_numbers_come_from():
-    assert "Measured here" not in whole()
-    assert "<dt>Measured here</dt><dd>scale mini: d on m.</dd>" in whole(measured="scale mini: d on m")
-    assert "<dt>Recorded</dt><dd>d.</dd>" in whole(measured="d", origin="Recorded")
+def test_a_table_says_where_its_numbers_come_from(tmp_path):
+    setting = "digits (5 training and 6 test images), m, on cpu."
+    assert f"<dt>Measured here</dt><dd>scale mini: {setting}</dd>" in whole(tmp_path)
+    recorded = whole(tmp_path, source="records", older=False)
+    assert f"<dt>Recorded</dt><dd>scale mini, from records: {setting}</dd>" in recorded
 
 
 def test_every_quantity_has_a_title_of_its_own():

@@ -110,8 +110,8 @@ def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
 
 
 def test_a_scale_judges_the_claims_it_can():
-    assert [c["id"] for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4", "g6", "g7"]
-    assert [c["id"] for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-3:] == [
+    assert [c.id for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4", "g6", "g7"]
+    assert [c.id for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-3:] == [
         "g5",
         "g6",
         "g7",

@@ -263,7 +263,7 @@ def test_what_was_measured_by_older_code_is_said_with_claims_measures_and_on_the
     for name, runs in (
         ("claims/simsekli2019.md", 12),
         ("measures/table.md", 26),
-        ("measures/reading.md", 26),
+        ("measures/summary.md", 26),
         ("index.html", 26),
     ):
         assert f"(1 of {runs} runs measured by older code)" in (made / name).read_text(), name

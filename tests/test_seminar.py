@@ -13,12 +13,12 @@ from PIL import Image
 
 from whysgd.errors import UserError
 from whysgd.models.build import build_model
-from whysgd.report import figures, page, tables
 from whysgd.report import trajectories as pictures
+from whysgd.report.style import save_figure
 from whysgd.streams import stream
 from whysgd.study import papers
 from whysgd.study.config import load_config
-from whysgd.study.papers import claims_at, expand, load_paper, tables_at
+from whysgd.study.papers import claims_at, expand, load_paper
 from whysgd.study.spec import steps_per_epoch
 from whysgd.study.trajectories import COLUMNS, specs_of
 from whysgd.study.validation import ROOT
@@ -112,16 +112,10 @@ def test_the_networks_have_the_decks_layers_at_every_size(name, count, channels,
 
 def test_the_decks_findings_are_claims_and_stand_under_the_tables():
     claims = claims_at(load_config(settings={"scale": "paper"}), "seminar")
-    assert [claim["id"] for claim in claims] == ["d1", "d2a", "d2b", "d2c", "d3a", "d3b"]
-    assert [claim["id"] for claim in claims_at(load_config(), "seminar")] == ["d1", "d3a", "d3b"]
-    lines = [{"paper": "seminar", "run": "cifar-sgd", "scale": "paper", "seed": 0, "status": "finished", "steps": 9,
-              "test_accuracy": 50.0, "best_selected_on": "test", "stored_copies": 0, "model": "conv2"}]  # fmt: skip
-    content = tables_at(load_config(settings={"scale": "paper"}), "seminar")["cifar"]
-    table = tables.make_table(content, "seminar", pd.DataFrame(lines))
+    assert [claim.id for claim in claims] == ["d1", "d2a", "d2b", "d2c", "d3a", "d3b"]
+    assert [claim.id for claim in claims_at(load_config(), "seminar")] == ["d1", "d3a", "d3b"]
     finding = "The deck: with few epochs, clipping and gradient penalty add nothing."
-    assert tables.to_markdown(table, "T", "S", "M", finding).endswith(f"\n\n{finding}\n")
-    assert finding in tables.to_latex(table, "T", "S", "M", finding)
-    assert tables.to_markdown(table, "T", "S", "M", finding).startswith(tables.to_markdown(table, "T", "S", "M")[:-1])
+    assert load_paper("seminar")["tables"]["cifar"]["finding"] == finding
 
 
 def run_of(method, seed=0, **changes):
@@ -240,7 +234,7 @@ def drawn(tmp_path_factory):
     frame = pd.DataFrame(trajectories(settings))
     files = {kind: folder / f"gd-2d.{kind}" for kind in ("svg", "png", "gif")}
     figure = pictures.plot_trajectories(settings, frame)
-    figures.save_figure(figure, [files["svg"], files["png"]])
+    save_figure(figure, files["svg"], files["png"])
     pictures.animate_trajectories(settings, frame, files["gif"])
     return settings, frame, files, figure
 
@@ -277,26 +271,6 @@ def test_the_animation_shows_the_first_steps_and_the_last(steps):
     assert shown[-1] == steps
     assert shown == sorted(set(shown))
     assert len(shown) <= pictures.FRAMES
-
-
-def test_the_page_shows_figures_of_a_paper_and_findings_of_tables(drawn):
-    _, _, files, _ = drawn
-    lines = [{"paper": "seminar", "run": "mnist-sgd", "scale": "mini", "seed": 0, "status": "finished", "steps": 9,
-              "test_accuracy": 90.0, "best_selected_on": "test", "stored_copies": 0, "model": "conv1"}]  # fmt: skip
-    content = tables_at(load_config(), "seminar")["mnist"]
-    table = tables.make_table(content, "seminar", pd.DataFrame(lines))
-    part = {"title": "T", "setting": "S", "table": table, "figures": [], "finding": "The deck: 5 & 6."}
-    shown = [{"file": files[kind], "caption": f"of {kind}"} for kind in ("png", "gif")]
-    header = {key: load_paper("seminar")[key] for key in ("paper", "title", "venue", "arxiv")}
-    html = page.write_page(
-        "t", "s", [{"paper": header, "claims": None, "tables": [part], "picture": "P", "figures": shown}]
-    )
-    assert "<p>The deck: 5 &amp; 6.</p>" in html
-    assert 'src="data:image/gif;base64,R0lGOD' in html
-    assert 'src="data:image/png;base64,iVBOR' in html
-    assert "<figcaption>of gif</figcaption>" in html
-    assert html.count("<h3>P</h3>") == 1
-    assert '<p class="setting">seminar</p>' in html
 
 
 MISTAKES = {

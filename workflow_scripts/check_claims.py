@@ -3,20 +3,22 @@
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.report.claims import claims_to_markdown, evaluate_claims
-from whysgd.report.document import document
+from whysgd.report.claims import claims_blocks, evaluate_claims
 from whysgd.report.script import logged
+from whysgd.report.table import document, to_markdown
 from whysgd.report.tables import setting_of
+from whysgd.study.claims import Claim
 
 
 def check_claims(
-    claims: list[dict], paper: str, runs: str, histories: str, measures: str | None, csv: str, md: str, html: str
+    claims: list[Claim], paper: str, runs: str, histories: str, measures: str | None, csv: str, md: str, html: str
 ) -> None:
     frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
     verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories), measured)
     write_text(csv, verdicts.to_csv(index=False))
-    write_text(md, text := claims_to_markdown(verdicts, setting_of(frame, measures=measured)))
-    write_text(html, document(text, f"Claims of {paper}"))
+    blocks = claims_blocks(verdicts, setting_of(frame, measures=measured))
+    write_text(md, to_markdown(blocks))
+    write_text(html, document(blocks, f"Claims of {paper}"))
 
 
 if __name__ == "__main__":

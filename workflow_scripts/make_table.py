@@ -4,23 +4,20 @@ import pandas as pd
 
 from whysgd.files import write_text
 from whysgd.report import tables
-from whysgd.report.document import document
 from whysgd.report.script import logged
+from whysgd.report.table import document, to_latex, to_markdown
 
 
 def make_table(table: dict, paper: str, runs: str, measures: str | None, csv: str, md: str, tex: str, html: str):
     frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
     lines = tables.make_table(table, paper, frame, measured)
-    words = (
-        table["title"],
-        table["setting"],
-        tables.setting_of(frame[frame.run.isin(lines.row[lines.n > 0])]),
-        table["finding"],
-    )
+    setting = tables.setting_of(frame[frame.run.isin(lines.row[lines.n > 0])])
+    origin = f"Published: {table['setting']}. Measured: {setting}."
+    shown = tables.presented(lines, paper, table["title"], origin, table["finding"])
     write_text(csv, lines.to_csv(index=False, float_format="%.8f"))
-    write_text(md, text := tables.to_markdown(lines, *words))
-    write_text(html, document(text, table["title"]))
-    write_text(tex, tables.to_latex(lines, *words))
+    write_text(md, to_markdown(shown))
+    write_text(tex, to_latex(shown))
+    write_text(html, document(shown, table["title"]))
 
 
 if __name__ == "__main__":

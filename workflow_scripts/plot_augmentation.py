@@ -4,15 +4,12 @@ from pathlib import Path
 
 from whysgd.data.canonical import load_dataset
 from whysgd.data.store import open_store
-from whysgd.report import figures
+from whysgd.report.augmentation import plot_augmentation
 from whysgd.report.script import logged
-
-
-def plot_augmentation(manifest: str, store: str, outputs: list[str]) -> None:
-    figure = figures.plot_sheet(load_dataset(Path(manifest).parent), open_store(store, verify=True))
-    figures.save_figure(figure, outputs)
-
+from whysgd.report.style import save_figure
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        plot_augmentation(snakemake.input.manifest, snakemake.input.store, snakemake.output)
+        dataset = load_dataset(Path(snakemake.input.manifest).parent)
+        store = open_store(snakemake.input.store, verify=True)
+        save_figure(plot_augmentation(dataset, store), *snakemake.output)

@@ -3,18 +3,15 @@
 import pandas as pd
 
 from whysgd.files import write_text
-from whysgd.report import figures, trajectories
 from whysgd.report.script import logged
+from whysgd.report.style import save_figure
+from whysgd.report.trajectories import animate_trajectories, plot_trajectories
 from whysgd.training import two_weights
-
-
-def plot_trajectories(settings: dict, csv: str, svg: str, png: str, gif: str) -> None:
-    frame = pd.DataFrame(two_weights.trajectories(settings))
-    write_text(csv, frame.to_csv(index=False, float_format="%.8g"))
-    figures.save_figure(trajectories.plot_trajectories(settings, frame), [svg, png])
-    trajectories.animate_trajectories(settings, frame, gif)
-
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        plot_trajectories(snakemake.params.settings, **snakemake.output)
+        settings, outputs = snakemake.params.settings, snakemake.output
+        frame = pd.DataFrame(two_weights.trajectories(settings))
+        write_text(outputs.csv, frame.to_csv(index=False, float_format="%.8g"))
+        save_figure(plot_trajectories(settings, frame), outputs.svg, outputs.png)
+        animate_trajectories(settings, frame, outputs.gif)

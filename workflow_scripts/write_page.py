@@ -3,18 +3,16 @@
 from pathlib import Path
 
 from whysgd.files import write_text
-from whysgd.report.contents import page_from_files
+from whysgd.report.page import write_page
 from whysgd.report.script import logged
-
-
-def write_page(
-    papers: list[dict], frames: list[str], output: str, measures: dict | None = None, metrics=(), histories=()
-) -> None:
-    write_text(output, page_from_files(papers, frames, Path(output).parent, measures, metrics, histories))
-
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        params, inputs = snakemake.params, snakemake.input
-        measures = params.get("measures")
-        write_page(params.papers, inputs.frames, snakemake.output.page, measures, inputs.metrics, inputs.histories)
+        inputs, params, measures = snakemake.input, snakemake.params, None
+        if inputs.measures:
+            figures = [{"file": inputs.correlations[0], "caption": params.captions["correlations"]}]
+            named = dict(zip(("wide", "tidy", "correlations"), inputs.measures, strict=True))
+            measures = {**named, "caption": params.captions["measures"], "figures": figures}
+        page = snakemake.output.page
+        behind = inputs.metrics, inputs.histories
+        write_text(page, write_page(params.papers, inputs.runs, Path(page).parent, measures, *behind))

@@ -51,9 +51,8 @@ MEASURES = {
     },
 }
 QUANTITIES = {name: quantity for measure in MEASURES.values() for name, quantity in measure.items()}
-# Figures that show loss landscapes, and whether each needs points on a line or on a plane.
-LANDSCAPES = {"landscape": "line", "contours": "plane", "surface": "plane"}
-# Of their files.
+# Loss landscapes: where their points lie, and the columns of their files.
+LANDSCAPES = ("line", "plane")
 LANDSCAPE_COLUMNS = (
     "paper", "run", "seed", "kind", "alpha", "beta", "loss", "accuracy", "penalty", "full_loss",
 )  # fmt: skip

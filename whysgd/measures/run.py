@@ -129,8 +129,8 @@ def measure_batch(
     """Take these measures of each seed of a batch and write the results, a list, into one JSON file.
 
     Each result has the run's names, `status`, the `quantities` with their uncertainties (see
-    `whysgd.measures.estimate`; None where they are not defined, all of them for a run that diverged), the `options`, and
-    what it cost.
+    `whysgd.measures.estimate`; None where they are not defined, all of them for a run that diverged), the `options`,
+    and what it cost.
 
     Args:
         names: of `whysgd.measures.catalog.MEASURES`.

@@ -1,29 +1,19 @@
-"""The papers' claims on measured runs: holds, fails or undetermined."""
+"""The verdicts on the papers' claims: holds, fails or undetermined."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.early import early_norm_ratios
-from whysgd.report.intervals import recovered, welch
-from whysgd.report.rank_correlation import SIGNIFICANT, rank_correlation
-from whysgd.report.whole_tables import NAMED, Rows, compare_each, compare_trend
-from whysgd.study.checks import (
-    EARLY,
-    MEASURED,
-    Comparison,
-    EachComparison,
-    GapComparison,
-    OfRuns,
-    OfTables,
-    RankComparison,
-    TrendComparison,
-    parse_check,
-)
+from whysgd.report.measures import COLUMNS as MEASURES
+from whysgd.report.statistics import SIGNIFICANT, holm, mean, rank_correlation, recovered, smallest_p, welch
+from whysgd.report.table import Cell, Table
+from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
 
-COLUMNS = ["id", "claim", "metric", "check", "verdict", "evidence"]
+COLUMNS = ["id", "claim", "metric", "compares", "check", "runs", "verdict", "evidence"]
 # What a run's name stands for.
 MEANINGS = {
     "test_accuracy": "points of test accuracy at the last step",
@@ -38,131 +28,231 @@ MEANINGS = {
         for name in MEASURED
     },
 }
+# What is said of some kinds of comparisons below the verdicts.
+EXPLAINED = {
+    "each": (
+        " each(…) takes every run of these tables, its mean over seeds and the 95 % interval that the measure gives"
+        " each seed."
+    ),
+    "trend": (
+        " trend(…) takes every row of the table, and Spearman's rank correlation of these numbers with the axis of"
+        " its columns over all seeds; its two-sided p is corrected for the number of rows by Holm's method."
+    ),
+    "spearman": (
+        " spearman(…) is the rank correlation of these numbers with a run's place in the list, over all seeds of its"
+        " runs, with a two-sided p."
+    ),
+}
+HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"
+NAMED = 4  # runs of a list, before it is cut
 
 
-def evaluate_check(
-    check: str,
-    values: dict[str, list[float]],
-    gaps: Mapping | None = None,
-    form: str = "+.2f",
-    missing_word: str = "not run",
-    tables: Mapping[str, Rows] | None = None,
-    intervals: Mapping[str, list[tuple[float, float]]] | None = None,
-) -> dict:
-    """Verdict of one check.
+class Values(NamedTuple):
+    """A claim's metric over seeds, by run, and the 95 % intervals (low, high) of those values that have their own."""
 
-    Each comparison claims that a difference d of means is at least a threshold. It holds if the whole 95 % interval
-    of d (`whysgd.report.intervals.welch`) is at or above the threshold, fails if it is below, and is undetermined if
-    the interval straddles it or a run has fewer than two seeds. gap(run) ≥ c is run − from − c·(to − from) ≥ 0, and
-    undetermined unless to − from is above 0 with its whole interval. spearman(runs) < 0 or > 0 holds if Spearman's rank
-    correlation has the claimed sign with p < 0.05 (two-sided, by permutations), fails if it has the other one
-    with p < 0.05, and is undetermined otherwise. Of whole tables `whysgd.report.whole_tables` says it. A check holds
-    if all its comparisons hold and fails if one fails. If a run is missing, the evidence is the list of those that are.
+    over_seeds: Mapping[str, Sequence[float]]
+    intervals: Mapping[str, Sequence[tuple[float, float]]] = {}
+
+
+def evaluate_claims(
+    claims: Iterable[Claim],
+    paper: str,
+    runs: pd.DataFrame,
+    histories: pd.DataFrame,
+    measures: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return one line for each claim: the columns `COLUMNS`.
 
     Args:
-        check: see `whysgd.study.checks`.
-        values: of the claim's metric over seeds, by run.
-        gaps: the {from, to} of the runs whose gap it names.
-        form: of the evidence's numbers.
-        missing_word: what a run without values was not.
-        tables: the rows of the tables that it is about.
-        intervals: 95 % intervals (low, high) of the values, by run, if they have any of their own.
-
-    Returns:
-        `verdict` and `evidence`, a sentence with each difference and its interval.
+        claims: as `whysgd.study.papers.claims_at` has them.
+        paper: whose they are.
+        runs, histories: the tidy frames.
+        measures: the frame of `whysgd.report.measures.read_measures`; None if nothing was measured.
     """
-    comparisons, verdicts, evidence = parse_check(check), [], []
-    needed = [run for comparison in comparisons for run in _needed(comparison, gaps, tables)]
-    missing = dict.fromkeys(run for run in needed if not values.get(run))
+    measures = pd.DataFrame(columns=MEASURES) if measures is None else measures
+    runs, histories, measures = (frame[frame.paper == paper] for frame in (runs, histories, measures))
+    lines = []
+    for claim in claims:
+        kinds = dict.fromkeys(one.kind for part in claim.parts for one in part.comparisons)
+        verdict = judge_claim(claim, _values(claim, runs, histories, measures))
+        lines.append(
+            (claim.id, claim.claim, claim.metric, " ".join(kinds), claim.check, " ".join(claim.runs), *verdict)
+        )
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _values(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame, measures: pd.DataFrame) -> Values:
+    """Return the claim's metric from what measures found, or from what the runs themselves wrote."""
+    if claim.metric == EARLY:
+        judged = {run for comparison in claim.comparisons for run in comparison.runs}
+        return Values({run: early_norm_ratios(histories, run, to) for run, to in claim.references if run in judged})
+    if claim.metric not in MEASURED:
+        return Values({run: group[claim.metric].astype(float).tolist() for run, group in runs.groupby("run")})
+    found = {run: group[["value", "low", "high"]].astype(float)
+             for run, group in measures[measures.quantity == claim.metric].groupby("run")}  # fmt: skip
+    intervals = {run: group[["low", "high"]].to_numpy().tolist() for run, group in found.items()}
+    return Values({run: group.value.tolist() for run, group in found.items()}, intervals)
+
+
+def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
+    """Return the verdict on a claim, and the evidence: a sentence with each difference and its interval.
+
+    A claim holds if all its comparisons hold and fails if one fails; if a part is left out, it does not hold. If a run
+    has no values, the evidence is the list of those that have none.
+    """
+    missing = dict.fromkeys(
+        run for comparison in claim.comparisons for run in comparison.needs if not values.over_seeds.get(run)
+    )
     if missing:
-        whole = any(isinstance(comparison, OfTables) for comparison in comparisons)
-        some = [*list(missing)[:NAMED], f"… ({len(missing)} runs)"] if whole and len(missing) > NAMED else missing
-        return {"verdict": "undetermined", "evidence": f"{missing_word}: {', '.join(some)}"}
-    for comparison in comparisons:
-        if isinstance(comparison, GapComparison):
-            verdict, sentence = _compare_gap(comparison, values, gaps[comparison.run])
-        elif isinstance(comparison, RankComparison):
-            verdict, sentence = _compare_ranks(comparison, values)
-        elif isinstance(comparison, EachComparison):
-            verdict, sentence = compare_each(comparison, tables, values, intervals or {})
-        elif isinstance(comparison, TrendComparison):
-            verdict, sentence = compare_trend(comparison, tables, values)
-        else:
-            verdict, sentence = _compare(comparison, values, form)
-        verdicts.append(verdict)
-        evidence.append(sentence)
-    verdict = "fails" if "fails" in verdicts else "undetermined" if "undetermined" in verdicts else "holds"
-    return {"verdict": verdict, "evidence": "; ".join(evidence)}
+        whole = any(isinstance(comparison, OfTables) for comparison in claim.comparisons)
+        cut = whole and len(missing) > NAMED
+        some = [*list(missing)[:NAMED], f"… ({len(missing)} runs)"] if cut else missing
+        word = "not measured" if claim.metric in MEASURED else "not run"
+        verdicts, evidence = [UNDETERMINED], [f"{word}: {', '.join(some)}"]
+    else:
+        judged = (JUDGES[comparison.kind](comparison, values, claim.metric) for comparison in claim.comparisons)
+        verdicts, evidence = map(list, zip(*judged, strict=True))
+    if claim.left_out:
+        verdicts.append(UNDETERMINED)
+        evidence.append(f"not at this scale: {', '.join(claim.left_out)}")
+    verdict = next((verdict for verdict in (FAILS, UNDETERMINED) if verdict in verdicts), HOLDS)
+    return verdict, "; ".join(evidence)
 
 
-def _needed(comparison: OfRuns | OfTables, gaps: Mapping | None, tables: Mapping[str, Rows] | None) -> list[str]:
-    if isinstance(comparison, OfTables):
-        return [run for name in comparison.tables for row in tables[name].values() for run in row]
-    ends = gaps[comparison.run].values() if isinstance(comparison, GapComparison) else ()
-    return [*comparison.runs, *ends]
+def _judge_difference(claimed: Difference, values: Values, metric: str) -> tuple[str, str]:
+    """Judge by the side of the threshold that the whole 95 % interval (`welch`) lies on."""
+    if lost := _lost(claimed.runs, values):
+        return UNDETERMINED, lost
+    form = "+.3f" if metric == EARLY else "+.3g" if metric in MEASURED else "+.2f"
+    difference, half = welch(dict(claimed.weights), values.over_seeds)
+    name = " ".join(f"{'+' if weight > 0 else '-'} {run}" for run, weight in claimed.weights).removeprefix("+ ")
+    wanted = f"claimed {'>' if claimed.strict else '≥'} {claimed.needed:g}"
+    sentence = f"{name} = {difference:{form}}{_interval(difference, half, form)}, {wanted}{_why(half)}"
+    return _verdict(claimed, difference, half), sentence
 
 
-def _lost(runs: Iterable[str], values: dict) -> str | None:
-    """Which runs have a value that is no number, as a sentence; None if there is none."""
-    lost = [run for run in runs if not np.isfinite(values[run]).all()]
+def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str]:
+    """Judge the linear claim; undetermined unless the gap's end is above its start with the whole interval.
+
+    The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval.
+    """
+    (run, start, end), gap = claimed.needs, recovered(*claimed.needs, values.over_seeds)
+    difference, half = welch(dict(claimed.linear.weights), values.over_seeds)
+    # Adding 0 makes -0 a 0.
+    percent = "undefined" if gap.value is None else f"{round(100 * gap.value) + 0} %"
+    name = f"gap({run}) = {percent}"
+    if half is not None and not gap.resolved:
+        total, width = welch({end: 1.0, start: -1.0}, values.over_seeds)
+        sign = "is below 0" if width is not None and total + width < 0 else "is not clearly above 0"
+        total = f"{total:+.2f}{_interval(total, width)}"
+        return UNDETERMINED, f"{name}, but {end} - {start} = {total} {sign}: there is no gap to recover"
+    wanted = f"claimed {100 * claimed.share:g} %; points {'over' if claimed.sign > 0 else 'under'} that:"
+    sentence = f"{name}, {wanted} {difference:+.2f}{_interval(difference, half)}{_why(half)}"
+    return _verdict(claimed.linear, difference, half), sentence
+
+
+def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, str]:
+    """Judge by the sign of the rank correlation, if that is significant."""
+    if lost := _lost(claimed.runs, values):
+        return UNDETERMINED, lost
+    pairs = [(place, value) for place, run in enumerate(claimed.runs) for value in values.over_seeds[run]]
+    places, numbers = zip(*pairs, strict=True)
+    name, wanted = f"spearman({', '.join(claimed.runs)})", f"claimed {'>' if claimed.sign > 0 else '<'} 0"
+    if len(pairs) < 3 or len(set(numbers)) == 1:
+        why = "all values are the same" if len(pairs) > 2 else "too few for a correlation"
+        return UNDETERMINED, f"{name}: n = {len(pairs)}, {why}; {wanted}"
+    rho, p = rank_correlation(places, numbers)
+    verdict = UNDETERMINED if not p < SIGNIFICANT else HOLDS if rho * claimed.sign > 0 else FAILS
+    return verdict, f"{name} = {rho:+.2f}, p = {p:.2g}, n = {len(pairs)}, {wanted}"
+
+
+def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
+    """Judge every run of some tables.
+
+    A run is on the claimed side of the bound if its mean over seeds is, and the 95 % interval of each seed wholly; it
+    is on the other side if its mean is, or at the bound, and each of these intervals wholly, of two seeds or more:
+    among a hundred runs some seed's interval lies there by chance. The claim holds if all runs are on the claimed side,
+    fails if one is on the other, and is undetermined otherwise, also if a seed has no number.
+    """
+    sign, bound = claimed.sign, claimed.bound
+    against, unclear, lost, sides = [], [], [], {}
+    for run in claimed.needs:
+        seeds = values.over_seeds[run]
+        if not all(map(math.isfinite, seeds)):
+            lost.append(run)
+            continue
+        ahead = sign * (mean(seeds) - bound)
+        known = values.intervals.get(run) or [(math.nan, math.nan)] * len(seeds)
+        # A value without an interval counts as its own.
+        ends = [
+            sign * ((value if math.isnan(end) else end) - bound)
+            for value, interval in zip(seeds, known, strict=True)
+            for end in interval
+        ]
+        sides[run] = (ahead, min(ends))
+        if max(ahead, *ends) <= 0 and len(seeds) > 1:
+            against.append(run)
+        elif min(ahead, *ends) <= 0:
+            unclear.append(run)
+    evidence = f"{claimed}: {len(claimed.needs)} runs"
+    if sides:
+        last = min(sides, key=lambda run: sides[run][0])
+        (ahead, worst), (word, end) = sides[last], ("smallest", "down") if sign > 0 else ("largest", "up")
+        reach = f", its seeds' intervals {end} to {bound + sign * worst:.3g}" if worst < ahead else ""
+        evidence += f", {word} {bound + sign * ahead:.3g} ({last}{reach})"
+    for some, what in ((against, "are not"), (unclear, "are not clear"), (lost, "have a seed without a number")):
+        names = ", ".join(some[:NAMED]) + (", …" if len(some) > NAMED else "")
+        evidence += f"; {len(some)} {what}: {names}" if some else ""
+    return FAILS if against else UNDETERMINED if unclear or lost else HOLDS, evidence
+
+
+def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
+    """Judge the rows of a grid.
+
+    In each row Spearman's rank correlation between the value of the columns' axis and the metric is taken over all
+    seeds that have a number; its p is corrected for the number of rows by Holm's method. The claim holds if all rows
+    are significant, and is undetermined otherwise: that nothing is seen does not say that nothing is there.
+    """
+    rows, lost, total = [], 0, 0
+    for row in claimed.rows:
+        pairs = [(place, value) for run, place in row for value in values.over_seeds[run]]
+        finite = [(place, value) for place, value in pairs if math.isfinite(value)]
+        total, lost = total + len(pairs), lost + len(pairs) - len(finite)
+        places, numbers = [place for place, _ in finite], [value for _, value in finite]
+        enough = len(finite) > 2 and len(claimed.rows) * smallest_p(places) < SIGNIFICANT
+        flat = len(set(places)) < 2 or len(set(numbers)) < 2
+        rows.append((enough, *((0.0, 1.0) if flat or len(finite) < 3 else rank_correlation(places, numbers))))
+    corrected = holm([p for _, _, p in rows])
+    found = [(enough, rho, p < SIGNIFICANT) for (enough, rho, _), p in zip(rows, corrected, strict=True)]
+    up, down = (sum(1 for _, rho, clear in found if clear and rho * sign > 0) for sign in (1, -1))
+    few = sum(1 for enough, _, clear in found if not enough and not clear)
+    counts = [f"+ in {up}", f"− in {down}", f"not significant in {len(rows) - up - down - few}"]
+    counts += [f"too few values in {few}"] if few else []
+    note = f"; {lost} of {total} values are no numbers and left out" if lost else ""
+    sentence = f"{claimed}, {len(rows)} rows: {', '.join(counts)} (Holm p < {SIGNIFICANT}){note}"
+    return HOLDS if up + down == len(rows) else UNDETERMINED, sentence
+
+
+# How each kind of comparison is judged, whose runs all have values: the verdict and the evidence.
+JUDGES = {
+    "difference": _judge_difference, "gap": _judge_gap, "spearman": _judge_ranking, "each": _judge_each,
+    "trend": _judge_trend,
+}  # fmt: skip
+
+
+def _lost(runs: Iterable[str], values: Values) -> str | None:
+    """Return a sentence on the runs that have a value that is no number; None if there is none."""
+    lost = [run for run in runs if not all(map(math.isfinite, values.over_seeds[run]))]
     why = "has no such number for one of its seeds: it diverged, or the number is not defined"
     return f"{', '.join(lost)}: {why}" if lost else None
 
 
-def _compare(comparison: Comparison, values: dict, form: str) -> tuple[str, str]:
-    runs, needed = comparison.runs, comparison.needed
-    if lost := _lost(runs, values):
-        return "undetermined", lost
-    name = " ".join(f"{'+' if c > 0 else '-'} {run}" for run, c in runs.items()).removeprefix("+ ")
-    claimed = f"claimed {'>' if comparison.strict else '≥'} {needed:g}"
-    difference, half = welch(runs, values)
-    interval = _interval(difference, half, form)
-    return _verdict(comparison, difference, half), f"{name} = {difference:{form}}{interval}, {claimed}{_why(half)}"
-
-
-def _compare_gap(comparison: GapComparison, values: dict, ends: Mapping[str, str]) -> tuple[str, str]:
-    """The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval."""
-    gap = recovered(comparison.run, ends, values)
-    linear = comparison.comparison(ends)
-    difference, half = welch(linear.runs, values)
-    # Adding 0 makes -0 a 0.
-    percent = "undefined" if gap.value is None else f"{round(100 * gap.value) + 0} %"
-    claimed = f"{100 * comparison.share:g} %"
-    side = "over" if comparison.sign > 0 else "under"
-    name = f"gap({comparison.run}) = {percent}"
-    if half is not None and not gap.resolved:
-        total, width = welch({ends["to"]: 1.0, ends["from"]: -1.0}, values)
-        negative = width is not None and total + width < 0
-        sign = "is below 0" if negative else "is not clearly above 0"
-        small = (
-            f"{ends['to']} - {ends['from']} = {total:+.2f}{_interval(total, width)} {sign}: there is no gap to recover"
-        )
-        return "undetermined", f"{name}, but {small}"
-    interval = _interval(difference, half)
-    sentence = f"{name}, claimed {claimed}; points {side} that: {difference:+.2f}{interval}{_why(half)}"
-    return _verdict(linear, difference, half), sentence
-
-
-def _compare_ranks(comparison: RankComparison, values: dict) -> tuple[str, str]:
-    if lost := _lost(comparison.runs, values):
-        return "undetermined", lost
-    pairs = [(place, value) for place, run in enumerate(comparison.runs) for value in values[run]]
-    places, numbers = zip(*pairs, strict=True)
-    name, claimed = f"spearman({', '.join(comparison.runs)})", f"claimed {'>' if comparison.sign > 0 else '<'} 0"
-    if len(pairs) < 3 or len(set(numbers)) == 1:
-        why = "all values are the same" if len(pairs) > 2 else "too few for a correlation"
-        return "undetermined", f"{name}: n = {len(pairs)}, {why}; {claimed}"
-    rho, p = rank_correlation(places, numbers)
-    verdict = "undetermined" if not p < SIGNIFICANT else "holds" if rho * comparison.sign > 0 else "fails"
-    return verdict, f"{name} = {rho:+.2f}, p = {p:.2g}, n = {len(pairs)}, {claimed}"
-
-
-def _verdict(comparison: Comparison, difference: float, half: float | None) -> str:
+def _verdict(claimed: Difference, difference: float, half: float | None) -> str:
     if half is None:
-        return "undetermined"
-    low, high, needed = difference - half, difference + half, comparison.needed
-    holds, fails = (low > needed, high <= needed) if comparison.strict else (low >= needed, high < needed)
-    return "holds" if holds else "fails" if fails else "undetermined"
+        return UNDETERMINED
+    low, high, needed = difference - half, difference + half, claimed.needed
+    holds, fails = (low > needed, high <= needed) if claimed.strict else (low >= needed, high < needed)
+    return HOLDS if holds else FAILS if fails else UNDETERMINED
 
 
 def _interval(difference: float, half: float | None, form: str = "+.2f") -> str:
@@ -173,89 +263,23 @@ def _why(half: float | None) -> str:
     return " (one seed: no interval)" if half is None else ""
 
 
-def evaluate_claims(
-    claims: list[dict],
-    paper: str,
-    runs: pd.DataFrame,
-    histories: pd.DataFrame,
-    measures: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """One line for each claim: the columns `COLUMNS`.
-
-    Args:
-        claims: as `whysgd.study.papers.claims_at` has them.
-        paper: whose they are.
-        runs, histories: the tidy frames.
-        measures: one line for each quantity of each run, with the columns paper, run, scale, seed, measure, quantity,
-            value, std_error and samples; None or empty if nothing was measured, and claims that need it then are
-            undetermined.
-    """
-    runs, histories = (frame[frame.paper == paper] for frame in (runs, histories))
-    lines = []
-    for claim in claims:
-        measured = claim["metric"] in MEASURED
-        values, intervals = _measured(claim, paper, measures) if measured else (_values(claim, runs, histories), None)
-        form = "+.3f" if claim["metric"] == EARLY else "+.3g" if measured else "+.2f"
-        word = "not measured" if measured else "not run"
-        result = evaluate_check(claim["judged"], values, claim["gaps"], form, word, claim.get("tables"), intervals)
-        if claim["left_out"]:
-            # One part can refute a claim; to hold it needs all of them.
-            result["verdict"] = "fails" if result["verdict"] == "fails" else "undetermined"
-            result["evidence"] += f"; not at this scale: {', '.join(claim['left_out'])}"
-        lines.append({**claim, **result})
-    return pd.DataFrame(lines, columns=COLUMNS)
-
-
-def _measured(claim: dict, paper: str, measures: pd.DataFrame | None) -> tuple[dict, dict]:
-    """The quantity that is the claim's metric over seeds, by run, and likewise the 95 % intervals (low, high)."""
-    if measures is None or measures.empty:
-        return {}, {}
-    mine = measures[(measures.paper == paper) & (measures.quantity == claim["metric"])]
-    mine = mine.reindex(columns=[*mine.columns.difference(["low", "high"]), "low", "high"])
-    values, intervals = {}, {}
-    for run, group in mine.groupby("run"):
-        values[run] = group.value.astype(float).tolist()
-        intervals[run] = list(zip(group.low.astype(float), group.high.astype(float), strict=True))
-    return values, intervals
-
-
-def _values(claim: dict, runs: pd.DataFrame, histories: pd.DataFrame) -> dict[str, list[float]]:
-    """The claim's metric over seeds, by run, from what the runs themselves wrote."""
-    if claim["metric"] == EARLY:
-        return {run: early_norm_ratios(histories, run, gap["to"]) for run, gap in claim["gaps"].items()}
-    return {run: group[claim["metric"]].astype(float).tolist() for run, group in runs.groupby("run")}
-
-
-def shown(claims: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """For readers: a sentence on what is compared, and the claims without the metric, which the sentence explains."""
+def explanation(claims: pd.DataFrame) -> str:
+    """Return the sentences on what the claims of `evaluate_claims` compare."""
     metrics = claims.groupby("metric", sort=False).id.agg(", ".join)
     parts = [f"{MEANINGS[metric]} ({ids})" for metric, ids in metrics.items()]
     parts = [MEANINGS[metric] for metric in metrics.index] if len(parts) == 1 else parts
-    sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals over seeds."
-    each, trend = (claims.check.str.contains(word, regex=False) for word in ("each(", "trend("))
-    if (each | trend).all():
+    kinds = [set(text.split()) for text in claims.compares]
+    if all(some & {"each", "trend"} for some in kinds):
         sentence = f"About {'; '.join(parts)}."
-    if each.any():
-        sentence += (
-            " each(…) takes every run of these tables, its mean over seeds and the 95 % interval that the measure gives"
-            " each seed."
-        )
-    if trend.any():
-        sentence += (
-            " trend(…) takes every row of the table, and Spearman's rank correlation of these numbers with the axis of"
-            " its columns over all seeds; its two-sided p is corrected for the number of rows by Holm's method."
-        )
-    if claims.check.str.contains("spearman(", regex=False).any():
-        sentence += (
-            " spearman(…) is the rank correlation of these numbers with a run's place in the list, over all seeds of"
-            " its runs, with a two-sided p."
-        )
-    return sentence, claims.drop(columns="metric")
+    else:
+        sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals over seeds."
+    return sentence + "".join(text for kind, text in EXPLAINED.items() if any(kind in some for some in kinds))
 
 
-def claims_to_markdown(claims: pd.DataFrame, measured: str) -> str:
-    """The claims with their verdicts, and below them the evidence for each."""
-    sentence, lines = shown(claims)
-    body = lines[["id", "claim", "verdict"]].to_markdown(index=False, disable_numparse=True)
-    evidence = "\n".join(f"- {line.id}: {line.evidence}." for line in lines.itertuples())
-    return f"Measured: {measured}. {sentence}\n\n{body}\n\n{evidence}\n"
+def claims_blocks(claims: pd.DataFrame, measured: str) -> list:
+    """Return the claims with their verdicts, and below them the evidence for each, as `whysgd.report.table` has it."""
+    heads = ("id", "claim", "verdict")
+    rows = [tuple(Cell(line[head]) for head in heads) for line in claims.to_dict("records")]
+    table = Table("Claims", heads, (False, False, False), rows)
+    evidence = [f"{line.id}: {line.evidence}." for line in claims.itertuples()]
+    return [f"Measured: {measured}. {explanation(claims)}", table, evidence]

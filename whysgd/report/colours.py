@@ -7,7 +7,7 @@ PALETTE = ("#000000", "#999999", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D
 
 
 def method_colours(tables: Mapping[str, dict]) -> dict[str, dict[str, str]]:
-    """A colour for each method of each table.
+    """Return a colour for each method of each table.
 
     A method that an earlier table has keeps its colour. A new one gets the first colour that no method has yet, or else
     the first one that is free in its table; a table of more methods than colours repeats them.
@@ -19,14 +19,10 @@ def method_colours(tables: Mapping[str, dict]) -> dict[str, dict[str, str]]:
     colours = {}
     for name, table in tables.items():
         methods = dict.fromkeys(row["method"] for row in table["rows"])
-        taken = {known[method] for method in methods if method in known}
         for method in methods:
-            if method not in known:
-                fresh = [colour for colour in PALETTE if colour not in known.values()]
-                free = [colour for colour in PALETTE if colour not in taken]
-                known[method] = next(
-                    iter([*(c for c in fresh if c in free), *free]), PALETTE[len(known) % len(PALETTE)]
-                )
-                taken.add(known[method])
+            own = [known[other] for other in methods if other in known]
+            free = [colour for colour in PALETTE if colour not in own]
+            free.sort(key=lambda colour: colour in known.values())  # stable: what no method has yet comes first
+            known.setdefault(method, free[0] if free else PALETTE[len(known) % len(PALETTE)])
         colours[name] = {method: known[method] for method in methods}
     return colours

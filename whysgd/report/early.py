@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-EARLY_PART = 10  # a tenth of the steps
+EARLY_PART = 10
 
 
 def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list[float]:
-    """The mean of |ln(norm of run / norm of reference)| over the first tenth of training, one number for each seed.
+    """Return the mean of |ln(norm of run / norm of reference)| over the first tenth of training, for each seed.
 
     norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
     runs of a seed have, up to a tenth of the steps; if there is none, their first one. A seed without such a line,
@@ -23,12 +23,11 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list
     for seed, mine in norms[norms.run == run].groupby("seed"):
         theirs = norms[(norms.run == reference) & (norms.seed == seed)]
         both = mine.merge(theirs, on="step", suffixes=("", "_reference")).sort_values("step")
-        # A run that diverged is shorter than the other one.
-        steps = histories[histories.run.isin([run, reference]) & (histories.seed == seed)].step.max()
-        early = both[both.step <= steps / EARLY_PART]
-        early = both.head(1) if early.empty else early
         ends = histories[histories.run.isin([run, reference]) & (histories.seed == seed)].groupby("run").step.max()
-        if ends.min() < steps / EARLY_PART or (early.filter(like="norm2") == 0).any(axis=None):
+        tenth = ends.max() / EARLY_PART  # a run that diverged is shorter than the other one
+        early = both[both.step <= tenth]
+        early = both.head(1) if early.empty else early
+        if ends.min() < tenth or (early.filter(like="norm2") == 0).any(axis=None):
             ratios.append(np.inf)
         elif len(early):
             logs = 0.5 * np.log(early.micro_batch_norm2 / early.micro_batch_norm2_reference)

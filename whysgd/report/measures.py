@@ -1,4 +1,4 @@
-"""What the measures found, of all runs: one tidy frame, one with a column for each quantity, and one for readers."""
+"""What the measures found of all runs: a tidy frame, one with a column for each quantity, and a table for readers."""
 
 import math
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.report.frame import KEYS
+from whysgd.report.table import Cell, Table
 
 COLUMNS = [
     *KEYS, "measure", "status", "quantity", "value", "std_error", "low", "high", "samples", "seconds", "cpu_seconds",
@@ -20,7 +21,7 @@ NETWORK = ["dataset", "model"]
 
 
 def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
-    """One line for each quantity of each result in the JSON files of measures: the columns `COLUMNS`.
+    """Return one line for each quantity of each result in the JSON files of measures: the columns `COLUMNS`.
 
     What a measure does not define, everything of a diverged run among it, is NaN; so are `low` and `high`, the ends of
     the 95 % interval, of a quantity that has none. An interval may be infinite. The costs are the whole measure's.
@@ -36,7 +37,7 @@ def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def measure_lines(result: dict, file: str | Path) -> list[dict]:
-    """The lines of one measure's result; `file` is where it comes from, for messages."""
+    """Return the lines of one measure's result; `file` is where it comes from, for messages."""
     try:
         common = {key: result[key] for key in (*KEYS, "measure", "status")}
         cost = {key: float(result["cost"][key]) for key in ("seconds", "cpu_seconds")}
@@ -61,7 +62,7 @@ def _numbers(quantity: dict) -> dict:
 
 
 def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """One line for each run and seed: paper, run, scale, seed, status, dataset, model, settings, and `QUANTITIES`.
+    """Return a line for each run and seed: paper, run, scale, seed, status, dataset, model, settings, and `QUANTITIES`.
 
     A quantity that was not measured is NaN. The test accuracy is then the one that training ended with, which is the
     same number, unless the run diverged.
@@ -79,7 +80,7 @@ def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
-    """One line for each run: its mean of each quantity over the seeds that finished.
+    """Return a line for each run: its mean of each quantity over the seeds that finished.
 
     Runs of a paper that differ in their names alone, because two tables state the same settings, are one.
 
@@ -90,53 +91,53 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
         paper, dataset, model, run, and each of `QUANTITIES`, NaN where no seed has it.
     """
     names = ["paper", *NETWORK, "run", "settings_digest"]
-    means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean().reset_index()
+    means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean()
+    # What differs by rounding alone has the same rank.
+    means = means.map(lambda value: float(f"{value:.12g}")).reset_index()
     return means.drop_duplicates(["paper", "settings_digest"], ignore_index=True)
 
 
-def readable(lines: pd.DataFrame) -> pd.DataFrame:
-    """For readers: a line for each run, with mean ± standard deviation (n − 1) over its seeds.
+def measures_table(lines: pd.DataFrame) -> Table:
+    """Return a line for each run, with mean ± standard deviation (n − 1) over its seeds; measures are its groups.
 
     Args:
         lines: the frame of `wide`.
-
-    Returns:
-        text: `run` as paper/run, `seeds` that finished, how many `diverged`, data set and network where there are
-        several, and a column for each measured quantity, with its unit.
     """
     several = [name for name in NETWORK if lines[name].nunique() > 1]
     measured = [name for name in QUANTITIES if lines[name].notna().any()]
     rows = []
     for (paper, run, *_), group in lines.groupby(["paper", "run", *NETWORK], sort=False):
-        finished = group[group.status == "finished"]
-        names = {"run": f"{paper}/{run}", "seeds": str(len(finished)), "diverged": str(len(group) - len(finished))}
-        cells = {titled(name): spread(finished[name].dropna().tolist()) for name in measured}
-        rows.append({**names, **{name: group[name].iloc[0] for name in several}, **cells})
-    return pd.DataFrame(rows, columns=["run", "seeds", "diverged", *several, *(titled(name) for name in measured)])
+        finished, name = group[group.status == "finished"], f"{paper}/{run}"
+        texts = [str(len(finished)), str(len(group) - len(finished)), *(group[column].iloc[0] for column in several)]
+        numbers = ((spread(finished[quantity].dropna().tolist()), quantity) for quantity in measured)
+        cells = (Cell(text, name, quantity) if text != "–" else Cell(text) for text, quantity in numbers)
+        rows.append([Cell(name, name), *map(Cell, texts), *cells])
+    heads = ["run", "seeds", "diverged", *several, *map(titled, measured)]
+    numbers = [False, True, True, *[False] * len(several), *[True] * len(measured)]
+    # The first column stands by itself: it stays when the others are scrolled.
+    groups = [("", 1), ("", 2 + len(several))]
+    groups += [
+        (measure_title(measure), count)
+        for measure, quantities in MEASURES.items() if (count := sum(name in measured for name in quantities))
+    ]  # fmt: skip
+    return Table("Every run, every measure", heads, numbers, rows, groups, kind="tall")
 
 
 def titled(quantity: str) -> str:
-    """A quantity's label with its unit."""
+    """Return a quantity's label with its unit."""
     known = QUANTITIES[quantity]
     return f"{known.label} [{known.unit}]" if known.unit else known.label
 
 
 def measure_title(measure: str) -> str:
-    """A measure's name for readers."""
+    """Return a measure's name for readers."""
     return {"keskar": "Keskar sharpness", "hessian": "Hessian", "fisher": "Fisher information"}.get(
         measure, measure.replace("_", " ")
     )
 
 
-def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `readable` with the names of the measures above the columns."""
-    measures = {titled(name): measure_title(measure) for measure, names in MEASURES.items() for name in names}
-    columns = [(measures.get(column, ""), column) for column in table.columns]
-    return table.set_axis(pd.MultiIndex.from_tuples(columns), axis=1)
-
-
 def spread(values: list[float]) -> str:
-    """Mean ± standard deviation, with three significant digits of the larger; – of nothing, the number of a single one.
+    """Return mean ± standard deviation with three significant digits of the larger; – of nothing, one number alone.
 
     A standard deviation that this would make a 0 gets one digit, as long as the mean then has no more than five.
     """
@@ -149,7 +150,7 @@ def spread(values: list[float]) -> str:
 
 
 def spread_of(mean: float, std: float) -> str:
-    """Mean ± standard deviation; `spread` says with how many digits."""
+    """Return mean ± standard deviation; `spread` says with how many digits."""
     large = max(abs(mean), std)
     if not 1e-3 <= large < 1e5:
         return f"{mean:.3g} ± {std:.2g}"
@@ -160,23 +161,9 @@ def spread_of(mean: float, std: float) -> str:
 
 
 def rounded(value: float) -> str:
-    """Three significant digits; integers keep all of theirs, up to 99999."""
+    """Return three significant digits; integers keep all of theirs, up to 99999."""
     if math.isnan(value):
         return "–"
     if value == 0 or not 1e-3 <= abs(value) < 1e5:
         return f"{value:.3g}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def readable_to_markdown(table: pd.DataFrame, setting: str) -> str:
-    """The frame of `readable`, a table for each measure, since a page of text is not as wide as all of them."""
-    parts = [f"Measured: {setting}. Mean ± standard deviation over the seeds that finished."]
-    names = [column for column in table.columns if column not in {titled(name) for name in QUANTITIES}]
-    for measure, quantities in MEASURES.items():
-        shown = [titled(name) for name in quantities if titled(name) in table]
-        if shown:
-            title = measure_title(measure)
-            align = ["left" if name in ("run", *NETWORK) else "right" for name in (*names, *shown)]
-            body = table[[*names, *shown]].to_markdown(index=False, colalign=align, disable_numparse=True)
-            parts.append(f"**{title[:1].upper()}{title[1:]}**\n\n{body}")
-    return "\n\n".join(parts if len(parts) > 1 else [*parts, "Nothing was measured."]) + "\n"

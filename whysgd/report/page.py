@@ -3,85 +3,139 @@
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from whysgd.report import cells
-from whysgd.report.claims import shown
-from whysgd.report.document import to_html
-from whysgd.report.tables import gap_legend, headline, remarks
+from whysgd.report.claims import explanation
+from whysgd.report.frame import RECORDS
+from whysgd.report.measures import measures_table
+from whysgd.report.provenance import provenance
+from whysgd.report.summary import summary_blocks
+from whysgd.report.table import html_table, to_html
+from whysgd.report.tables import headline, presented, setting_of
 
+TITLE = "whysgd: why does SGD generalize?"
 TEMPLATES = Path(__file__).parent / "templates"
 # The mark of a verdict, beside its word; the colour of both is in page.css.
 VERDICTS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
 
 
 def write_page(
-    title: str, setting: str, papers: list[dict], measures: dict | None = None, runs: dict | None = None
+    papers: list[dict],
+    frames: Sequence[str],
+    folder: str | Path,
+    measures: dict | None = None,
+    metrics: Sequence[str] = (),
+    histories: Sequence[str] = (),
 ) -> str:
-    """The page as HTML. It asks for nothing, and a policy in it has browsers refuse whatever would.
+    """Return the page as HTML. It asks for nothing, and a policy in it has browsers refuse whatever would.
 
     Args:
-        title, setting: of the whole page.
-        papers: for each `paper` (its YAML; what it has as `out_of_scope` is listed), `claims` (frame), and `tables`: a
-            list of `title`, `setting`, `table` (frame of `make_table`), `figures` (PNG files with captions) and, if
-            there are any, `measured` (on what), `origin` (a word for where the measured numbers come from) and a
-            `finding`; figures of the paper and no table, PNG or GIF, are in `figures` under the title `picture`, if it
-            has any.
-        measures: of all runs: `table` (frame of `whysgd.report.measures.readable`), `figures` (as those of tables),
-            `reading` (text of `whysgd.report.reading.write_reading`, or None) and, if there is one, a `caption`.
-        runs: what is behind the numbers, see `whysgd.report.provenance.provenance`; None leaves it out.
+        papers: for each its `header` (of its YAML; what it has as `out_of_scope` is listed), `claims` (CSV file or
+            None), and `tables`: a list of `title`, `setting`, `finding`, `csv` (of `make_table`) and `figures` (PNG
+            files with captions); figures of the paper and no table, PNG or GIF, are in `figures` under the title
+            `picture`, if it has any.
+        frames: of the papers' runs.
+        folder: where the page will lie.
+        measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures` as those of
+            tables; None if nothing was measured.
+        metrics, histories: metrics.json, or the record, of every run, and the frames of their histories; without any,
+            the page does not tell what is behind its numbers.
     """
+    runs = pd.concat([pd.read_csv(frame) for frame in frames])
+    found = pd.read_csv(measures["tidy"]) if measures else None
+    setting = setting_of(runs, measures=found)
+    behind = None
+    if metrics:
+        behind = provenance(metrics, pd.concat([pd.read_csv(file) for file in histories]), found, folder)
+    contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
+    all_runs = None
+    if measures:
+        table = measures_table(pd.read_csv(measures["wide"]))
+        summary = summary_blocks(pd.read_csv(measures["correlations"]), found, runs, setting)
+        all_runs = {**measures, "table": table, "summary": summary, "choices": _choices(table)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "sort_keys": False}
-    environment.filters |= {
-        "headline": headline, "remarks": remarks, "gap_legend": gap_legend, "published_table": cells.published_table,
-        "gaps_table": cells.gaps_table, "measures_table": cells.measures_table, "choices": cells.choices,
-        "claims": _claims, "image": _image, "source": _source, "reading": to_html, "out_of_scope": _out_of_scope,
-    }  # fmt: skip
+    environment.filters |= {"grid": html_table, "blocks": to_html, "image": _image}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
-        title=title, setting=setting, papers=papers, measures=measures, runs=runs, count=_count(papers),
+        title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, count=_count(contents),
         style=Markup(style), script=Markup(script), policy=_policy(style, script),
     )  # fmt: skip
 
 
+def _paper(paper: dict, runs: pd.DataFrame) -> dict:
+    """Return what the page shows of a paper."""
+    header, sentence, claims = paper["header"], "", []
+    if paper["claims"]:
+        frame = pd.read_csv(paper["claims"], dtype=str, keep_default_na=False)
+        sentence = explanation(frame)
+        claims = [
+            {
+                **line,
+                "mark": VERDICTS[line["verdict"]],
+                "runs": [f"{header['paper']}/{run}" for run in line["runs"].split()],
+            }
+            for line in frame.to_dict("records")
+        ]
+    return {
+        **header, "source": _source(header), "sentence": sentence, "claims": claims,
+        "tables": [_table(table, header["paper"], runs) for table in paper["tables"]],
+        "picture": paper["picture"], "figures": paper["figures"], "out_of_scope": _out_of_scope(header),
+    }  # fmt: skip
+
+
+def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
+    """Return a table with what it shows, on what that was measured, and whether the numbers come from records."""
+    # Texts stay what they are: a label may be `007` or `NA`.
+    texts = dict.fromkeys(("row", "column", "label", "note"), str)
+    lines = pd.read_csv(table["csv"], dtype=texts, keep_default_na=False, na_values=[""])
+    own = runs[runs.run.isin(lines.row[lines.n > 0])]
+    recorded = "source" in own and (own.source == RECORDS).any()
+    return {
+        **table, "shown": headline(lines), "parts": presented(lines, paper, table["title"], finding=table["finding"]),
+        "measured": setting_of(own), "origin": "Recorded" if recorded else "Measured here",
+    }  # fmt: skip
+
+
+def _choices(table) -> dict[str, tuple[str, list[str]]]:
+    """Return, by column, its name for readers and what it has, if that differs between runs; of runs, their papers."""
+    found = {}
+    for head, name in (("run", "paper"), ("dataset", "data set"), ("model", "network")):
+        if head in table.heads:
+            texts = [row[table.heads.index(head)].text for row in table.rows]
+            found[head] = (name, sorted({text.split("/")[0] if head == "run" else text for text in texts}))
+    return {head: (name, texts) for head, (name, texts) in found.items() if len(texts) > 1}
+
+
 def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy: nothing is loaded, no other script or style runs, and nothing is sent."""
+    """Return a Content-Security-Policy: nothing is loaded, no other script or style runs, and nothing is sent."""
     sources = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
     own, code = (f"'sha256-{source}'" for source in sources)
     return f"default-src 'none'; img-src data:; style-src {own}; script-src {code}; base-uri 'none'; form-action 'none'"
 
 
 def _count(papers: list[dict]) -> str:
-    """How many claims of all papers have which verdict."""
-    counts = Counter(verdict for item in papers if item["claims"] is not None for verdict in item["claims"].verdict)
+    """Count the claims of all papers with each verdict."""
+    counts = Counter(claim["verdict"] for paper in papers for claim in paper["claims"])
     return f"Verdicts: {', '.join(f'“{verdict}” {counts[verdict]}' for verdict in VERDICTS)}."
 
 
-def _claims(item: dict) -> tuple[str, list[dict]]:
-    """What a paper's claims compare, and each with its verdict, the mark of that, and its runs."""
-    sentence, lines = shown(item["claims"])
-    paper = item["paper"]["paper"]
-    return sentence, [
-        {**line, "mark": VERDICTS[line["verdict"]], "runs": cells.runs_of_claim(line["check"], paper)}
-        for line in lines.to_dict("records")
-    ]
-
-
 def _source(paper: dict) -> str:
-    """Where a paper is to be found, as far as it is published."""
+    """Return where a paper is to be found, as far as it is published."""
     parts = (paper["paper"], paper["venue"], paper["arxiv"] and f"arXiv {paper['arxiv']}")
     return ", ".join(part for part in parts if part)
 
 
 def _out_of_scope(paper: dict) -> list[str]:
-    """What a paper shows and this project does not: a sentence for each table, or some of its rows."""
+    """Return what a paper shows and this project does not: a sentence for each table, or some of its rows."""
     sentences = []
     for part in paper.get("out_of_scope") or []:
         rows = part.get("rows") or []
@@ -91,6 +145,6 @@ def _out_of_scope(paper: dict) -> list[str]:
 
 
 def _image(file: str | Path) -> str:
-    """A PNG or GIF as a data URL: figures with text from users never become markup."""
+    """Return a PNG or GIF as a data URL: figures with text from users never become markup."""
     kind = Path(file).suffix.removeprefix(".")
     return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()

@@ -26,7 +26,7 @@ def provenance(
     measures: pd.DataFrame | None = None,
     folder: str | Path = ".",
 ) -> dict:
-    """Everything that the page tells of a run, without NaN or infinity, so that it can be written as JSON.
+    """Return everything that the page tells of a run, without NaN or infinity, so that it can be written as JSON.
 
     Args:
         metrics_files: metrics.json, or the record, of every run.
@@ -43,7 +43,8 @@ def provenance(
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    settings, facts = _Shared(), _Shared()
+    settings: dict[str, tuple[int, dict]] = {}
+    facts: dict[str, tuple[int, dict]] = {}
     courses, found = (_by_run(frame) for frame in (histories, measures))
     known = set() if measures is None else set(measures.quantity)
     quantities = {name: titled(name) for name in QUANTITIES if name in known}
@@ -59,8 +60,8 @@ def provenance(
                     "selected": _number(metrics["best"]["test_accuracy"]), "selected_step": metrics["best"]["step"],
                     "selected_on": metrics["best"]["selected_on"],
                     "weights_sha256": metrics.get("weights_sha256"),
-                    "settings": settings.place({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
-                    "facts": facts.place({name: metrics.get(name) for name in FACTS}),
+                    "settings": _place(settings, {k: v for k, v in metrics["settings"].items() if k not in KEYS}),
+                    "facts": _place(facts, {name: metrics.get(name) for name in FACTS}),
                     "file": Path(os.path.relpath(file, folder)).as_posix(), "history": _course(courses.get(key)),
                     "measures": _measured(found.get(key), quantities),
                 }  # fmt: skip
@@ -69,40 +70,33 @@ def provenance(
             raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
     for seeds in runs.values():
         seeds.sort(key=lambda seed: seed["seed"])
-    return {"runs": runs, "settings": settings.entries, "facts": facts.entries, "quantities": quantities}
+    shared = {
+        name: [entry for _, entry in found.values()] for name, found in (("settings", settings), ("facts", facts))
+    }
+    return {"runs": runs, **shared, "quantities": quantities}
 
 
 def _metrics_in(file: str | Path) -> list[dict]:
-    """The metrics of the one seed of a record, or of each seed of a batch."""
+    """Return the metrics of the one seed of a record, or of each seed of a batch."""
     content = read_json(file)
     return [content["metrics"]] if "metrics" in content else split(content)
 
 
 def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
-    """The lines of each run and seed; keys are text, since a CSV file does not say whether `10` is a name."""
+    """Return the lines of each run and seed; keys are text, since a CSV file does not say whether `10` is a name."""
     if frame is None or frame.empty:
         return {}
     return {tuple(map(str, key)): lines for key, lines in frame.groupby(KEYS)}
 
 
-class _Shared:
-    """Flat dicts, each once."""
-
-    def __init__(self):
-        self.entries: list[dict] = []
-        self._places: dict[str, int] = {}
-
-    def place(self, entry: dict) -> int:
-        """Where an entry is, which is added if it is new."""
-        entry = flat(entry)
-        place = self._places.setdefault(repr(entry), len(self.entries))
-        if place == len(self.entries):
-            self.entries.append(entry)
-        return place
+def _place(entries: dict[str, tuple[int, dict]], entry: dict) -> int:
+    """Return the place of an entry, made flat, among others; it is added if it is new."""
+    entry = flat(entry)
+    return entries.setdefault(repr(entry), (len(entries), entry))[0]
 
 
 def flat(entry: dict, prefix: str = "") -> dict:
-    """Without dicts in it: `{"a": {"b": 1}}` is `{"a.b": 1}`; lists become text."""
+    """Return an entry without dicts in it: `{"a": {"b": 1}}` is `{"a.b": 1}`; lists become text."""
     lines = {}
     for key, value in entry.items():
         if isinstance(value, dict):
@@ -113,7 +107,7 @@ def flat(entry: dict, prefix: str = "") -> dict:
 
 
 def _course(history: pd.DataFrame | None) -> list[list]:
-    """Steps, and the accuracies at them: the first and the last that were measured and others evenly between."""
+    """Return steps and the accuracies at them: the first and the last that were measured, and some between."""
     if history is None:
         return [[] for _ in ("step", *CURVES)]
     measured = history.dropna(subset=list(CURVES), how="all")
@@ -123,7 +117,7 @@ def _course(history: pd.DataFrame | None) -> list[list]:
 
 
 def _measured(lines: pd.DataFrame | None, quantities: Iterable[str]) -> list[list | None]:
-    """[value, standard error] of each quantity; None where it was not measured."""
+    """Return [value, standard error] of each quantity; None where it was not measured."""
     if lines is None:
         return []
     found = {line.quantity: [_number(line.value), _number(line.std_error, 2)] for line in lines.itertuples()}
@@ -131,7 +125,7 @@ def _measured(lines: pd.DataFrame | None, quantities: Iterable[str]) -> list[lis
 
 
 def _number(value, digits: int = DIGITS) -> float | str | None:
-    """A number with few digits; what JSON has no number for is None, or the text inf."""
+    """Return a number with few digits; what JSON has no number for is None, or the text inf."""
     if value is None or math.isnan(value):
         return None
     return float(f"{value:.{digits}g}") if math.isfinite(value) else str(float(value))

@@ -8,13 +8,15 @@ import pandas as pd
 
 from whysgd.models.catalog import architecture
 from whysgd.report.frame import KEYS, RECORDS
-from whysgd.report.intervals import recovered
+from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
-from whysgd.study.checks import ACCURACIES
+from whysgd.report.statistics import recovered
+from whysgd.report.table import Cell, Table
+from whysgd.study.claims import ACCURACIES
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
-    "difference", "measured_at", "note",
+    "difference", "measured_at", "metric", "note",
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
@@ -29,89 +31,74 @@ SELECTED = {"validation": "the step selected on the held-out images", "test": "t
 
 
 def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One line for each laid-out row, that is each cell, of a published table.
+    """Return one line for each laid-out row, that is each cell, of a published table.
 
     Args:
         table: as `whysgd.study.papers.tables_at` has it.
         paper: its paper.
-        runs: the tidy frame of all runs of the paper.
+        runs: the tidy frame of the paper's runs.
         measures: the tidy frame of what was measured of them, if the table shows any of that.
 
     Returns:
-        the columns `COLUMNS`; `column` after `row` in a table that has columns; `GAP_COLUMNS` before `note` in one that
-        has gaps; `metric` before `note` in one that shows a measured quantity, of which seeds that have no such number
-        do not count; the note says how many they are. Accuracies are in percent, the standard deviation over seeds is
-        that with n − 1, the difference is measured − published. Gaps are shares, see
-        `whysgd.report.intervals.recovered`. A diverged run counts with the accuracy it ended at, or its best until
-        then, and the note says so. `measured_at` says at which step.
+        the columns `COLUMNS`, with `column` after `row` if the table has columns, and `GAP_COLUMNS` before `metric` if
+        it has gaps. Accuracies are in percent, the standard deviation has n − 1, gaps are shares (see
+        `whysgd.report.statistics.recovered`). A seed without a number does not count, and a diverged run counts with
+        the accuracy it ended at, or its best until then; the note says so.
     """
     mine = runs[runs.paper == paper]
-    by_run = dict(list(mine.groupby("run")))
-    known = pd.DataFrame(columns=["paper", "run"]) if measures is None else measures
-    measured = dict(list(known[known.paper == paper].groupby("run")))
+    known = pd.DataFrame(columns=MEASURES) if measures is None else measures[measures.paper == paper]
+    by_run, measured = (dict(list(frame.groupby("run"))) for frame in (mine, known))
     gaps = any(row["gap"] for row in table["rows"])
     lines = []
     for row in table["rows"]:
         own = by_run.get(row["run"], mine[:0])
-        values, note = _values(row, own, measured.get(row["run"]))
-        part = _cells_of(table)
-        note = "; ".join(filter(None, [_note(row, own), note, part if len(own) else ""]))
-        lines.append({**_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": note})
+        values, note = _values(row, own, measured.get(row["run"], known[:0]))
+        notes = [_note(row, own), note, _share_of_grid(table) if len(own) else ""]
+        lines.append({
+            **_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": "; ".join(filter(None, notes))
+        })  # fmt: skip
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
-    columns[-1:-1] = [*(GAP_COLUMNS if gaps else []), *(["metric"] if _shows_measures(table) else [])]
+    columns[-2:-2] = GAP_COLUMNS if gaps else []
     return pd.DataFrame(lines, columns=columns)
 
 
-def _shows_measures(table: dict) -> bool:
-    return any(row["metric"] not in ACCURACIES for row in table["rows"])
-
-
-def _cells_of(table: dict) -> str:
-    """How much of its grid a table has, if not all."""
-    if not table.get("grid"):
-        return ""
-    cells = math.prod(len(values) for part in ("rows", "columns") for values in table["grid"][part].values())
+def _share_of_grid(table: dict) -> str:
+    """Return how much of its grid a table has, if not all."""
+    grid = table["grid"] or {"rows": {}, "columns": {}}
+    cells = math.prod(len(values) for part in ("rows", "columns") for values in grid[part].values())
     return f"{len(table['rows'])} of the grid's {cells} cells" if len(table["rows"]) < cells else ""
 
 
-def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame | None) -> tuple[pd.Series, str]:
-    """The row's metric over seeds, and what is to be said of it."""
+def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Return the row's metric over seeds, and what is to be said of it."""
     if row["metric"] in ACCURACIES:
         return runs[row["metric"]].astype(float), ""
-    if measures is None or not len(known := measures[measures.quantity == row["metric"]]):
-        return pd.Series(dtype=float), NOT_MEASURED if len(runs) else ""
-    values = pd.Series(known.value, dtype=float)
+    known = measures[measures.quantity == row["metric"]]
+    values = known.value.astype(float)
     undefined = int(values.isna().sum())
-    notes = [f"no number for {undefined} of {len(values)}"] if undefined else []
+    notes = [NOT_MEASURED] if known.empty and len(runs) else []
+    notes += [f"no number for {undefined} of {len(values)}"] if undefined else []
     return values.dropna(), "; ".join([*notes, *_older(known, "measured")])
 
 
-def _line(row: dict, mine: pd.DataFrame, values: pd.Series) -> dict:
-    metric, published = row["metric"], row["mean"]
-    measured = values.mean() if len(values) else None
-    known = published is not None and measured is not None
+def _line(row: dict, runs: pd.DataFrame, values: pd.Series) -> dict:
+    published = math.nan if row["mean"] is None else row["mean"]
+    selected = row["metric"].startswith("best_")
     return {
         "row": row["run"], "column": row["column"], "label": row["label"],
-        "published_mean": published, "published_std": row["std"],
-        "measured_mean": measured, "measured_std": values.std(ddof=1) if len(values) > 1 else None,
-        "measured_median": values.median() if len(values) else None, "n": len(values),
-        "difference": measured - published if known else None,
-        "measured_at": _measured_at(metric, mine), "metric": metric,
+        "published_mean": row["mean"], "published_std": row["std"], "measured_mean": values.mean(),
+        "measured_std": values.std(), "measured_median": values.median(), "n": len(values),
+        "difference": values.mean() - published, "metric": row["metric"],
+        "measured_at": None if runs.empty else SELECTED[runs.best_selected_on.iloc[0]] if selected else LAST,
     }  # fmt: skip
-
-
-def _measured_at(metric: str, runs: pd.DataFrame) -> str | None:
-    if runs.empty:
-        return None
-    return SELECTED[runs.best_selected_on.iloc[0]] if metric.startswith("best_") else LAST
 
 
 def _gap(row: dict, runs: pd.DataFrame) -> dict:
     if row["gap"] is None:
-        return dict.fromkeys(GAP_COLUMNS)
+        return {}
     needed = runs[runs.run.isin([row["run"], *row["gap"].values()])]
     values = {run: group[row["metric"]].astype(float).tolist() for run, group in needed.groupby("run")}
-    gap = recovered(row["run"], row["gap"], values)
+    gap = recovered(row["run"], row["gap"]["from"], row["gap"]["to"], values)
     numbers = (None, None, None, None) if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
     return dict(zip(GAP_COLUMNS, (row["published_gap"], *numbers), strict=True))
 
@@ -133,39 +120,39 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
 
 
 def _older(lines: pd.DataFrame, what: str) -> list[str]:
-    """What is to be said of lines from records of code that may give other numbers than today's."""
-    older = int(lines.older.sum()) if "older" in lines else 0
+    """Return what is to be said of lines from records of code that may give other numbers than today's."""
+    older = int(lines.older.sum())
     return [f"{older} of {len(lines)} {what} by older code"] if older else []
 
 
 def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None) -> str:
-    """On what the numbers were measured: scale, whether they are from records, data, network and (if wanted) device.
+    """Return on what the numbers were measured: scale, data, networks and, if wanted, device; and if from records.
 
     Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown.
     """
     if runs.empty:
         return "nothing measured"
-
-    def all_of(column):
-        return ", ".join(sorted(map(str, runs[column].unique())))
-
+    scale, devices = (", ".join(sorted(map(str, runs[column].unique()))) for column in ("scale", "device"))
     datasets = []
     for dataset, group in sorted(runs.groupby("dataset")):
-        counts = group[["train_images", "held_out_images", "test_images"]].drop_duplicates()
-        images = [_images(*map(int, line)) for line in counts.sort_values(list(counts.columns)).to_numpy()]
+        counts = sorted(
+            map(tuple, group[["train_images", "held_out_images", "test_images"]].drop_duplicates().to_numpy())
+        )
+        images = [
+            f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
+            for train, held_out, test in counts
+        ]
         datasets.append(f"{dataset} ({' or '.join(images)})")
-    where = f", on {all_of('device')}" if device else ""
-    recorded = ", from records" if "source" in runs and (runs.source == RECORDS).any() else ""
+    recorded = ", from records" if (runs.source == RECORDS).any() else ""
     old = _older(runs, "runs trained")
-    if measures is not None:
-        of_runs = measures.drop_duplicates(KEYS) if "older" not in measures else measures.groupby(KEYS).older.any()
-        old += _older(of_runs.reset_index(), "runs measured")
+    old += [] if measures is None else _older(measures.groupby(KEYS).older.any().reset_index(), "runs measured")
     recorded += "".join(f" ({text})" for text in old)
-    return f"scale {all_of('scale')}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
+    where = f", on {devices}" if device else ""
+    return f"scale {scale}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
 
 
 def _networks(models: Iterable[str]) -> str:
-    """Names of networks; of a family that comes in any size, and of which there are many, the first and the last."""
+    """Return names of networks; of a family of many sizes the first and the last."""
     families: dict[str, list] = {}
     for model in sorted(models):
         family, arguments = architecture(model) or (model, {})
@@ -178,81 +165,90 @@ def _networks(models: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _images(train: int, held_out: int, test: int) -> str:
-    return f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
+def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", finding: str = "") -> list[Table]:
+    """Return the table for readers and, if it has both columns and gaps, the table of its gaps.
 
+    A table without columns has published, measured mean ± std, median, n, difference, gap and note; one with columns
+    has a line for each row and, for each column, `published → measured`.
 
-def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for readers.
-
-    Returns:
-        row, label, published, measured mean ± std, median, n, difference, the gap where there is one, and note; in a
-        table with columns, a line for each row and, for each column, `published → measured`.
+    Args:
+        lines: the frame of `make_table`.
+        paper: whose runs the measured numbers are of.
+        title: of the table.
+        origin: where both sides come from.
+        finding: what the source says of it.
     """
-    metrics = table.metric if "metric" in table else [ACCURACIES[0]] * len(table)
-    published = [_spread(*line) for line in zip(table.published_mean, table.published_std, metrics, strict=True)]
-    measured = [_spread(*line) for line in zip(table.measured_mean, table.measured_std, metrics, strict=True)]
-    if "column" in table:
-        both = table.published_mean.notna().any() or not _all_measures(table)
-        return _wide(table, [f"{p} → {m}" if both else m for p, m in zip(published, measured, strict=True)])
-    gaps = {"gap recovered [%]": _gap_cells(table)} if "published_gap" in table else {}
-    return pd.DataFrame({
-        "row": table.row,
-        "label": table.label,
-        "published": published,
-        "measured": measured,
-        "median": [_spread(m, None, metric) for m, metric in zip(table.measured_median, metrics, strict=True)],
-        "n": table.n,
-        "difference": [_signed(d, metric) for d, metric in zip(table.difference, metrics, strict=True)],
-        **gaps,
-        "note": table.note.fillna(""),
-    })  # fmt: skip
+    above, gaps = tuple(filter(None, (headline(lines), origin))), _gap_cells(lines)
+    legend, doubt = GAPS if any(gaps) else "", DOUBT if any(gap.endswith("?") for gap in gaps) else ""
+    below = (legend, doubt, finding)
+    if "column" not in lines:
+        return [Table(title, *_long(lines, gaps, paper), above=above, notes=below)]
+    both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
+    cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]
+    notes = (remarks(lines), *(() if legend else below))
+    shown = [Table(title, *_wide(lines, cells, paper), above=above, notes=notes)]
+    if legend:
+        # Columns in which no row has a gap, those that it lies between, are left out.
+        having = lines.column.isin(lines.column[[gap != "" for gap in gaps]])
+        parts = _wide(lines[having], [gap for gap, kept in zip(gaps, having, strict=True) if kept], paper)
+        shown.append(Table(f"Gaps: {title}", *parts, above=(legend,), notes=(doubt, finding)))
+    return shown
 
 
-def formatted_gaps(table: pd.DataFrame) -> pd.DataFrame | None:
-    """The gaps of a table with columns, in percent, `published → measured`; None if it has none.
-
-    Columns in which no row has one, those that the gap lies between, are left out.
-    """
-    if "column" not in table or "published_gap" not in table:
-        return None
-    shown = table.assign(cell=_gap_cells(table))
-    ends = shown.groupby("column").cell.agg(lambda cells: set(cells) <= {"", "n/a"})
-    shown = shown[~shown.column.isin(ends.index[ends])]
-    return _wide(shown, shown.cell.tolist())
-
-
-def _wide(table: pd.DataFrame, cells: list[str]) -> pd.DataFrame:
-    cells = [("n/a" if note == NO_RUN else cell) for cell, note in zip(cells, table.note, strict=True)]
-    wide = table.assign(cell=cells).pivot(index="label", columns="column", values="cell")
-    wide = wide.loc[table.label.unique(), table.column.unique()]
-    return wide.rename_axis(columns=None).reset_index()
+def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list, list]:
+    """Return heads, whether each is of numbers, and rows of a table without columns."""
+    has_gaps = any(gaps)
+    heads = ["row", "label", "published", "measured", "median", "n", "difference"]
+    heads += [*(["gap recovered [%]"] if has_gaps else []), "note"]
+    rows = []
+    for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
+        numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
+        texts = [str(line.n), _signed(line.difference, line.metric), *([gap] if has_gaps else [])]
+        texts.append("" if pd.isna(line.note) else line.note)
+        rows.append([Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts)])
+    return heads, [head not in ("row", "label", "note") for head in heads], rows
 
 
-def _gap_cells(table: pd.DataFrame) -> list[str]:
-    """Empty for a row that has no gap."""
+def _wide(lines: pd.DataFrame, cells: list[str], paper: str) -> tuple[list, list, list]:
+    """Return heads, whether each is of numbers, and rows of a table with columns."""
+    columns = lines.column.unique().tolist()
+    found = {
+        (line.label, line.column): _cell("n/a" if line.note == NO_RUN else cell, line, paper)
+        for line, cell in zip(lines.itertuples(), cells, strict=True)
+    }
+    rows = [[Cell(label), *(found[label, column] for column in columns)] for label in lines.label.unique()]
+    return ["label", *columns], [False, *[True] * len(columns)], rows
+
+
+def _cell(text: str, line, paper: str) -> Cell:
+    """Return the cell of a line of `make_table`."""
+    return Cell(text, f"{paper}/{line.row}", line.metric) if line.n else Cell(text)
+
+
+def _both(lines: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the published and the measured mean ± std of each line."""
+    return [
+        tuple(_spread(mean, std, line.metric) for mean, std in (line[1:3], line[3:5]))
+        for line in lines[["published_mean", "published_std", "measured_mean", "measured_std", "metric"]].itertuples()
+    ]
+
+
+def _gap_cells(lines: pd.DataFrame) -> list[str]:
+    """Return the gaps in percent, `published → measured`; empty where a line has none."""
     cells = []
-    for line in table[[*GAP_COLUMNS, "note"]].itertuples():
-        published, measured = _percent(line.published_gap), _percent(line.measured_gap)
+    for line in lines.reindex(columns=GAP_COLUMNS).itertuples():
+        shares = (line.published_gap, line.measured_gap)
+        # Adding 0 makes -0 a 0.
+        texts = ("–" if pd.isna(share) else f"{round(100 * share) + 0}" for share in shares)
         doubt = " ?" if pd.notna(line.measured_gap) and not line.gap_resolved else ""
-        has = pd.notna(line.published_gap) or pd.notna(line.measured_gap)
-        cells.append("n/a" if line.note == NO_RUN else f"{published} → {measured}{doubt}" if has else "")
+        cells.append("" if all(map(pd.isna, shares)) else f"{' → '.join(texts)}{doubt}")
     return cells
-
-
-def _percent(share) -> str:
-    # No negative zero.
-    return "–" if pd.isna(share) else f"{round(100 * share) + 0}"
 
 
 def _signed(difference, metric: str) -> str:
     if pd.isna(difference):
         return "–"
     return f"{difference:+.2f}" if metric in ACCURACIES else f"{difference:+.3g}"
-
-
-def _all_measures(table: pd.DataFrame) -> bool:
-    return "metric" in table and not table.metric.isin(ACCURACIES).any()
 
 
 def _spread(mean, std, metric: str) -> str:
@@ -263,22 +259,22 @@ def _spread(mean, std, metric: str) -> str:
     return f"{mean:.2f}" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
 
 
-def headline(table: pd.DataFrame) -> str:
-    """What the numbers of a table are, in one sentence."""
-    steps = " or ".join(table.measured_at.dropna().unique())
-    steps += ", as the row says" if " or " in steps else ""
-    arrow = ", published → measured" if "column" in table else ""
-    if "metric" in table:
-        names = [titled(metric) for metric in table.metric.unique()]
-        what = " or ".join([names[0][:1].upper() + names[0][1:], *names[1:]])
-        arrow = arrow if table.published_mean.notna().any() else ""
-        which = " (which, the row says)" if len(names) > 1 else ""
-        return f"{what} of the trained network{which}, mean ± standard deviation over seeds{arrow}."
-    return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+def headline(lines: pd.DataFrame) -> str:
+    """Return what the numbers of a table are, in one sentence."""
+    arrow = ", published → measured" if "column" in lines else ""
+    if lines.metric.isin(ACCURACIES).all():
+        steps = " or ".join(lines.measured_at.dropna().unique())
+        steps += ", as the row says" if " or " in steps else ""
+        return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+    names = " or ".join(map(titled, lines.metric.unique()))
+    which = " (which, the row says)" if lines.metric.nunique() > 1 else ""
+    arrow = arrow if lines.published_mean.notna().any() else ""
+    what = f"{names[0].upper()}{names[1:]} of the trained network{which}"
+    return f"{what}, mean ± standard deviation over seeds{arrow}."
 
 
 def remarks(table: pd.DataFrame) -> str:
-    """What the notes of a table with columns say, in one line: without columns, each row has its own.
+    """Return what the notes of a table with columns say, in one line; without columns, each row has its own.
 
     What is true of every measured cell comes first; what is not names its cells.
     """
@@ -299,68 +295,10 @@ def remarks(table: pd.DataFrame) -> str:
 
 
 def _fewer(notes: list[str]) -> list[str]:
-    """The notes, with one range in place of their steps, if these are many, or the seeds of a run differ in them."""
+    """Return the notes, with a range in place of steps that are many, or in which seeds of a run differ."""
     found = [STEPS.search(note) for note in notes]
     told = {match[0] for match in found if match}
     if len(told) <= FEW and not any("/" in note for note in told):
         return notes
     steps = sorted(int(number) for match in found if match for number in match[2].split("/"))
     return [STEPS.sub(rf"\g<1>{steps[0]} to {steps[-1]} steps", note) for note in notes]
-
-
-def gap_legend(table: pd.DataFrame) -> tuple[str, str]:
-    """What the gaps of a table are, and what its question marks mean; empty where it has none."""
-    cells = _gap_cells(table) if "published_gap" in table else []
-    return GAPS if any(cells) else "", DOUBT if any(cell.endswith("?") for cell in cells) else ""
-
-
-def to_markdown(table: pd.DataFrame, title: str, published: str, measured: str, finding: str = "") -> str:
-    """Title, where both sides come from, and the table; then the gaps and the source's finding, if it has any."""
-    shown = formatted(table)
-    numbers = {"published", "measured", "median", "n", "difference", "gap recovered [%]"}
-    wide = "column" in table
-    align = ["right" if column in numbers or (wide and column != "label") else "left" for column in shown.columns]
-    head = f"**{title}.** {headline(table)}\n\nPublished: {published}.\nMeasured: {measured}."
-    parts = [head, shown.to_markdown(index=False, colalign=align, disable_numparse=True)]
-    legend, doubt = gap_legend(table)
-    parts += [remarks(table), legend]
-    if (gaps := formatted_gaps(table)) is not None:
-        align = ["left"] + ["right"] * (len(gaps.columns) - 1)
-        parts.append(gaps.to_markdown(index=False, colalign=align, disable_numparse=True))
-    return "\n\n".join(part for part in (*parts, doubt, finding) if part) + "\n"
-
-
-def to_latex(table: pd.DataFrame, title: str, published: str, measured: str, finding: str = "") -> str:
-    """The same as LaTeX table environments (needs the package booktabs)."""
-    legend, doubt = gap_legend(table)
-    gaps = formatted_gaps(table)
-    own = " ".join(part for part in (legend, doubt, finding) if part)
-    caption = f"{title}. {headline(table)} Published: {published}. Measured: {measured}. {remarks(table)}".strip()
-    if gaps is not None:
-        return f"{_latex(formatted(table), caption)}\n{_latex(gaps, f'{title}. {own}')}"
-    shown = formatted(table)
-    form = None if "column" in table else "ll" + "r" * (len(shown.columns) - 3) + "l"
-    return _latex(shown, f"{caption} {own}".strip(), form)
-
-
-def _latex(shown: pd.DataFrame, caption: str, form: str | None = None) -> str:
-    """Without a form, the first column is text and the others are numbers."""
-    shown = shown.map(lambda value: _escape(str(value)))
-    shown.columns = [_escape(column) for column in shown.columns]
-    form = form or "l" + "r" * (len(shown.columns) - 1)
-    return shown.to_latex(index=False, caption=_escape(caption), column_format=form, escape=False)
-
-
-def _escape(text: str) -> str:
-    for plain, tex in (
-        ("\\", r"\textbackslash "),
-        ("±", r"$\pm$"),
-        ("–", "--"),
-        ("−", "$-$"),
-        ("→", r"$\to$"),
-        ("η", r"$\eta$"),
-    ):
-        text = text.replace(plain, tex)
-    for sign in "&%#_":
-        text = text.replace(sign, "\\" + sign)
-    return text

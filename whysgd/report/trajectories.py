@@ -5,101 +5,99 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 from PIL import Image
 
 from whysgd.files import write_atomically
 from whysgd.report.colours import PALETTE
-from whysgd.report.figures import STYLE, plt
+from whysgd.report.style import STYLE, add_heading, plt
 from whysgd.study.spec import FULL_BATCH
 from whysgd.training.two_weights import losses, valley
 
+SIZE, ANIMATION_SIZE, DPI = (9.6, 5.4), (6.0, 5.6), 100  # inches; pixels per inch of the animation
 # Black and greys are those of the background.
 COLOURS = tuple(PALETTE[index] for index in (6, 5, 4, 3, 7, 2))
 FLOOR, LEVELS, DARKEST = 1e-3, 10, 0.42  # of L − min L; what is lower is white
 GRID = 241
 SMALLEST_LOSS = 1e-8
 # Of the animation: the steps that it shows are denser at the start.
-FRAMES, FRAME_DPI, SHADES = 72, 100, 16
+FRAMES = 72
 SLOW_STEPS, SLOW_MS, FRAME_MS, LAST_MS = 10, 300, 80, 2500
 
 
+@plt.rc_context(STYLE)
 def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
-    """Paths of all methods over the contours of L, and beside them L and its sharpness over steps.
+    """Return the figure of all methods' paths over the contours of L, and beside them L and its sharpness over steps.
 
-    Of a method that draws blocks the first seed is a full line, the others are faint. The valleys are dashed, with a
-    star where they are flattest. In a valley sharper than 2/η full batch is not stable.
+    Of a method that draws micro-batches the first seed is a full line, the others are faint. The valleys are dashed,
+    with a star where they are flattest. In a valley sharper than 2/η full batch is not stable.
 
     Args:
         settings: `trajectories` of a paper.
         frame: with `whysgd.study.trajectories.COLUMNS`, of its methods.
     """
-    steps, lowest = settings["steps"], _lowest(settings)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplot_mosaic(
-            [["plane", "loss"], ["plane", "sharpness"]], figsize=(9.6, 5.4), width_ratios=[1.5, 1]
-        )
-        _background(axes["plane"], settings)
-        for _, path, look in _paths(settings, frame):
-            axes["plane"].plot(path.w1, path.w2, **look)
-            axes["loss"].plot(path.step, path.loss - lowest, **look)
-            axes["sharpness"].plot(path.step, path.sharpness, **look)
-            if path.seed.iloc[0] == 0:
-                axes["plane"].plot(*path[["w1", "w2"]].iloc[-1], **_mark(look))
-        limit = 2 / settings["lr"]
-        axes["sharpness"].axhline(limit, color="black", ls=":", lw=1)
-        axes["sharpness"].annotate(
-            f"2/η = {limit:g}", (1, limit), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
-            ha="right", va="top", fontsize=8,
-        )  # fmt: skip
-        axes["loss"].set(yscale="log", ylabel="L − min L", ylim=(SMALLEST_LOSS, None))
-        axes["sharpness"].set(ylabel="largest eigenvalue of ∇²L", xlabel="steps", ylim=(0, None))
-        for axis in (axes["loss"], axes["sharpness"]):
-            axis.set_xscale("symlog", linthresh=10, linscale=0.5)
-            ticks = sorted({0, steps, *(10**power for power in range(1, 9) if 10**power < 0.8 * steps)})
-            axis.set_xticks(ticks, list(map(str, ticks)))
-            axis.set_xlim(0, steps)
-        axes["loss"].tick_params(labelbottom=False)
-        _label(figure, settings, len(settings["methods"]))
+    steps, lowest, limit = settings["steps"], _lowest(settings), 2 / settings["lr"]
+    figure, axes = plt.subplot_mosaic([["plane", "loss"], ["plane", "sharpness"]], figsize=SIZE, width_ratios=[1.5, 1])
+    _background(axes["plane"], settings)
+    for path, look in _paths(settings, frame):
+        axes["plane"].plot(path.w1, path.w2, **look)
+        axes["loss"].plot(path.step, path.loss - lowest, **look)
+        axes["sharpness"].plot(path.step, path.sharpness, **look)
+        if path.seed.iloc[0] == 0:
+            axes["plane"].plot(*path[["w1", "w2"]].iloc[-1], **_mark(look))
+    axes["sharpness"].axhline(limit, color="black", ls=":", lw=1)
+    axes["sharpness"].annotate(
+        f"2/η = {limit:g}", (1, limit), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ha="right", va="top", fontsize=8,
+    )  # fmt: skip
+    axes["loss"].set(yscale="log", ylabel="L − min L", ylim=(SMALLEST_LOSS, None))
+    axes["sharpness"].set(ylabel="largest eigenvalue of ∇²L", xlabel="steps", ylim=(0, None))
+    ticks = sorted({0, steps, *(10**power for power in range(1, 9) if 10**power < 0.8 * steps)})
+    for axis in (axes["loss"], axes["sharpness"]):
+        axis.set_xscale("symlog", linthresh=10, linscale=0.5)
+        axis.set_xticks(ticks, list(map(str, ticks)))
+        axis.set_xlim(0, steps)
+    axes["loss"].tick_params(labelbottom=False)
+    _label(figure, settings, len(settings["methods"]))
     return figure
 
 
+@plt.rc_context(STYLE)
 def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Path) -> None:
     """Write the paths as they grow, over the contours, as a GIF that loops; the same paths give the same file.
 
     Args:
         settings, frame: as `plot_trajectories` has them.
-        path: where it shall lie.
+        path: of the file.
     """
     steps = shown_steps(settings["steps"])
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6.0, 5.6), dpi=FRAME_DPI)
-        _background(axis, settings)
-        _label(figure, settings, 2)
-        moving = []
-        for _, line, look in _paths(settings, frame):
-            artists = [axis.plot([], [], **look, animated=True)[0]]
-            if line.seed.iloc[0] == 0:
-                artists += axis.plot([], [], **_mark(look), animated=True)
-            moving.append((line[["w1", "w2"]].to_numpy(), artists))
-        number = axis.text(0.98, 0.97, "", transform=axis.transAxes, ha="right", va="top", fontsize=12, animated=True)
-        figure.canvas.draw()
-        # Constrained layout has done its part; what does not move is drawn once.
-        figure.set_layout_engine("none")
-        still = figure.canvas.copy_from_bbox(figure.bbox)
-        images = []
-        for step in steps:
-            figure.canvas.restore_region(still)
-            number.set_text(f"step {step}")
-            for weights, artists in moving:
-                artists[0].set_data(*weights[: step + 1].T)
-                for mark in artists[1:]:
-                    mark.set_data(*weights[step : step + 1].T)
-            for artist in (number, *(artist for _, artists in moving for artist in artists)):
-                axis.draw_artist(artist)
-            images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
-        plt.close(figure)
-    palette = _palette(len(settings["methods"]))
+    figure, axis = plt.subplots(figsize=ANIMATION_SIZE, dpi=DPI)
+    _background(axis, settings)
+    _label(figure, settings, 2)
+    moving = []
+    for line, look in _paths(settings, frame):
+        artists = axis.plot([], [], **look, animated=True)
+        if line.seed.iloc[0] == 0:
+            artists += axis.plot([], [], **_mark(look), animated=True)
+        moving.append((line[["w1", "w2"]].to_numpy(), artists))
+    number = axis.text(0.98, 0.97, "", transform=axis.transAxes, ha="right", va="top", fontsize=12, animated=True)
+    figure.canvas.draw()
+    # Constrained layout has done its part; what does not move is drawn once.
+    figure.set_layout_engine("none")
+    still = figure.canvas.copy_from_bbox(figure.bbox)
+    images = []
+    for step in steps:
+        figure.canvas.restore_region(still)
+        number.set_text(f"step {step}")
+        for weights, artists in moving:
+            artists[0].set_data(*weights[: step + 1].T)
+            for mark in artists[1:]:
+                mark.set_data(*weights[step : step + 1].T)
+        for artist in (number, *(artist for _, artists in moving for artist in artists)):
+            axis.draw_artist(artist)
+        images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+    plt.close(figure)
+    # The last image has all the colours; images of one palette make a small file.
+    palette = images[-1].quantize(method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     times = [SLOW_MS if step <= SLOW_STEPS else FRAME_MS for step in steps[:-1]] + [LAST_MS]
     write_atomically(
@@ -109,47 +107,39 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
 
 
 def shown_steps(steps: int) -> list[int]:
-    """The steps that the animation shows, from 0 to the last, at most `FRAMES`."""
+    """Return the steps that the animation shows, from 0 to the last, at most `FRAMES`."""
     return sorted({0, *np.geomspace(1, steps, FRAMES - 1).round().astype(int).tolist()})
 
 
-def _palette(methods: int) -> Image.Image:
-    """An image whose palette has greys, and each method's colour mixed with white and with the background's greys."""
-    greys = np.linspace(0, 255, 2 * SHADES)[:, None].repeat(3, 1)
-    found = [greys]
-    for colour in dict.fromkeys((COLOURS * methods)[:methods]):
-        own, share = 255 * np.array(to_rgb(colour)), np.linspace(1, 0, SHADES, endpoint=False)[:, None]
-        found += [own * share + light * (1 - share) for light in (255, 200)]
-    image = Image.new("P", (1, 1))
-    image.putpalette(np.concatenate(found).round().astype(np.uint8)[:256].tobytes())
-    return image
+def _coloured(settings: Mapping):
+    """Name, settings and colour of each method, and whether it draws micro-batches."""
+    for (name, method), colour in zip(settings["methods"].items(), COLOURS * len(settings["methods"]), strict=False):
+        yield name, method, colour, method["macro_batch"] != FULL_BATCH
 
 
 def _paths(settings: Mapping, frame: pd.DataFrame):
-    """Name, lines in order and look of each path, from the lowest to the topmost.
+    """Return each path, its lines in order, with its look, from the lowest to the topmost.
 
-    Methods that draw blocks lie below the others; their further seeds lie lowest.
+    Methods that draw micro-batches lie below the others; their further seeds lie lowest.
     """
-    coloured = list(zip(settings["methods"].items(), COLOURS * len(settings["methods"]), strict=False))
     found = []
-    for (name, method), colour in coloured:
-        draws = method["macro_batch"] != FULL_BATCH
+    for name, _, colour, draws in _coloured(settings):
         for seed, path in frame[frame.method == name].groupby("seed"):
             look = {"color": colour, "lw": 1.1 if draws else 2.0, "alpha": 0.85 if draws else 1.0}
             look = look if seed == 0 else {**look, "lw": 0.6, "alpha": 0.35}
             layer = 3 - draws - 0.5 * (seed > 0)
-            found.append((name, path.sort_values("step"), {**look, "zorder": layer, "solid_joinstyle": "round"}))
-    return sorted(found, key=lambda item: item[2]["zorder"])
+            found.append((path.sort_values("step"), {**look, "zorder": layer, "solid_joinstyle": "round"}))
+    return sorted(found, key=lambda item: item[1]["zorder"])
 
 
 def _mark(look: Mapping) -> dict:
-    """How the place is marked where a path ends."""
+    """Return the look of the place where a path ends."""
     return {"marker": "o", "ls": "none", "color": look["color"], "mec": "white", "mew": 1.2, "ms": 8,
             "zorder": look["zorder"] + 3}  # fmt: skip
 
 
 def _background(axis, settings: Mapping) -> None:
-    """Contours of L − min L, equally far apart on a logarithmic scale, the valleys and the start."""
+    """Draw contours of L − min L, equally far apart on a logarithmic scale, the valleys and the start."""
     points, (left, right, low, high) = np.asarray(settings["points"], dtype=float), settings["window"]
     first, second = np.linspace(left, right, GRID), np.linspace(low, high, GRID)
     loss = losses(np.stack(np.meshgrid(first, second), -1), points) - _lowest(settings)
@@ -170,21 +160,19 @@ def _background(axis, settings: Mapping) -> None:
 
 
 def _lowest(settings: Mapping) -> float:
-    """min L."""
+    """Return min L."""
     points = np.asarray(settings["points"], dtype=float)
     return float(losses(np.array([1.0, valley(points)]), points))
 
 
 def _label(figure, settings: Mapping, columns: int) -> None:
-    """Title, and a legend of so many columns."""
+    """Add a heading, and a legend of so many columns."""
     handles = []
-    for method, colour in zip(settings["methods"].values(), COLOURS * len(settings["methods"]), strict=False):
-        seeds = settings["seeds"] if method["macro_batch"] != FULL_BATCH else 1
-        label = f"{method['label']}, {seeds} seeds" if seeds > 1 else method["label"]
-        handles.append(plt.Line2D([], [], color=colour, lw=2, marker="o", mec="white", ms=7, label=label))
+    for _, method, colour, draws in _coloured(settings):
+        seeds = f", {settings['seeds']} seeds" if draws and settings["seeds"] > 1 else ""
+        look = {"color": colour, "lw": 2, "marker": "o", "mec": "white", "ms": 7}
+        handles.append(plt.Line2D([], [], **look, label=method["label"] + seeds))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-    figure.suptitle(
-        f"{settings['title']}\nsquared error of w₁w₂x, {len(settings['points'])} points in blocks of "
-        f"{settings['block']}, η = {settings['lr']:g}, {settings['steps']} steps",
-        fontsize=10,
-    )
+    parts = f"{len(settings['points'])} points in micro-batches of {settings['block']}"
+    steps = f"η = {settings['lr']:g}, {settings['steps']} steps"
+    add_heading(figure, settings["title"], f"squared error of w₁w₂x, {parts}, {steps}")

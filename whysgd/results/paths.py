@@ -24,7 +24,6 @@ TRAJECTORIES = "results/{scale}/figures/{paper}_gd-2d"
 CORRELATIONS = "results/{scale}/figures/measures_correlations"
 SUMMARY = "results/{scale}/measures"
 PAGE = "results/{scale}/index.html"
-LOGS = "results/{scale}/logs"
 
 # What training leaves in the folder of a batch. The three logs of the gradient noise have a head alone where a run does
 # not measure it.

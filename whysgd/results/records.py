@@ -75,7 +75,7 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
             if lines[name]:
                 content[Path(name).stem] = columns(folder / name, lines[name])
         place = (landscapes or {}).get(seed)
-        drawn = {kind: _landscape(place, kind, folder) for kind in dict.fromkeys(LANDSCAPES.values()) if place}
+        drawn = {kind: _landscape(place, kind, folder) for kind in LANDSCAPES if place}
         drawn = {kind: columns for kind, columns in drawn.items() if columns}
         records.append(with_checksum({**content, **({"landscapes": drawn} if drawn else {})}))
     return records

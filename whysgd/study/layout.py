@@ -3,16 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from whysgd.errors import UserError, listed
-from whysgd.study.checks import ACCURACIES, EARLY, GapComparison, OfTables, TrendComparison, parse_check
+from whysgd.study.claims import ACCURACIES, parse_claims
+from whysgd.study.figures import GRID, NOISE, TABLE, needs
 from whysgd.study.grids import grid_cells
 
 PER_COLUMN = ("lr", "strength", "mean", "std")
-# Figures of a loss over a plane, of a table's grid, and of the gradient noise along the runs.
-PLANE_FIGURES = ("contours", "surface")
-GRID_FIGURES = ("width", "heatmap")
-# And the log, or the part of a record, that each of the last is drawn of.
-NOISE_LOGS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}
-NOISE_FIGURES = tuple(NOISE_LOGS)
 
 
 def lay_out(paper: dict, file: str) -> None:
@@ -32,7 +27,7 @@ def lay_out(paper: dict, file: str) -> None:
 
     Args:
         paper: as read and validated, with `runs` that have all their settings; gets `gaps`, the {from, to} of each
-            run that has one or is an end of one.
+            run that has one or is an end of one; its claims become objects.
         file: for messages.
 
     Raises:
@@ -73,8 +68,7 @@ def lay_out(paper: dict, file: str) -> None:
         if left_out["table"] not in paper["tables"]:
             key = f"{file}: out_of_scope[{index}].table = {left_out['table']!r}"
             raise UserError(f"{key}: no such table; allowed: {', '.join(paper['tables'])}")
-    for index, claim in enumerate(paper["claims"]):
-        _check_claim(claim, paper, f"{file}: claims[{index}]")
+    paper["claims"] = parse_claims(paper["claims"], paper["runs"], paper["gaps"], paper["tables"], file)
 
 
 def _single(row: dict, where: str) -> dict:
@@ -158,7 +152,7 @@ def _check_planes(table: dict, where: str) -> None:
     for index, run in enumerate(table["planes"]):
         if run not in runs:
             raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {listed(runs)}")
-    if drawn := [kind for kind in table["figures"] if kind in PLANE_FIGURES and not table["planes"]]:
+    if drawn := [kind for kind in table["figures"] if "plane" in needs(kind) and not table["planes"]]:
         raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {listed(runs)}")
 
 
@@ -167,14 +161,12 @@ def _check_figures(table: dict, runs: Mapping, where: str) -> None:
     measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
     quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
     problems = {
-        "comparison": f"is of accuracies, not of {', '.join(measured)}" if measured else "",
-        **dict.fromkeys(
-            GRID_FIGURES, "" if table["grid"] and measured else "needs a grid and a metric that is measured"
-        ),
-        **dict.fromkeys(NOISE_FIGURES, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
+        TABLE: f"is of accuracies, not of {', '.join(measured)}" if measured else "",
+        GRID: "" if table["grid"] and measured else "needs a grid and a metric that is measured",
+        **dict.fromkeys(NOISE, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
     }
     for index, kind in enumerate(table["figures"]):
-        if problem := problems.get(kind):
+        for problem in filter(None, (problems.get(need) for need in needs(kind))):
             raise UserError(f"{where}.figures[{index}] = {kind!r}: {problem}")
     if measured and any(row["gap"] for row in table["rows"]):
         raise UserError(f"{where}.gap: is of accuracies, not of {', '.join(measured)}")
@@ -229,47 +221,6 @@ def _published(run: str, metric: str, table: dict, tables: Mapping) -> float | N
     return next((mean for mean in means if mean is not None), None)
 
 
-def _check_claim(claim: dict, paper: dict, where: str) -> None:
-    try:
-        comparisons = parse_check(claim["check"])
-    except UserError as error:
-        raise UserError(f"{where}.{error}") from None
-
-    def refuse(problem):
-        raise UserError(f"{where}.check = {claim['check']!r}: {problem}")
-
-    gaps = paper["gaps"]
-    for comparison in comparisons:
-        if isinstance(comparison, OfTables):
-            if problem := _problem_of_tables(comparison, claim, paper["tables"]):
-                refuse(problem)
-            continue
-        for run in comparison.runs:
-            if run not in paper["runs"]:
-                refuse(f"no run {run!r}; allowed: {listed(paper['runs'])}")
-            if claim["metric"] == EARLY and run not in gaps:
-                refuse(f"{EARLY} needs a run with a gap; allowed: {', '.join(gaps) or 'none, no table has a gap'}")
-        if isinstance(comparison, GapComparison):
-            inner = [run for run in gaps if run not in gaps[run].values()]
-            if comparison.run not in inner:
-                refuse(f"gap({comparison.run}): the run has no gap; allowed: {', '.join(inner) or 'none'}")
-            if claim["metric"] not in ACCURACIES:
-                refuse(f"gap(...) is of an accuracy, not of {claim['metric']}")
-
-
-def _problem_of_tables(comparison: OfTables, claim: Mapping, tables: Mapping) -> str | None:
-    """Why a claim about whole tables cannot be, or None."""
-    for name in comparison.tables:
-        if name not in tables:
-            return f"no table {name!r}; allowed: {', '.join(tables)}"
-        grid = tables[name]["grid"]
-        if isinstance(comparison, TrendComparison):
-            values = next(iter(grid["columns"].values())) if grid else []
-            if not values or any(isinstance(value, str) for value in values):
-                return f"trend({name}): the table must have a grid with numbers along its columns"
-    return f"each(...) and trend(...) are not of {EARLY}" if claim["metric"] == EARLY else None
-
-
 def with_plan(
     tables: Mapping,
     runs: Mapping[str, Mapping],
@@ -310,66 +261,3 @@ def with_plan(
         if reference is not None and reference not in made and recorded is None:
             raise UserError(f"{where}: {reference!r} is not run at this scale, but {run!r} takes its gradient norms")
     return planned
-
-
-def judged_claims(
-    claims: Iterable[dict], gaps: Mapping, planned: set[str], tables: Mapping[str, dict] | None = None
-) -> list[dict]:
-    """The claims, or the parts of them joined by `and`, whose runs are all planned.
-
-    A claim about whole tables is judged on their runs that are planned; tables without any are left out.
-
-    Args:
-        claims: of a paper.
-        gaps: of its runs, see `lay_out`.
-        planned: its runs that are made.
-        tables: those of the scale, see `with_plan`; only claims about whole tables need them.
-
-    Returns:
-        the claims with `judged`, the check's parts that can be judged, `left_out`, a list of the others, `gaps`, the
-        {from, to} of the runs they name, and `tables`: for each table they name, its planned runs by row, {run: place},
-        the place being the value of the columns' axis or, without a grid, the run's own. A claim of which nothing can
-        be judged is not among them.
-    """
-    rows = {name: planned_runs(table) for name, table in (tables or {}).items()}
-    judged = []
-    for claim in claims:
-        parts = {True: [], False: []}
-        named, whole = {}, {}
-        for part in claim["check"].split(" and "):
-            needed, own = set(), {}
-            comparisons = parse_check(part)
-            if isinstance(comparisons[0], OfTables):
-                there = {name: rows[name] for name in comparisons[0].tables if rows.get(name)}
-                gone = [name for name in comparisons[0].tables if name not in there]
-                parts[True] += [comparisons[0].only(there)] if there else []
-                parts[False] += [comparisons[0].only(gone)] if gone else []
-                whole |= there
-                continue
-            for comparison in comparisons:
-                needed |= set(comparison.runs)
-                if isinstance(comparison, GapComparison) or claim["metric"] == EARLY:
-                    own |= {run: gaps[run] for run in comparison.runs}
-            needed |= {gap["to"] for gap in own.values()}
-            if claim["metric"] != EARLY:
-                needed |= {gap["from"] for gap in own.values()}
-            parts[needed <= planned].append(part.strip())
-            named |= own if needed <= planned else {}
-        if parts[True]:
-            said = {"judged": " and ".join(parts[True]), "left_out": parts[False], "gaps": named, "tables": whole}
-            judged.append({**claim, **said})
-    return judged
-
-
-def planned_runs(table: Mapping) -> dict[str, dict[str, float]]:
-    """The runs of a table that are made, by the label of their row: {run: place in the row}.
-
-    The place is the value of the columns' axis in a table with a grid, the number of the cell in others.
-    """
-    across = next(iter(table["grid"]["columns"])) if table["grid"] else None
-    rows: dict[str, dict] = {}
-    for row in table["rows"]:
-        if row["planned"]:
-            mine = rows.setdefault(row["label"], {})
-            mine[row["run"]] = row["axes"][across] if across else len(mine)
-    return rows

@@ -8,10 +8,10 @@ from pathlib import Path
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, listed
 from whysgd.models.catalog import ALLOWED, architecture
-from whysgd.study.checks import needed_measures
+from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
-from whysgd.study.layout import judged_claims, lay_out, with_plan
+from whysgd.study.layout import lay_out, with_plan
 from whysgd.study.names import same_but_for_case
 from whysgd.study.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
 from whysgd.study.trajectories import check_trajectories
@@ -77,17 +77,14 @@ def _recorded_rows(there: Mapping) -> Callable[[Mapping], bool]:
     return recorded
 
 
-def claims_at(config: Mapping, name: str) -> list[dict]:
-    """The claims of a paper, or the parts of them, whose runs all belong to the configured scale.
-
-    Returns:
-        see `whysgd.study.layout.judged_claims`.
-    """
-    paper = load_paper(name)
+def claims_at(config: Mapping, name: str) -> list[Claim]:
+    """Return the claims of a paper that the configured scale can judge, at least a part; see `Claim.at_scale`."""
     tables = tables_at(config, name)
     # A row without a record is one of which nothing is known, not one that the scale leaves out.
     planned = {row["run"] for table in tables.values() for row in table["rows"] if row["planned"] or "recorded" in row}
-    return judged_claims(paper["claims"], paper["gaps"], planned, tables)
+    rows = {table: planned_rows(content) for table, content in tables.items()}
+    claims = (claim.at_scale(planned, rows) for claim in load_paper(name)["claims"])
+    return [claim for claim in claims if claim is not None]
 
 
 def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:

@@ -9,6 +9,7 @@ from whysgd.measures.catalog import LANDSCAPES
 from whysgd.results.machine import device_here
 from whysgd.results.paths import METRICS, batch_name, run_folder
 from whysgd.study.cost import MB, Device, load_device
+from whysgd.study.figures import needs
 from whysgd.study.workflow import Study
 
 NOTES = """\
@@ -57,7 +58,7 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
     for paper, own in study.tables.items():
         for name, table in own.items():
             needed = {(paper, row["run"]) for row in table["rows"] if row["planned"]}
-            for kind in {LANDSCAPES[figure] for figure in study.figures(paper, name) if figure in LANDSCAPES}:
+            for kind in {need for figure in study.figures(paper, name) for need in needs(figure)} & {*LANDSCAPES}:
                 chunks = study.measuring["landscape"][f"{kind}_chunks"]
                 for spec in study.drawn(paper, name, kind):
                     cost = study.landscape_cost(paper, spec.run, kind, device)

@@ -5,7 +5,9 @@ the workflow parses the rules.
 """
 
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -13,15 +15,25 @@ from pathlib import Path
 
 from whysgd.data.shape import Images, images_of
 from whysgd.errors import UserError, listed
+from whysgd.measures.catalog import LANDSCAPES
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
-from whysgd.study.checks import needed_measures
+from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.cost import Cost, Device, landscape_cost, measuring_cost, training_cost
-from whysgd.study.figures import GRID_FIGURES, LANDSCAPES, NOISE_LOGS, caption
+from whysgd.study.figures import FRAMES, GRID, NOISE, TABLE, caption, needs
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
 SPLITS = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
+
+
+def use_this_copy(folder: str | Path) -> None:
+    """Let jobs run this interpreter and import the package from `folder`, wherever another copy is installed.
+
+    In a conda environment or container Snakemake puts that one's interpreter in front.
+    """
+    os.environ["PYTHONPATH"] = str(folder)
+    os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 
 class Study:
@@ -162,10 +174,10 @@ class Study:
         ]  # fmt: skip
 
     def drawn(self, paper: str, table: str, kind: str) -> list[RunSpec]:
-        """Return the runs of a table whose landscapes of a kind are drawn, with their first seed."""
+        """Return the runs of a table, or its `planes`, with their first seed, whose part of this kind is drawn."""
         content = self.table(paper, table)
         rows = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
-        return [self.runs[paper, run] for run in (rows if kind == "line" else content["planes"])]
+        return [self.runs[paper, run] for run in (content["planes"] if kind == "plane" else rows)]
 
     def shared_run(self, paper: str, run: str, kind: str) -> RunSpec | None:
         """Return the run whose filters give a plane's directions their lengths, if it is not the run itself.
@@ -243,12 +255,12 @@ class Study:
         return self.tables[paper][table]
 
     def frames(self, paper: str, metrics: list[str], *names: str) -> dict[str, str]:
-        """Return the frames of a paper's runs, those named, and that of its measures where one of the metrics needs it."""
+        """Return the frames of a paper's runs, those named, and that of its measures if one of the metrics needs it."""
         needed = needed_measures(metrics) & set(self.config["measures"])
         every = ["runs", *names, *(["measures"] if needed else [])]
         return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}
 
-    def claims(self, paper: str) -> list[dict]:
+    def claims(self, paper: str) -> list[Claim]:
         """Return the claims of a paper that can be judged at this scale."""
         return claims_at(self.config, paper)
 
@@ -266,41 +278,37 @@ class Study:
         content, measures = self.table(paper, table), self.config["measures"]
         if not any(row["planned"] for row in content["rows"]):
             return []
-        missing = set() if measures else {*LANDSCAPES, "histograms"}
-        missing |= set() if content["planes"] else {name for name, kind in LANDSCAPES.items() if kind == "plane"}
-        missing |= set() if "keskar" in measures else {"histograms"}
-        missing |= set() if needed_measures([content["metric"]]) <= set(measures) else set(GRID_FIGURES)
+        missing = set() if measures else {"measures", *LANDSCAPES}
+        missing |= set() if content["planes"] else {"plane"}
+        missing |= set() if needed_measures([content["metric"]]) <= set(measures) else {GRID}
         if self.recorded:
-            needed = {
-                name: (NOISE_LOGS | LANDSCAPES)[name] for name in content["figures"] if name in NOISE_LOGS | LANDSCAPES
-            }
-            drawn = {name: self.drawn(paper, table, LANDSCAPES.get(name, "line")) for name in needed}
-            missing |= {name for name, part in needed.items() if not any(self._has(spec, part) for spec in drawn[name])}
-        return [name for name in content["figures"] if name not in missing]
+            parts = {part: self.drawn(paper, table, part) for part in (*LANDSCAPES, *NOISE)}
+            missing |= {part for part, specs in parts.items() if not any(self._has(spec, part) for spec in specs)}
+        return [name for name in content["figures"] if missing.isdisjoint(needs(name))]
 
     def figure_inputs(self, paper: str, table: str, figure: str) -> dict:
-        """Return what a figure of a table reads beside the frames of its paper's runs and histories."""
-        content = self.table(paper, table)
-        if figure == "comparison":
-            return {"table": paths.TABLE.format(scale=self.scale, paper=paper, table=table) + ".csv"}
-        if figure in GRID_FIGURES or figure == "histograms":
-            return {"measures": paths.FRAME.format(scale=self.scale, paper=paper, frame="measures")}
-        if figure in LANDSCAPES:
-            kind = LANDSCAPES[figure]
-            if self.recorded:
-                return {
-                    "points": [self._record(spec) for spec in self.drawn(paper, table, kind) if self._has(spec, kind)]
-                }
-            return {"points": self.landscape_points(paper, table, kind)}
-        if figure in NOISE_LOGS:
-            return self._noise_inputs(paper, content, NOISE_LOGS[figure], every=figure == "noise_course")
-        return {}
+        """Return what a figure of a table reads beside the frame of its paper's runs: a file or files for each need."""
+        content, names, inputs = self.table(paper, table), {"scale": self.scale, "paper": paper}, {}
+        for need in needs(figure):
+            if need in FRAMES:
+                inputs[need] = paths.FRAME.format(**names, frame=need)
+            elif need == TABLE:
+                inputs[need] = paths.TABLE.format(**names, table=table) + ".csv"
+            elif need in NOISE:
+                inputs |= self._noise_inputs(paper, content, need)
+            elif need in LANDSCAPES and self.recorded:
+                specs = self.drawn(paper, table, need)
+                inputs[need] = [self._record(spec) for spec in specs if self._has(spec, need)]
+            elif need in LANDSCAPES:
+                inputs[need] = self.landscape_points(paper, table, need)
+        return inputs
 
     def _record(self, spec: RunSpec) -> str:
         return self.recorded[spec.paper][spec.run][spec.seed][0]
 
-    def _noise_inputs(self, paper: str, content: Mapping, log: str, every: bool) -> dict:
+    def _noise_inputs(self, paper: str, content: Mapping, log: str) -> dict:
         """The logs of the gradient noise of a table's runs: of every seed, or of the batch of the first one."""
+        every = log == "noise"  # The others are drawn of one seed.
         runs = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
         if self.recorded:
             seeds = [
@@ -309,11 +317,11 @@ class Study:
                 for seed in (self.seeds[paper, run] if every else self.seeds[paper, run][:1])
             ]
             specs = [replace(self.runs[paper, run], seed=seed) for run, seed in seeds]
-            return {"records": [self._record(spec) for spec in specs if self._has(spec, log)]}
+            return {log: [self._record(spec) for spec in specs if self._has(spec, log)]}
         batches = [(run, batch) for run in runs for batch in self.batches[paper, run][: None if every else 1]]
         return {
             "metrics": [self._run_file(paper, run, batch, paths.METRICS) for run, batch in batches],
-            "logs": [self._run_file(paper, run, batch, f"{log}.csv") for run, batch in batches],
+            log: [self._run_file(paper, run, batch, f"{log}.csv") for run, batch in batches],
         }
 
     def colours(self, paper: str, table: str) -> dict[str, str]:

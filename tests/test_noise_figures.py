@@ -1,0 +1,116 @@
+"""Figures of grids of networks, and of the gradient noise along runs."""
+
+import math
+
+import numpy as np
+import pytest
+from drawing import GRID, draw, frames_of, grid_table, row, table_of
+
+from whysgd.errors import UserError
+from whysgd.report.figures.noise_norms import half_width
+
+TWO = table_of(row("a", "A"), row("b", "B"))
+
+
+def test_the_figure_of_widths_has_a_line_for_each_depth_and_the_gaussian():
+    figure = draw("width", GRID)
+    assert [axis.get_title() for axis in figure.axes] == ["cross entropy", "linear hinge"]
+    axis = figure.axes[0]
+    assert (axis.get_xlabel(), axis.get_xscale(), axis.get_ylabel()) == ("width", "log", "tail index of gradient noise")
+    lines = {line.get_label(): line for line in axis.lines if line.get_label() in "248"}
+    assert list(lines) == ["2", "4", "8"]
+    assert lines["4"].get_xdata().tolist() == [4, 16, 64, 256]
+    assert lines["4"].get_ydata() == pytest.approx(1.6 - 0.05 * np.log2([4, 16, 64, 256]) + 0.04 + 0.001)
+    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in dots) == 3 * 4 * 3
+    assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axis.lines)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2", "4", "8"]
+    assert figure.get_suptitle().endswith("n = 3 seeds")
+
+
+def test_the_map_has_a_number_in_each_cell():
+    whole = frames_of(GRID)["measures"]
+    figure = draw("heatmap", GRID, measures=whole[whole.run != "linear_hinge-8-4"])
+    first, second, bar = figure.axes
+    numbers = [[text.get_text() for text in axis.texts] for axis in (first, second)]
+    assert numbers[0][:5] == ["1.52", "1.42", "1.32", "1.22", "1.54"]
+    assert (len(numbers[1]), numbers[1][8]) == (12, "–")
+    assert [label.get_text() for label in first.get_yticklabels()] == ["2", "4", "8"]
+    assert (first.get_ylabel(), first.get_xlabel()) == ("depth", "width")
+    assert bar.get_ylabel() == "tail index of gradient noise"
+
+
+def test_a_grid_of_names_is_drawn_with_their_names_and_its_seeds_are_counted():
+    table = grid_table(
+        {"data": ["cifar10", "cifar100"], "loss": ["cross_entropy", "linear_hinge"]}, {"channels": [2, 4]}
+    )
+    known = frames_of(table, 2)["measures"]
+    figure = draw("width", table, measures=known[(known.seed == 0) | (known.run == "cifar10-cross_entropy-2")])
+    assert [axis.get_title() for axis in figure.axes] == ["CIFAR-10", "CIFAR-100"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cross entropy", "linear hinge"]
+    assert figure.get_suptitle().endswith("n = 1 to 2 seeds")
+    with pytest.raises(UserError, match="nothing was measured of the table's grid"):
+        draw("width", table, measures=known[:0])
+
+
+def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_ends():
+    figure = draw("noise_course", TWO, seeds=2)
+    tail, loss, accuracy = figure.axes
+    assert [axis.get_ylabel() for axis in figure.axes] == [
+        "tail index of gradient noise", "training loss (each run's own)", "accuracy [%]"
+    ]  # fmt: skip
+    assert tail.get_xscale() == "symlog"
+    means = next(line for line in tail.lines if len(line.get_xdata()))
+    # Seed 0 ends after 200 steps, seed 1 after 300: from there on it is alone.
+    assert means.get_xdata().tolist() == [0, 1, 5, 20, 80, 300]
+    assert means.get_ydata() == pytest.approx([1.55, 1.549, 1.545, 1.53, 1.47, 1.3])
+    ends = [(line.get_xdata()[0], round(line.get_ydata()[0], 6)) for line in tail.lines if line.get_marker() == "o"]
+    assert ends == [(200, 1.3), (300, 1.3), (650, 0.85), (650, 0.95)]
+    full = [[line for line in axis.lines if len(line.get_xdata()) > 1] for axis in (loss, accuracy)]
+    assert [len(lines) for lines in full] == [4, 8]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["A", "B", "accuracy on the training images", "on the test images"]
+
+
+def test_noise_norms_are_in_units_of_their_root_mean_square():
+    figure = draw("noise_norms", TWO)
+    assert len(figure.axes) == 2
+    norms = 0.5 + np.arange(32) / 32
+    rms = np.sqrt(np.mean(norms**2))
+    title = figure.axes[0].get_title()
+    assert f"A\nroot mean square 0.5 → {rms:.3g} in 200 steps; Gaussian ± {196 / math.sqrt(40_000):.2g} %" == title
+    for axis in figure.axes:
+        shares = [patch.get_data().values for patch in axis.patches if hasattr(patch, "get_data")]
+        assert [share.sum() for share in shares] == pytest.approx([100, 100])
+    assert "32 mini-batches, first seed" in figure.get_suptitle()
+
+
+def test_layers_have_a_line_each_for_their_weights_and_gradients():
+    figure = draw("layer_norms", TWO)
+    assert [len(axis.lines) for axis in figure.axes] == [3, 2, 3, 2]
+    weights, fewer, gradients, _ = figure.axes
+    assert [list(line.get_ydata()) for line in weights.lines] == [[3.0] * 3, [5.0] * 3, [6.0] * 3]
+    assert list(gradients.lines[1].get_ydata()) == pytest.approx([2.0, 2.1, 2.9])
+    # A layer has the same colour in all panels.
+    assert [line.get_color() for line in fewer.lines] == [line.get_color() for line in weights.lines[:2]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "need"), [("noise_course", "noise"), ("noise_norms", "noise_norms"), ("layer_norms", "layers")]
+)
+def test_runs_without_noise_are_left_out(figure, need):
+    known = frames_of(TWO)[need]
+    drawn = draw(figure, TWO, **{need: known[known.run == "b"]})
+    names = [axis.get_title()[:1] for axis in drawn.axes if axis.get_title()]
+    assert (names or [text.get_text() for text in drawn.legends[0].get_texts()][:1]) == ["B"]
+    with pytest.raises(UserError, match="T: the noise of no run was measured"):
+        draw(figure, TWO, **{need: known[:0]})
+
+
+@pytest.mark.parametrize("parameters", [200, 2000])
+def test_the_gaussian_width_holds_95_percent_of_the_norms(parameters):
+    entries = np.random.default_rng(0).standard_normal((2000, parameters))
+    ratios = np.linalg.norm(entries, axis=1) / math.sqrt(parameters)
+    inside = np.abs(ratios - 1) < half_width(parameters)
+    assert inside.mean() == pytest.approx(0.95, abs=0.015)

@@ -1,0 +1,153 @@
+"""The statistics of the reports, against scipy where it has them and against slow, obvious truths elsewhere."""
+
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from whysgd.report.statistics import (
+    bootstrap,
+    holm,
+    percentile_interval,
+    pooled,
+    rank_correlation,
+    recovered,
+    smallest_p,
+    spearman,
+    welch,
+)
+
+# 3, 4 and 2 seeds: means 88.5, 86 and 90, so 2.5 of 4 points.
+VALUES = {"gn": [88.0, 88.5, 89.0], "lb": [85.5, 86.5, 86.0, 86.0], "sb": [89.8, 90.2]}
+
+
+@pytest.mark.parametrize(("a", "b"), [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]), ([1.0, 2.0], [1.5, 1.6, 9.0])])
+def test_the_interval_is_welchs(a, b):
+    difference, half = welch({"a": 1.0, "b": -1.0}, {"a": a, "b": b})
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (difference - half, difference + half) == pytest.approx((interval.low, interval.high))
+
+
+def test_one_seed_has_no_interval_and_what_does_not_vary_none_to_speak_of():
+    assert welch({"a": 1.0, "b": -2.0}, {"a": [3.0], "b": [1.0, 2.0]}) == (0.0, None)
+    assert welch({"a": 1.0, "b": -1.0}, {"a": [3.0, 3.0], "b": [1.0, 1.0]}) == (2.0, 0.0)
+
+
+def test_fiellers_interval_has_the_shares_that_a_grid_search_does_not_reject():
+    """t's degrees of freedom are those at the measured share."""
+    gap = recovered("gn", "lb", "sb", VALUES)
+    assert (gap.value, gap.resolved) == (pytest.approx(2.5 / 4), True)
+    n = np.array([len(VALUES[run]) for run in ("gn", "lb", "sb")])
+    s2 = np.array([np.var(VALUES[run], ddof=1) for run in ("gn", "lb", "sb")])
+
+    def variances(share):
+        return np.array([1.0, (1 - share) ** 2, share**2]) * s2 / n
+
+    here = variances(gap.value)
+    t = stats.t.ppf(0.975, here.sum() ** 2 / (here**2 / (n - 1)).sum())
+    grid = np.linspace(0, 2, 20_001)
+    kept = [share for share in grid if abs(2.5 - share * 4) <= t * variances(share).sum() ** 0.5]
+    assert (gap.low, gap.high) == pytest.approx((kept[0], kept[-1]), abs=1e-4)
+
+
+def test_fiellers_interval_covers_the_truth_as_often_as_it_says():
+    """Many studies of 4, 5 and 6 seeds with a true gap of 0.6 and an uncertain denominator."""
+    generator = np.random.default_rng(0)
+    inside, studies, truth = 0, 1500, (("gn", 87.4, 4), ("lb", 85.0, 5), ("sb", 89.0, 6))
+    for _ in range(studies):
+        drawn = {run: generator.normal(mean, 1.0, seeds).tolist() for run, mean, seeds in truth}
+        gap = recovered("gn", "lb", "sb", drawn)
+        inside += gap.low is None or gap.low <= 0.6 <= gap.high
+    assert 0.93 < inside / studies < 0.975
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (([88.0], [86.0], [90.0]), (0.5, None, None, False)),  # one seed has no interval
+        (([88.0], [86.0, 86.0], [90.0, 90.0]), (0.5, None, None, True)),
+        (([88.0, 88.0], [86.0, 86.0], [90.0, 90.0]), (0.5, 0.5, 0.5, True)),  # nothing varies
+        (([88.0, 88.0], [86.0, 86.0], [86.0, 86.0]), (None, None, None, False)),  # no denominator
+        (([88.0, 88.0], [90.0, 90.0], [86.0, 86.0]), (0.5, 0.5, 0.5, False)),  # a negative one
+        (([88.0, 89.0], [80.0, 90.0], [82.0, 92.0]), (1.75, None, None, False)),  # not bounded
+    ],
+)
+def test_a_gap_that_says_nothing_is_not_resolved(values, expected):
+    gap = recovered("gn", "lb", "sb", dict(zip(("gn", "lb", "sb"), values, strict=True)))
+    assert (gap.value, gap.low, gap.high, gap.resolved) == expected
+    assert recovered("gn", "lb", "none", dict(zip(("gn", "lb"), values, strict=False))) is None
+
+
+@pytest.mark.parametrize(
+    ("places", "numbers"),
+    [([0, 1, 2], [1, 2, 3]), ([0, 0, 0, 1, 1, 1], [1, 2, 3, 4, 5, 6]), ([0, 1, 1, 2, 3], [1, 2, 2, 3, 4]),
+     ([0, 1, 2], [2, 1, 3]), ([0, 0, 1, 1, 2, 2], [5, 3, 4, 4, 1, 2])],
+)  # fmt: skip
+def test_the_p_of_a_few_values_is_exact(places, numbers):
+    """All orders of the values are counted that correlate at least as strongly in the same sense, twice."""
+    found, p = rank_correlation(places, numbers)
+    assert found == pytest.approx(stats.spearmanr(places, numbers).statistic)
+    rho = np.array([stats.spearmanr(places, order).statistic for order in permutations(numbers)])
+    assert p == pytest.approx(min(1.0, 2 * np.mean(rho >= found - 1e-9), 2 * np.mean(rho <= found + 1e-9)))
+    if len(set(numbers)) == len(numbers):
+        assert smallest_p(places) == pytest.approx(2 * np.mean(rho >= rho.max() - 1e-9))
+
+
+def test_the_p_of_many_values_is_near_the_usual_one_and_reproducible():
+    generator = np.random.default_rng(0)
+    x = np.repeat(np.arange(4), 5)
+    y = 0.3 * x + generator.normal(size=20)
+    assert rank_correlation(x, y)[1] == pytest.approx(stats.spearmanr(x, y).pvalue, abs=0.02)
+    assert rank_correlation(x, y) == rank_correlation(x, y)
+
+
+@pytest.mark.parametrize("p", [[0.04, 0.01, 0.01, 0.06], [0.5, 0.9], [0.001, 0.02, 0.03, 0.02, 0.9], []])
+def test_holm_is_the_closed_test_of_bonferronis(p):
+    """A hypothesis is rejected if Bonferroni's test rejects every set of hypotheses that it is in."""
+    sets = [chosen for size in range(1, len(p) + 1) for chosen in combinations(range(len(p)), size)]
+    truth = [
+        max(min(1.0, len(chosen) * min(p[other] for other in chosen)) for chosen in sets if index in chosen)
+        for index in range(len(p))
+    ]
+    assert holm(p) == pytest.approx(truth)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_correlation_is_spearmans_with_ties_too(seed):
+    generator = np.random.default_rng(seed)
+    x, y = generator.normal(size=12), generator.integers(0, 4, 12).astype(float)
+    assert spearman(x, y).item() == pytest.approx(stats.spearmanr(x, y).statistic)
+    counts = generator.multinomial(12, np.full(12, 1 / 12), size=5)
+    expected = [stats.spearmanr(np.repeat(x, c), np.repeat(y, c)).statistic for c in counts]
+    assert spearman(x, y, counts) == pytest.approx(expected)
+    assert np.isnan(spearman(np.ones(12), y)).all()
+
+
+def test_the_bootstrap_is_scipys():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=20)
+    y = x + generator.normal(size=20)
+    found = percentile_interval(bootstrap(x, y, np.random.default_rng(1)))
+    scipys = stats.bootstrap((x, y), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False,
+                             method="percentile", n_resamples=2000, rng=np.random.default_rng(2))  # fmt: skip
+    assert found == pytest.approx(tuple(scipys.confidence_interval), abs=0.03)
+    assert np.isnan(percentile_interval(np.array([np.nan, np.nan]))).all()
+
+
+def test_intervals_cover_as_often_as_they_say():
+    generator, missed = np.random.default_rng(1), 0
+    for trial in range(300):
+        x, y = generator.normal(size=(2, 12))
+        low, high = percentile_interval(bootstrap(x, y, np.random.default_rng(trial)))
+        missed += low > 0 or high < 0
+    assert 0.01 < missed / 300 < 0.09
+
+
+def test_groups_are_averaged_as_fishers_z_weighted_with_n_minus_3():
+    rho = pooled(np.array([[0.5], [0.2]]), np.array([10, 24]))
+    assert rho == pytest.approx(np.tanh((7 * np.arctanh(0.5) + 21 * np.arctanh(0.2)) / 28))
+    assert pooled(np.array([[0.5], [np.nan]]), np.array([10, 24])) == pytest.approx(0.5)
+    assert pooled(np.array([[1.0]]), np.array([5])) == 1.0
+    # A few runs in perfect order do not drown many without one.
+    assert pooled(np.array([[1.0], [0.0]]), np.array([5, 30])) < 0.2

@@ -1,0 +1,129 @@
+"""One table for all formats: what each writer makes of it, and that no text becomes markup."""
+
+import csv
+import io
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from whysgd.report.table import Cell, Heading, Table, document, to_csv, to_html, to_latex, to_markdown
+
+TABLE = Table(
+    "Title", ("label", "n", "m"), (False, True, True),
+    [(Cell("one"), Cell("1.00", "p/a", "flatness"), Cell("–")), (Cell("two"), Cell("-20.5 ± 0.1"), Cell(""))],
+    above=("Above.", "Origin."), notes=("", "Below."),
+)  # fmt: skip
+
+
+def test_markdown_has_numbers_on_the_right_and_texts_around_the_table():
+    assert to_markdown([TABLE]) == (
+        "**Title.** Above.\n\nOrigin.\n\n"
+        "| label |           n |   m |\n|:------|------------:|----:|\n"
+        "| one   |        1.00 |   – |\n| two   | -20.5 ± 0.1 |     |\n\nBelow.\n"
+    )
+    assert to_markdown([Heading("H", 1), "text", "", ["a", "b"]]) == "# H\n\ntext\n\n- a\n- b\n"
+
+
+def test_markdown_of_a_table_with_groups_is_a_table_for_each():
+    grouped = Table("T", ("run", "seeds", "x", "y", "z"), (False, *[True] * 4), [list(map(Cell, "r1234"))],
+                    [("", 1), ("", 1), ("first", 2), ("second", 1)])  # fmt: skip
+    first, second = to_markdown([grouped]).split("**Second**\n\n")
+    assert first.startswith("**First**\n\n| run | seeds |   x |   y |\n")
+    assert "| r   |     1 |   2 |   3 |" in first
+    assert second.startswith("| run | seeds |   z |\n")
+    assert '<td colspan="1"></td><td colspan="1"></td><th scope="colgroup" colspan="2">first</th>' in to_html([grouped])
+
+
+def test_html_has_the_run_and_the_quantity_behind_a_number():
+    html = document([Heading("H"), "text", ["item"], TABLE], "<T>")
+    assert "<title>&lt;T&gt;</title>" in html
+    assert (
+        "<h3>H</h3>\n<p>text</p>\n<ul><li>item</li></ul>\n<p><strong>Title.</strong> Above.</p>\n<p>Origin.</p>" in html
+    )
+    assert 'aria-label="Title"' in html
+    assert '<th scope="col">label</th><th scope="col" class="right">n</th>' in html
+    assert '<th scope="row">one</th><td class="right" data-run="p/a" data-quantity="flatness">1.00</td>' in html
+    assert "</div>\n<p>Below.</p>" in html
+
+
+def test_latex_and_csv_have_the_same_cells():
+    latex = to_latex([TABLE])
+    assert latex.startswith(
+        "\\begin{table}\n\\caption{Title. Above. Origin. Below.}\n\\begin{tabular}{lrr}\n\\toprule\n"
+    )
+    assert "two & -20.5 $\\pm$ 0.1 &  \\\\\n\\bottomrule" in latex
+    assert to_csv(TABLE) == "label,n,m\none,1.00,–\ntwo,-20.5 ± 0.1,\n"
+
+
+# A text of a paper's file, and what Markdown and LaTeX need for it to be read as it stands.
+TEXTS = {
+    "a|b": (r"a\|b", r"a\textbar{}b"),
+    "$x^2$": (r"\$x^2\$", r"\$x\textasciicircum{}2\$"),
+    r"\alpha": (r"\\alpha", r"\textbackslash{}alpha"),
+    "<b>1 < 2</b>": (r"\<b>1 < 2\</b>", r"\textless{}b\textgreater{}1 \textless{} 2\textless{}/b\textgreater{}"),
+    "two\nlines": ("two lines", "two lines"),
+    "*a* _b_ c_d": (r"\*a\* \_b\_ c_d", r"*a* \_b\_ c\_d"),
+    "`x` & &amp; 5 %": (r"\`x\` & \&amp; 5 %", r"`x` \& \&amp; 5 \%"),
+    "{#1} ~": ("{#1} ~", r"\{\#1\} \textasciitilde{}"),
+    "± – − → η ≥": ("± – − → η ≥", r"$\pm$ -- $-$ $\to$ $\eta$ $\geq$"),
+}
+
+
+class Texts(HTMLParser):
+    """Collect texts and tags."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.texts, self.tags = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.texts += [value for name, value in attributes if name.startswith(("data-", "aria-"))]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize(("text", "markdown", "latex"), [(text, *forms) for text, forms in TEXTS.items()])
+def test_every_text_is_read_as_it_stands(text, markdown, latex):
+    """As a title, a head, a cell, a group, a paragraph above and below, an item, and the name of a run."""
+    table = Table(text, ("h", text), (False, True), [(Cell(text, text), Cell(text))], above=(text,), notes=(text,))
+    written = to_markdown([table])
+    outside = markdown.replace(r"\|", "|")
+    assert written.startswith(f"**{outside}.** {outside}\n\n| h")
+    assert [line.count(f" {markdown} ") for line in written.splitlines() if line[:2] == "| "] == [1, 2]
+    assert to_markdown([[text]]) == f"- {outside}\n"
+    assert to_latex([table]).count(latex) == 6
+    found = Texts(to_html([table, [text], Heading(text)]))
+    assert found.texts.count(text) == 8
+    assert set(found.tags) == {"p", "strong", "div", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "h3"}
+    assert list(csv.reader(io.StringIO(to_csv(table)))) == [["h", text], [text, text]]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_reader_of_markdown_reads_the_text(text):
+    markdown_it = pytest.importorskip("markdown_it", reason="an extra: markdown-it-py is not installed")
+    table = Table(text, ("h", text), (False, True), [(Cell(text, text), Cell(text))], notes=(text,))
+    reader = markdown_it.MarkdownIt("commonmark").enable("table")
+    rendered = Texts(reader.render(to_markdown([table, [text], Heading(text)])))
+    assert rendered.texts.count(" ".join(text.split())) == 6
+    assert set(rendered.tags) == {"p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "h2"}
+
+
+@pytest.mark.parametrize("text", ["# no heading", "- no item", "> no quote", "1. first", "+ plus"])
+def test_a_paragraph_begins_with_no_mark_of_markdown(text):
+    assert to_markdown([text]) in (f"\\{text}\n", "1\\. first\n")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="an extra: pdflatex is not installed")
+def test_latex_accepts_every_text(tmp_path):
+    table = Table("All", ("text",), (False,), [(Cell(text),) for text in TEXTS], above=list(TEXTS))
+    source = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + to_latex([table]) + "\\end{document}"
+    (tmp_path / "t.tex").write_text(source)
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]

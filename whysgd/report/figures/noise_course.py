@@ -1,0 +1,65 @@
+"""Tail index of the gradient noise, training loss and accuracies along the steps, a colour for each run of a table."""
+
+import pandas as pd
+
+from whysgd.report.figures._grid import mark_level
+from whysgd.report.figures._panels import draw_course, drawn_rows, seeds_of
+from whysgd.report.style import QUIET, STRONG, add_heading, add_legend, log_ticks, plt, step_axis
+
+NEEDS = ("noise", "histories")
+CAPTION = (
+    "Tail index of the gradient noise along the run (mean over the seeds that have not ended, with a band from the "
+    "lowest to the highest end of their 95 % intervals), beside the loss and the accuracies of each seed; a dot is "
+    "where a seed ended. The left axis begins with step 0."
+)
+SIZE = (11.5, 4.1)  # inches
+DASHED = (0, (3, 1.5))
+LINES = (("train_loss", 1, "-"), ("train_accuracy", 2, "-"), ("test_accuracy", 2, DASHED))  # with panel and style
+
+
+def noise_course(table, frames, setting):
+    """Draw the mean tail index over seeds with a band, and losses and accuracies with a line for each seed."""
+    noise = frames["noise"]
+    rows = drawn_rows(table, set(noise.run))
+    evaluated = frames["histories"].dropna(subset=["train_loss"])
+    figure, axes = plt.subplots(1, 3, figsize=SIZE)
+    for (run, label), colour in zip(rows.items(), STRONG * len(rows), strict=False):
+        axes[0].plot([], [], color=colour, label=label)
+        _tail_course(axes[0], noise[noise.run == run], colour)
+        for _, lines in evaluated[evaluated.run == run].groupby("seed"):
+            for quantity, panel, style in LINES:
+                axes[panel].plot(lines.step, lines[quantity], ls=style, color=colour, lw=1.1)
+                _ended(axes[panel], lines, quantity, colour)
+    for name, style in (("accuracy on the training images", "-"), ("on the test images", DASHED)):
+        axes[2].plot([], [], color=QUIET, ls=style, label=name)
+    mark_level(axes[0], "tail_index")
+    step_axis(axes[0], noise.step.max())
+    axes[0].set_ylabel("tail index of gradient noise")
+    axes[1].set(ylabel="training loss (each run's own)", yscale="log")
+    axes[2].set_ylabel("accuracy [%]")
+    for axis in axes[1:]:
+        axis.set(xscale="log", xlabel="update steps")
+        if len(evaluated):
+            axis.set_xlim(evaluated.step.min() / 1.15, evaluated.step.max() * 1.15)
+            log_ticks(axis.xaxis, *axis.get_xlim())
+            log_ticks(axes[1].yaxis, *evaluated.train_loss.agg(["min", "max"]))
+    add_legend(figure, "lower center", ncols=1 + -(-len(rows) // 2))
+    add_heading(figure, table["title"], f"{setting}; {seeds_of(noise)}")
+    return figure
+
+
+def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
+    """Draw mean and band over the seeds, at the steps that every seed has until it ends; a dot at each seed's end."""
+    ends = lines.groupby("seed").step.max()
+    common = set.intersection(*(set(mine.step) | set(lines[lines.step > ends[seed]].step)
+                                for seed, mine in lines.groupby("seed")))  # fmt: skip
+    course = lines[lines.step.isin(common)].groupby("step").agg(
+        mean=("tail_index", "mean"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
+    )  # fmt: skip
+    draw_course(axis, course, colour)
+    for _, mine in lines.sort_values("step").groupby("seed"):
+        _ended(axis, mine, "tail_index", colour)
+
+
+def _ended(axis, lines: pd.DataFrame, quantity: str, colour: str) -> None:
+    axis.plot(lines.step.iloc[-1:], lines[quantity].iloc[-1:], "o", color=colour, ms=3.5, mew=0)

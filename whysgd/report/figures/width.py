@@ -1,0 +1,47 @@
+"""A grid's quantity against the axis of its columns: a line for each value of the rows' last axis."""
+
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from whysgd.report.figures._grid import axis_values, grid_panels, mark_level, named
+from whysgd.report.figures._panels import panels, seeds_of
+from whysgd.report.measures import titled
+from whysgd.report.style import add_heading, add_legend, number, value_colours
+
+NEEDS = ("measures", "grid")
+CAPTION = (
+    "The measured quantity of every network of the grid against the axis of its columns: a line is the mean over "
+    "seeds, a dot is one seed. Independent normal numbers of one scale would lie on the dashed line; normal noise of "
+    "parameters that differ in scale lies below it, too."
+)
+PANEL, MARGIN = (3.5, 3.9), (1.6, 0.0)  # inches
+
+
+def width(table, frames, setting):
+    """Draw means over seeds as lines and seeds as dots, in a panel for each combination of the rows' other axes."""
+    frame, drawn, inner, across = grid_panels(table, frames["measures"])
+    colours = value_colours(axis_values(table, inner))
+    figure, axes = panels(len(drawn), len(drawn), PANEL, MARGIN, sharey=True, sharex=True)
+    for axis, (title, part) in zip(axes, drawn, strict=True):
+        for value in (value for value in colours if (frame[inner] == value).any()):
+            lines = part[part[inner] == value]
+            means = lines.groupby(across).value.mean()
+            axis.plot(means.index, means, "-", color=colours[value], lw=1.4, label=named(value), zorder=3)
+            axis.plot(lines[across], lines.value, "o", color=colours[value], ms=3, alpha=0.55, mew=0, zorder=2)
+        axis.set(title=title, xlabel=across)
+        mark_level(axis, table["metric"])
+        _plain_numbers(axis, sorted(frame[across].unique()))
+    axes[0].set_ylabel(titled(table["metric"]))
+    add_legend(figure, "right center", title=inner)
+    add_heading(figure, table["title"], f"{setting}; {seeds_of(frame)}")
+    return figure
+
+
+def _plain_numbers(axis, values: list) -> None:
+    """Make the values the ticks, on a logarithmic axis if they span more than a factor of five."""
+    if any(isinstance(value, str) for value in values):
+        return
+    if min(values) > 0 and max(values) > 5 * min(values):
+        axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_locator(FixedLocator(values))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(number))

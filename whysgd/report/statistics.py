@@ -1,0 +1,198 @@
+"""All statistics of the reports: intervals over seeds, rank correlations, their tests and their bootstrap."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import variance
+
+import numpy as np
+from scipy.special import stdtrit  # scipy.stats takes half a second to load
+
+from whysgd.streams import stream
+
+LEVEL = 0.95
+# Largest p at which a rank correlation decides; resamples of a bootstrap.
+SIGNIFICANT, RESAMPLES = 0.05, 2000
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, exactly summed."""
+    return math.fsum(values) / len(values)
+
+
+def welch(weights: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> tuple[float, float | None]:
+    """Return a weighted sum of means, d = Σ c·mean, and half the width t·s of its 95 % interval.
+
+    s² = Σ c² s_r²/n_r, with the Welch–Satterthwaite degrees of freedom; the seeds of two runs count as independent.
+
+    Args:
+        weights: c of each run.
+        values: over the seeds of each run, at least one.
+
+    Returns:
+        d, and t·s, None if a run has fewer than two seeds.
+    """
+    difference = math.fsum(weight * mean(values[run]) for run, weight in weights.items())
+    if min(len(values[run]) for run in weights) < 2:
+        return difference, None
+    spread, t = _spread(weights, values)
+    return difference, t * spread**0.5
+
+
+def _spread(weights: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Return s² of a weighted sum, and t of its degrees of freedom (0 where nothing varies)."""
+    parts = [
+        (weight**2 * variance(values[run]) / len(values[run]), len(values[run])) for run, weight in weights.items()
+    ]
+    spread = math.fsum(part for part, _ in parts)
+    if spread == 0:
+        return 0.0, 0.0
+    degrees = spread**2 / math.fsum(part**2 / (n - 1) for part, n in parts)
+    return spread, float(stdtrit(degrees, 0.5 + LEVEL / 2))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The share of the difference between two runs that a third one recovers: 0 is the first run, 1 the second.
+
+    Attributes:
+        value: (run − start) / (end − start) of the means; None if both ends are the same.
+        low, high: Fieller's 95 % interval; None where a run has one seed, or the interval is not bounded.
+        resolved: whether the whole Welch interval of end − start is above 0. If not, the value says nothing.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    resolved: bool
+
+
+def recovered(run: str, start: str, end: str, values: Mapping[str, Sequence[float]]) -> Gap | None:
+    """Return the gap that a run recovers; None if one of the three runs has no values.
+
+    Fieller's interval (E. C. Fieller, Some problems in interval estimation, 1954) has the shares ρ that the data do not
+    reject: (a − ρ·b)² ≤ t²·(V_a − 2ρ·C + ρ²·V_b), a = run − start, b = end − start, C the variance of the start's mean,
+    which the two share. t is that of Welch's interval of a − ρ·b at the measured ρ.
+
+    Args:
+        run, start, end: names of the run and of those it lies between.
+        values: accuracies over seeds, by run.
+    """
+    if not all(values.get(name) for name in (run, start, end)):
+        return None
+    above, total = ({name: 1.0, start: -1.0} for name in (run, end))
+    (a, half), (b, width) = welch(above, values), welch(total, values)
+    resolved = width is not None and b - width > 0
+    if b == 0:
+        return Gap(None, None, None, resolved)
+    share = a / b
+    if half is None or width is None:
+        return Gap(share, None, None, resolved)
+    (v_a, _), (v_b, _) = _spread(above, values), _spread(total, values)
+    shared = variance(values[start]) / len(values[start])
+    _, t = _spread({run: 1.0, start: share - 1.0, end: -share}, values)
+    # The inequality is square·ρ² − 2·middle·ρ + rest ≤ 0, an interval if the square is positive.
+    square, middle, rest = b**2 - t**2 * v_b, a * b - t**2 * shared, a**2 - t**2 * v_a
+    if square <= 0:
+        return Gap(share, None, None, resolved)
+    root = math.sqrt(max(0.0, middle**2 - square * rest))
+    return Gap(share, (middle - root) / square, (middle + root) / square, resolved)
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Return Spearman's ρ, equal values sharing their rank, and its two-sided p.
+
+    p is that of the permutation test: exact up to seven pairs, of 9,999 random orders beyond. The usual formula says
+    p = 0 of any perfect order, even of three pairs.
+    """
+    from scipy import stats
+
+    a, b = (stats.rankdata(values) for values in (x, y))
+    a, b = a - a.mean(), b - b.mean()
+
+    def rho(order, axis=-1):
+        return np.tensordot(order, a, (axis, 0)) / np.sqrt(a @ a * (b @ b))
+
+    found = stats.permutation_test(
+        (b,), rho, permutation_type="pairings", vectorized=True, n_resamples=9999, rng=stream(0, "ranks")
+    )
+    return float(found.statistic), float(found.pvalue)
+
+
+def smallest_p(x: Sequence[float]) -> float:
+    """Return the two-sided p of a perfect order of distinct values over these x, the smallest that there can be.
+
+    Of n! orders, ∏ m! are as perfect, m being how often each x is there, and as many are perfect the other way.
+    """
+    alike = math.prod(math.factorial(count) for count in Counter(x).values())
+    return min(1.0, 2 * alike / math.factorial(len(x)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return Holm's corrected p of several tests, in their order.
+
+    The i-th smallest of m is multiplied by m − i + 1, and none is smaller than a corrected one before it (S. Holm, A
+    simple sequentially rejective multiple test procedure, 1979). Those below a level are significant at it, together.
+    """
+    corrected, largest = [0.0] * len(p), 0.0
+    for place, index in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
+        largest = max(largest, min(1.0, (len(p) - place) * p[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """Return Spearman's ρ of B samples that have pair i counts[b, i] times, (B,); nan where x or y does not vary.
+
+    A pair's rank in a sample is the number of those below it plus half of those equal to it, so all ranks of all
+    samples are one matrix product. What is the same for all ranks does not matter.
+
+    Args:
+        x, y: (n,).
+        counts: (B, n); None for one sample that has every pair once.
+    """
+    counts = np.ones((1, len(x))) if counts is None else counts
+    centred = []
+    for values in (x, y):
+        below = (values[:, None] < values) + 0.5 * (values[:, None] == values)
+        # The mean rank is half of the pairs, whatever the ties.
+        centred.append(counts @ below - len(values) / 2)
+    a, b = centred
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = (counts * a * b).sum(1) / np.sqrt((counts * a * a).sum(1) * (counts * b * b).sum(1))
+    return np.clip(rho, -1.0, 1.0)
+
+
+def bootstrap(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return Spearman's ρ of `RESAMPLES` draws of pairs with replacement."""
+    return spearman(x, y, generator.multinomial(len(x), np.full(len(x), 1 / len(x)), size=RESAMPLES))
+
+
+def percentile_interval(rho: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the resamples that have a correlation."""
+    rho = rho[~np.isnan(rho)]
+    if not len(rho):
+        return math.nan, math.nan
+    low, high = np.quantile(rho, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def pooled(rho: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the average of groups' correlations, as Fisher's z with weights n − 3; a single group's is itself.
+
+    The z of a perfect order is infinite, so it counts as one that is half a swap of neighbours away from perfect,
+    |ρ| = 1 − 6 / (n³ − n): a few runs in perfect order say less than many.
+
+    Args:
+        rho: (groups, B), nan where a group has none; it is then left out.
+        counts: runs of each group, (groups,).
+    """
+    if len(rho) == 1:
+        return rho[0]
+    there = ~np.isnan(rho)
+    weights = there * (counts - 3.0)[:, None]
+    largest = (1 - 6 / (counts**3.0 - counts))[:, None]
+    z = np.arctanh(np.clip(np.where(there, rho, 0.0), -largest, largest))
+    with np.errstate(invalid="ignore"):
+        return np.tanh((weights * z).sum(0) / weights.sum(0))

@@ -1,0 +1,221 @@
+"""Tables for readers, and texts around them, written as CSV, Markdown, HTML and LaTeX; every text is escaped here.
+
+A text is a list of blocks: a str is a paragraph, a list of them are bullets, and then there are `Heading` and `Table`.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:1rem;color:#222;background:#fff}
+div{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
+th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;font-weight:normal}
+thead th{border-bottom-color:#888;font-weight:bold}
+.right{text-align:right;font-variant-numeric:tabular-nums}td.right{white-space:nowrap}"""
+PAGE = Markup(
+    '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{}</title>\n<style>{}</style>\n<body>\n{}\n'
+    "</body>\n</html>\n"
+)
+# What Markdown would not show as it stands: its signs, underscores at the edge of a word, tags and entities.
+MARKDOWN = re.compile(r"[\\`*$]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+MARKDOWN_START = re.compile(r"^([#>+=-]|\d+(?=[.)]))")
+LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "±": r"$\pm$", "–": "--", "−": "$-$", "→": r"$\to$", "≥": r"$\geq$", "≤": r"$\leq$",
+    "×": r"$\times$", "η": r"$\eta$", "λ": r"$\lambda$", "ρ": r"$\rho$", "²": "$^2$", "✓": r"$\surd$", "✗": r"$\times$",
+})  # fmt: skip
+
+
+class Cell(NamedTuple):
+    """A cell's text and, if it is a measured number, the run (paper/run) and the quantity that it is of."""
+
+    text: str
+    run: str = ""
+    quantity: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with the texts that belong to it.
+
+    Attributes:
+        title: of the table.
+        heads, numbers: of each column its head, and whether it holds numbers, which stand on the right.
+        rows: of cells; the first one names the row.
+        groups: (name, columns below it) of neighbouring columns, if they have names of their own.
+        above, notes: paragraphs above the table and below it.
+        kind: CSS class.
+    """
+
+    title: str
+    heads: Sequence[str]
+    numbers: Sequence[bool]
+    rows: Sequence[Sequence[Cell]]
+    groups: Sequence[tuple[str, int]] = ()
+    above: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    kind: str = ""
+
+
+class Heading(NamedTuple):
+    """The heading of what follows."""
+
+    text: str
+    level: int = 2
+
+
+def plain(text) -> str:
+    """Return a text in one line."""
+    return " ".join(str(text).split())
+
+
+def to_csv(table: Table) -> str:
+    """Return the texts of the cells."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([table.heads, *([cell.text for cell in row] for row in table.rows)])
+    return file.getvalue()
+
+
+def to_markdown(blocks: Iterable) -> str:
+    """Return blocks as Markdown. A table with groups becomes one for each group: a page of text is not that wide."""
+    return "\n\n".join(text for block in blocks for text in _markdown(block)) + "\n"
+
+
+def _markdown(block) -> list[str]:
+    if isinstance(block, Heading):
+        return [f"{'#' * block.level} {_markdown_text(block.text)}"]
+    if isinstance(block, str):
+        return [_markdown_text(block)] if block else []
+    if isinstance(block, list):
+        return ["\n".join(f"- {_markdown_text(item)}" for item in block)]
+    above = [_markdown_text(text) for text in block.above]
+    if above:
+        above[0] = f"**{_markdown_text(block.title)}.** {above[0]}"
+    tables = [
+        part
+        for name, places in _parts(block)
+        for part in (name and f"**{name}**", _markdown_table(block, places))
+        if part
+    ]
+    return [*above, *tables, *(_markdown_text(text) for text in block.notes if text)]
+
+
+def _parts(table: Table) -> list[tuple[str, list[int]]]:
+    """Return (name, places of its columns) for each group with the columns that have no group, and their names."""
+    names = [name for name, width in table.groups for _ in range(width)]
+    if not any(names):
+        return [("", list(range(len(table.heads))))]
+    common = [place for place, name in enumerate(names) if not name]
+    grouped = groupby((place for place, name in enumerate(names) if name), lambda place: names[place])
+    return [(_markdown_text(name[:1].upper() + name[1:]), [*common, *places]) for name, places in grouped]
+
+
+def _markdown_table(table: Table, places: Sequence[int]) -> str:
+    lines = [[table.heads[place] for place in places], *([row[place].text for place in places] for row in table.rows)]
+    lines = [[_markdown_cell(text) for text in line] for line in lines]
+    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(places))]
+    right = [table.numbers[place] for place in places]
+
+    def line_of(texts):
+        padded = (
+            text.rjust(width) if side else text.ljust(width)
+            for text, width, side in zip(texts, widths, right, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = (
+        "-" * (width + 1) + ":" if side else ":" + "-" * (width + 1) for width, side in zip(widths, right, strict=True)
+    )
+    return "\n".join([line_of(lines[0]), f"|{'|'.join(rule)}|", *map(line_of, lines[1:])])
+
+
+def _markdown_cell(text: str) -> str:
+    return MARKDOWN.sub(r"\\\g<0>", plain(text)).replace("|", "\\|")
+
+
+def _markdown_text(text: str) -> str:
+    return MARKDOWN_START.sub(r"\1\\" if text[:1].isdigit() else r"\\\1", MARKDOWN.sub(r"\\\g<0>", plain(text)))
+
+
+def to_html(blocks: Iterable) -> Markup:
+    """Return blocks as HTML."""
+    return Markup("\n").join(_html(block) for block in blocks if block)
+
+
+def document(blocks: Iterable, title: str) -> str:
+    """Return a page of its own, for readers that show HTML but no Markdown, as Snakemake's report does."""
+    return str(PAGE.format(title, Markup(STYLE), to_html(blocks)))
+
+
+def _html(block) -> Markup:
+    if isinstance(block, Heading):
+        return Markup("<h{0}>{1}</h{0}>").format(block.level + 1, block.text)
+    if isinstance(block, str):
+        return Markup("<p>{}</p>").format(block)
+    if isinstance(block, list):
+        return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(item) for item in block))
+    above = list(map(escape, block.above))
+    if above:
+        above[0] = Markup("<strong>{}.</strong> {}").format(block.title, above[0])
+    return Markup("\n").join([*map(_html, above), html_table(block), *(_html(text) for text in block.notes if text)])
+
+
+def html_table(table: Table) -> Markup:
+    """Return the table alone, without the texts around it; cells have their run and quantity as data attributes."""
+    heads = _html_row([Cell(head) for head in table.heads], table.numbers, ["th"] * len(table.heads), "col")
+    groups = Markup().join(
+        Markup('<th scope="colgroup" colspan="{}">{}</th>').format(width, name) if name
+        else Markup('<td colspan="{}"></td>').format(width)
+        for name, width in table.groups
+    )  # fmt: skip
+    tags = ["th", *["td"] * (len(table.heads) - 1)]
+    rows = Markup("\n").join(_html_row(row, table.numbers, tags, "row") for row in table.rows)
+    return Markup(
+        '<div class="scroll{}" tabindex="0" role="region" aria-label="{}">\n<table>\n<thead>\n{}{}\n</thead>\n'
+        "<tbody>\n{}\n</tbody>\n</table>\n</div>"
+    ).format(
+        table.kind and f" {table.kind}", table.title, groups and Markup("<tr>{}</tr>\n").format(groups), heads, rows
+    )  # fmt: skip
+
+
+def _html_row(cells: Sequence[Cell], numbers: Sequence[bool], tags: Sequence[str], scope: str) -> Markup:
+    parts = []
+    for cell, number, tag in zip(cells, numbers, tags, strict=True):
+        given = {
+            "scope": tag == "th" and scope,
+            "class": number and "right",
+            "data-run": cell.run,
+            "data-quantity": cell.quantity,
+        }
+        attributes = Markup().join(Markup(' {}="{}"').format(name, value) for name, value in given.items() if value)
+        parts.append(Markup("<{0}{1}>{2}</{0}>").format(tag, attributes, cell.text))
+    return Markup("<tr>{}</tr>").format(Markup().join(parts))
+
+
+def to_latex(tables: Iterable[Table]) -> str:
+    """Return table environments; the texts around a table are its caption. Needs the package booktabs."""
+    return "\n".join(map(_latex, tables))
+
+
+def _latex(table: Table) -> str:
+    def line_of(texts):
+        return f"{' & '.join(map(_latex_text, texts))} \\\\"
+
+    caption = " ".join(_latex_text(text) for text in (f"{table.title}.", *table.above, *table.notes) if text)
+    form = "".join("r" if number else "l" for number in table.numbers)
+    rows = [line_of(cell.text for cell in row) for row in table.rows]
+    return "\n".join([
+        r"\begin{table}", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{form}}}", r"\toprule", line_of(table.heads),
+        r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def _latex_text(text: str) -> str:
+    return plain(text).translate(LATEX)
