@@ -14,7 +14,6 @@ sys.path.insert(0, workflow.basedir)
 
 
 include: "rules/common.smk"
-include: "rules/resources.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/measure.smk"
@@ -28,8 +27,8 @@ rule all:
     default_target: True
     localrule: True
     input:
-        [STUDY.outputs(paper) for paper in CONFIG["papers"]],
-        STUDY.summary_files("table.md", "table.html", "summary.md", "summary.html"),
+        [outputs.outputs(STUDY, paper) for paper in CONFIG["papers"]],
+        outputs.summary_files(STUDY, "table.md", "table.html", "summary.md", "summary.html"),
         paths.PAGE.format(scale=STUDY.scale),
 
 
@@ -41,7 +40,7 @@ for paper in CONFIG["papers"]:
             paper
         localrule: True
         input:
-            STUDY.outputs(paper),
+            outputs.outputs(STUDY, paper),
 
 
 onsuccess:

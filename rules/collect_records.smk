@@ -19,7 +19,7 @@ rule collect_records:
             "whysgd.measures.run",
             *(f"whysgd.measures.{name}" for name in CONFIG["measures"]),
         ),
-        same_results=same_results(),
+        same_results=same_results_digest(),
     conda:
         "../envs/whysgd.yaml"
     script:

@@ -1,9 +1,11 @@
 # The configuration, and the input functions of the rules: names in, paths or values out.
 import json
+import signal
 
 from whysgd.errors import UserError
 from whysgd.results import paths
-from whysgd.results.recorded import with_records
+from whysgd.results.recorded import same_results_digest, with_records
+from whysgd.study import outputs
 from whysgd.study.codedigest import code_digest
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.study.figures import FIGURES, caption
@@ -19,6 +21,15 @@ try:
     STUDY = Study(CONFIG)
 except UserError as error:
     sys.exit(f"error: {error}")
+
+
+GPU = int(CONFIG["device"] != "cpu")
+# Snakemake does not say so, and on a cluster `cores` is not what one thinks of.
+if workflow.is_main_process and CONFIG["threads"] > (cores := workflow.resource_settings.cores or CONFIG["threads"]):
+    print(f"warning: threads = {CONFIG['threads']}: a job gets at most --cores, {cores} here", file=sys.stderr)
+# Before a time limit a scheduler may send SIGUSR1 to all processes of a job: Snakemake waits for the training to save.
+if workflow.remote_exec:
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
 
 
 # For `--sdm apptainer`; without that option it does nothing.
@@ -57,6 +68,9 @@ measuring_inputs = looked_up(STUDY.measuring_inputs, "paper", "run", "seeds")
 landscape_inputs = looked_up(STUDY.landscape_inputs, "paper", "run", "seed", "kind")
 landscape_options = looked_up(STUDY.landscape_options, "paper", "run", "kind")
 dataset_files = looked_up(STUDY.dataset_files, "dataset")
+training_cost = looked_up(STUDY.training_cost, "paper", "run", "seeds")
+measuring_cost = looked_up(STUDY.measuring_cost, "paper", "run", "seeds", "measures")
+landscape_cost = looked_up(STUDY.landscape_cost, "paper", "run", "kind")
 class_folders = looked_up(STUDY.class_folders, "dataset")
 spec_json = looked_up(STUDY.spec_json, "paper", "run")
 measures_of_job = looked_up(STUDY.measures_of_job, "measures")

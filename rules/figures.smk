@@ -65,13 +65,7 @@ rule plot_trajectories:
             labels={"table": "Descent on a loss with two weights", "figure": "paths"},
         ),
         png=f"{paths.TRAJECTORIES}.png",
-        gif=report(
-            f"{paths.TRAJECTORIES}.gif",
-            category="{paper}",
-            subcategory="Figures",
-            caption="../docs/captions/animation.rst",
-            labels={"table": "Descent on a loss with two weights", "figure": "animation (to download)"},
-        ),
+        gif=f"{paths.TRAJECTORIES}.gif",
     log:
         "results/{scale}/logs/plot_trajectories/{paper}.log",
     params:

@@ -15,8 +15,8 @@ rule measure:
         code=measuring_code,
     threads: CONFIG["threads"]
     resources:
-        runtime=measuring_minutes,
-        mem_mb=measuring_memory,
+        runtime=lambda wildcards, attempt: STUDY.minutes(measuring_cost(wildcards), attempt),
+        mem_mb=lambda wildcards, attempt: STUDY.megabytes(measuring_cost(wildcards), attempt),
         gpu=GPU,
         device=CONFIG["device"],
     conda:
@@ -40,8 +40,8 @@ rule measure_landscape:
         code=code_digest("whysgd.measures.landscape_part"),
     threads: CONFIG["threads"]
     resources:
-        runtime=landscape_minutes,
-        mem_mb=landscape_memory,
+        runtime=lambda wildcards, attempt: STUDY.minutes(landscape_cost(wildcards), attempt),
+        mem_mb=lambda wildcards, attempt: STUDY.megabytes(landscape_cost(wildcards), attempt),
         gpu=GPU,
         device=CONFIG["device"],
     conda:

@@ -8,13 +8,8 @@ rule write_page:
     input:
         runs=frames("runs"),
         histories=frames("histories"),
-        shown=[
-            file
-            for paper in CONFIG["papers"]
-            for file in STUDY.outputs(paper)
-            if file.endswith((".csv", ".png", ".gif"))
-        ],
-        measures=STUDY.summary_files("runs.csv", "tidy.csv", "correlations.csv"),
+        shown=outputs.page_files(STUDY),
+        measures=outputs.summary_files(STUDY, "runs.csv", "tidy.csv", "correlations.csv"),
         correlations=[paths.CORRELATIONS.format(scale=STUDY.scale) + ".png"] if CONFIG["measures"] else [],
         metrics=STUDY.records() if STUDY.recorded else STUDY.batch_files("metrics.json"),
     output:
@@ -22,7 +17,7 @@ rule write_page:
     log:
         "results/{scale}/logs/write_page.log",
     params:
-        papers=STUDY.page(),
+        papers=outputs.page(STUDY),
         captions={name: caption(name) for name in ("measures", "correlations")},
         code=code_digest(
             "workflow_scripts/write_page.py",

@@ -24,8 +24,8 @@ rule train:
     threads: CONFIG["threads"]
     resources:
         # None of these decides a result, so a change of them is no reason to train again.
-        runtime=training_minutes,
-        mem_mb=training_memory,
+        runtime=lambda wildcards, attempt: STUDY.minutes(training_cost(wildcards), attempt),
+        mem_mb=lambda wildcards, attempt: STUDY.megabytes(training_cost(wildcards), attempt),
         gpu=GPU,
         device=CONFIG["device"],
         engine=CONFIG["engine"],

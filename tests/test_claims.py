@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from whysgd.errors import UserError
-from whysgd.report.claims import MEANINGS, Values, claims_blocks, evaluate_claims, judge_claim
-from whysgd.report.early import early_norm_ratios
+from whysgd.report.claims import MEANINGS, Values, claims_blocks, early_norm_ratios, evaluate_claims, judge_claim
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.statistics import welch
 from whysgd.report.table import to_markdown

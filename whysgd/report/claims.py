@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.report.early import early_norm_ratios
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.statistics import SIGNIFICANT, holm, mean, rank_correlation, recovered, smallest_p, welch
 from whysgd.report.table import Cell, Table
@@ -45,6 +45,7 @@ EXPLAINED = {
 }
 HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"
 NAMED = 4  # runs of a list, before it is cut
+EARLY_PART = 10  # a tenth of the steps is early
 
 
 class Values(NamedTuple):
@@ -92,6 +93,35 @@ def _values(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame, measures:
              for run, group in measures[measures.quantity == claim.metric].groupby("run")}  # fmt: skip
     intervals = {run: group[["low", "high"]].to_numpy().tolist() for run, group in found.items()}
     return Values({run: group.value.tolist() for run, group in found.items()}, intervals)
+
+
+def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list[float]:
+    """Return the mean of |ln(norm of run / norm of reference)| over the first tenth of training, for each seed.
+
+    norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
+    runs of a seed have, up to a tenth of the steps; if there is none, their first one. A seed without such a line,
+    because one of the runs was not made or watches nothing, has no number; one in which a run ended before the tenth,
+    or had a norm of 0, has an infinite one: it imitates nothing.
+
+    Args:
+        histories: the frame of `read_histories`, of one paper.
+        run, reference: names of runs.
+    """
+    norms = histories[histories.micro_batch_norm2.notna()]
+    ratios = []
+    for seed, mine in norms[norms.run == run].groupby("seed"):
+        theirs = norms[(norms.run == reference) & (norms.seed == seed)]
+        both = mine.merge(theirs, on="step", suffixes=("", "_reference")).sort_values("step")
+        ends = histories[histories.run.isin([run, reference]) & (histories.seed == seed)].groupby("run").step.max()
+        tenth = ends.max() / EARLY_PART  # a run that diverged is shorter than the other one
+        early = both[both.step <= tenth]
+        early = both.head(1) if early.empty else early
+        if ends.min() < tenth or (early.filter(like="norm2") == 0).any(axis=None):
+            ratios.append(np.inf)
+        elif len(early):
+            logs = 0.5 * np.log(early.micro_batch_norm2 / early.micro_batch_norm2_reference)
+            ratios.append(float(logs.abs().mean()))
+    return ratios
 
 
 def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:

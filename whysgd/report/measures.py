@@ -120,7 +120,7 @@ def measures_table(lines: pd.DataFrame) -> Table:
         (measure_title(measure), count)
         for measure, quantities in MEASURES.items() if (count := sum(name in measured for name in quantities))
     ]  # fmt: skip
-    return Table("Every run, every measure", heads, numbers, rows, groups, kind="tall")
+    return Table("Every run, every measure", heads, numbers, rows, groups)
 
 
 def titled(quantity: str) -> str:

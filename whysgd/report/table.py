@@ -51,7 +51,6 @@ class Table:
         rows: of cells; the first one names the row.
         groups: (name, columns below it) of neighbouring columns, if they have names of their own.
         above, notes: paragraphs above the table and below it.
-        kind: CSS class.
     """
 
     title: str
@@ -61,7 +60,6 @@ class Table:
     groups: Sequence[tuple[str, int]] = ()
     above: Sequence[str] = ()
     notes: Sequence[str] = ()
-    kind: str = ""
 
 
 class Heading(NamedTuple):
@@ -181,7 +179,7 @@ def html_table(table: Table) -> Markup:
         '<div class="scroll{}" tabindex="0" role="region" aria-label="{}">\n<table>\n<thead>\n{}{}\n</thead>\n'
         "<tbody>\n{}\n</tbody>\n</table>\n</div>"
     ).format(
-        table.kind and f" {table.kind}", table.title, groups and Markup("<tr>{}</tr>\n").format(groups), heads, rows
+        " tall" if table.groups else "", table.title, groups and Markup("<tr>{}</tr>\n").format(groups), heads, rows
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whysgd.study.codedigest import code_digest
 from whysgd.errors import UserError
-from whysgd.files import read_json
+from whysgd.files import read_json, sha256_of
 from whysgd.study.papers import scaled_spec, tables_at
 from whysgd.results.paths import RECORDS as ROOT
 from whysgd.study.validation import read_yaml
@@ -78,6 +78,12 @@ def _seed_of(file: Path) -> int:
     if not number.isdecimal():
         raise UserError(f"{file}: the file of a record must be named seed-<number>.json")
     return int(number)
+
+
+def same_results_digest(root: Path = ROOT) -> str | None:
+    """Return the digest of the list of code that gave the same results as today's, if there is one."""
+    file = root / SAME_RESULTS
+    return sha256_of(file) if file.exists() else None
 
 
 @cache

@@ -27,7 +27,7 @@ from typing import Literal
 from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 
-# What a name can stand for: an accuracy of the run's own log, in percent; see `whysgd.report.early`; or what a
+# What a name can stand for: an accuracy of the run's own log, in percent; see `whysgd.report.claims`; or what a
 # measure says of the trained network.
 ACCURACIES = ("test_accuracy", "best_test_accuracy")
 EARLY = "early_norm_ratio"

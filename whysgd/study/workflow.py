@@ -19,11 +19,12 @@ from whysgd.measures.catalog import LANDSCAPES
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
-from whysgd.study.cost import Cost, Device, landscape_cost, measuring_cost, training_cost
-from whysgd.study.figures import FRAMES, GRID, NOISE, TABLE, caption, needs
+from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
+from whysgd.study.figures import FRAMES, GRID, NOISE, TABLE, needs
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
+MEMORY_MARGIN = 1.5
 SPLITS = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
 
 
@@ -135,20 +136,35 @@ class Study:
         """Return the measures that a file has, by its name: one of them, or all that are configured."""
         return list(self.config["measures"]) if measures == paths.ALL_MEASURES else [measures]
 
-    def training_cost(self, paper: str, run: str, seeds: str, device: Device) -> Cost:
+    @cached_property
+    def device(self) -> Device:
+        """The measured device whose speed stands for that of the jobs."""
+        return load_device("cpu" if self.config["device"] == "cpu" else "gpu")
+
+    def minutes(self, cost: Cost, attempt: int) -> int:
+        """Return the minutes that a job asks a scheduler for: with a margin, and twice as many in each new attempt."""
+        cluster = self.config["cluster"]
+        predicted = cluster["minutes"] + cluster["margin"] * cost.seconds / 60
+        return min(cluster["longest"], round(predicted * 2 ** (attempt - 1)))
+
+    def megabytes(self, cost: Cost, attempt: int) -> int:
+        """Return the memory that a job asks a scheduler for: with a margin, and more in each new attempt."""
+        return round(max(self.config["cluster"]["memory_mb"], MEMORY_MARGIN * cost.memory_mb) * attempt)
+
+    def training_cost(self, paper: str, run: str, seeds: str, device: Device | None = None) -> Cost:
         """Return what training a batch costs."""
         spec = self.spec(paper, run)
-        return training_cost(spec, len(paths.batch_seeds(seeds)), self.images(spec), device)
+        return training_cost(spec, len(paths.batch_seeds(seeds)), self.images(spec), device or self.device)
 
-    def measuring_cost(self, paper: str, run: str, seeds: str, measures: str, device: Device) -> Cost:
+    def measuring_cost(self, paper: str, run: str, seeds: str, measures: str, device: Device | None = None) -> Cost:
         """Return what a job costs that takes measures of a batch."""
         spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
-        return measuring_cost(spec, names, self.measuring, count, self.images(spec), device)
+        return measuring_cost(spec, names, self.measuring, count, self.images(spec), device or self.device)
 
-    def landscape_cost(self, paper: str, run: str, kind: str, device: Device) -> Cost:
+    def landscape_cost(self, paper: str, run: str, kind: str, device: Device | None = None) -> Cost:
         """Return what a part of a landscape costs."""
         spec = self.spec(paper, run)
-        return landscape_cost(spec, kind, self.measuring["landscape"], self.images(spec), device)
+        return landscape_cost(spec, kind, self.measuring["landscape"], self.images(spec), device or self.device)
 
     def images(self, spec: RunSpec) -> Images:
         """Return number and shape of the images of a run's data set."""
@@ -264,10 +280,10 @@ class Study:
         """Return the claims of a paper that can be judged at this scale."""
         return claims_at(self.config, paper)
 
-    def records(self, specs=None) -> list[str]:
-        """Return the records of runs (None: of all), those of every seed."""
-        chosen = self.runs.values() if specs is None else specs
-        return [file for spec in chosen for file, _ in self.recorded[spec.paper][spec.run].values()]
+    def records(self, paper: str | None = None) -> list[str]:
+        """Return the records of a paper, or of all."""
+        runs = (runs for own, runs in self.recorded.items() if paper in (None, own))
+        return [file for own in runs for seeds in own.values() for file, _ in seeds.values()]
 
     def _has(self, spec: RunSpec, part: str) -> bool:
         """Whether the record of a run's first seed has a log of the gradient noise, or points of a landscape."""
@@ -328,21 +344,6 @@ class Study:
         """Return the colour of each method of a table, the same at every scale."""
         return method_colours(load_paper(paper)["tables"])[table]
 
-    def grids_of_copies(self, paper: str, table: str) -> list[str]:
-        """Return the figures, without suffix, of the stored copies of a table's runs; records have no images."""
-        if self.recorded:
-            return []
-        runs = dict.fromkeys(row["run"] for row in self.table(paper, table)["rows"] if row["planned"])
-        specs = [self.runs[paper, run] for run in runs if self.runs[paper, run].store]
-        files = (paths.GRID_OF_COPIES.format(scale=self.scale, dataset=s.dataset, store=s.store.name) for s in specs)
-        return list(dict.fromkeys(files))
-
-    def figure_files(self, paper: str, table: str) -> dict[str, str]:
-        """Return the figures of a table, without suffix, each with its caption."""
-        names = {paths.FIGURE.format(scale=self.scale, paper=paper, table=table, figure=kind): caption(kind)
-                 for kind in self.figures(paper, table)}  # fmt: skip
-        return names | {file: caption("augmentation") for file in self.grids_of_copies(paper, table)}
-
     def trajectories(self, paper: str) -> dict:
         """Return the settings of a paper's picture of descent on a loss with two weights.
 
@@ -352,53 +353,3 @@ class Study:
         if load_paper(paper)["trajectories"] is None:
             raise UserError(f"papers/{paper}.yaml has no trajectories")
         return load_paper(paper)["trajectories"]
-
-    def trajectory_files(self, paper: str, *suffixes: str) -> list[str]:
-        """Return a paper's picture of descent on a loss with two weights, if it has one."""
-        if load_paper(paper)["trajectories"] is None:
-            return []
-        return [paths.TRAJECTORIES.format(scale=self.scale, paper=paper) + suffix for suffix in suffixes]
-
-    def summary_files(self, *names: str) -> list[str]:
-        """Return what is made of all papers' measures together, if anything is measured."""
-        folder = paths.SUMMARY.format(scale=self.scale)
-        return [f"{folder}/{name}" for name in names] if self.config["measures"] else []
-
-    def outputs(self, paper: str) -> list[str]:
-        """Return everything that is made for a paper."""
-        names = {"scale": self.scale, "paper": paper}
-        files = self.trajectory_files(paper, ".csv", ".svg", ".png", ".gif")
-        for table in self.tables[paper]:
-            files += [paths.TABLE.format(**names, table=table) + end for end in (".csv", ".md", ".tex", ".html")]
-            files += [figure + end for figure in self.figure_files(paper, table) for end in (".svg", ".png")]
-        files += [paths.CLAIMS.format(**names) + end for end in (".csv", ".md", ".html") if self.claims(paper)]
-        return list(dict.fromkeys(files))
-
-    def page(self) -> list[dict]:
-        """Return what the page shows, by paper: its header and, for each table, where table and figures lie."""
-        contents = []
-        for paper in self.config["papers"]:
-            loaded = load_paper(paper)
-            titles = {name: table["title"] for name, table in loaded["tables"].items()}
-            left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
-            header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
-            pictures = zip(self.trajectory_files(paper, ".png", ".gif"), ("trajectories", "animation"), strict=False)
-            contents.append({
-                "header": {**header, "out_of_scope": left_out},
-                "tables": [self._shown(paper, name) for name in self.tables[paper]],
-                "picture": (loaded["trajectories"] or {}).get("title"),
-                "figures": [{"file": file, "caption": caption(kind)} for file, kind in pictures],
-                "claims": paths.CLAIMS.format(scale=self.scale, paper=paper) + ".csv" if self.claims(paper) else None,
-            })  # fmt: skip
-        return contents
-
-    def _shown(self, paper: str, name: str) -> dict:
-        """A table on the page."""
-        table = self.table(paper, name)
-        return {
-            **{key: table[key] for key in ("title", "setting", "finding")},
-            "csv": paths.TABLE.format(scale=self.scale, paper=paper, table=name) + ".csv",
-            "figures": [
-                {"file": f"{figure}.png", "caption": text} for figure, text in self.figure_files(paper, name).items()
-            ],
-        }

@@ -34,8 +34,9 @@ def curves(table, frames, setting):
             if column in (None, row["column"]):
                 runs.setdefault(row["run"], row["label"])  # of a run in two rows, at two metrics, the first label
         shown = histories[histories.run.isin(runs)].dropna(subset=[quantity])
+        order = list(dict.fromkeys(runs.values()))
         sns.lineplot(
-            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=list(dict.fromkeys(runs.values())),
+            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=order,
             palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[0][-1],
         )  # fmt: skip
         axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)

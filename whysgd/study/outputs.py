@@ -1,0 +1,84 @@
+"""What the workflow makes of finished runs: which files, and what the page shows of them."""
+
+from whysgd.results import paths
+from whysgd.study.figures import caption
+from whysgd.study.papers import load_paper
+from whysgd.study.workflow import Study
+
+
+def grids_of_copies(study: Study, paper: str, table: str) -> list[str]:
+    """Return the figures, without suffix, of the stored copies of a table's runs; records have no images."""
+    if study.recorded:
+        return []
+    runs = dict.fromkeys(row["run"] for row in study.table(paper, table)["rows"] if row["planned"])
+    specs = [study.runs[paper, run] for run in runs if study.runs[paper, run].store]
+    files = (paths.GRID_OF_COPIES.format(scale=study.scale, dataset=s.dataset, store=s.store.name) for s in specs)
+    return list(dict.fromkeys(files))
+
+
+def figure_files(study: Study, paper: str, table: str) -> dict[str, str]:
+    """Return the figures of a table, without suffix, each with its caption."""
+    names = {paths.FIGURE.format(scale=study.scale, paper=paper, table=table, figure=kind): caption(kind)
+             for kind in study.figures(paper, table)}  # fmt: skip
+    return names | {file: caption("augmentation") for file in grids_of_copies(study, paper, table)}
+
+
+def trajectory_files(study: Study, paper: str, *suffixes: str) -> list[str]:
+    """Return a paper's picture of descent on a loss with two weights, if it has one."""
+    if load_paper(paper)["trajectories"] is None:
+        return []
+    return [paths.TRAJECTORIES.format(scale=study.scale, paper=paper) + suffix for suffix in suffixes]
+
+
+def summary_files(study: Study, *names: str) -> list[str]:
+    """Return what is made of all papers' measures together, if anything is measured."""
+    folder = paths.SUMMARY.format(scale=study.scale)
+    return [f"{folder}/{name}" for name in names] if study.config["measures"] else []
+
+
+def outputs(study: Study, paper: str) -> list[str]:
+    """Return everything that is made for a paper."""
+    names = {"scale": study.scale, "paper": paper}
+    files = trajectory_files(study, paper, ".csv", ".svg", ".png", ".gif")
+    for table in study.tables[paper]:
+        files += [paths.TABLE.format(**names, table=table) + end for end in (".csv", ".md", ".tex", ".html")]
+        files += [figure + end for figure in figure_files(study, paper, table) for end in (".svg", ".png")]
+    files += [paths.CLAIMS.format(**names) + end for end in (".csv", ".md", ".html") if study.claims(paper)]
+    return list(dict.fromkeys(files))
+
+
+def page_files(study: Study) -> list[str]:
+    """Return the files that the page is made of, beside the frames."""
+    every = (file for paper in study.tables for file in outputs(study, paper))
+    return [file for file in every if file.endswith((".csv", ".png", ".gif"))]
+
+
+def page(study: Study) -> list[dict]:
+    """Return what the page shows, by paper: its header and, for each table, where table and figures lie."""
+    contents = []
+    for paper in study.config["papers"]:
+        loaded = load_paper(paper)
+        titles = {name: table["title"] for name, table in loaded["tables"].items()}
+        left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
+        header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
+        pictures = zip(trajectory_files(study, paper, ".png", ".gif"), ("trajectories", "animation"), strict=False)
+        contents.append({
+            "header": {**header, "out_of_scope": left_out},
+            "tables": [_shown(study, paper, name) for name in study.tables[paper]],
+            "picture": (loaded["trajectories"] or {}).get("title"),
+            "figures": [{"file": file, "caption": caption(kind)} for file, kind in pictures],
+            "claims": paths.CLAIMS.format(scale=study.scale, paper=paper) + ".csv" if study.claims(paper) else None,
+        })  # fmt: skip
+    return contents
+
+
+def _shown(study: Study, paper: str, name: str) -> dict:
+    """A table on the page."""
+    table = study.table(paper, name)
+    return {
+        **{key: table[key] for key in ("title", "setting", "finding")},
+        "csv": paths.TABLE.format(scale=study.scale, paper=paper, table=name) + ".csv",
+        "figures": [
+            {"file": f"{figure}.png", "caption": text} for figure, text in figure_files(study, paper, name).items()
+        ],
+    }
