@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.report.frame import KEYS
 from whysgd.report.table import Cell, Table
+from whysgd.results.metrics import read_measured
 
 COLUMNS = [
     *KEYS, "measure", "status", "quantity", "value", "std_error", "low", "high", "samples", "seconds", "cpu_seconds",
@@ -32,7 +32,7 @@ def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
             names it.
     """
     return pd.DataFrame(
-        [line for file in files for result in read_json(file) for line in measure_lines(result, file)], columns=COLUMNS
+        [line for file in files for result in read_measured(file) for line in measure_lines(result, file)], columns=COLUMNS
     )
 
 
