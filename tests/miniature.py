@@ -36,6 +36,7 @@ WORLD = {
     "papers": ["geiping2022", "novack2023", "iyer2023", "simsekli2019"],
     "scales": {"tiny": {
         **TINY["scales"]["tiny"],
+        "time_divisor": 200,
         "tables": {
             "geiping2022": ["main"], "novack2023": ["grafting"], "iyer2023": ["explore"],
             "simsekli2019": ["mnist", "iterations"],
@@ -113,7 +114,11 @@ def planned_jobs(folder: Path, *arguments) -> list[dict]:
     """Return the jobs that a dry run would start, targets left out: rule, wildcards and resources of each."""
     _, text = dry_run(folder, *arguments)
     blocks = re.findall(r"^rule (\w+):\n((?:    .*\n)*)", text, re.MULTILINE)
-    return [{"rule": rule, **{key: _pairs(lines, key) for key in ("wildcards", "resources")}} for rule, lines in blocks]
+    return [
+        {"rule": rule, **{key: _pairs(lines, key) for key in ("wildcards", "resources")}}
+        for rule, lines in blocks
+        if "    output: " in lines
+    ]
 
 
 def _pairs(lines: str, key: str) -> dict[str, str]:
