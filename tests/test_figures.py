@@ -23,9 +23,11 @@ from whysgd.report.figures import _steps, histograms
 from whysgd.report.style import save_figure
 from whysgd.report.tables import make_table
 from whysgd.study import figures
+from whysgd.study.config import load_config
 from whysgd.study.figures import FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
+from whysgd.study.workflow import Study
 
 FRAMES = frames_of(TABLE)
 FRAMES["table"] = make_table(TABLE, "p", FRAMES["runs"])
@@ -79,6 +81,16 @@ def test_logs_and_landscapes_come_from_runs_or_from_records(monkeypatch, tmp_pat
     assert read_frames("landscape", recorded)["line"]["from"].tolist() == ["line of c.json"]
 
 
+@pytest.mark.parametrize(("measures", "lost"), [(None, set()), ([], {"measures", "line", "plane", "grid"})])
+def test_a_job_reads_what_its_figure_needs_and_what_is_not_measured_is_not_drawn(measures, lost):
+    study = Study(load_config(settings={} if measures is None else {"measures": measures}))
+    drawn = [(paper, table, figure) for paper, tables in study.tables.items() for table in tables
+             for figure in study.figures(paper, table)]  # fmt: skip
+    for job in drawn:
+        assert study.figure_inputs(*job).keys() - {"metrics"} == {*needs(job[-1])} - {"grid"}
+    assert {figure for *_, figure in drawn} == {figure for figure in FIGURES if lost.isdisjoint(needs(figure))}
+
+
 def test_parts_of_landscapes_are_read_and_damaged_ones_named(tmp_path):
     for run, part in points_of(("a", "b")).groupby("run"):
         part.to_csv(tmp_path / f"{run}.csv", index=False)
@@ -123,8 +135,7 @@ def test_the_workflow_reads_needs_and_captions_without_a_drawing_library():
 
 
 def test_curves_have_a_line_for_each_row_or_in_a_table_with_columns_a_panel_for_each():
-    figure = draw("curves")
-    loss, _, accuracy = figure.axes
+    loss, _, accuracy = draw("curves").axes
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["A", "B", "C"]
     assert loss.get_xscale() == "log"
     means = [list(line.get_ydata()) for line in accuracy.lines if len(line.get_ydata())]

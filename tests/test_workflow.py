@@ -60,7 +60,13 @@ EDITS = {
     "what a device does": ("whysgd/training/device.py", "", "\nUNUSED = 1\n", EVERY),
     "how data are read": ("whysgd/data/sources.py", "", "\nUNUSED = 1\n", {"build_dataset": 1, **EVERY}),
     "a measure": ("whysgd/measures/keskar.py", "", "\nUNUSED = 1\n", {"measure": 18, **FROM_MEASURES}),
-    "a figure": ("whysgd/report/figures/curves.py", "", "\nUNUSED = 1\n", {"plot_figure": 2, "write_page": 1}),
+    "a figure's size": (
+        "whysgd/report/figures/curves.py", "PANEL = (4.0, 4.0)", "PANEL = (4.0, 3.0)", {"plot_figure": 2, "write_page": 1},
+    ),
+    "the look of figures": (
+        "whysgd/report/style.py", '"font.size": 9', '"font.size": 8',
+        {"plot_figure": 14, "summarize_measures": 1, "write_page": 1},
+    ),
     "a script": ("workflow_scripts/make_table.py", "", "\nUNUSED = 1\n", {"make_table": 5, "plot_figure": 1, "write_page": 1}),
     "the page's template": (f"{PAGE}/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
     "the page's script": (f"{PAGE}/page.js", "const marked =", "const wanted =", {"write_page": 1}),

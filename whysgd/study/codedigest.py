@@ -20,7 +20,7 @@ def code_digest(*entries: str) -> str:
 
     Args:
         entries: module names (`whysgd.training.loop`) or files relative to the root of the
-            project (`workflow_scripts/plot_curves.py`); a file that is not Python counts as it is.
+            project (`workflow_scripts/plot_figure.py`); a file that is not Python counts as it is.
 
     Raises:
         FileNotFoundError: an entry is neither a module of the package nor a file.
