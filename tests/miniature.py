@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-from conftest import HUNG, run
+from conftest import run
 from safetensors.torch import load_file
 
 from whysgd.files import read_json
@@ -95,9 +95,7 @@ def _server() -> subprocess.Popen:
     """Start the process that makes dry runs; it ends with this one, whose pipe it reads."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, "-c", SERVER]
-    return subprocess.Popen(
-        command, cwd="/", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, cwd="/", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def dry_run(folder: Path, *arguments, check: bool = True) -> tuple[int, str]:

@@ -169,7 +169,9 @@ def test_a_workflow_that_timeout_ends_saves_and_the_same_command_goes_on(world, 
     process = begin(folder, "timeout", str(HUNG))
     process.terminate()
     assert process.wait(HUNG) != 0
-    said = (folder / "results/begun.log").read_text() + (folder / "results/long/logs/train/geiping2022/fb/seeds-0.log").read_text()
+    said = (folder / "results/begun.log").read_text() + (
+        folder / "results/long/logs/train/geiping2022/fb/seeds-0.log"
+    ).read_text()
     assert "saved; run it again to continue" in said
     assert (folder / LONG_FB / "checkpoint.safetensors").exists()
     assert not (folder / LONG_FB / "metrics.json").exists()

@@ -38,7 +38,6 @@ from whysgd.training import loop
 from whysgd.training import results as training_results
 from whysgd.training.loop import Options, train
 
-
 SPECS = [make_spec(epochs=2, noise=NoiseWatch(points=2), seed=seed) for seed in (3, 4)]
 
 
@@ -213,7 +212,11 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
 
 def test_a_part_of_a_store_that_was_cut_is_not_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 16)
-    dataset, plan, path = make_dataset(train=500, channels=3), StoredCopies(copies=8, crop_padding=2, flip=True), tmp_path / "s.lmdb"
+    dataset, plan, path = (
+        make_dataset(train=500, channels=3),
+        StoredCopies(copies=8, crop_padding=2, flip=True),
+        tmp_path / "s.lmdb",
+    )
     build_store(dataset, plan, tmp_path / "whole.lmdb")
     with monkeypatch.context() as patch:
         patch.setattr(building, "trailer", lambda *arguments: 1 / 0)

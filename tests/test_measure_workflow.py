@@ -93,7 +93,10 @@ def test_planes_share_their_directions(miniature, tmp_path):
 
 def test_a_lost_part_of_a_landscape_is_computed_again_alone(miniature):
     place = miniature / "results/tiny"
-    lost = [place / "landscapes/geiping2022/sgd/seed-0/plane_1-of-2.csv", place / "figures/geiping2022_main_contours.svg"]
+    lost = [
+        place / "landscapes/geiping2022/sgd/seed-0/plane_1-of-2.csv",
+        place / "figures/geiping2022_main_contours.svg",
+    ]
     for file in lost:
         shutil.move(file, f"{file}.kept")
     jobs = planned(miniature, *OVERLAY)

@@ -61,7 +61,9 @@ def test_tables_claims_and_measures_from_records_are_those_of_the_training(recor
 
 
 def test_every_figure_and_the_page_are_there_and_say_that_they_are_from_records(recorded):
-    trained, made = ({file.name for file in (recorded / place / "figures").glob("*.svg")} for place in ("trained", MADE))
+    trained, made = (
+        {file.name for file in (recorded / place / "figures").glob("*.svg")} for place in ("trained", MADE)
+    )
     assert made == {name for name in trained if name.split("_")[0] in ("geiping2022", "simsekli2019", "measures")}
     assert len(made) == 11
     for file in recorded.glob(f"{MADE}/tables/*.md"):
@@ -106,7 +108,10 @@ def test_what_has_no_record_or_one_of_other_settings_or_older_code_is_said(recor
     done = snakemake(folder, *(f"{MADE}/{name}.md" for name in names), *FROM_RECORDS)
     assert "2 records are of other settings than their runs have now, and left out: " in done.stderr
     table, grid, claims, *rest = ((folder / MADE / f"{name}.md").read_text() for name in names)
-    lines = {name: next(line for line in table.splitlines() if f"| {name} " in line) for name in ("fb-clip", "fb-reg", "fb-strong-reg")}
+    lines = {
+        name: next(line for line in table.splitlines() if f"| {name} " in line)
+        for name in ("fb-clip", "fb-reg", "fb-strong-reg")
+    }
     assert "no record of it" in lines["fb-clip"]
     assert "no record of it" in lines["fb-strong-reg"]
     assert "1 of 2 trained by older code" in lines["fb-reg"]
@@ -230,7 +235,10 @@ def test_a_record_is_verified_by_training_again(recorded, miniature, tmp_path, m
     # Other numbers, with checksums that fit.
     right = read_json(tmp_path / names[1])["measures"]["tail_index"]["quantities"]["tail_index"]["value"]
     rewrite(tmp_path / names[0], lambda record: record["metrics"]["final"].update(test_accuracy=1.5))
-    rewrite(tmp_path / names[1], lambda record: record["measures"]["tail_index"]["quantities"]["tail_index"].update(value=1.25))
+    rewrite(
+        tmp_path / names[1],
+        lambda record: record["measures"]["tail_index"]["quantities"]["tail_index"].update(value=1.25),
+    )
     assert main(command) == 1
     printed = capsys.readouterr()
     assert f"{names[0]}: final.test_accuracy: 1.5 → " in printed.out

@@ -167,7 +167,10 @@ def test_a_scale_says_how_many_seeds_and_measures_share_a_job(miniature):
 def test_more_seeds_and_other_batches_leave_what_was_trained(tmp_path):
     """With no table asked for, too: a scale may have none."""
     config = copy.deepcopy(TINY)
-    config["scales"]["tiny"] |= {"seeds": [0], "skip": {"geiping2022": ["sgd", "fb-long", "fb-reg", "fb-strong-reg", "fb-practice"]}}
+    config["scales"]["tiny"] |= {
+        "seeds": [0],
+        "skip": {"geiping2022": ["sgd", "fb-long", "fb-reg", "fb-strong-reg", "fb-practice"]},
+    }
     folder = copy_with(tmp_path / "project", config)
     table = "results/tiny/tables/geiping2022_main.csv"
     snakemake(folder, table, *OVERLAY)
