@@ -49,7 +49,9 @@ def make(study: Study, target: str) -> None:
         files = {"tidy": "tidy.csv", "wide": "runs.csv", "csv": "table.csv", "md": "table.md", "html": "table.html",
                  "correlations": "correlations.csv", "summary_md": "summary.md", "summary_html": "summary.html"}  # fmt: skip
         outputs = {key: f"{folder}/{file}" for key, file in files.items()}
-        frames = [[study.frames(own, [], name)[name] for own in study.config["papers"]] for name in ("measures", "runs")]
+        frames = [
+            [study.frames(own, [], name)[name] for own in study.config["papers"]] for name in ("measures", "runs")
+        ]
         summarize_measures(*frames, SimpleNamespace(**outputs, svg=f"{figure}.svg", png=f"{figure}.png"))
 
 
@@ -83,7 +85,9 @@ def at_root(monkeypatch):
 
 def test_every_marked_table_comes_from_records():
     for mark in marks():
-        assert re.match(r"(results/recorded/[a-z]+/(tables|claims|measures)|records/benchmarks)/[\w-]+\.md$", mark), mark
+        assert re.match(r"(results/recorded/[a-z]+/(tables|claims|measures)|records/benchmarks)/[\w-]+\.md$", mark), (
+            mark
+        )
     assert len(set(marks())) > 20
 
 

@@ -28,7 +28,8 @@ def test_jobs_go_to_the_partition_of_their_rule_however_the_profile_is_called(fo
     assert (jobs["train"]["slurm_partition"], jobs["train"]["gpu"]) == ("gpu", "1")
     assert jobs["build_dataset"]["slurm_partition"] == "cpu"
     assert jobs["train"]["slurm_extra"] == jobs["build_dataset"]["slurm_extra"] == "--signal=USR1@120"
-    assert asked(folder, *call, "--config", "device=cpu")["train"]["gpu"] == "0"
+    gpus = {device: asked(folder, *call, "--config", f"device={device}")["train"]["gpu"] for device in ("cpu", "cuda")}
+    assert gpus == {"cpu": "0", "cuda": "1"}
 
 
 def test_the_names_that_a_site_edits_are_taken_as_they_are(folder):
