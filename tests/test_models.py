@@ -242,7 +242,9 @@ def test_images_of_odd_size_pass(name, size):
 
 
 def test_an_unknown_network_is_named_with_what_is_allowed():
-    with pytest.raises(UserError, match=r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"):
+    with pytest.raises(
+        UserError, match=r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"
+    ):
         build_model("resnet19", 3, 10, 0)
 
 
@@ -279,7 +281,11 @@ def test_a_name_says_the_size():
 
 def test_every_name_that_an_error_offers_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
-    assert [name for name in [*names("network"), "fc_d<depth>_w<width>", "alexnet_ch<channels>"] if f"`{name}`" not in readme] == []
+    assert [
+        name
+        for name in [*names("network"), "fc_d<depth>_w<width>", "alexnet_ch<channels>"]
+        if f"`{name}`" not in readme
+    ] == []
 
 
 def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():

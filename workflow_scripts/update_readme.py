@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from whysgd.files import write_text
+from whysgd.results.paths import RECORDS, RESULTS
 
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-MEASURED, KEPT = Path("results/benchmarks"), Path("results/records/benchmarks")
+MEASURED, KEPT = RESULTS / "benchmarks", RECORDS / "benchmarks"
 
 
 def documents() -> list[Path]:
