@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field, create_model
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
+from whysgd.study.fields import known
 from whysgd.study.names import TAKEN, is_name, same_but_for_case
-from whysgd.study.registry import DOTTED, allowed, known, names, problem, settings_of
+from whysgd.study.registry import DOTTED, allowed, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
     Augmentation,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.study.registry import Chosen, Given, known
+from whysgd.study.fields import Chosen, Given, known
 from whysgd.study.settings import (
     UNIQUE,
     Count,

@@ -3,13 +3,13 @@
 This module never imports torch; the workflow reads it at parse time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from whysgd.files import digest_of
-from whysgd.study.registry import Chosen, network
+from whysgd.study.fields import Chosen
 from whysgd.study.settings import (
     Augmentation,
     Count,
@@ -235,11 +235,6 @@ class RunSpec(RunSettings):
         """Equal for equal specifications."""
         return digest_of(self.to_dict())
 
-    @property
-    def folder(self) -> str:
-        """Where the run's results lie, relative to the root of the project."""
-        return f"results/{self.scale}/runs/{self.paper}/{self.run}/seed-{self.seed}"
-
 
 def precision_problem(spec: RunSpec) -> str | None:
     """Return why the run's precision cannot be, or None.
@@ -258,17 +253,8 @@ def is_exact(penalty: MethodSettings) -> bool:
     return getattr(penalty, "exact", True)
 
 
-def in_lockstep(specs: Sequence[RunSpec]) -> bool:
-    """Whether runs can be trained together: plain mini-batch SGD of fully connected networks, equal but for seeds."""
-    spec = specs[0]
-    extras = (spec.penalty, spec.transform, spec.clip, spec.store, spec.watch)
-    plain = spec.blocks_per_step == 1 and all(extra is None for extra in extras) and not spec.held_out
-    same = {other.model_copy(update={"seed": 0}) for other in specs}
-    return plain and (network(spec.model) or ("",))[0] == "fully_connected" and len(same) == 1
-
-
 def resolved_precision(spec: RunSpec, device: str) -> str:
-    """What `precision` means on a device ("cpu" or "cuda").
+    """Return what `precision` means on a device ("cpu" or "cuda").
 
     "auto" is fp32 on a CPU; on a GPU it is bf16, and tf32 for a penalty of differences, which bf16 turns to noise.
     """
@@ -280,27 +266,27 @@ def resolved_precision(spec: RunSpec, device: str) -> str:
 
 
 def trained_images(spec: RunSpec, images: int) -> int:
-    """How many of the data set's training images are trained on; the rest, held out, comes last."""
+    """Return how many of the training images are trained on; the rest, held out, comes last."""
     return images - round(spec.held_out * images)
 
 
 def total_steps(spec: RunSpec, train_images: int) -> int:
-    """Optimizer steps of the run; `train_images` are those trained on, here and below."""
+    """Return the optimizer steps of the run; `train_images` are those trained on, here and below."""
     return spec.steps or spec.epochs * steps_per_epoch(spec, train_images)
 
 
 def epoch_images(spec: RunSpec, train_images: int) -> int:
-    """Images of one epoch, for a training set of `train_images`: all stored copies for full batch, else one."""
+    """Return the images of one epoch of `train_images`: all stored copies for full batch, else one of them."""
     return train_images * (spec.store.copies if spec.store and spec.full_batch else 1)
 
 
 def steps_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Optimizer steps of one epoch, for a training set of `train_images` (the last may have fewer blocks)."""
+    """Return the optimizer steps of one epoch of `train_images`; the last may have fewer blocks."""
     blocks = blocks_per_epoch(spec, train_images)
     return 1 if spec.full_batch else -(-blocks // spec.blocks_per_step)
 
 
 def blocks_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Blocks of one epoch; a last one that is not full counts unless `drop_last`."""
+    """Return the blocks of one epoch; a last one that is not full counts unless `drop_last`."""
     images = epoch_images(spec, train_images)
     return images // spec.block if spec.drop_last else -(-images // spec.block)
