@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 
 import pytest
@@ -27,11 +26,15 @@ def made(tmp_path_factory):
     """A copy of the project with its records, and the tables that the documents show, made from these."""
     folder = tmp_path_factory.mktemp("readme") / "project"
     copy_project(folder)
-    shutil.copytree(ROOT / "results/records", folder / "results/records")
     for scale, overlay in OVERLAYS.items():
         targets = sorted({mark for mark in marks() if mark.startswith(f"results/recorded/{scale}/")})
         assert targets
+        # The README's verdicts are on the claims of every recorded paper.
+        targets += [
+            f"results/recorded/{scale}/claims/{paper.name}.csv" for paper in (ROOT / "records" / scale).iterdir()
+        ]
         snakemake(folder, *targets, *overlay, "--config", "from=records")
+    (folder / update_readme.VERDICTS).write_text(update_readme.verdicts(folder), encoding="utf-8")
     return folder
 
 
@@ -41,10 +44,9 @@ def at_root(monkeypatch):
 
 
 def test_every_marked_table_comes_from_records():
+    places = r"(results/recorded/(verdicts|[a-z]+/(tables|claims|measures)/[\w-]+)|records/benchmarks/[\w-]+)\.md"
     for mark in marks():
-        assert re.match(r"results/(recorded/[a-z]+/(tables|claims|measures)|records/benchmarks)/[\w-]+\.md$", mark), (
-            mark
-        )
+        assert re.fullmatch(places, mark), mark
     assert len(set(marks())) > 20
 
 
@@ -56,8 +58,8 @@ def test_the_tables_of_the_documents_are_those_of_the_records(made):
 
 
 def test_a_table_that_drifts_is_seen(made, tmp_path, monkeypatch):
-    document = tmp_path / "README.md"
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    document = tmp_path / "results.md"
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     number = re.search(r"\| +(\d\d\.\d\d) ± \d\.\d\d \| +\d\d\.\d\d \|", text)
     document.write_text(text[: number.start(1)] + "12.34" + text[number.end(1) :], encoding="utf-8")
     assert update_readme.filled(document, made) == text
