@@ -20,7 +20,8 @@ from whysgd.data.canonical import Dataset, Split
 from whysgd.files import read_json, write_text
 from whysgd.study.cost import DEVICES, FORWARD, Device
 from whysgd.study.networks import network
-from whysgd.study.spec import RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec
 from whysgd.training.device import device_name, prepare_device
 from whysgd.training.trainer import Trainer
 
@@ -47,7 +48,7 @@ def step_seconds(shape: tuple, device: torch.device, least: float = 0.5) -> floa
     dataset = Dataset(*splits, {"classes": classes, "mean": [0.5] * channels, "std": [0.25] * channels})
     spec = RunSpec(
         paper="bench", run="bench", scale="bench", seed=0, dataset="noise", model=model, macro_batch=images,
-        block=micro_batch, epochs=None, steps=1_000_000, lr=1e-6, schedule=Schedule("step", 0, "constant"),
+        block=micro_batch, epochs=None, steps=1_000_000, lr=1e-6, schedule=make("schedule", "constant", unit="step", warmup=0),
         momentum=0.9, evaluations=1,
     )  # fmt: skip
     trainer = Trainer(spec, dataset, device)

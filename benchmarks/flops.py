@@ -4,11 +4,11 @@ import json
 
 from whysgd.data.shape import images_of
 from whysgd.files import write_text
-from whysgd.models.catalog import architecture
 from whysgd.models.count import count
 from whysgd.study.config import load_config
 from whysgd.study.networks import TABLE
 from whysgd.study.papers import expand
+from whysgd.study.registry import network
 
 OVERLAYS = ([], ["config/midi.yaml"], ["config/paper.yaml"])
 
@@ -20,7 +20,7 @@ def shapes() -> set[tuple[str, int, int, int]]:
         config = load_config(overlays)
         for spec in expand(config).values():
             images = images_of(config, spec.dataset)
-            if architecture(spec.model)[0] != "fc":
+            if network(spec.model)[0] != "fully_connected":
                 found.add((spec.model, images.channels, images.size, images.classes))
     return found
 

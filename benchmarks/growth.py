@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -19,15 +18,16 @@ from safetensors.numpy import save_file
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.files import read_json, write_json
-from whysgd.models.catalog import CATALOG
+from whysgd.study import registry
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
-from whysgd.study.spec import Penalty, RunSpec
+from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer
 
 ROUNDS = 5
-PENALTIES = {"none": None, "forward differences": Penalty("gradient_norm")}
+PENALTIES = {"none": None, "forward differences": make("penalty", "gradient_norm")}
 
 
 def repeated(dataset: Dataset, times: int) -> Dataset:
@@ -42,7 +42,7 @@ def repeated(dataset: Dataset, times: int) -> Dataset:
 
 def spec_of(penalty: str) -> RunSpec:
     spec = scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
-    return replace(spec, penalty=PENALTIES[penalty], epochs=10**6)
+    return spec.replace(penalty=PENALTIES[penalty], epochs=10**6)
 
 
 def line(what: str, penalty: str, size: str, times: dict, name: str, base: str, work: float) -> dict:
@@ -65,8 +65,8 @@ def widths(penalty: str) -> list[dict]:
     works = {}
     for width in (8, 16, 32):
         name = f"width {width}"
-        CATALOG[name] = ("resnet", {"block": "basic", "depths": (1, 1), "width": width})
-        works[name] = Trainer(replace(spec_of(penalty), model=name), digits()).step
+        registry.constants(registry.file_of("network", "resnet_mini"))["NETWORKS"][name] = {"block": "basic", "depths": (1, 1), "width": width}
+        works[name] = Trainer(spec_of(penalty).replace(model=name), digits()).step
     times = side_by_side(works, ROUNDS)
     names = list(works)
     return [line("width", penalty, n, times, n, names[0], 4**i) for i, n in enumerate(names)]
@@ -75,7 +75,7 @@ def widths(penalty: str) -> list[dict]:
 def ranks(penalty: str) -> list[dict]:
     """One and two processes that share the blocks of a step (2,048 images)."""
     dataset = repeated(digits(), 4)
-    spec = replace(spec_of(penalty), epochs=100, evaluations=1)
+    spec = spec_of(penalty).replace(epochs=100, evaluations=1)
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")

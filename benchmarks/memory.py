@@ -13,7 +13,7 @@ import torch
 from common import seconds, write_table
 
 from whysgd.models.build import build_model
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.gradients import StackSums
 from whysgd.training.objective import Objective
@@ -23,7 +23,7 @@ CASES = {"none": ("fp32", "bf16"), "forward-differences": ("fp32",), "exact": ("
 
 def measure(network: str, block: int, variant: str, precision: str, device: torch.device) -> tuple[float, float]:
     """Peak GiB and seconds of one block."""
-    penalty = None if variant == "none" else Penalty("gradient_norm", variant=variant)
+    penalty = None if variant == "none" else make("penalty", "gradient_norm", variant=variant)
     objective = Objective(build_model(network, 3, 10, 0).to(device), torch.bfloat16 if precision == "bf16" else None)
     theta = objective.parameters.vector({n: p.detach() for n, p in objective.model.named_parameters()})
     sums = StackSums(objective, penalty)

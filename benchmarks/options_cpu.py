@@ -6,7 +6,6 @@ minutes for the larger network.
 
 import math
 import time
-from dataclasses import replace
 from statistics import median
 
 import torch
@@ -15,7 +14,7 @@ from processes import spec_and_images
 
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training import objective
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer
@@ -62,15 +61,15 @@ def lines_of(job: str, make, planned: int) -> list[dict]:
 def main() -> None:
     prepare_device("cpu", 1)
     dataset, spec = digits(), scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
-    exact = replace(spec, penalty=Penalty("gradient_norm", variant="exact"))
+    exact = spec.replace(penalty=make("penalty", "gradient_norm", variant="exact"))
 
     def mini(precision, engine):
-        return Trainer(replace(exact, precision=precision), dataset, engine=engine)
+        return Trainer(exact.replace(precision=precision), dataset, engine=engine)
 
     half, images = spec_and_images("ResNet-18 at half width, SGD")
 
     def large(precision, engine):
-        return Trainer(replace(half, precision=precision), images, engine=engine)
+        return Trainer(half.replace(precision=precision), images, engine=engine)
 
     lines = lines_of("mini network, full batch, exact penalty", mini, spec.epochs)
     lines += lines_of("ResNet-18 at half width, SGD", large, 30 * 390)

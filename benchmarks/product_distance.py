@@ -8,7 +8,6 @@ batch takes too long on a CPU. Writes results/benchmarks/product_distance_<scale
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +19,8 @@ from whysgd.data.feed import Feed
 from whysgd.measures.product_distance import product_distances
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
-from whysgd.study.spec import RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
 from whysgd.training.trainer import Trainer
 
@@ -44,7 +44,7 @@ def measure(spec: RunSpec, dataset: Dataset, steps: list[int], blocks: int, size
     for step, trainer in states(spec, dataset, steps, device):
         statistics = spec.normalize.__dict__ if spec.normalize else dataset.manifest
         normalize = Normalizer(statistics["mean"], statistics["std"], torch.float64, device)
-        cut = replace(spec, block=size, macro_batch="all", shuffle=False, drop_last=True)
+        cut = spec.replace(block=size, macro_batch="all", shuffle=False, drop_last=True)
         feed = Feed(cut, dataset.train.images, dataset.train.labels, device)
         chosen = [(normalize(x[0]), y[0]) for x, y in feed.stacks(0, 0, blocks)]
         for line in product_distances(trainer.objective.model, trainer.state.theta, chosen, ways):
@@ -69,7 +69,7 @@ def main() -> None:
     else:
         dataset = load_dataset(options.data)
         sgd = scaled_spec(config, "geiping2022", "sgd", 0)
-        spec = replace(sgd, epochs=10**6, schedule=Schedule("epoch", 0, "constant"))
+        spec = sgd.replace(epochs=10**6, schedule=make("schedule", "constant", unit="epoch", warmup=0))
         text = f"SGD at learning rate {sgd.lr:g}"
     size = options.size or spec.block
     lines = measure(spec, dataset, options.steps, options.blocks, size, device)

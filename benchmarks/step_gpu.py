@@ -11,7 +11,6 @@ of a large bf16 matrix product, measured first. Writes results/benchmarks/step_g
 import argparse
 import gc
 import time
-from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -22,13 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.models.build import build_model
-from whysgd.study.spec import Augmentation, Penalty, RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import Augmentation, RunSpec
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.grouping import Grouping
 from whysgd.training.objective import Objective
 from whysgd.training.trainer import Trainer
 
-DIFFERENCES, EXACT = Penalty("gradient_norm"), Penalty("gradient_norm", variant="exact")
+DIFFERENCES, EXACT = make("penalty", "gradient_norm"), make("penalty", "gradient_norm", variant="exact")
 # What is timed: macro-batch, block, penalty, precision, and passes over the data that its arithmetic stands for
 # (the exact product: forward and backward of forward and backward).
 CASES = {
@@ -82,8 +82,8 @@ def trainer_of(network, case, dataset, device, engine="auto", grouping=None) -> 
     macro_batch, block, penalty, precision, _ = CASES[case]
     spec = RunSpec(
         paper="benchmark", run="step", scale="paper", seed=0, dataset="random", model=network, macro_batch=macro_batch,
-        block=block, epochs=10**6, lr=0.01, schedule=Schedule("epoch", 0, "constant"), shuffle=macro_batch != "all",
-        momentum=0.9, nesterov=True, weight_decay=5e-4, augment=Augmentation(4, True), penalty=penalty,
+        block=block, epochs=10**6, lr=0.01, schedule=make("schedule", "constant", unit="epoch", warmup=0), shuffle=macro_batch != "all",
+        momentum=0.9, nesterov=True, weight_decay=5e-4, augment=Augmentation(crop_padding=4, flip=True), penalty=penalty,
         clip=None if macro_batch != "all" else 0.25, precision=precision if device.type == "cuda" else "auto",
     )  # fmt: skip
     # A CPU shows only that the script works.
@@ -110,7 +110,7 @@ def time_plain(trainer: Trainer, dataset: Dataset, blocks: int) -> float:
     spec = trainer.spec
     model = build_model(spec.model, 3, 10, 0).to(trainer.device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    loader = Trainer(replace(spec, precision="fp32"), dataset, trainer.device, engine="eager", blocks_at_once=1)
+    loader = Trainer(spec.replace(precision="fp32"), dataset, trainer.device, engine="eager", blocks_at_once=1)
     batches = [(loader.normalize(x[0]), y[0]) for x, y in loader.feed.stacks(0, 0, blocks)]
     allow_tf32(False)
     sets = [[batch] for batch in batches] if not spec.full_batch else [batches]

@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     dataset = load_dataset(options.data) if options.data else random_images(options.images)
-    plan = StoredCopies(options.copies, 4, True)
+    plan = StoredCopies(copies=options.copies, crop_padding=4, flip=True)
     images = torch.from_numpy(dataset.train.images)
     part = images[: min(PART, len(images))]
     with tempfile.TemporaryDirectory(dir=".") as folder:

@@ -1,14 +1,15 @@
 # The configuration, and the input functions of the rules: names in, paths or values out.
 import json
+import re
 import signal
 
 from whysgd.errors import UserError
 from whysgd.results import paths
 from whysgd.results.recorded import same_results_digest, with_records
 from whysgd.study import outputs
-from whysgd.study.codedigest import code_digest
+from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
-from whysgd.study.figures import FIGURES, caption
+from whysgd.study.figures import caption
 from whysgd.study.workflow import Study, use_this_copy
 
 use_this_copy(workflow.basedir)
@@ -72,6 +73,9 @@ training_cost = looked_up(STUDY.training_cost, "paper", "run", "seeds")
 measuring_cost = looked_up(STUDY.measuring_cost, "paper", "run", "seeds", "measures")
 landscape_cost = looked_up(STUDY.landscape_cost, "paper", "run", "kind")
 class_folders = looked_up(STUDY.class_folders, "dataset")
+spec_of = looked_up(STUDY.spec, "paper", "run")
+training_code_of = looked_up(lambda *run: training_code(STUDY.spec(*run)), "paper", "run")
+landscape_code_of = looked_up(lambda *run: landscape_code(STUDY.spec(*run)), "paper", "run")
 spec_json = looked_up(STUDY.spec_json, "paper", "run")
 measures_of_job = looked_up(STUDY.measures_of_job, "measures")
 table_of = looked_up(STUDY.table, "paper", "table")
@@ -98,9 +102,9 @@ def measuring_options(wildcards):
     return {name: STUDY.measuring.get(name, {}) for name in measures_of_job(wildcards)}
 
 
-def measuring_code(wildcards):
+def measuring_code_of(wildcards):
     """The digest of the code of the measures of a job."""
-    return code_digest("whysgd.measures.run", *(f"whysgd.measures.{name}" for name in measures_of_job(wildcards)))
+    return measuring_code(spec_of(wildcards), *measures_of_job(wildcards))
 
 
 def table_inputs(wildcards):

@@ -18,13 +18,13 @@ rule plot_figure:
     log:
         "results/{scale}/logs/plot_figure/{paper}_{table}_{figure}.log",
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        figure="|".join(map(re.escape, STUDY.figure_names)),
     params:
         table=table_of,
         colours=colours_of,
         caption=lambda wildcards: caption(wildcards.figure),
         code=lambda wildcards: code_digest(
-            "workflow_scripts/plot_figure.py", f"whysgd.report.figures.{wildcards.figure}"
+            "workflow_scripts/plot_figure.py", using=[("figure", wildcards.figure)]
         ),
     conda:
         "../envs/whysgd.yaml"

@@ -12,7 +12,7 @@ rule measure:
     params:
         measures=measures_of_job,
         options=lambda wildcards: json.dumps(measuring_options(wildcards)),
-        code=measuring_code,
+        code=measuring_code_of,
     threads: CONFIG["threads"]
     resources:
         runtime=lambda wildcards, attempt: STUDY.minutes(measuring_cost(wildcards), attempt),
@@ -37,7 +37,7 @@ rule measure_landscape:
         "results/{scale}/logs/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
     params:
         options=landscape_options,
-        code=code_digest("whysgd.measures.landscape_part"),
+        code=landscape_code_of,
     threads: CONFIG["threads"]
     resources:
         runtime=lambda wildcards, attempt: STUDY.minutes(landscape_cost(wildcards), attempt),

@@ -20,7 +20,7 @@ rule train:
         spec=spec_json,
         seeds=lambda wildcards: paths.batch_seeds(wildcards.seeds),
         options=training_options,
-        code=code_digest("whysgd.training.loop", "whysgd.training.device"),
+        code=training_code_of,
     threads: CONFIG["threads"]
     resources:
         # None of these decides a result, so a change of them is no reason to train again.

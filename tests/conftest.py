@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ import yaml
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.study import papers
-from whysgd.study.spec import Augmentation, Penalty, RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import Augmentation, RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -35,11 +35,11 @@ def make_spec(**changes) -> RunSpec:
     """A full-batch run with everything on, small enough for a test."""
     spec = RunSpec(
         paper="geiping2022", run="test", scale="mini", seed=3, dataset="tiny", model="resnet_mini",
-        macro_batch="all", block=5, epochs=4, lr=0.5, schedule=Schedule("epoch", 1.5, "cosine", 6.0),
+        macro_batch="all", block=5, epochs=4, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=1.5, horizon=6.0),
         shuffle=True, drop_last=False, momentum=0.9, nesterov=True, weight_decay=5e-4,
-        augment=Augmentation(1, True), penalty=Penalty("gradient_norm"), clip=0.25, evaluations=4,
+        augment=Augmentation(crop_padding=1, flip=True), penalty=make("penalty", "gradient_norm"), clip=0.25, evaluations=4,
     )  # fmt: skip
-    return replace(spec, **changes)
+    return spec.replace(**changes)
 
 
 def make_dataset(train: int = 23, test: int = 11, channels: int = 1, size: int = 8, classes: int = 3) -> Dataset:

@@ -35,21 +35,21 @@ def smooth_objective(seed: int = 0):
     return objective, theta + 0.3 * torch.randn_like(theta)
 
 
-def plain_logits(model, layout, theta, images):
-    """Logits of one block with torch's own batch norm, nothing of the project's in between."""
+def plain_logits(model, places, theta, images):
+    """Logits of one micro-batch with torch's own batch norm, nothing of the project's in between."""
     buffers = {name: torch.zeros_like(b) for name, b in model.named_buffers()}
-    parts = theta.split(layout.sizes)
-    named = {n: p.view(s) for n, p, s in zip(layout.names, parts, layout.shapes, strict=True)}
+    parts = theta.split(places.sizes)
+    named = {n: p.view(s) for n, p, s in zip(places.names, parts, places.shapes, strict=True)}
     return functional_call(model.train(), {**named, **buffers}, (images,))
 
 
-def plain_loss(model, layout, theta, images, labels):
-    """Mean cross entropy of one block."""
-    return F.cross_entropy(plain_logits(model, layout, theta, images), labels)
+def plain_loss(model, places, theta, images, labels):
+    """Mean cross entropy of one micro-batch."""
+    return F.cross_entropy(plain_logits(model, places, theta, images), labels)
 
 
 def dense(objective, theta, images, labels):
-    """Gradient (P,) and Hessian (P, P) of one block's loss, reverse over reverse on the whole vector.
+    """Gradient (P,) and Hessian (P, P) of one micro-batch's loss, reverse over reverse on the whole vector.
 
     Not torch.func.hessian: in torch 2.11 its forward mode loses part of batch norm's dependence on its weight.
     """
@@ -60,8 +60,8 @@ def dense(objective, theta, images, labels):
     return grad(loss)(theta), jacrev(grad(loss))(theta)
 
 
-def random_blocks(sizes, channels: int = 1, pixels: int = 5, classes: int = 3, seed: int = 1):
-    """Blocks of the given sizes: images (n, C, H, W) and labels (n,), in float64."""
+def random_batches(sizes, channels: int = 1, pixels: int = 5, classes: int = 3, seed: int = 1):
+    """Micro-batches of the given sizes: images (n, C, H, W) and labels (n,), in float64."""
     generator = torch.Generator().manual_seed(seed)
     return [
         (
@@ -72,12 +72,15 @@ def random_blocks(sizes, channels: int = 1, pixels: int = 5, classes: int = 3, s
     ]
 
 
-def as_stacks(blocks, most: int):
-    """The blocks as stacks (k, n, …) of neighbours of equal size."""
+def grouped(seeds, most: int):
+    """The micro-batches of each seed as groups (S, k, n, …) of neighbours of equal size."""
     groups: list[list] = []
-    for block in blocks:
-        if groups and len(groups[-1]) < most and len(groups[-1][0][1]) == len(block[1]):
-            groups[-1].append(block)
+    for pairs in zip(*seeds, strict=True):
+        if groups and len(groups[-1]) < most and len(groups[-1][0][0][1]) == len(pairs[0][1]):
+            groups[-1].append(pairs)
         else:
-            groups.append([block])
-    return [(torch.stack([i for i, _ in g]), torch.stack([lb for _, lb in g])) for g in groups]
+            groups.append([pairs])
+    return [
+        tuple(torch.stack([torch.stack([pairs[s][part] for pairs in g]) for s in range(len(seeds))]) for part in (0, 1))
+        for g in groups
+    ]

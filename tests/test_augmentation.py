@@ -37,15 +37,15 @@ def test_normalization_is_torchvisions():
 
 
 def test_draws_cover_all_offsets_evenly_and_depend_on_seed_and_epoch_only():
-    draws = draw(Augmentation(2, True), 20_000, seed=1, epoch=4)
+    draws = draw(Augmentation(crop_padding=2, flip=True), 20_000, seed=1, epoch=4)
     for offsets in (draws.top, draws.left):
         counts = np.bincount(offsets.numpy(), minlength=5)
         assert counts.min() > 0.9 * 4000
         assert counts.max() < 1.1 * 4000
     assert 0.48 < draws.flip.double().mean() < 0.52
-    again = draw(Augmentation(2, True), 20_000, seed=1, epoch=4)
+    again = draw(Augmentation(crop_padding=2, flip=True), 20_000, seed=1, epoch=4)
     assert torch.equal(draws.top, again.top)
     assert torch.equal(draws.flip, again.flip)
-    assert not torch.equal(draws.top, draw(Augmentation(2, True), 20_000, seed=1, epoch=5).top)
-    assert not torch.equal(draws.top, draw(Augmentation(2, True), 20_000, seed=2, epoch=4).top)
-    assert not draw(Augmentation(2, False), 100, seed=1, epoch=4).flip.any()
+    assert not torch.equal(draws.top, draw(Augmentation(crop_padding=2, flip=True), 20_000, seed=1, epoch=5).top)
+    assert not torch.equal(draws.top, draw(Augmentation(crop_padding=2, flip=True), 20_000, seed=2, epoch=4).top)
+    assert not draw(Augmentation(crop_padding=2, flip=False), 100, seed=1, epoch=4).flip.any()

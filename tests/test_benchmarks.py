@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
 from conftest import HUNG, ROOT, make_dataset, make_spec
+
+from whysgd.study.registry import make
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -20,7 +21,6 @@ from whysgd.models.build import build_model
 from whysgd.study import cost
 from whysgd.study.cost import Device, Work, seconds_of
 from whysgd.study.networks import network
-from whysgd.study.spec import Schedule
 from whysgd.training.trainer import Trainer
 
 # Those that draw nothing: the loop draws otherwise.
@@ -32,7 +32,7 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
     dataset = make_dataset()
     spec = make_spec(
         penalty=penalty, clip=None, augment=None, shuffle=False, drop_last=True, lr=0.1,
-        schedule=Schedule("epoch", 0, "constant"),
+        schedule=make("schedule", "constant", unit="epoch", warmup=0),
     )  # fmt: skip
     ours = Trainer(spec, dataset, blocks_at_once=1, dtype=torch.float64)
     model = build_model(spec.model, 1, 3, spec.seed).double().train()
@@ -109,6 +109,6 @@ def test_the_scripts_for_a_gpu_run_on_a_cpu(tmp_path, arguments):
 
 
 def test_a_grouping_can_be_asked_for():
-    spec = replace(make_spec(), penalty=None)
+    spec = make_spec().replace(penalty=None)
     trainer = Trainer(spec, make_dataset(), grouping=step_gpu.Grouping(2, "shared"))
     assert (trainer.grouping.most, trainer.sums.copies) == (2, False)

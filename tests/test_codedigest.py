@@ -1,69 +1,158 @@
-import pytest
+"""What a digest of code covers: the loop and what a run uses, and nothing that changes no number."""
 
-from whysgd.study import codedigest
+import shutil
+
+import pytest
+from conftest import ROOT, make_spec
+
+from whysgd.study import codedigest, registry
+from whysgd.study.codedigest import code_digest, measuring_code, training_code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package that a test may edit."""
+    shutil.copytree(ROOT / "whysgd", tmp_path / "whysgd", ignore=shutil.ignore_patterns("__pycache__"))
+    for module in (codedigest, registry):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    forget()
+    yield tmp_path / "whysgd"
+    monkeypatch.undo()
+    forget()
+
+
+def forget():
+    for cached in (codedigest._digest, codedigest.read, registry.constants, registry._sources, registry._files):
+        cached.cache_clear()
+
+
+RUNS = {
+    "plain": make_spec(penalty=None, clip=None),
+    "clipped": make_spec(penalty=None),
+    "penalized": make_spec(clip=None),
+    "GN": make_spec(clip=None, penalty={"name": "micro_batch_gradient_norm", "strength": 0.1}),
+    "grafted": make_spec(penalty=None, clip=None, transform={"name": "iter_graft"}),
+    "linear": make_spec(
+        penalty=None, clip=None, schedule={"unit": "run", "warmup": 0, "decay": "linear"}, model="fc_d2_w4"
+    ),
+}
+MEASURES = ("flatness", "hessian")
+
+
+def digests():
+    """The digest of each run's training, and of each measure of the first."""
+    forget()
+    trained = {name: training_code(spec) for name, spec in RUNS.items()}
+    return trained | {measure: measuring_code(RUNS["plain"], measure) for measure in MEASURES}
+
+
+TRAINED, PLAIN_NETWORK = set(RUNS), {*(set(RUNS) - {"linear"}), *MEASURES}
+NEW_PENALTY = """
+def mine(micro_batches, settings):
+    return 0
+"""
+# The file, a text in it, what stands there then (or a whole new file), and whose digests change.
+EDITS = {
+    "the loop": ("training/loop.py", "import", "SOMETHING = 1\nimport", TRAINED),
+    "the loss": ("training/losses.py", "import torch\n", "import torch\n\nSOMETHING = 1\n", {*TRAINED, *MEASURES}),
+    "a comment in the loop": ("training/loop.py", "import", "# Why.\nimport", set()),
+    "a new penalty": ("training/penalties/mine.py", None, NEW_PENALTY, set()),
+    "a new network": ("models/mine.py", None, 'NETWORKS = {"mine": {}}\n\ndef mine(channels, classes, size):\n    pass\n', set()),
+    "a new measure": ("measures/mine.py", None, 'QUANTITIES = {"mine": ("mine", "")}\n\ndef mine(model, images):\n    pass\n', set()),
+    "another size of a network": ("models/resnet.py", '"resnet_mini":', '"resnet_tiny": {},\n    "resnet_mini":', set()),
+    "the size of the network": ("models/resnet.py", '"depths": (1, 1)', '"depths": (1, 2)', PLAIN_NETWORK),
+    "the network": ("models/resnet.py", "class BasicBlock", "SOMETHING = 1\n\n\nclass BasicBlock", PLAIN_NETWORK),
+    "another network": ("models/vgg.py", "class VGG", "SOMETHING = 1\n\n\nclass VGG", set()),
+    "layers": ("models/layers.py", "import", "SOMETHING = 1\nimport", {*TRAINED, *MEASURES}),
+    "the published penalty": ("training/penalties/gradient_norm.py", "/ 4", "/ 2", {"penalized"}),
+    "the label of a penalty": ("training/penalties/gradient_norm.py", 'LABEL = "', 'LABEL = "the ', set()),
+    "a default of a penalty": ("training/penalties/gradient_norm.py", "= 0.5", "= 0.25", set()),
+    "the description of a setting": ("training/penalties/gradient_norm.py", "Length of", "The length of", set()),
+    "a penalty on micro-batches": ("training/penalties/micro_batch_gradient_norm.py", "LABEL =", "SOMETHING = 1\nLABEL =", {"GN"}),
+    "a graft": ("training/transforms/iter_graft.py", "gradient *", "2 * gradient *", {"grafted"}),
+    "clipping": ("training/transforms/clip.py", "+ 1e-6)).where", "+ 1e-7)).where", {"clipped"}),
+    "a schedule": ("training/schedules/linear.py", "1.0 -", "2.0 -", {"linear"}),
+    "the default schedule of the tests": ("training/schedules/cosine.py", "0.5", "0.4", TRAINED - {"linear"}),
+    "the optimizer": ("training/optimizers/sgd.py", "\ndef sgd", "\nSOMETHING = 1\n\n\ndef sgd", TRAINED),
+    "a measure": ("measures/flatness.py", "import torch\n", "import torch\n\nSOMETHING = 1\n", {"flatness"}),
+    "the unit of a quantity": ("measures/flatness.py", '"filter norms"', '"norms"', set()),
+    "the text of an error": ("models/build.py", "not an nn.Module", "which is no nn.Module", set()),
+    "a check of a setting": ("study/schedule.py", "must be at most 1", "must not exceed 1", set()),
+    "a type annotation": ("training/losses.py", "labels: torch.Tensor", "labels: 'torch.Tensor | None'", set()),
+    "how configurations are read": ("study/config.py", "SAME =", "SOMETHING = 1\nSAME =", set()),
+    "a key of papers": ("study/paper.py", "class Claim", "SOMETHING = 1\n\n\nclass Claim", set()),
+    "a figure": ("report/figures/curves.py", "def curves", "SOMETHING = 1\n\n\ndef curves", set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "old", "new", "changed"), EDITS.values(), ids=EDITS.keys())
+def test_an_edit_changes_the_digests_of_those_who_use_it(package, file, old, new, changed):
+    before, path = digests(), package / file
+    if old is None:
+        path.write_text(new)
+    else:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == changed
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    package = tmp_path / "whysgd"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "top.py").write_text("from whysgd.below import f\n\ndef g():\n    return f()\n")
-    (package / "below.py").write_text("def f():\n    return 1\n")
-    (package / "apart.py").write_text("x = 1\n")
+    """A package of three modules."""
+    folder = tmp_path / "whysgd"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "top.py").write_text("from whysgd.below import f\n\ndef g():\n    return f()\n")
+    (folder / "below.py").write_text("def f():\n    return 1\n")
     monkeypatch.setattr(codedigest, "ROOT", tmp_path)
-    return package
+    forget()
+    yield folder
+    forget()
 
 
-def digest(entry="whysgd.top"):
-    codedigest._read.cache_clear()
-    return codedigest.code_digest(entry)
+def digest_with(project, **files):
+    for name, text in files.items():
+        (project / f"{name}.py").write_text(text)
+    forget()
+    return code_digest("whysgd.top")
 
 
-def test_comments_docstrings_and_layout_do_not_count(project):
-    before = digest()
-    (project / "below.py").write_text('"""Doc."""\n\n\ndef f():\n    "Doc."\n    # why\n    return (1)\n')
-    assert digest() == before
+def test_comments_docstrings_annotations_and_layout_do_not_count(project):
+    before = digest_with(project)
+    text = '"""Doc."""\n\n\ndef f(x: int = 0) -> int:\n    "Doc."\n    # why\n    return (1)\n'
+    plain = digest_with(project, below="def f(x=0):\n    return 1\n")
+    assert plain != before
+    assert digest_with(project, below=text) == plain
 
 
 def test_code_counts_through_imports_also_local_ones(project):
-    before = digest()
-    (project / "below.py").write_text("def f():\n    return 2\n")
-    after = digest()
-    assert after != before
-    (project / "top.py").write_text("def g():\n    import whysgd.below\n    return whysgd.below.f()\n")
-    local = digest()
-    (project / "below.py").write_text("def f():\n    return 3\n")
-    assert digest() != local
+    found = {digest_with(project), digest_with(project, below="def f():\n    return 2\n")}
+    found.add(digest_with(project, top="def g():\n    import whysgd.below\n    return whysgd.below.f()\n"))
+    found.add(digest_with(project, below="def f():\n    return 3\n"))
+    assert len(found) == 4
 
 
-def test_modules_that_are_not_imported_do_not_count(project):
-    before = digest()
-    (project / "apart.py").write_text("x = 2\n")
-    assert digest() == before
+def test_texts_count_except_in_errors(project):
+    def with_text(text, error):
+        return digest_with(
+            project, below=f"def f():\n    if g:\n        raise KeyError(f'{error} {{g}}')\n    return '{text}'\n"
+        )
+
+    assert with_text("a", "no") == with_text("a", "never")
+    assert with_text("a", "no") != with_text("b", "no")
 
 
-def test_strings_that_are_no_docstrings_count(project):
-    (project / "below.py").write_text("def f():\n    x = 'a'\n    return x\n")
-    before = digest()
-    (project / "below.py").write_text("def f():\n    x = 'b'\n    return x\n")
-    assert digest() != before
-
-
-def test_training_does_not_depend_on_reporting():
-    files = set()
-    waiting = [codedigest._locate("whysgd.training.loop")]
-    while waiting:
-        path = waiting.pop()
-        if path not in files:
-            files.add(path)
-            waiting.extend(codedigest._read(path)[1])
-    names = {file.relative_to(codedigest.ROOT).as_posix() for file in files}
-    assert "whysgd/training/sgd.py" in names
-    assert "whysgd/models/resnet.py" in names
-    assert not any(name.startswith(("whysgd/reporting", "whysgd/papers", "whysgd/config")) for name in names)
+def test_what_stands_in_annotations_alone_is_not_followed(project):
+    used = "from whysgd.below import f\n\ndef g(x: f):\n    pass\n"
+    before = digest_with(project, top=used)
+    assert digest_with(project, below="def f():\n    return 2\n") == before
+    guarded = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from whysgd.below import f\n\ndef g(x: 'f'):\n    pass\n"
+    before = digest_with(project, top=guarded)
+    assert digest_with(project, below="def f():\n    return 4\n") == before
 
 
 def test_an_entry_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match=r"whysgd\.nothing"):
-        codedigest.code_digest("whysgd.nothing")
+        code_digest("whysgd.nothing")

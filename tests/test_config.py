@@ -1,13 +1,18 @@
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from whysgd.errors import UserError
-from whysgd.models.catalog import CATALOG
-from whysgd.study.config import load_config, retyped, validate_config
+from whysgd.study.config import Config, load_config, retyped, validate_config
+from whysgd.study.paper import Paper
 from whysgd.study.papers import expand
+from whysgd.study.reference import files
+from whysgd.study.registry import names, settings_of
+from whysgd.study.spec import RunSpec
 from whysgd.study.validation import ROOT
 
 
@@ -31,7 +36,7 @@ BAD = {
     "incomplete data set": ({"datasets": {"a": {"source": "image_folder"}}}, "mine.yaml: datasets.a: path must be given"),
     "half a seed": ({"seeds": [5.0]}, r"mine.yaml: seeds\[0\] = 5.0: must be a whole number"),
     "truth for a number": ({"evaluations": True}, "mine.yaml: evaluations = True: must be a whole number"),
-    "no text as a key": ({1: 2, "foo": 3}, r"mine.yaml: \[1\], foo: unknown key; allowed"),
+    "no text as a key": ({1: 2}, r"mine.yaml: \[1\]: unknown key; allowed"),
     "taken data set": (
         {"datasets": {"mnist": {"source": "image_folder", "path": "x"}}}, "mine.yaml: datasets.mnist: the name is taken",
     ),
@@ -46,7 +51,7 @@ def test_each_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path, co
 
 
 IMPOSSIBLE = {
-    "unknown network": ({"models": {"*": "alexnet12"}}, r"mine.yaml: scales.mini.models.\* = 'alexnet12': allowed: same, resnet18"),
+    "unknown network": ({"models": {"*": "alexnet12"}}, r"mine.yaml: scales.mini.models.\* = 'alexnet12': allowed: same, .*resnet18.*alexnet_ch<channels>"),
     "unknown data set": ({"datasets": {"*": "imagenet"}}, r"mine.yaml: scales.mini.datasets.\* = 'imagenet': allowed: same, digits"),
     "block too small": ({"datasets": {"*": "digits"}, "block_divisor": 0.1}, "scales.mini.block_divisor = 0.1: must be at least 1"),
     "not a number": ({"lr_factor": float("inf")}, "scales.mini.lr_factor = inf: must be a finite number"),
@@ -105,45 +110,59 @@ def test_values_of_the_command_line_get_their_types_back():
     }
 
 
-def schema_properties(schema, path=()):
-    for name, rule in schema.get("properties", {}).items():
-        yield (*path, name), rule
-        yield from schema_properties(rule, (*path, name))
+def models_in(model):
+    """A typed model and all within it."""
+    yield model
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            for one in (kind, *get_args(kind)):
+                if isinstance(one, type) and issubclass(one, BaseModel):
+                    yield from models_in(one)
 
 
-@pytest.mark.parametrize("name", ["config.schema.yaml", "paper.schema.yaml"])
-def test_schemas_forbid_unknown_keys_everywhere(name):
-    schema = yaml.safe_load((ROOT / "config" / name).read_text())
-
-    def check(rule, path):
-        if isinstance(rule, dict):
-            if "properties" in rule:
-                assert rule.get("additionalProperties") is False, f"{path} lets unknown keys pass"
-            for key, value in rule.items():
-                check(value, f"{path}.{key}")
-
-    check(schema, name)
+@pytest.mark.parametrize("top", [Config, Paper, RunSpec])
+def test_models_forbid_unknown_keys_and_describe_every_key(top):
+    for model in models_in(top):
+        assert model.model_config["extra"] == "forbid", model
+        assert model.__doc__, model
+        assert [key for key, field in model.model_fields.items() if not field.description] == [], model
 
 
-def test_schema_files_and_readme_do_not_drift_apart():
-    config = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
-    paper = yaml.safe_load((ROOT / "config/paper.schema.yaml").read_text())["$defs"]["settings"]
-    parts = (config, config["$defs"]["scale"], config["properties"]["datasets"]["additionalProperties"], paper)
-    keys = {name for part in parts for path, _ in schema_properties(part) for name in path[:1]}
-    readme = (ROOT / "README.md").read_text()
-    assert [key for key in sorted(keys) if f"`{key}`" not in readme] == [], "not in the README"
-    for file in ("config.yaml", *(f"config/{name}.yaml" for name in ("midi", "paper", "image_folder"))):
-        load_config([] if file == "config.yaml" else [ROOT / file])
+@pytest.mark.parametrize("kind", ["penalty", "transform", "optimizer", "schedule", "measure"])
+def test_settings_of_methods_forbid_unknown_keys_and_describe_every_key(kind):
+    for name in names(kind):
+        model = settings_of(kind, name)
+        assert model.model_config["extra"] == "forbid", name
+        assert [key for key, field in model.model_fields.items() if not field.description] == [], name
+
+
+def test_what_follows_from_the_models_does_not_drift():
+    for path, text in files().items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path}: run `python -m whysgd schema`"
+
+
+@pytest.mark.parametrize("name", ["midi", "paper", "image_folder"])
+def test_overlays_are_valid(name):
+    load_config([ROOT / f"config/{name}.yaml"])
+
+
+def test_all_mistakes_are_told_with_the_nearest_name(tmp_path):
+    content = {"sede": [1], "device": "gpu", "scales": {"mini": {"lr_facter": 1, "seeds": [0.5]}}}
+    with pytest.raises(UserError) as caught:
+        load_config([overlay(tmp_path, content)])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert [line.partition("; did you mean ")[2] for line in lines if "unknown key" in line] == ["lr_factor?", "seeds?"]
 
 
 def test_every_catalogued_network_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
-    assert [name for name in CATALOG if f"`{name}`" not in readme] == []
+    assert [name for name in names("network") if f"`{name}`" not in readme] == []
 
 
 def test_parsing_a_workflow_imports_no_torch():
     code = (
-        "import sys; from whysgd.study.config import load_config; from whysgd.study.papers import expand; expand(load_config());"
+        "import sys; from whysgd.study.config import Config, load_config; from whysgd.study.papers import expand; expand(load_config());"
         "from whysgd.study.codedigest import code_digest; code_digest('whysgd.training.loop');"
         "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )

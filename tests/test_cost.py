@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from conftest import ROOT, make_spec
@@ -16,7 +15,8 @@ from whysgd.study import cost, networks
 from whysgd.study.config import load_config
 from whysgd.study.cost import FORWARD, START, Device, Work, load_device, measuring_work, training_work
 from whysgd.study.networks import TABLE, Network, network
-from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform, Watch
+from whysgd.study.registry import make
+from whysgd.study.spec import NoiseWatch, Watch
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from flops import shapes
@@ -67,19 +67,19 @@ def test_steps_are_counted_as_the_loop_makes_them():
     line = Work(4, FORWARD, 1, 34)
 
     def work(seeds=1, **changes):
-        return list(training_work(replace(plain, **changes), seeds, IMAGES))
+        return list(training_work(plain.replace(**changes), seeds, IMAGES))
 
     assert work() == [Work(4, 1, 4, 5), line]
     assert work(seeds=3) == [Work(4, 1, 12, 5), line._replace(times=12)]
-    assert work(penalty=Penalty("gradient_norm"))[0].passes == 2
-    assert work(penalty=Penalty("gradient_norm", variant="exact"))[0].passes == 3
-    assert work(penalty=MicroBatchPenalty("fisher_trace", 0.1))[0].passes == 4
+    assert work(penalty=make("penalty", "gradient_norm"))[0].passes == 2
+    assert work(penalty=make("penalty", "gradient_norm", variant="exact"))[0].passes == 3
+    assert work(penalty=make("penalty", "fisher_trace", strength=0.1))[0].passes == 4
     assert work(macro_batch=10)[0] == Work(8, 1, 2, 5)
-    sampled = MicroBatchPenalty("fisher_trace", 0.1, sample=3)
+    sampled = make("penalty", "fisher_trace", strength=0.1, sample=3)
     assert work(macro_batch=10, penalty=sampled) == [Work(8, 1, 2, 5), line, Work(8, 4, 1, 3)]
-    assert work(transform=Transform("iter_graft"))[2] == Work(4, 1, 1, 5)
-    assert work(watch=Watch(3, 5, 2))[2] == Work(2, 1, 2, 5)  # After steps 1 and 4.
-    assert work(noise=NoiseWatch(6))[2] == Work(8, 3, 4, 5)
+    assert work(transform=make("transform", "iter_graft"))[2] == Work(4, 1, 1, 5)
+    assert work(watch=Watch(every=3, micro_batch=5, micro_batches=2))[2] == Work(2, 1, 2, 5)  # After steps 1 and 4.
+    assert work(noise=NoiseWatch(points=6))[2] == Work(8, 3, 4, 5)
 
 
 def test_measures_are_counted_by_their_options():
@@ -118,7 +118,7 @@ def test_more_costs_more():
         return cost.training_cost(make_spec(**changes), seeds, IMAGES, DEVICE).seconds - START
 
     assert seconds() < seconds(epochs=5)
-    assert seconds(penalty=None) < seconds() < seconds(penalty=Penalty("gradient_norm", variant="exact"))
+    assert seconds(penalty=None) < seconds() < seconds(penalty=make("penalty", "gradient_norm", variant="exact"))
     assert seconds() < seconds(3) < 3 * seconds()
     # A GPU keeps what passes need in memory of its own.
     large = make_spec(model="resnet152", macro_batch=10, block=10)

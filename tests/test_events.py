@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_loop import assert_equal_results, dying_after, folder_of, results
 
 from whysgd.errors import UserError
-from whysgd.study.spec import Schedule
+from whysgd.study.registry import make
 from whysgd.training.events import FOLDER, tag_of
 from whysgd.training.loop import train, train_runs
 from whysgd.training.stack import Stack
@@ -57,7 +57,7 @@ def test_each_run_in_lockstep_has_its_own(dataset, tmp_path, monkeypatch):
     specs = [
         make_spec(
             model="fc_d2_w4", macro_batch=5, augment=None, penalty=None, clip=None, seed=seed, lr=0.01,
-            schedule=Schedule("epoch", 0, "constant"),
+            schedule=make("schedule", "constant", unit="epoch", warmup=0),
         )
         for seed in (0, 1)
     ]  # fmt: skip

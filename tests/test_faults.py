@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     """A finished run and its data set."""
     folder = tmp_path_factory.mktemp("finished")
     data = folder_of(make_dataset(), folder / "data")
-    train(make_spec(epochs=2, noise=NoiseWatch(2)), data, folder / "run")
+    train(make_spec(epochs=2, noise=NoiseWatch(points=2)), data, folder / "run")
     return folder / "run", data
 
 
@@ -89,7 +89,7 @@ def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, 
     file = run / "metrics.json"
     content = damage(read_json(file))
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    spec = make_spec(epochs=2, noise=NoiseWatch(2))
+    spec = make_spec(epochs=2, noise=NoiseWatch(points=2))
     readers = {
         "collecting": lambda: read_runs([file]),
         "histories": lambda: read_histories([file], [run / "history.csv"]),
@@ -137,7 +137,7 @@ def test_a_run_with_a_damaged_result_is_trained_again(finished, tmp_path, capsys
     content = bytearray((run / name).read_bytes())
     content[-3] ^= 1
     (run / name).write_bytes(content)
-    train(make_spec(epochs=2, noise=NoiseWatch(2)), data, run)
+    train(make_spec(epochs=2, noise=NoiseWatch(points=2)), data, run)
     assert f"run/{name}: is not what the run wrote; training again" in capsys.readouterr().err
     assert_equal_results(results(finished[0]), results(run))
 
@@ -182,7 +182,7 @@ def open_folder():
 def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
     data = folder_of(make_dataset(), open_folder / "data")
     train(make_spec(), data, open_folder / "run")
-    run, plan = load_run(open_folder / "run", data), StoredCopies(2, 1, True)
+    run, plan = load_run(open_folder / "run", data), StoredCopies(copies=2, crop_padding=1, flip=True)
     jobs = {
         r"new: cannot be used as the run's folder": lambda place: train(make_spec(), data, place / "new"),
         r"begun: cannot be used as the run's folder": lambda place: train(make_spec(), data, place / "begun"),
@@ -206,7 +206,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
 
 def test_a_part_of_a_store_that_was_cut_is_not_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 16)
-    dataset, plan, path = make_dataset(train=500, channels=3), StoredCopies(8, 2, True), tmp_path / "s.lmdb"
+    dataset, plan, path = make_dataset(train=500, channels=3), StoredCopies(copies=8, crop_padding=2, flip=True), tmp_path / "s.lmdb"
     build_store(dataset, plan, tmp_path / "whole.lmdb")
     with monkeypatch.context() as patch:
         patch.setattr(building, "trailer", lambda *arguments: 1 / 0)
@@ -345,7 +345,7 @@ def test_a_lock_that_a_killed_process_left_holds_nobody_up(finished, tmp_path):
             os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
     assert (tmp_path / "run/.lock").exists()
-    train(make_spec(epochs=2, noise=NoiseWatch(2)), finished[1], tmp_path / "run")
+    train(make_spec(epochs=2, noise=NoiseWatch(points=2)), finished[1], tmp_path / "run")
     assert_equal_results(results(finished[0]), results(tmp_path / "run"))
 
 

@@ -123,7 +123,7 @@ def test_results_that_have_no_room_are_written_when_there_is(folder, monkeypatch
 
 def test_a_store_that_has_no_room_is_continued_when_there_is(folder, monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 18)
-    dataset, plan, path = make_dataset(train=997, channels=3), StoredCopies(8, 2, True), folder / "s.lmdb"
+    dataset, plan, path = make_dataset(train=997, channels=3), StoredCopies(copies=8, crop_padding=2, flip=True), folder / "s.lmdb"
     build_store(dataset, plan, folder / "whole.lmdb")
     whole = (folder / "whole.lmdb").read_bytes()
     (folder / "whole.lmdb").unlink()

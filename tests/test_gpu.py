@@ -1,6 +1,6 @@
 """What only a GPU can show: the fast paths there against the plain loop, in the precisions they stand for."""
 
-from dataclasses import replace
+
 
 import pytest
 import torch
@@ -10,18 +10,19 @@ from test_loop import dying_after, folder_of, results
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.run import load_run, measure_run
-from whysgd.study.spec import MicroBatchPenalty, NoiseWatch, Penalty, Transform
+from whysgd.study.registry import make
+from whysgd.study.spec import NoiseWatch
 from whysgd.training.loop import train
 from whysgd.training.stack import Stack
 from whysgd.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-DIFFERENCES, EXACT = Penalty("gradient_norm"), Penalty("gradient_norm", variant="exact")
+DIFFERENCES, EXACT = make("penalty", "gradient_norm"), make("penalty", "gradient_norm", variant="exact")
 PENALTIES = {
-    "none": None, "differences": DIFFERENCES, "exact": EXACT, "GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.05),
-    "AJ": MicroBatchPenalty("average_jacobian", 0.001), "UJ": MicroBatchPenalty("unit_jacobian", 0.01),
-    "sampled GN": MicroBatchPenalty("micro_batch_gradient_norm", 0.05, sample=16),
+    "none": None, "differences": DIFFERENCES, "exact": EXACT, "GN": make("penalty", "micro_batch_gradient_norm", strength=0.05),
+    "AJ": make("penalty", "average_jacobian", strength=0.001), "UJ": make("penalty", "unit_jacobian", strength=0.01),
+    "sampled GN": make("penalty", "micro_batch_gradient_norm", strength=0.05, sample=16),
 }  # fmt: skip
 # Largest relative difference of one step's movement from the plain fp32 loop on the CPU.
 TOLERANCE = {
@@ -53,7 +54,7 @@ def movement(trainer, theta, momentum, running):
 def test_each_step_is_the_plain_loops(precision, penalty, engine, model):
     spec, dataset = small(model, penalty=PENALTIES[penalty])
     plain = Trainer(spec, dataset, "cpu", blocks_at_once=1)
-    fast = Trainer(replace(spec, precision=precision), dataset, "cuda", engine=engine)
+    fast = Trainer(spec.replace(precision=precision), dataset, "cuda", engine=engine)
     for _ in range(4):
         state = [tensor.clone() for tensor in (plain.state.theta, plain.state.momentum, plain.state.running)]
         expected = movement(plain, *state)
@@ -66,13 +67,13 @@ def test_each_step_is_the_plain_loops(precision, penalty, engine, model):
 def test_fisher_labels_and_iterative_grafts_are_those_of_the_cpu():
     # Labels that are drawn may change with a rounding error, so FT is compared where most of them agree: in fp32.
     changes = [
-        {"penalty": MicroBatchPenalty("fisher_trace", 0.05)},
-        {"penalty": None, "transform": Transform("iter_graft")},
+        {"penalty": make("penalty", "fisher_trace", strength=0.05)},
+        {"penalty": None, "transform": make("transform", "iter_graft")},
     ]
     for change in changes:
         spec, dataset = small(macro_batch=16, **change)
         plain = Trainer(spec, dataset, "cpu", blocks_at_once=1)
-        fast = Trainer(replace(spec, precision="fp32"), dataset, "cuda")
+        fast = Trainer(spec.replace(precision="fp32"), dataset, "cuda")
         state = [tensor.clone() for tensor in (plain.state.theta, plain.state.momentum, plain.state.running)]
         expected, found = movement(plain, *state), movement(fast, *state)
         assert (found - expected).norm() / expected.norm() < 0.05
@@ -146,11 +147,11 @@ def test_measures_on_a_gpu_are_those_on_a_cpu(tmp_path):
 def test_runs_in_lockstep_and_their_noise_are_those_of_the_cpu(loss, precision):
     spec = make_spec(
         model="fc_d3_w8", macro_batch=5, penalty=None, clip=None, augment=None, shuffle=False, loss=loss,
-        precision=precision, noise=NoiseWatch(1),
+        precision=precision, noise=NoiseWatch(points=1),
     )  # fmt: skip
-    specs = [replace(spec, seed=seed) for seed in range(3)]
+    specs = [spec.replace(seed=seed) for seed in range(3)]
     ours = Stack([Trainer(one, make_dataset(), "cuda") for one in specs])
-    theirs = Stack([Trainer(replace(one, precision="fp32"), make_dataset()) for one in specs])
+    theirs = Stack([Trainer(one.replace(precision="fp32"), make_dataset()) for one in specs])
     for _ in range(8):
         ours.step()
         theirs.step()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ def test_a_damaged_checkpoint_is_left_for_the_previous_with_a_word(
     train(spec, data, tmp_path / "whole")
     other = "settings" in message
     monkeypatch.setattr(loop, "remove_checkpoint", lambda folder: None)
-    train(replace(spec, lr=0.1) if other else spec, data, tmp_path / "run", checkpoint_seconds=1e-9)
+    train(spec.replace(lr=0.1) if other else spec, data, tmp_path / "run", checkpoint_seconds=1e-9)
     (tmp_path / "run/metrics.json").unlink()
     damage(tmp_path / "run/checkpoint.safetensors")
     if files == "both":

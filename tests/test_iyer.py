@@ -5,14 +5,15 @@ import json
 import pytest
 import yaml
 from conftest import make_dataset
+from whysgd.training.trainer import Trainer
 
 from whysgd.errors import UserError
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand, load_paper, scaled_spec, tables_at
-from whysgd.study.spec import Augmentation, Normalization, RunSpec, Schedule, steps_per_epoch
+from whysgd.study.registry import make
+from whysgd.study.spec import Augmentation, Normalization, RunSpec, steps_per_epoch
 from whysgd.study.validation import ROOT
 from whysgd.training.schedules import learning_rate
-from whysgd.training.trainer import Trainer
 
 # A second transcription of the published tables: epochs and test accuracy.
 FULL = {"knee": 95.26, "explore-100": 95.10, "one-cycle": 94.09, "cosine": 95.23, "linear": 95.18}
@@ -59,8 +60,8 @@ def test_the_settings_are_as_published():
         assert (spec.dataset, spec.model) == ("cifar10", "resnet18_conv")
         assert (spec.block, spec.macro_batch, spec.shuffle, spec.drop_last) == (128, 128, True, False)
         assert (spec.lr, spec.momentum, spec.nesterov, spec.weight_decay) == (0.1, 0.9, False, 5e-4)
-        assert (spec.augment, spec.store, spec.penalty, spec.clip) == (Augmentation(4, True), None, None, None)
-        assert spec.normalize == Normalization((0.49147, 0.48226, 0.44677), (0.24703, 0.24349, 0.26159))
+        assert (spec.augment, spec.store, spec.penalty, spec.clip) == (Augmentation(crop_padding=4, flip=True), None, None, None)
+        assert spec.normalize == Normalization(mean=(0.49147, 0.48226, 0.44677), std=(0.24703, 0.24349, 0.26159))
         assert spec.epochs == (150 if run.endswith("-150") else 200)
         assert steps_per_epoch(spec, 50_000) == 391
         assert (spec.schedule.unit, spec.schedule.warmup) == ("run", 0)
@@ -114,9 +115,7 @@ def test_a_schedule_in_shares_of_the_run_is_the_same_at_every_scale():
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(runs, "resnet18-cifar10", settings)
-        assert scaled_spec(novack, "novack2023", "resnet18-cifar10", 0).schedule == Schedule(
-            "step", 2, "step", milestones=(10, 15)
-        )
+        assert scaled_spec(novack, "novack2023", "resnet18-cifar10", 0).schedule == make("schedule", "step", unit="step", warmup=2, milestones=(10, 15))
         settings["schedule"] = {**settings["schedule"], "milestones": [60, 50_001]}
         with pytest.raises(
             UserError, match=r"milestones = 12500.25 at scale s: must be at most 12500, the run's steps"

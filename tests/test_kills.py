@@ -5,7 +5,6 @@ import os
 import random
 import time
 from contextlib import redirect_stderr
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from conftest import HUNG, ROOT, make_dataset, make_spec
 from test_loop import assert_equal_results, folder_of, results
 
 from whysgd.data.build_store import build_store
-from whysgd.study.spec import NoiseWatch, RunSpec, StoredCopies, Transform
+from whysgd.study.registry import make
+from whysgd.study.spec import NoiseWatch, RunSpec, StoredCopies
 
 KILLS = 20
 COPIES = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
@@ -21,9 +21,9 @@ SGD = make_spec(macro_batch=5, penalty=None, clip=None, augment=None, epochs=30)
 # The runs of one job: with a penalty, on stored copies, with grafted norms, seeds in lockstep with the gradient noise.
 JOBS = {
     "full batch": [make_spec(epochs=40)],
-    "stored copies": [replace(SGD, store=COPIES, epochs=30)],
-    "grafted norms": [replace(SGD, transform=Transform("exter_graft", "other"), epochs=30)],
-    "seeds in lockstep": [replace(SGD, model="fc_d2_w4", noise=NoiseWatch(4), seed=seed) for seed in range(2)],
+    "stored copies": [SGD.replace(store=COPIES, epochs=30)],
+    "grafted norms": [SGD.replace(transform=make("transform", "exter_graft", reference="other"), epochs=30)],
+    "seeds in lockstep": [SGD.replace(model="fc_d2_w4", noise=NoiseWatch(points=4), seed=seed) for seed in range(2)],
 }
 TEXTS = ("history.csv", "gradient_norms.csv", "noise.csv", "layers.csv", "noise_norms.csv")
 

@@ -256,7 +256,7 @@ MISTAKES = {
     "gap of no run": (("from: r.large", "from: r.larg"), "tables.second: row 'T': gap.from = 'r.larg': no such run; allowed: r, s"),
     "list without columns": (("mean: 79", "mean: [79]"), r"tables.second.rows\[0\].mean = \[79\]: only in a table with columns"),
     "lr without columns": (("mean: 79", "lr: [0.1]"), r"tables.second.rows\[0\].lr = \[0.1\]: only in a table with columns"),
-    "unknown figure": (("    title: Second", "    title: Second\n    figures: [pie]"), r"tables.second.figures\[0\] = 'pie': allowed: comparison, curves, acc"),
+    "unknown figure": (("    title: Second", "    title: Second\n    figures: [pie]"), r"tables.second.figures\[0\] = 'pie': allowed: accuracy, comparison"),
     "unknown metric": (("label: T, ", "label: T, metric: loss, "), r"tables.second.rows\[0\].metric = 'loss': allowed: test_accuracy"),
     "metric of a claim": (("claim: C,", "claim: C, metric: loss,"), r"claims\[0\].metric = 'loss': allowed: test_accuracy"),
     "two gaps of a run": (

@@ -2,7 +2,6 @@ import csv
 import io
 import math
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -18,7 +17,8 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.models.build import build_model
 from whysgd.streams import stream
-from whysgd.study.spec import Normalization, Penalty, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import Normalization
 from whysgd.training import loop
 from whysgd.training.device import prepare_device
 from whysgd.training.grouping import Grouping
@@ -50,7 +50,7 @@ def reference_run(spec, dataset, steps):
     optimizer = torch.optim.SGD(
         model.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay
     )
-    statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+    statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
     penalty, parameters = spec.penalty, list(model.parameters())
     gradreg = penalty and GradRegularizer(
         model,
@@ -108,13 +108,13 @@ RUNS = {
     "macro-batch": make_spec(macro_batch=10, penalty=None, drop_last=True, nesterov=False),
     "no momentum": make_spec(penalty=None, clip=None, momentum=0.0, nesterov=False, weight_decay=0.0),
     "clipped": make_spec(penalty=None, clip=0.05),
-    "exact penalty": make_spec(penalty=Penalty("gradient_norm", variant="exact")),
+    "exact penalty": make_spec(penalty=make("penalty", "gradient_norm", variant="exact")),
     "published penalty": make_spec(shuffle=False),
-    "full gradient in the penalty": make_spec(penalty=Penalty("gradient_norm", 0.5, 0.4, variant="exact")),
+    "full gradient in the penalty": make_spec(penalty=make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.4, variant="exact")),
     "historical average": make_spec(penalty=None, averaging="historical"),
-    "schedule in steps": make_spec(macro_batch=5, penalty=None, schedule=Schedule("step", 4, "cosine", 20.0)),
+    "schedule in steps": make_spec(macro_batch=5, penalty=None, schedule=make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)),
     "no augmentation, normalization of its own": make_spec(
-        penalty=None, augment=None, normalize=Normalization((0.3,), (0.7,))
+        penalty=None, augment=None, normalize=Normalization(mean=(0.3,), std=(0.7,))
     ),
 }
 
@@ -124,7 +124,7 @@ RUNS = {
 def test_ten_steps_equal_plain_pytorch(dataset, spec, blocks_at_once):
     # The forward difference divides a rounding error by ε, and ReLU kinks amplify it: fewer digits agree.
     tolerance = 1e-5 if spec.penalty and not spec.penalty.exact else 1e-9
-    trainer = Trainer(replace(spec, epochs=10), dataset, blocks_at_once=blocks_at_once, dtype=torch.float64)
+    trainer = Trainer(spec.replace(epochs=10), dataset, blocks_at_once=blocks_at_once, dtype=torch.float64)
     for _ in range(10):
         trainer.step()
     expected = reference_run(spec, dataset, 10)
@@ -137,12 +137,12 @@ def test_ten_steps_equal_plain_pytorch(dataset, spec, blocks_at_once):
 
 
 FAST = {
-    "copies": (Penalty("gradient_norm"), "fp32", Grouping(6), 2e-3),
-    "copies, exact": (Penalty("gradient_norm", variant="exact"), "fp32", Grouping(6), 2e-3),
+    "copies": (make("penalty", "gradient_norm"), "fp32", Grouping(6), 2e-3),
+    "copies, exact": (make("penalty", "gradient_norm", variant="exact"), "fp32", Grouping(6), 2e-3),
     "copies, no penalty": (None, "fp32", Grouping(6), 2e-3),
     "shared": (None, "fp32", Grouping(6, "shared"), 2e-3),
     "bf16, shared": (None, "bf16", Grouping(6, "shared"), 0.2),
-    "bf16, copies, exact": (Penalty("gradient_norm", variant="exact"), "bf16", Grouping(6), 0.2),
+    "bf16, copies, exact": (make("penalty", "gradient_norm", variant="exact"), "bf16", Grouping(6), 0.2),
 }
 
 
@@ -150,7 +150,7 @@ FAST = {
 def test_a_fast_path_follows_the_plain_loop_in_fp32_over_many_steps(dataset, penalty, precision, grouping, tolerance):
     spec = make_spec(epochs=30, block=4, penalty=penalty)
     plain = Trainer(spec, dataset, blocks_at_once=1)
-    fast = Trainer(replace(spec, precision=precision), dataset, grouping=grouping)
+    fast = Trainer(spec.replace(precision=precision), dataset, grouping=grouping)
     for step in range(30):
         # Synchronized before each step: what is compared is one step, not chaos.
         fast.state.theta, fast.state.momentum = plain.state.theta.clone(), plain.state.momentum.clone()
@@ -228,7 +228,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(dataset, tmp_path, monkey
 
 
 def test_a_diverged_run_is_a_result(dataset, tmp_path):
-    spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant"))
+    spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0))
     metrics = train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")
     assert metrics["status"] == "diverged"
     assert metrics["steps"] < 40
@@ -238,7 +238,7 @@ def test_a_diverged_run_is_a_result(dataset, tmp_path):
 
 
 def test_a_diverged_run_that_is_killed_before_its_end_diverges_again(dataset, tmp_path, monkeypatch):
-    spec = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=Schedule("epoch", 0, "constant"))
+    spec = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0))
     data = folder_of(dataset, tmp_path / "data")
     train(spec, data, tmp_path / "whole")
     monkeypatch.setattr(loop, "run_metrics", lambda *arguments: 1 / 0)
@@ -268,7 +268,7 @@ def test_a_finished_run_is_not_trained_again(dataset, tmp_path, monkeypatch, cap
     assert train(spec, data, tmp_path / "run") == first
     assert "finished already" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
-        train(replace(spec, lr=0.1), data, tmp_path / "run")
+        train(spec.replace(lr=0.1), data, tmp_path / "run")
 
 
 def test_a_folder_that_cannot_be_used_is_named(dataset, tmp_path):
@@ -374,7 +374,7 @@ def test_the_saved_model_has_the_measured_accuracy(dataset, tmp_path):
 
 def test_training_learns(tmp_path):
     data = folder_of(make_dataset(60, 30), tmp_path / "data")
-    spec = make_spec(epochs=30, block=6, lr=0.5, schedule=Schedule("epoch", 3, "cosine", 30))
+    spec = make_spec(epochs=30, block=6, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=3, horizon=30))
     metrics = train(spec, data, tmp_path / "run")
     assert metrics["final"]["test_accuracy"] > 90
     assert math.isfinite(metrics["final"]["train_loss"])

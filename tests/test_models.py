@@ -8,10 +8,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from whysgd.errors import UserError
 from whysgd.models.alexnet import SMALLEST, final_size
 from whysgd.models.build import build_model
-from whysgd.models.catalog import ALLOWED, architecture
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
+from whysgd.study.registry import names, network
 from whysgd.study.validation import ROOT
 from whysgd.training.objective import Objective
 
@@ -242,7 +242,7 @@ def test_images_of_odd_size_pass(name, size):
 
 
 def test_an_unknown_network_is_named_with_what_is_allowed():
-    with pytest.raises(UserError, match="model = 'resnet19': no such network; allowed: resnet18, "):
+    with pytest.raises(UserError, match=r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"):
         build_model("resnet19", 3, 10, 0)
 
 
@@ -253,7 +253,7 @@ MISNAMED = [
 
 @pytest.mark.parametrize("name", MISNAMED)
 def test_a_size_that_cannot_be_is_refused_wherever_a_network_is_named(name, monkeypatch):
-    allowed = r"resnet18, .*, fc_d<depth>_w<width>, alexnet_ch<channels>$"
+    allowed = r".*resnet18, .*, alexnet_ch<channels>, fc_d<depth>_w<width>, or a dotted path"
     with pytest.raises(UserError, match=f"^model = '{name}': no such network; allowed: {allowed}"):
         build_model(name, 3, 10, 0)
     with pytest.raises(UserError, match=rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
@@ -273,13 +273,13 @@ def test_a_network_of_any_size_may_be_named_in_papers_and_scales(name, monkeypat
 
 
 def test_a_name_says_the_size():
-    assert architecture("fc_d3_w128") == ("fc", {"depth": 3, "width": 128})
-    assert architecture("alexnet_ch64") == ("alexnet", {"width": 64})
+    assert network("fc_d3_w128") == ("fully_connected", {"depth": 3, "width": 128})
+    assert network("alexnet_ch64") == ("alexnet", {"width": 64})
 
 
 def test_every_name_that_an_error_offers_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
-    assert [name for name in ALLOWED if f"`{name}`" not in readme] == []
+    assert [name for name in [*names("network"), "fc_d<depth>_w<width>", "alexnet_ch<channels>"] if f"`{name}`" not in readme] == []
 
 
 def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():

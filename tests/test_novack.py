@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -22,7 +22,8 @@ from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.models.build import build_model
 from whysgd.streams import stream
-from whysgd.study.spec import MicroBatchPenalty, Schedule, StoredCopies, Transform, Watch, trained_images
+from whysgd.study.registry import make
+from whysgd.study.spec import StoredCopies, Watch, trained_images
 from whysgd.training.loop import train
 from whysgd.training.micro_batch import penalty_noise
 from whysgd.training.results import HISTORY_COLUMNS, run_metrics
@@ -30,7 +31,7 @@ from whysgd.training.trainer import Trainer
 
 # 29 images, of which 23 are trained on: blocks of 5 (the last of 3), steps of 2 blocks (the last of an epoch of 1).
 STEPS = 8
-CONSTANT = Schedule("step", 0, "constant")
+CONSTANT = make("schedule", "constant", unit="step", warmup=0)
 
 
 def novack_spec(**changes):
@@ -49,7 +50,7 @@ def images():
 
 
 def penalty(name, **settings):
-    return MicroBatchPenalty(name, 0.05, **settings)
+    return make("penalty", name, strength=0.05, **settings)
 
 
 REFERENCE_NORMS = np.linspace(0.5, 1.5, STEPS)
@@ -62,9 +63,9 @@ RUNS = {
     "UJ": novack_spec(penalty=penalty("unit_jacobian")),
     "sampled GN": novack_spec(penalty=penalty("micro_batch_gradient_norm", sample=4)),
     "sampled FT": novack_spec(penalty=penalty("fisher_trace", sample=4)),
-    "IterGraft": novack_spec(transform=Transform("iter_graft")),
-    "ExterGraft": novack_spec(transform=Transform("exter_graft", "sb")),
-    "NGD": novack_spec(transform=Transform("normalize")),
+    "IterGraft": novack_spec(transform=make("transform", "iter_graft")),
+    "ExterGraft": novack_spec(transform=make("transform", "exter_graft", reference="sb")),
+    "NGD": novack_spec(transform=make("transform", "normalize")),
 }
 
 
@@ -178,7 +179,7 @@ def test_steps_equal_plain_pytorch(images, spec, blocks_at_once):
 @pytest.mark.parametrize("model", ["resnet18_conv_half", "vgg11_half", "vgg16_bn_half"])
 @pytest.mark.parametrize("name", ["GN", "FT", "AJ", "UJ"])
 def test_steps_of_the_papers_networks_equal_plain_pytorch(model, name):
-    spec = replace(RUNS[name], model=model, steps=3, lr=0.05)
+    spec = RUNS[name].replace(model=model, steps=3, lr=0.05)
     assert_equal_to_plain_pytorch(spec, make_dataset(29, channels=3, size=32), 1e-7)
 
 
@@ -190,8 +191,8 @@ def test_the_history_changes_no_bit_of_the_run(images, tmp_path, name):
         norms = tmp_path / "norms.csv"
         norms.write_text("step,gradient_norm\n" + "".join(f"{i + 1},{x}\n" for i, x in enumerate(REFERENCE_NORMS)))
     runs = {
-        "off": replace(spec, evaluations=1),
-        "on": replace(spec, evaluations=8, watch=Watch(1, 3, 4)),
+        "off": spec.replace(evaluations=1),
+        "on": spec.replace(evaluations=8, watch=Watch(every=1, micro_batch=3, micro_batches=4)),
     }
     weights = {}
     for key, run in runs.items():
@@ -207,7 +208,7 @@ def test_the_history_changes_no_bit_of_the_run(images, tmp_path, name):
 
 
 def test_lines_of_the_watch_are_every_so_many_steps_and_have_accuracies_at_evaluations_only(images, tmp_path):
-    spec = novack_spec(steps=9, evaluations=2, watch=Watch(4, 5, 2), penalty=penalty("fisher_trace"))
+    spec = novack_spec(steps=9, evaluations=2, watch=Watch(every=4, micro_batch=5, micro_batches=2), penalty=penalty("fisher_trace"))
     train(spec, folder_of(images, tmp_path / "data"), tmp_path / "run")
     lines = list(csv.DictReader((tmp_path / "run/history.csv").open()))
     assert [int(line["step"]) for line in lines] == [1, 4, 5, 9]
@@ -224,7 +225,7 @@ def test_lines_of_the_watch_are_every_so_many_steps_and_have_accuracies_at_evalu
 
 
 def test_the_watched_norm_is_the_mean_over_its_micro_batches(images):
-    spec = novack_spec(watch=Watch(1, 3, 5))
+    spec = novack_spec(watch=Watch(every=1, micro_batch=3, micro_batches=5))
     trainer = Trainer(spec, images, dtype=torch.float64)
     before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
     measured = trainer.micro_batch_norm2()
@@ -318,7 +319,7 @@ def test_metrics_say_what_was_held_out_and_what_was_grafted(images, tmp_path):
 @pytest.mark.parametrize("name", ["FT", "sampled GN", "IterGraft", "ExterGraft"])
 @pytest.mark.parametrize("stop", [1, 5])
 def test_an_interrupted_run_continues_to_the_same_bits(images, tmp_path, monkeypatch, name, stop):
-    spec, data = replace(RUNS[name], watch=Watch(3, 5, 2)), folder_of(images, tmp_path / "data")
+    spec, data = RUNS[name].replace(watch=Watch(every=3, micro_batch=5, micro_batches=2)), folder_of(images, tmp_path / "data")
     norms = tmp_path / "norms.csv"
     norms.write_text("step,gradient_norm\n" + "".join(f"{i + 1},{x}\n" for i, x in enumerate(REFERENCE_NORMS)))
     given = {"norms": norms} if norms_for(spec) is not None else {}
@@ -333,8 +334,8 @@ def test_an_interrupted_run_continues_to_the_same_bits(images, tmp_path, monkeyp
 
 def test_grafting_reproduces_the_other_runs_step_lengths(images, tmp_path):
     data = folder_of(images, tmp_path / "data")
-    train(replace(RUNS["SB"], watch=Watch(1, 5, 2)), data, tmp_path / "sb")
-    train(replace(RUNS["ExterGraft"], watch=Watch(1, 5, 2)), data, tmp_path / "run", norms=tmp_path / "sb" / NORMS)
+    train(RUNS["SB"].replace(watch=Watch(every=1, micro_batch=5, micro_batches=2)), data, tmp_path / "sb")
+    train(RUNS["ExterGraft"].replace(watch=Watch(every=1, micro_batch=5, micro_batches=2)), data, tmp_path / "run", norms=tmp_path / "sb" / NORMS)
     lines = [list(csv.DictReader((tmp_path / run / "history.csv").open())) for run in ("sb", "run")]
     lengths = [[float(line["step_length"]) for line in part] for part in lines]
     np.testing.assert_allclose(lengths[1], lengths[0], rtol=1e-4)
@@ -342,17 +343,17 @@ def test_grafting_reproduces_the_other_runs_step_lengths(images, tmp_path):
 
 def test_what_is_grafted_from_a_run_that_diverged_diverges_there_too(images, tmp_path):
     data = folder_of(images, tmp_path / "data")
-    assert train(replace(RUNS["SB"], lr=1e30), data, tmp_path / "sb")["status"] == "diverged"
+    assert train(RUNS["SB"].replace(lr=1e30), data, tmp_path / "sb")["status"] == "diverged"
     metrics = train(RUNS["ExterGraft"], data, tmp_path / "run", norms=tmp_path / "sb" / NORMS)
     assert metrics["status"] == "diverged"
     assert metrics["steps"] <= STEPS
 
 
 @pytest.mark.parametrize(
-    "change", [{"transform": Transform("iter_graft")}, {"penalty": penalty("fisher_trace", sample=20)}]
+    "change", [{"transform": make("transform", "iter_graft")}, {"penalty": penalty("fisher_trace", sample=20)}]
 )
 def test_images_of_stored_copies_are_drawn_from_all_of_them(images, tmp_path, change):
-    plan = StoredCopies(3, 1, False)
+    plan = StoredCopies(copies=3, crop_padding=1, flip=False)
     store = build_store(images, plan, tmp_path / "s.lmdb")
     spec = novack_spec(macro_batch="all", held_out=0.0, augment=None, store=plan, **change)
     trainer = Trainer(spec, images, store=store)
@@ -379,12 +380,12 @@ def test_a_missing_log_is_one_line(images, tmp_path, capsys, monkeypatch):
         ({"epochs": 3}, "epochs = 3: either epochs or steps must be given"),
         ({"steps": None}, "epochs = None: either epochs or steps must be given"),
         ({"held_out": 1.0}, "held_out = 1.0: must be at least 0 and below 1"),
-        ({"held_out": 0.2, "store": StoredCopies(2, 1, False)}, "cannot be given beside stored copies"),
-        ({"clip": 1.0, "transform": Transform("normalize")}, "clip = 1.0: .* cannot be given beside a transform"),
-        ({"transform": Transform("exter_graft")}, "transform.reference = None: exter_graft names a run"),
-        ({"transform": Transform("normalize", "sb")}, "transform.reference = 'sb': exter_graft names a run"),
-        ({"transform": Transform("graft")}, "transform.name = 'graft': allowed: iter_graft, exter_graft, normalize"),
-        ({"watch": Watch(0, 5, 2)}, "watch = "),
+        ({"held_out": 0.2, "store": StoredCopies(copies=2, crop_padding=1, flip=False)}, "cannot be given beside stored copies"),
+        ({"clip": 1.0, "transform": make("transform", "normalize")}, "clip = 1.0: .* cannot be given beside a transform"),
+        ({"transform": make("transform", "exter_graft")}, "transform.reference = None: exter_graft names a run"),
+        ({"transform": make("transform", "normalize", reference="sb")}, "transform.reference = 'sb': exter_graft names a run"),
+        ({"transform": make("transform", "graft")}, "transform.name = 'graft': allowed: iter_graft, exter_graft, normalize"),
+        ({"watch": Watch(every=0, micro_batch=5, micro_batches=2)}, "watch = "),
     ],
 )
 def test_impossible_settings_are_refused(changes, problem):
@@ -394,7 +395,7 @@ def test_impossible_settings_are_refused(changes, problem):
 
 def test_a_specification_is_read_back_and_wrong_keys_are_named():
     for spec in RUNS.values():
-        spec = replace(spec, watch=Watch(2, 5, 2))
+        spec = spec.replace(watch=Watch(every=2, micro_batch=5, micro_batches=2))
         assert type(spec).from_dict(spec.to_dict()) == spec
     values = RUNS["GN"].to_dict()
     with pytest.raises(ValueError, match="penalty: eps: not of fisher_trace; allowed: name, sample, strength"):

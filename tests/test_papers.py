@@ -42,7 +42,7 @@ def test_the_main_table_is_as_published(run):
     assert spec.shuffle == (run in ("sgd", "fb-practice"))
     assert (spec.dataset, spec.model) == ("cifar10", "resnet18")
     assert (spec.momentum, spec.nesterov, spec.weight_decay) == (0.9, True, 5e-4)
-    assert spec.augment == Augmentation(4, True)
+    assert spec.augment == Augmentation(crop_padding=4, flip=True)
     assert spec.epochs * steps_per_epoch(spec, 50_000) == (117_000 if run == "sgd" else epochs)
 
 
@@ -106,7 +106,7 @@ def test_the_table_of_fixed_data_sets_is_the_published_one():
 def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
     stores = {run: spec.store for (_, run, _), spec in expand(load_config()).items() if spec.store}
     assert set(stores) == {run for run in FIXED if run.startswith("x10")}
-    assert set(stores.values()) == {StoredCopies(2, 1, False)}
+    assert set(stores.values()) == {StoredCopies(copies=2, crop_padding=1, flip=False)}
 
 
 def test_a_scale_judges_the_claims_it_can():
@@ -135,7 +135,7 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         assert mini.lr == pytest.approx(4 * paper.lr)
         assert mini.schedule.warmup == paper.schedule.warmup / 10
         assert mini.schedule.horizon == paper.schedule.horizon / 10
-        assert (mini.dataset, mini.model, mini.augment) == ("digits", "resnet_mini", Augmentation(1, False))
+        assert (mini.dataset, mini.model, mini.augment) == ("digits", "resnet_mini", Augmentation(crop_padding=1, flip=False))
         assert (mini.clip, mini.penalty, mini.momentum) == (paper.clip, paper.penalty, paper.momentum)
         # The paper's normalization belongs to its own data set.
         assert paper.normalize is not None
@@ -153,7 +153,7 @@ def test_every_row_is_run_once_for_each_seed():
 def test_a_spec_survives_json():
     spec = at("paper", "fb-reg")
     assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-    with pytest.raises(ValueError, match="unknown key typo"):
+    with pytest.raises(ValueError, match="typo: unknown key"):
         RunSpec.from_dict({**spec.to_dict(), "typo": 1})
 
 
@@ -229,13 +229,13 @@ MISTAKES = {
     "unknown unit": ({"runs__fb__schedule__unit": "week"}, "runs.fb.schedule.unit = 'week': allowed: epoch, step, run"),
     "knee in epochs": (
         {"runs__fb__schedule": {"unit": "epoch", "warmup": 0, "decay": "knee", "explore": 0.5}},
-        "runs.fb: at scale mini: schedule.unit = 'epoch': knee allows: run",
+        "runs.fb.schedule.unit = 'epoch': knee allows: run",
     ),
     "late milestone": (
         {"runs__fb__schedule": {"unit": "epoch", "warmup": 0, "decay": "step", "milestones": [10, 301]}},
         "runs.fb.schedule.milestones = 30.1 at scale mini: must be at most 30, the run's epochs",
     ),
-    "unknown penalty": ({"runs__fb_reg__penalty": {"name": "l1"}}, "runs.fb-reg.penalty.name = 'l1': allowed: gradient_norm"),
+    "unknown penalty": ({"runs__fb_reg__penalty": {"name": "l1"}}, "runs.fb-reg.penalty.name = 'l1': allowed: .*gradient_norm"),
 }  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.measures.product_distance import RoundedFactors, product_distances, round_to_tf32
 from whysgd.models.build import build_model
-from whysgd.study.spec import Penalty, resolved_precision
+from whysgd.study.registry import make
+from whysgd.study.spec import resolved_precision
 from whysgd.training.loop import train
 from whysgd.training.objective import Objective
 from whysgd.training.trainer import Trainer
 
-EXACT = Penalty("gradient_norm", variant="exact")
+EXACT = make("penalty", "gradient_norm", variant="exact")
 VARIANTS = ("forward-differences", "central-differences", "exact")
 
 
@@ -96,7 +97,7 @@ def test_rounding_to_tf32_keeps_ten_bits_to_the_nearest_even():
 
 @pytest.mark.parametrize(
     ("precision", "penalty", "cpu", "gpu"),
-    [("auto", None, "fp32", "bf16"), ("auto", Penalty("gradient_norm"), "fp32", "tf32"), ("auto", EXACT, "fp32", "bf16"),
+    [("auto", None, "fp32", "bf16"), ("auto", make("penalty", "gradient_norm"), "fp32", "tf32"), ("auto", EXACT, "fp32", "bf16"),
      ("fp32", None, "fp32", "fp32"), ("tf32", EXACT, "tf32", "tf32"), ("bf16", EXACT, "bf16", "bf16")],
 )  # fmt: skip
 def test_what_a_precision_means_on_a_device(precision, penalty, cpu, gpu):
@@ -107,8 +108,8 @@ def test_what_a_precision_means_on_a_device(precision, penalty, cpu, gpu):
 @pytest.mark.parametrize("variant", VARIANTS[:2])
 def test_a_difference_of_bf16_gradients_is_refused_in_one_line(variant, tmp_path, capsys):
     with pytest.raises(ValueError, match="precision = 'bf16': a difference of bf16 gradients is noise"):
-        make_spec(penalty=Penalty("gradient_norm", variant=variant), precision="bf16")
-    spec = {**make_spec(penalty=Penalty("gradient_norm", variant=variant)).to_dict(), "precision": "bf16"}
+        make_spec(penalty=make("penalty", "gradient_norm", variant=variant), precision="bf16")
+    spec = {**make_spec(penalty=make("penalty", "gradient_norm", variant=variant)).to_dict(), "precision": "bf16"}
     assert main(["train", "--spec", json.dumps(spec), "--out", str(tmp_path / "run")]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

@@ -13,10 +13,10 @@ import torch
 from conftest import HUNG, ROOT, make_dataset, make_spec
 from test_loop import folder_of, results
 
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.ranks import Ranks
 
-EXACT = Penalty("gradient_norm", 0.5, 0.3, variant="exact")
+EXACT = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.3, variant="exact")
 # 23 images in blocks of 5: five blocks, which neither two nor three ranks share evenly, the last one smaller.
 RUNS = {
     "exact penalty": make_spec(penalty=EXACT, epochs=5),

@@ -8,8 +8,9 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.run import load_run, measure_run
+from whysgd.results.former import todays
 from whysgd.results.records import LINES, as_text, path_of, read_record, record_of, write_records
-from whysgd.study.spec import NoiseWatch, RunSpec
+from whysgd.study.spec import NoiseWatch
 from whysgd.training.loop import train
 
 
@@ -18,7 +19,7 @@ def finished(tmp_path, monkeypatch):
     """A finished run that measures its gradient noise, with two measures, where the workflow puts them."""
     monkeypatch.chdir(tmp_path)
     spec = make_spec(
-        model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100, noise=NoiseWatch(4)
+        model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100, noise=NoiseWatch(points=4)
     )
     data, run = folder_of(make_dataset(), tmp_path / "data"), tmp_path / spec.folder
     train(spec, data, run)
@@ -87,7 +88,7 @@ def test_the_records_of_the_repository_are_whole_and_in_their_places():
     for file in files:
         record = read_record(file)
         assert path_of(record, ROOT / "results/records") == file
-        spec = RunSpec.from_dict(record["metrics"]["settings"])
+        spec = todays(record["metrics"]["settings"])
         assert (spec.digest, spec.run) == (record["metrics"]["spec_digest"], record["metrics"]["run"])
         assert len(record["metrics"]["data"]["sha256"]) == 64
         assert record["metrics"]["code_digest"]

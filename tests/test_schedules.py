@@ -6,13 +6,14 @@ import torch
 from conftest import make_spec
 from torch.optim import lr_scheduler
 
-from whysgd.study.spec import RunSpec, Schedule
+from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec
 from whysgd.training.knee import KneeLRScheduler
 from whysgd.training.schedules import learning_rate
 
 
 def test_warmup_begins_at_zero_and_the_cosine_clock_starts_when_it_ends():
-    schedule = Schedule("epoch", 5, "cosine", 300)
+    schedule = make("schedule", "cosine", unit="epoch", warmup=5, horizon=300)
     rates = [learning_rate(schedule, 0.1, t) for t in range(300)]
     assert rates[:6] == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08, 0.1])
     assert rates[155] == pytest.approx(0.05)
@@ -22,7 +23,7 @@ def test_warmup_begins_at_zero_and_the_cosine_clock_starts_when_it_ends():
 
 
 def test_the_long_runs_never_decay_to_zero():
-    schedule = Schedule("epoch", 400, "cosine", 4000)
+    schedule = make("schedule", "cosine", unit="epoch", warmup=400, horizon=4000)
     assert learning_rate(schedule, 0.4, 400) == 0.4
     assert learning_rate(schedule, 0.4, 2999) == pytest.approx(0.2 * (1 + math.cos(math.pi * 2599 / 4000)))
     assert learning_rate(schedule, 0.4, 4400) == pytest.approx(0, abs=1e-15)
@@ -33,19 +34,19 @@ def test_after_the_warmup_it_is_torchs_cosine():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     peer = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
     for time in range(40):
-        assert learning_rate(Schedule("step", 7, "cosine", 40), 0.3, 7 + time) == pytest.approx(peer.get_last_lr()[0])
+        assert learning_rate(make("schedule", "cosine", unit="step", warmup=7, horizon=40), 0.3, 7 + time) == pytest.approx(peer.get_last_lr()[0])
         optimizer.step()
         peer.step()
 
 
 def test_times_need_not_be_whole():
-    schedule = Schedule("epoch", 0.5, "cosine", 30.0)
+    schedule = make("schedule", "cosine", unit="epoch", warmup=0.5, horizon=30.0)
     assert learning_rate(schedule, 1.0, 0) == 0
     assert learning_rate(schedule, 1.0, 1) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5 / 30)))
 
 
 def test_constant():
-    schedule = Schedule("step", 0, "constant")
+    schedule = make("schedule", "constant", unit="step", warmup=0)
     assert [learning_rate(schedule, 0.2, t) for t in (0, 1, 1000)] == [0.2] * 3
 
 
@@ -103,7 +104,7 @@ PEERS = {
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 10, 100, 640, 1001])
 @pytest.mark.parametrize(("values", "peer"), PEERS.values(), ids=PEERS.keys())
 def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, total):
-    schedule = Schedule(**{"unit": "run", "warmup": 0, **values})
+    schedule = make("schedule", values["decay"], **{"unit": "run", "warmup": 0} | {k: v for k, v in values.items() if k != "decay"})
     expected = run_with(lambda optimizer: peer(optimizer, total), total)
     rates = [learning_rate(schedule, PEAK, step, total) for step in range(total)]
     assert rates == pytest.approx(expected, rel=0, abs=1e-12)
@@ -111,24 +112,24 @@ def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, t
 
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 def test_linear_and_step_decay_have_a_clock_of_their_own_units(unit):
-    linear = [learning_rate(Schedule(unit, 0, "linear", 40), PEAK, time) for time in range(60)]
+    linear = [learning_rate(make("schedule", "linear", unit=unit, warmup=0, horizon=40), PEAK, time) for time in range(60)]
     assert linear == pytest.approx(run_with(lambda o: lr_scheduler.LinearLR(o, 1, 0, 40), 60), rel=0, abs=1e-12)
-    steps = [learning_rate(Schedule(unit, 0, "step", milestones=(10, 25.5)), PEAK, time) for time in range(60)]
+    steps = [learning_rate(make("schedule", "step", unit=unit, warmup=0, milestones=(10, 25.5)), PEAK, time) for time in range(60)]
     assert steps == pytest.approx(run_with(lambda o: lr_scheduler.MultiStepLR(o, [10, 26]), 60), rel=0, abs=1e-12)
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
 def test_with_a_warmup_the_rest_of_the_run_is_the_horizon(decay):
-    rates = [learning_rate(Schedule("run", 0.25, decay), PEAK, step, 40) for step in range(40)]
+    rates = [learning_rate(make("schedule", decay, unit="run", warmup=0.25), PEAK, step, 40) for step in range(40)]
     assert rates[:10] == pytest.approx([PEAK * step / 10 for step in range(10)])
     assert rates[10:] == pytest.approx(
-        [learning_rate(Schedule("step", 0, decay, 30), PEAK, step) for step in range(30)], rel=0, abs=1e-12
+        [learning_rate(make("schedule", decay, unit="step", warmup=0, horizon=30), PEAK, step) for step in range(30)], rel=0, abs=1e-12
     )
 
 
 def test_warmup_and_explore_never_round_to_more_than_the_run():
     for total in range(1, 50):
-        rates = [learning_rate(Schedule("run", 0.3, "knee", explore=0.7), 1.0, step, total) for step in range(total)]
+        rates = [learning_rate(make("schedule", "knee", unit="run", warmup=0.3, explore=0.7), 1.0, step, total) for step in range(total)]
         assert rates[-1] == 1.0
         assert max(rates) == 1.0
 
@@ -136,31 +137,31 @@ def test_warmup_and_explore_never_round_to_more_than_the_run():
 RUN = {"unit": "run", "warmup": 0}
 KNEE, STEP = {**RUN, "decay": "knee", "explore": 0.5}, {**RUN, "decay": "step", "milestones": [0.5]}
 WRONG = {
-    "decay": ({**RUN, "decay": "sudden"}, "schedule.decay = 'sudden': allowed: constant, cosine, linear, step, knee, one-cycle"),
-    "unit": ({"unit": "week", "warmup": 0, "decay": "constant"}, "schedule.unit = 'week': constant allows: epoch, step, run"),
+    "decay": ({**RUN, "decay": "sudden"}, "schedule.decay = 'sudden': allowed: constant, cosine, knee, linear, one-cycle, step, or a dotted path"),
+    "unit": ({"unit": "week", "warmup": 0, "decay": "constant"}, "schedule.unit = 'week': allowed: epoch, step, run"),
     "knee in epochs": ({**KNEE, "unit": "epoch"}, "schedule.unit = 'epoch': knee allows: run"),
     "one-cycle in steps": ({**RUN, "unit": "step", "decay": "one-cycle"}, "schedule.unit = 'step': one-cycle allows: run"),
-    "knee without explore": ({**RUN, "decay": "knee"}, "schedule.explore: knee in units of run needs it"),
-    "long explore": ({**KNEE, "explore": 1.5}, "schedule.explore = 1.5: must be at least 0 and at most 1, the run"),
-    "long warmup": ({**RUN, "warmup": 2, "decay": "cosine"}, "schedule.warmup = 2: must be at least 0 and at most 1, the run"),
-    "no warmup": ({**RUN, "warmup": None, "decay": "cosine"}, "schedule.warmup = None: must be at least 0"),
+    "knee without explore": ({**RUN, "decay": "knee"}, "schedule: explore must be given"),
+    "long explore": ({**KNEE, "explore": 1.5}, "schedule.explore = 1.5: must be at most 1"),
+    "long warmup": ({**RUN, "warmup": 2, "decay": "cosine"}, "schedule.warmup = 2.0: must be at most 1, the run"),
+    "no warmup": ({**RUN, "warmup": None, "decay": "cosine"}, "schedule.warmup = None: must be a finite number"),
     "both too long": ({**KNEE, "warmup": 0.6}, "schedule.explore = 0.5: warmup and explore must be at most 1, the run, together"),
     "cosine without horizon": ({"unit": "epoch", "warmup": 0, "decay": "cosine"}, "schedule.horizon: cosine in units of epoch needs it"),
     "no horizon": ({**RUN, "decay": "linear", "horizon": 0}, "schedule.horizon = 0: must be above 0"),
-    "horizon of knee": ({**KNEE, "horizon": 1}, "schedule.horizon = 1: knee has none"),
-    "horizon of constant": ({**RUN, "decay": "constant", "horizon": 1}, "schedule.horizon = 1: constant has none"),
-    "explore of cosine": ({**RUN, "decay": "cosine", "explore": 0.5}, "schedule.explore = 0.5: cosine has none"),
-    "factor of linear": ({**RUN, "decay": "linear", "factor": 0.5}, "schedule.factor = 0.5: linear has none"),
+    "horizon of knee": ({**KNEE, "horizon": 1}, "schedule.horizon: unknown key; allowed here: decay, explore"),
+    "horizon of constant": ({**RUN, "decay": "constant", "horizon": 1}, "schedule.horizon: unknown key"),
+    "explore of cosine": ({**RUN, "decay": "cosine", "explore": 0.5}, "schedule.explore: unknown key; allowed here: decay, horizon"),
+    "factor of linear": ({**RUN, "decay": "linear", "factor": 0.5}, "schedule.factor: unknown key"),
     "warmup of one-cycle": ({**RUN, "warmup": 0.1, "decay": "one-cycle"}, "schedule.warmup = 0.1: must be 0, one-cycle has its own"),
-    "step without milestones": ({**RUN, "decay": "step"}, "schedule.milestones: step in units of run needs it"),
-    "no milestones": ({**STEP, "milestones": []}, r"schedule.milestones = \[\]: must rise"),
+    "step without milestones": ({**RUN, "decay": "step"}, "schedule: milestones must be given"),
+    "no milestones": ({**STEP, "milestones": []}, r"schedule.milestones = \[\]: must have at least 1"),
     "falling milestones": ({**STEP, "milestones": [0.5, 0.2]}, r"schedule.milestones = \[0.5, 0.2\]: must rise"),
     "equal milestones": ({**STEP, "milestones": [0.5, 0.5]}, "must rise, from the end of the warmup on and at most 1, the run"),
     "milestones behind the run": ({**STEP, "milestones": [0.5, 1.5]}, "and at most 1, the run"),
     "milestones in the warmup": ({**STEP, "unit": "step", "warmup": 9, "milestones": [5, 10]}, "from the end of the warmup on"),
     "factor of nothing": ({**STEP, "factor": 0}, "schedule.factor = 0: must be above 0"),
-    "one milestone": ({**STEP, "milestones": 0.5}, "not iterable"),
-    "unknown key": ({**RUN, "decay": "constant", "power": 2}, "schedule: power: not of schedule; allowed: decay"),
+    "one milestone": ({**STEP, "milestones": 0.5}, "schedule.milestones = 0.5: must be a list"),
+    "unknown key": ({**RUN, "decay": "constant", "power": 2}, "schedule.power: unknown key; allowed here: decay"),
 }  # fmt: skip
 
 
@@ -172,5 +173,5 @@ def test_a_schedule_that_cannot_be_is_one_line(values, message):
 
 
 def test_milestones_survive_json():
-    spec = make_spec(schedule=Schedule("run", 0, "step", milestones=(0, 0.5)))
+    spec = make_spec(schedule=make("schedule", "step", unit="run", warmup=0, milestones=(0, 0.5)))
     assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

@@ -6,11 +6,10 @@ import pytest
 import yaml
 
 from whysgd.errors import UserError
-from whysgd.models.catalog import architecture
 from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand, load_paper, tables_at
-from whysgd.study.schedule import Schedule
+from whysgd.study.registry import make, network
 from whysgd.study.validation import ROOT
 
 # A second transcription of the published grid.
@@ -41,7 +40,7 @@ def test_every_cell_of_the_published_grid_is_a_run():
                     for seed in SEEDS:
                         spec = specs[f"{dataset}-{loss}-d{depth}-w{width}", seed]
                         assert (spec.dataset, spec.loss, spec.seed) == (dataset, loss, seed)
-                        assert architecture(spec.model) == ("fc", {"depth": depth, "width": width})
+                        assert network(spec.model) == ("fully_connected", {"depth": depth, "width": width})
     fc = [run for run, _ in specs if not run.startswith("alexnet")]
     assert len(fc) == 9 * 9 * 2 * 2 * 3 == 972
     alexnet = {run: spec for (run, seed), spec in specs.items() if run.startswith("alexnet") and seed == 0}
@@ -57,7 +56,7 @@ def test_the_settings_are_as_published():
         assert (spec.steps, spec.epochs, spec.stop_accuracy) == (65000, None, 100)
         assert (spec.block, spec.macro_batch, spec.shuffle, spec.augment) == (100, 100, False, None)
         assert (spec.lr, spec.momentum, spec.weight_decay, spec.penalty, spec.clip) == (0.1, 0, 0, None, None)
-        assert spec.schedule == Schedule("run", 0, "step", milestones=(0.3333333, 0.6666667), factor=0.5)
+        assert spec.schedule == make("schedule", "step", unit="run", warmup=0, milestones=(0.3333333, 0.6666667), factor=0.5)
         assert spec.noise.points == (100 if run in FINE else 20)
 
 

@@ -1,7 +1,6 @@
 """Runs in lockstep against the plain loop, one by one."""
 
 import csv
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +9,8 @@ from test_loop import TIMES, assert_equal_results, dying_after, folder_of, resul
 
 from whysgd.files import read_json
 from whysgd.models.build import build_model
-from whysgd.study.spec import NoiseWatch, Schedule, in_lockstep
+from whysgd.study.registry import make
+from whysgd.study.spec import NoiseWatch, in_lockstep
 from whysgd.training import loop
 from whysgd.training.dense import dense_gradients
 from whysgd.training.gradients import ALONE
@@ -23,20 +23,20 @@ from whysgd.training.trainer import Trainer
 
 PLAIN = make_spec(
     model="fc_d3_w8", macro_batch=5, block=5, epochs=4, penalty=None, clip=None, augment=None, shuffle=False, lr=0.3,
-    schedule=Schedule("run", 0, "step", milestones=(0.25, 0.5), factor=0.5), nesterov=False, momentum=0.0,
+    schedule=make("schedule", "step", unit="run", warmup=0, milestones=(0.25, 0.5), factor=0.5), nesterov=False, momentum=0.0,
 )  # fmt: skip
 SETTINGS = {
     "as simsekli2019": PLAIN,
-    "linear hinge": replace(PLAIN, loss="linear_hinge"),
-    "own orders": replace(PLAIN, shuffle=True),
-    "momentum and decay": replace(PLAIN, momentum=0.9, nesterov=True, drop_last=True),
-    "by the epoch": replace(PLAIN, schedule=Schedule("epoch", 1.5, "cosine", 6.0)),
-    "augmented": replace(PLAIN, augment=make_spec().augment, shuffle=True),
+    "linear hinge": PLAIN.replace(loss="linear_hinge"),
+    "own orders": PLAIN.replace(shuffle=True),
+    "momentum and decay": PLAIN.replace(momentum=0.9, nesterov=True, drop_last=True),
+    "by the epoch": PLAIN.replace(schedule=make("schedule", "cosine", unit="epoch", warmup=1.5, horizon=6.0)),
+    "augmented": PLAIN.replace(augment=make_spec().augment, shuffle=True),
 }
 
 
 def seeds(spec, count=3):
-    return [replace(spec, seed=seed) for seed in range(count)]
+    return [spec.replace(seed=seed) for seed in range(count)]
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "linear_hinge"])
@@ -97,18 +97,18 @@ def test_the_numbers_of_a_run_do_not_depend_on_its_company():
 def test_only_runs_that_fit_are_in_lockstep():
     assert in_lockstep([PLAIN])
     assert in_lockstep(seeds(PLAIN))
-    assert not in_lockstep([PLAIN, replace(PLAIN, lr=0.1)])
+    assert not in_lockstep([PLAIN, PLAIN.replace(lr=0.1)])
     for change in (
         {"macro_batch": 10}, {"clip": 0.1}, {"penalty": make_spec().penalty}, {"held_out": 0.2},
         {"model": "resnet_mini"}, {"macro_batch": "all"},
     ):  # fmt: skip
-        assert not in_lockstep([replace(PLAIN, **change)]), change
-    ahead = Trainer(replace(PLAIN, seed=1), make_dataset())
+        assert not in_lockstep([PLAIN.replace(**change)]), change
+    ahead = Trainer(PLAIN.replace(seed=1), make_dataset())
     ahead.step()
     with pytest.raises(ValueError, match="same step"):
-        Stack([Trainer(replace(PLAIN, seed=2), make_dataset()), ahead])
+        Stack([Trainer(PLAIN.replace(seed=2), make_dataset()), ahead])
     with pytest.raises(ValueError, match="differ in their seeds"):
-        Stack([Trainer(PLAIN, make_dataset()), Trainer(replace(PLAIN, lr=0.1), make_dataset())])
+        Stack([Trainer(PLAIN, make_dataset()), Trainer(PLAIN.replace(lr=0.1), make_dataset())])
 
 
 def reached(spec, data, tmp_path):
@@ -119,12 +119,12 @@ def reached(spec, data, tmp_path):
 
 
 def test_runs_together_leave_what_each_leaves_alone(tmp_path):
-    spec = replace(PLAIN, epochs=12, noise=NoiseWatch(3), evaluations=6)
+    spec = PLAIN.replace(epochs=12, noise=NoiseWatch(points=3), evaluations=6)
     data = folder_of(make_dataset(40), tmp_path / "data")
     accuracies = reached(spec, data, tmp_path)
     # One that some seeds reach before others, and before the end.
     wanted = sorted(max(course[:-1]) for course in accuracies)[1]
-    spec = replace(spec, stop_accuracy=wanted)
+    spec = spec.replace(stop_accuracy=wanted)
     outs = [tmp_path / f"together-{seed}" for seed in range(3)]
     metrics = train_runs(seeds(spec), data, outs)
     for one, out, found, course in zip(seeds(spec), outs, metrics, accuracies, strict=True):
@@ -143,10 +143,10 @@ def test_runs_together_leave_what_each_leaves_alone(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 7, 40, 70])
 def test_interrupted_runs_continue_together_to_the_same_bits(tmp_path, monkeypatch, stop):
-    spec = replace(PLAIN, epochs=12, noise=NoiseWatch(3), evaluations=6)
+    spec = PLAIN.replace(epochs=12, noise=NoiseWatch(points=3), evaluations=6)
     data = folder_of(make_dataset(40), tmp_path / "data")
     accuracies = reached(spec, data, tmp_path)
-    spec = replace(spec, stop_accuracy=sorted(max(course[:-1]) for course in accuracies)[1])
+    spec = spec.replace(stop_accuracy=sorted(max(course[:-1]) for course in accuracies)[1])
     whole, cut = ([tmp_path / f"{kind}-{seed}" for seed in range(3)] for kind in ("whole", "cut"))
     train_runs(seeds(spec), data, whole)
     with dying_after(monkeypatch, stop, Stack):
@@ -172,7 +172,7 @@ def test_a_seed_that_is_added_leaves_the_others_alone(tmp_path, capsys):
 
 def test_one_that_diverges_leaves_the_others_alone(tmp_path):
     data, outs = folder_of(make_dataset(), tmp_path / "data"), [tmp_path / f"seed-{seed}" for seed in range(2)]
-    spec, start = replace(PLAIN, noise=NoiseWatch(2)), Stack.__init__
+    spec, start = PLAIN.replace(noise=NoiseWatch(points=2)), Stack.__init__
 
     def poisoned(self, trainers):
         start(self, trainers)
@@ -196,7 +196,7 @@ def test_the_noise_is_measured_on_a_log_scale():
 
 @pytest.mark.parametrize("model", ["fc_d3_w8", "resnet_mini"])
 def test_the_noise_of_a_run_is_that_of_its_blocks(model):
-    spec = replace(PLAIN, model=model, noise=NoiseWatch(1))
+    spec = PLAIN.replace(model=model, noise=NoiseWatch(points=1))
     data = make_dataset(23, channels=2)
     trainer = Trainer(spec, data, dtype=torch.float64)
     for _ in range(3):
@@ -226,7 +226,7 @@ def logged_steps(run):
 
 
 def test_the_noise_log_ends_with_the_run(tmp_path):
-    spec = replace(PLAIN, epochs=12, noise=NoiseWatch(2), evaluations=6, stop_accuracy=0.0)
+    spec = PLAIN.replace(epochs=12, noise=NoiseWatch(points=2), evaluations=6, stop_accuracy=0.0)
     data = folder_of(make_dataset(40), tmp_path / "data")
     metrics = train(spec, data, tmp_path / "run")
     steps = logged_steps(tmp_path / "run")
@@ -235,7 +235,7 @@ def test_the_noise_log_ends_with_the_run(tmp_path):
 
 
 def test_a_diverged_run_measures_no_more_noise(tmp_path):
-    spec = replace(PLAIN, model="resnet_mini", lr=1e30, noise=NoiseWatch(2))
+    spec = PLAIN.replace(model="resnet_mini", lr=1e30, noise=NoiseWatch(points=2))
     metrics = train(spec, folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run")
     assert metrics["status"] == "diverged"
     assert logged_steps(tmp_path / "run")[-1] < metrics["steps"]

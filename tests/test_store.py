@@ -48,7 +48,7 @@ def obvious(dataset, plan):
     copies = []
     for copy in range(plan.copies):
         top, left, flip = draw_copy(
-            Augmentation(plan.crop_padding, plan.flip), len(dataset.train.labels), plan.seed, copy
+            Augmentation(crop_padding=plan.crop_padding, flip=plan.flip), len(dataset.train.labels), plan.seed, copy
         )
         for i, image in enumerate(torch.from_numpy(dataset.train.images)):
             if not (plan.clean_first and copy == 0):
@@ -59,7 +59,7 @@ def obvious(dataset, plan):
 
 
 @pytest.mark.parametrize(
-    "plan", [PLAN, replace(PLAN, clean_first=True), replace(PLAN, flip=False), replace(PLAN, copies=1, crop_padding=0)]
+    "plan", [PLAN, PLAN.replace(clean_first=True), PLAN.replace(flip=False), PLAN.replace(copies=1, crop_padding=0)]
 )
 def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_path, small_chunks, plan):
     dataset = colour()
@@ -97,7 +97,7 @@ def test_what_it_is_stands_inside(tmp_path):
 
 
 def test_the_draws_of_a_copy_depend_on_seed_and_copy_and_not_on_what_was_drawn_before():
-    augmentation = Augmentation(4, True)
+    augmentation = Augmentation(crop_padding=4, flip=True)
     alone = np.stack(draw_copy(augmentation, 50, 0, 3))
     for copy in (1, 3, 0):
         after = np.stack(draw_copy(augmentation, 50, 0, copy))
@@ -157,7 +157,7 @@ def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
 def test_another_plans_part_is_not_continued(tmp_path, small_chunks):
     dataset, path = colour(), tmp_path / "s.lmdb"
     interrupt(dataset, path, 9)
-    other = replace(PLAN, seed=6)
+    other = PLAN.replace(seed=6)
     assert np.array_equal(build_store(dataset, other, path).read(), obvious(dataset, other))
     assert not list(tmp_path.glob(".*.part")) + list(tmp_path.glob(".*.earlier"))
 
@@ -211,7 +211,7 @@ def test_a_finished_store_is_left_and_one_of_another_plan_refused(tmp_path):
     build_store(dataset, PLAN, path)
     assert path.stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"s.lmdb: is another store \(of another seed\); remove it to build it again"):
-        build_store(dataset, replace(PLAN, seed=1), path)
+        build_store(dataset, PLAN.replace(seed=1), path)
 
 
 DAMAGES = {
@@ -286,7 +286,7 @@ def test_the_map_is_large_enough_and_the_file_little_more_than_its_content(tmp_p
     dataset = make_dataset(train=shape[0])
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     dataset = replace(dataset, train=replace(dataset.train, images=images))
-    store = build_store(dataset, StoredCopies(copies, 1, False), tmp_path / "s.lmdb")
+    store = build_store(dataset, StoredCopies(copies=copies, crop_padding=1, flip=False), tmp_path / "s.lmdb")
     size, content = store.path.stat().st_size, store.read().nbytes
     assert size < map_size(store.meta)
     assert size <= 1.02 * content + 8 * shape[0] + 8 * building.PAGE
@@ -333,7 +333,7 @@ def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_
 
 
 def test_steps_are_those_of_one_copy():
-    plan = StoredCopies(10, 4, True)
+    plan = StoredCopies(copies=10, crop_padding=4, flip=True)
     sgd = make_spec(macro_batch=128, block=128, drop_last=True, epochs=300, store=plan)
     assert sgd.epochs * steps_per_epoch(sgd, 50_000) == 117_000
     assert steps_per_epoch(make_spec(store=plan), 50_000) == 1
@@ -350,7 +350,7 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
     assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "streamed/model.safetensors").read_bytes()
     assert streamed["final"] == metrics["final"]
     with pytest.raises(UserError, match=r"s\.lmdb: is of another seed than the run asks for"):
-        train(replace(spec, store=replace(PLAN, seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
+        train(spec.replace(store=PLAN.replace(seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
     with pytest.raises(UserError, match="the run and what it is given do not agree"):
         Trainer(spec, dataset)
 

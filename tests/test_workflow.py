@@ -118,9 +118,7 @@ def test_one_paper_and_one_file_can_be_asked_for(finished):
     snakemake(folder, *OVERLAY)
 
 
-AFTER_TRAINING = {
-    "collect_runs": 1, "make_table": 1, "check_claims": 1, "plot_curves": 1, "plot_comparison": 1, "write_page": 1
-}  # fmt: skip
+AFTER_TRAINING = {"collect_runs": 1, "make_table": 1, "check_claims": 1, "plot_figure": 2, "write_page": 1}
 EDITS = {
     "a row's setting": (
         "papers/geiping2022.yaml", "fb-clip: {epochs: 3000, lr: 0.4, clip: 0.25}",
@@ -131,16 +129,13 @@ EDITS = {
     ),
     "a published number": (
         "papers/geiping2022.yaml", "mean: 75.42", "mean: 75.43",
-        {"make_table": 1, "plot_comparison": 1, "plot_curves": 1, "write_page": 1},
+        {"make_table": 1, "plot_figure": 2, "write_page": 1},
     ),
     "a claim": ("papers/geiping2022.yaml", "sgd - fb >= 10 points", "sgd - fb >= 9 points", {"check_claims": 1, "write_page": 1}),
     "a scale's rule": ("tiny.yaml", "lr_factor: 1", "lr_factor: 2", {"train": 14, **AFTER_TRAINING}),
-    "the plotting code": (
-        "whysgd/report/figures.py", '"test accuracy [%]"', '"accuracy"',
-        {"plot_curves": 1, "plot_comparison": 1, "write_page": 1},
-    ),
-    "a plotting script": (
-        "workflow_scripts/plot_curves.py", 'row["run"] for row in', 'line["run"] for line in', {"plot_curves": 1, "write_page": 1},
+    "the look of figures": ("whysgd/report/style.py", '"font.size": 9', '"font.size": 8', {"plot_figure": 2, "write_page": 1}),
+    "a figure's size": (
+        "whysgd/report/figures/curves.py", "PANEL = (4.0, 4.0)", "PANEL = (4.0, 3.0)", {"plot_figure": 1, "write_page": 1},
     ),
     "the page's template": ("whysgd/report/templates/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
     "the page's script": ("whysgd/report/templates/page.js", "const marked =", "const wanted =", {"write_page": 1}),
@@ -150,7 +145,7 @@ EDITS = {
     ),
     "a comment in the optimizer": ("whysgd/training/sgd.py", "@torch.no_grad()", "# Why.\n@torch.no_grad()", {}),
     "a docstring of the optimizer": ("whysgd/training/sgd.py", "One step, in place", "A single step, in place", {}),
-    "a comment in a script": ("workflow_scripts/plot_curves.py", "import pandas", "# Why.\nimport pandas", {}),
+    "a comment in a script": ("workflow_scripts/make_table.py", "import pandas", "# Why.\nimport pandas", {}),
     "a docstring of a script": ("workflow_scripts/make_table.py", "Rule make_table:", "The rule make_table:", {}),
     "the device": ("tiny.yaml", "scale: tiny", "scale: tiny\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5\ntensorboard: true\ncluster: {margin: 9, longest: 7}", {}),
     "a message of the configuration": ("whysgd/study/validation.py", "must not repeat an entry", "must not have an entry twice", {}),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from whysgd.errors import StopSignal, UserError, listed
+from whysgd.files import write_text
 from whysgd.measures.catalog import MEASURES
 from whysgd.results.paths import RECORDS, batch_name, batch_seeds, dataset_folder, run_folder, store_file
 from whysgd.study.names import NEEDED, is_name
@@ -126,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     failure = commands.add_parser("explain-failure", help="the last lines of the logs of jobs that failed")
     failure.add_argument("log", type=Path, help="Snakemake's own log of the run")
     failure.set_defaults(command=_explain_failure)
+
+    schema = commands.add_parser("schema", help="write config/schema/ and docs/settings.md again")
+    schema.set_defaults(command=_schema)
 
     show = commands.add_parser("show", help="print the tables and claims of a scale, and where they lie")
     show.add_argument("scale", nargs="?", default="mini")
@@ -303,6 +307,15 @@ def _explain_failure(options) -> None:
     from whysgd.results.failures import explained
 
     print(explained(options.log), flush=True)
+
+
+def _schema(options) -> None:
+    from whysgd.study.reference import files
+    from whysgd.study.validation import ROOT
+
+    for path, text in files().items():
+        write_text(ROOT / path, text)
+        print(path)
 
 
 def _show(options) -> None:

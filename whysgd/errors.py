@@ -1,5 +1,6 @@
 """The exceptions that are a line for the user, not a bug: a mistake that can be mended, and a job that was stopped."""
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -22,3 +23,9 @@ def listed(names: Iterable[str], most: int = 60) -> str:
     """Names for an error's line, the first of them if they are many."""
     names = list(names)
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def nearest(name, known: Iterable[str]) -> str:
+    """Return the end of an error's line that offers the known name most like this one, or nothing."""
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""

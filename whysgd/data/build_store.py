@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def _meta(dataset: Dataset, plan: StoredCopies) -> dict:
     image_bytes = images[0].nbytes
     return {
         "format": FORMAT,
-        **asdict(plan),
+        **dict(plan),
         "images": len(images),
         "shape": list(images.shape[1:]),
         "classes": dataset.manifest["classes"],
@@ -218,7 +217,7 @@ def draws_of_copy(plan: StoredCopies, images: int, copy: int) -> tuple[np.ndarra
     """Top, left and flip of every image of a copy; None for a copy that is left as it is."""
     if plan.clean_first and copy == 0:
         return None
-    return draw_copy(Augmentation(plan.crop_padding, plan.flip), images, plan.seed, copy)
+    return draw_copy(Augmentation(crop_padding=plan.crop_padding, flip=plan.flip), images, plan.seed, copy)
 
 
 def chunk_of_copies(images: np.ndarray, plan: StoredCopies, draws: Callable, start: int, count: int) -> np.ndarray:

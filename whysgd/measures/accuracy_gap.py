@@ -9,6 +9,16 @@ from whysgd.measures.images import Images
 from whysgd.measures.network import Network, finite
 from whysgd.measures.untouched import untouched
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "train_accuracy": ("training accuracy", "%"),
+    "test_accuracy": ("test accuracy", "%"),
+    "accuracy_gap": ("accuracy gap", "points"),
+    "train_loss": ("training loss", "nats"),
+    "test_loss": ("test loss", "nats"),
+    "loss_gap": ("loss gap", "nats"),
+}
+
 
 def accuracy_gap(model: torch.nn.Module, images: Images, test: Images) -> dict[str, Estimate]:
     """How much better the network is on the images that it was trained on, in evaluation mode.

@@ -1,6 +1,9 @@
-"""The measures that every run gets, and what each reports; the workflow reads this, so it imports no library."""
+"""The measures that every run gets, and what each reports; the workflow reads this, so it does not import torch."""
 
 from dataclasses import dataclass
+
+from whysgd.errors import UserError
+from whysgd.study.registry import constants, file_of, names, problem
 
 
 @dataclass(frozen=True)
@@ -19,38 +22,25 @@ class Quantity:
     flatter: str | None = None
 
 
-# A measure is a rule; its quantities are the keys of its JSON. `whysgd.measures.<measure>` says how each is defined.
-MEASURES = {
-    "accuracy_gap": {
-        "train_accuracy": Quantity("training accuracy", "%"),
-        "test_accuracy": Quantity("test accuracy", "%"),
-        "accuracy_gap": Quantity("accuracy gap", "points"),
-        "train_loss": Quantity("training loss", "nats"),
-        "test_loss": Quantity("test loss", "nats"),
-        "loss_gap": Quantity("loss gap", "nats"),
-    },
-    "keskar": {"keskar_sharpness": Quantity("Keskar sharpness", "%", "lower")},
-    "flatness": {"flatness": Quantity("flatness", "filter norms", "higher")},
-    "hessian": {
-        "hessian_eigenvalue_1": Quantity("largest Hessian eigenvalue", "nats", "lower"),
-        "hessian_eigenvalue_2": Quantity("second Hessian eigenvalue", "nats", "lower"),
-        "hessian_trace": Quantity("Hessian trace", "nats", "lower"),
-    },
-    "gradient_noise": {
-        "gradient_norm2": Quantity("squared gradient norm", "nats²", "lower"),
-        "micro_batch_gradient_norm2": Quantity("squared micro-batch gradient norm", "nats²", "lower"),
-        "gradient_covariance_trace": Quantity("trace of the gradient covariance", "nats²", "lower"),
-        "gradient_noise_scale": Quantity("gradient noise scale", "images"),
-        "gradient_signal_to_noise": Quantity("gradient signal to noise", "", None),
-    },
-    "fisher": {"fisher_trace": Quantity("Fisher trace", "nats²", "lower")},
-    "tail_index": {
-        "tail_index": Quantity("tail index of gradient noise", ""),
-        "tail_index_active": Quantity("tail index, active parameters", ""),
-        "inactive_parameters": Quantity("inactive parameters", "%"),
-    },
-}
+def quantities_of(measure: str) -> dict[str, Quantity]:
+    """Return what a measure reports, as its file says."""
+    file = file_of("measure", measure)
+    if file is None:
+        raise UserError(f"measure = {measure!r}: {problem('measure', measure) or 'no such module'}")
+    return {key: Quantity(*entry) for key, entry in constants(file)["QUANTITIES"].items()}
+
+
+MEASURES = {name: quantities_of(name) for name in names("measure")}
 QUANTITIES = {name: quantity for measure in MEASURES.values() for name, quantity in measure.items()}
+
+
+def include(measure: str) -> None:
+    """Let tables know what a measure from outside of this repository reports; it is named by its dotted path."""
+    if measure not in MEASURES:
+        MEASURES[measure] = quantities_of(measure)
+        QUANTITIES.update(MEASURES[measure])
+
+
 # Loss landscapes: where their points lie, and the columns of their files.
 LANDSCAPES = ("line", "plane")
 LANDSCAPE_COLUMNS = (

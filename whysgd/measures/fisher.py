@@ -12,6 +12,11 @@ from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "fisher_trace": ("Fisher trace", "nats²", "lower"),
+}
+
 
 def fisher(model: torch.nn.Module, images: Images, exact: bool = True, first: int | None = 1000) -> dict[str, Estimate]:
     """The mean over images x of E_{y ~ p(·|x)} ‖∇_θ log p(y|x)‖², in evaluation mode.

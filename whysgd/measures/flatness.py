@@ -8,6 +8,11 @@ from whysgd.measures.images import Images
 from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "flatness": ("flatness", "filter norms", "higher"),
+}
+
 
 def flatness(
     model: torch.nn.Module,

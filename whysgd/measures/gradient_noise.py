@@ -12,6 +12,15 @@ from whysgd.measures.network import Network, finite
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "gradient_norm2": ("squared gradient norm", "nats²", "lower"),
+    "micro_batch_gradient_norm2": ("squared micro-batch gradient norm", "nats²", "lower"),
+    "gradient_covariance_trace": ("trace of the gradient covariance", "nats²", "lower"),
+    "gradient_noise_scale": ("gradient noise scale", "images"),
+    "gradient_signal_to_noise": ("gradient signal to noise", ""),
+}
+
 
 def gradient_noise(
     model: torch.nn.Module, images: Images, micro_batch: int = 128, groups: int = 20

@@ -15,8 +15,15 @@ from whysgd.measures.estimate import Estimate, mean_of
 from whysgd.measures.images import Images
 from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
-from whysgd.models.twice import twice_differentiable
+from whysgd.models.double_backward import double_backward
 from whysgd.streams import stream
+
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "hessian_eigenvalue_1": ("largest Hessian eigenvalue", "nats", "lower"),
+    "hessian_eigenvalue_2": ("second Hessian eigenvalue", "nats", "lower"),
+    "hessian_trace": ("Hessian trace", "nats", "lower"),
+}
 
 EIGENVALUES = 2
 # ARPACK returns only what has converged. With this tolerance all has, after the first basis: no product is spent
@@ -103,7 +110,7 @@ class Hessian:
     def _gradients(self) -> Iterator[torch.Tensor]:
         """What each batch adds to the gradient (P,), with its graph."""
         for inputs, labels in self.images.batches():
-            with twice_differentiable():
+            with double_backward():
                 loss = self.network.loss(self.theta, inputs, labels) * (len(labels) / len(self.images))
             yield torch.autograd.grad(loss, self.theta, create_graph=True)[0]
 

@@ -16,6 +16,11 @@ from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "keskar_sharpness": ("Keskar sharpness", "%", "lower"),
+}
+
 EPSILON, LR, STEPS = 1e-4, 1e-3, 1000
 
 

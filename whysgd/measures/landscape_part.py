@@ -9,7 +9,6 @@ from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import chunk as part_of
 from whysgd.measures.landscape import grid, landscape
 from whysgd.measures.run import TrainedRun
-from whysgd.study.spec import Penalty
 
 
 def landscape_of(
@@ -37,7 +36,7 @@ def landscape_of(
         filters = None if like is None or like.model is None else _filters(like, run)
         directions = [filter_normalized(run.model, 0, index, like=filters) for index in range(axes)]
         spec = run.spec
-        strength = spec.penalty.block_strength if isinstance(spec.penalty, Penalty) else 0.0
+        strength = getattr(spec.penalty, "block_strength", 0.0)
         try:
             lines = landscape(
                 run.model, run.train, where, directions, weight_decay=spec.weight_decay, lr=spec.lr,

@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, vmap
 
 from whysgd.measures.images import Images
 from whysgd.training.losses import image_losses
-from whysgd.training.objective import Layout
+from whysgd.training.objective import ParameterVector
 
 # How many numbers the gradients of blocks computed at once may take. For small networks the overhead of each operation
 # counts: 32 blocks of 16 images of the mini network take 31 ms together and 90 ms one by one, on one thread. Large ones
@@ -31,7 +31,7 @@ class Network:
 
     def __init__(self, model: torch.nn.Module, loss: str = "cross_entropy"):
         named = dict(model.named_parameters())
-        self.model, self.layout, self.loss_name = model, Layout(named.items()), loss
+        self.model, self.layout, self.loss_name = model, ParameterVector(named.items()), loss
         self.theta = self.layout.vector(named).detach()
 
     def logits(self, theta: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,11 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from whysgd.study.spec import Penalty
+from whysgd.study.registry import make
 from whysgd.training.device import allow_tf32
+from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
-from whysgd.training.penalties import PRODUCTS
+from whysgd.training.penalties.gradient_norm import PRODUCTS
 
 TRUTH = ("exact", "fp64")
 _DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32}
@@ -65,16 +66,15 @@ def distance(product: torch.Tensor, true: torch.Tensor, unrounded: torch.Tensor)
 
 def hessian_product(model, theta, images, labels, variant: str, precision: str, eps: float) -> torch.Tensor:
     """H_B v of one block with v = ½ g_B, as a step of that penalty and precision computes it, in float64 (P,)."""
-    dtype, settings = _DTYPES[precision], Penalty("gradient_norm", variant=variant)
+    dtype, settings = _DTYPES[precision], make("penalty", "gradient_norm", variant=variant)
     objective = Objective(model, torch.bfloat16 if precision == "bf16" else None)
-    at, images, labels = theta.to(dtype), images.to(dtype)[None], labels[None]
-    if settings.exact:
-        at = at.clone().requires_grad_()
+    at = theta.to(dtype)
     with tf32(at.device) if precision == "tf32" else nullcontext():
-        _, g, _ = objective.gradients(at, images, labels, differentiable=settings.exact)
-        v = settings.block_strength * g.detach()
-        product = PRODUCTS[variant](lambda x: objective.gradients(x, images, labels)[1], at, g, v, eps)
-    return product.detach().double()
+        arguments = (at[None], images.to(dtype)[None], labels[None], 0.0)
+        micro_batch = MicroBatches(objective, Objective.gradients, *arguments)
+        g = micro_batch.attached_gradient.detach() if settings.exact else micro_batch.gradient
+        product = PRODUCTS[variant](micro_batch, settings.block_strength * g, eps)
+    return product[0].detach().double()
 
 
 @contextmanager

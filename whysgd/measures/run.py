@@ -4,12 +4,10 @@ Every measure of every run uses the same images (without augmentation; of stored
 held out) in evaluation mode in fp32, whatever the run was trained with.
 """
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,14 +17,16 @@ from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
 from whysgd.errors import UserError
 from whysgd.files import write_json
-from whysgd.measures.catalog import MEASURES
+from whysgd.measures.catalog import quantities_of
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
 from whysgd.models.build import build_model
 from whysgd.results.metrics import check_file, read_metrics
 from whysgd.results.paths import METRICS, MODEL, dataset_folder
-from whysgd.study.codedigest import code_digest
+from whysgd.study.codedigest import measuring_code
+from whysgd.study.registry import find, settings_of
 from whysgd.study.spec import RunSpec, trained_images
+from whysgd.study.validation import checked
 from whysgd.training.device import device_name, memory_of
 from whysgd.training.grouping import saved_bytes
 from whysgd.training.objective import Objective
@@ -86,7 +86,7 @@ def load_runs(
         raise UserError(f"{data}: is not the data set that the run in {folder} was trained on")
     check_file(common, Path(folder, MODEL))
     count = trained_images(spec, len(dataset.train.labels))
-    statistics = asdict(spec.normalize) if spec.normalize else dataset.manifest
+    statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
     normalize = Normalizer(statistics["mean"], statistics["std"], torch.float32, device)
     for seed in seeds or metrics:
         diverged = metrics[seed]["status"] == "diverged"
@@ -133,7 +133,7 @@ def measure_batch(
     and what it cost.
 
     Args:
-        names: of `whysgd.measures.catalog.MEASURES`.
+        names: names of measures, or dotted paths.
         runs: of `load_runs`.
         out: the file.
         options: of each measure, by its name.
@@ -142,12 +142,9 @@ def measure_batch(
         UserError: an unknown measure or option, or one that does not fit the run.
     """
     options = options or {}
-    for name in (*names, *options):
-        if name not in MEASURES:
-            raise UserError(f"measure: no measure {name!r}; allowed: {', '.join(MEASURES)}")
-    functions = {name: getattr(import_module(f"whysgd.measures.{name}"), name) for name in names}
-    for name, function in functions.items():
-        _check_options(name, function, options.get(name, {}))
+    functions = {name: find("measure", name) for name in names}
+    for name, own in options.items():
+        checked(settings_of("measure", name), own, lambda _, name=name: f"measure: {name}")
     results = [_measured(name, function, run, options.get(name, {})) for run in runs
                for name, function in functions.items()]  # fmt: skip
     write_json(out, results)
@@ -167,30 +164,10 @@ def _measured(name: str, function: Callable, run: TrainedRun, options: Mapping) 
     return _result(name, run, found, options, cost)
 
 
-def _check_options(name: str, function: Callable, options: Mapping) -> None:
-    """Refuse options that the measure does not have, and values of another kind than its defaults."""
-    parameters = inspect.signature(function).parameters.items()
-    defaults = {key: parameter.default for key, parameter in parameters if parameter.default is not parameter.empty}
-    for key, value in options.items():
-        if key not in defaults:
-            allowed = ", ".join(defaults) or "none"
-            raise UserError(f"measure: {name}: no option {key!r}; allowed: {allowed}")
-        default, number = defaults[key], isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(default, bool):
-            fine, needed = isinstance(value, bool), "true or false"
-        elif isinstance(default, float):
-            fine, needed = number and math.isfinite(value), "a number"
-        else:
-            fine, needed = number and value >= 1 and value == int(value), "a whole number of at least 1"
-            fine = fine or (key == "first" and value is None)
-        if not fine:
-            raise UserError(f"measure: {name}: {key} = {value!r}: must be {needed}")
-
-
 def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: Mapping, cost: dict) -> dict:
     spec, device = run.spec, run.train.labels.device
     nothing = Estimate(math.nan, None, 0)
-    quantities = {quantity: _jsonable(found.get(quantity, nothing)) for quantity in MEASURES[name]}
+    quantities = {quantity: _jsonable(found.get(quantity, nothing)) for quantity in quantities_of(name)}
     return {
         **{key: getattr(spec, key) for key in ("paper", "run", "scale", "seed")},
         "measure": name,
@@ -199,7 +176,7 @@ def _result(name: str, run: TrainedRun, found: Mapping[str, Estimate], options: 
         "options": dict(options),
         "data": {"label": run.label, "images": len(run.train), "test_images": len(run.test)},
         **{key: run.metrics.get(key) for key in ("spec_digest", "weights_sha256")},
-        "code_digest": code_digest(__name__, f"whysgd.measures.{name}"),
+        "code_digest": measuring_code(spec, name),
         "cost": cost,
         "device": device_name(device),
         "threads": torch.get_num_threads(),

@@ -13,6 +13,13 @@ from whysgd.measures.network import Network
 from whysgd.measures.noise import noise_of
 from whysgd.measures.untouched import untouched
 
+# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
+QUANTITIES = {
+    "tail_index": ("tail index of gradient noise", ""),
+    "tail_index_active": ("tail index, active parameters", ""),
+    "inactive_parameters": ("inactive parameters", "%"),
+}
+
 
 def tail_index(model: torch.nn.Module, images: Images, micro_batch: int = 100) -> dict[str, Estimate]:
     """The tail index of the gradient noise U_b = g_b − mean_b g_b of P blocks of images, in evaluation mode.

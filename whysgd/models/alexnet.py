@@ -14,6 +14,11 @@ from whysgd.models.layers import Conv2d, Linear
 # Kernel, stride and padding of what changes the size: the first convolution and the three max-pools.
 GEOMETRY = ((4, 2, 2), (3, 2, 0), (3, 2, 0), (3, 2, 0))
 SMALLEST = 28
+# The networks of this file by name, with the arguments of the function below; read without being run.
+NETWORKS = {}
+# Any size; no leading zeros, so that a network has one name.
+PATTERN = r"alexnet_ch(?P<width>[1-9][0-9]*)"
+WRITTEN = "alexnet_ch<channels>"
 
 
 class AlexNet(nn.Module):
@@ -63,3 +68,8 @@ def final_size(size: int) -> int:
     for kernel, stride, padding in GEOMETRY:
         size = (size + 2 * padding - kernel) // stride + 1
     return size
+
+
+def alexnet(channels: int, classes: int, size: int, **arguments) -> AlexNet:
+    """Return a network of this file for images of this height and width."""
+    return AlexNet(channels, classes, size, **arguments)

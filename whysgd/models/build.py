@@ -1,28 +1,21 @@
 """Building a network by name, with weights from a stream of the run's own."""
 
+import inspect
+
 import torch
 from torch import nn
 
 from whysgd.errors import UserError
-from whysgd.models.alexnet import AlexNet
-from whysgd.models.catalog import ALLOWED, architecture
-from whysgd.models.densenet import DenseNet
-from whysgd.models.fully_connected import FullyConnected
-from whysgd.models.resnet import ResNet
-from whysgd.models.small_conv import SmallConv
-from whysgd.models.vgg import VGG
 from whysgd.streams import stream
-
-FAMILIES = {"resnet": ResNet, "densenet": DenseNet, "vgg": VGG}
-# These are made for images of one size.
-SIZED_FAMILIES = {"fc": FullyConnected, "alexnet": AlexNet, "small_conv": SmallConv}
+from whysgd.study.registry import find, network, problem
 
 
 def build_model(name: str, channels: int, classes: int, seed: int, size: int = 32) -> nn.Module:
     """The network `name` in fp32 on the CPU, its weights a function of the seed alone.
 
     Args:
-        name: one of `whysgd.models.catalog.ALLOWED`.
+        name: a network of `whysgd.models`, or a dotted path to a callable that returns an nn.Module. It is called with
+            those of channels, classes, num_classes and size that it takes, and its own initial weights are kept.
         channels: of the images.
         classes: number of logits.
         seed: of the run.
@@ -31,16 +24,28 @@ def build_model(name: str, channels: int, classes: int, seed: int, size: int = 3
     Raises:
         UserError: no such network, or not for images of this size.
     """
-    found = architecture(name)
+    if ":" in name:
+        return _foreign(name, {"channels": channels, "classes": classes, "num_classes": classes, "size": size}, seed)
+    found = network(name)
     if found is None:
-        raise UserError(f"model = {name!r}: no such network; allowed: {', '.join(ALLOWED)}")
-    family, arguments = found
-    if family in SIZED_FAMILIES:
-        model = SIZED_FAMILIES[family](channels, classes, size, **arguments)
-    else:
-        model = FAMILIES[family](channels, classes, **arguments)
+        raise UserError(f"model = {name!r}: no such network; {problem('network', name)}")
+    model = find("network", name)(channels, classes, size, **found[1])
     initialize(model, seed, getattr(model, "torch_default", False))
     return model
+
+
+def _foreign(name: str, offered: dict, seed: int) -> nn.Module:
+    """Return the network of a dotted path, its weights drawn as it draws them, from the run's seed."""
+    target = find("network", name)
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        parameters = {**parameters, "num_classes": None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(seed, "init").integers(1 << 62)))
+        model = target(**{key: value for key, value in offered.items() if key in parameters})
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model = {name!r}: returns a {type(model).__name__}, not an nn.Module")
+    return model.float()
 
 
 def initialize(model: nn.Module, seed: int, torch_default: bool = False) -> None:

@@ -10,6 +10,11 @@ from torch.nn import functional as F
 
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear, concatenate
 
+# The networks of this file by name, with the arguments of the function below; read without being run.
+NETWORKS = {
+    "densenet121": {"depths": (6, 12, 24, 16), "growth": 32},
+}
+
 
 class DenseLayer(nn.Module):
     """Norm, ReLU, 1×1, norm, ReLU, 3×3; its output of `growth` channels is put beside its input."""
@@ -24,7 +29,7 @@ class DenseLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.conv1(F.relu(self.norm1(x)))
         out = self.conv2(F.relu(self.norm2(out)))
-        return concatenate([x, out], self.conv1.stack)
+        return concatenate([x, out], self.conv1.copies)
 
 
 class Transition(nn.Module):
@@ -70,3 +75,8 @@ class DenseNet(nn.Module):
         """(n, C, H, W) to logits (n, classes)."""
         out = self.layers(F.relu(self.stem_norm(self.stem(x))))
         return self.head(F.relu(self.norm(out)).mean((2, 3)))
+
+
+def densenet(channels: int, classes: int, size: int, **arguments) -> DenseNet:
+    """Return a network of this file for images of this height and width."""
+    return DenseNet(channels, classes, **arguments)

@@ -8,6 +8,12 @@ from torch import nn
 
 from whysgd.models.layers import Linear
 
+# The networks of this file by name, with the arguments of the function below; read without being run.
+NETWORKS = {}
+# Any size; no leading zeros, so that a network has one name.
+PATTERN = r"fc_d(?P<depth>[2-9]|[1-9][0-9]+)_w(?P<width>[1-9][0-9]*)"
+WRITTEN = "fc_d<depth>_w<width>"
+
 
 class FullyConnected(nn.Module):
     """All pixels in one vector, then linear maps without biases, ReLU between them.
@@ -33,3 +39,8 @@ class FullyConnected(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, C, size, size) to logits (n, classes)."""
         return self.layers(x.flatten(1))
+
+
+def fully_connected(channels: int, classes: int, size: int, **arguments) -> FullyConnected:
+    """Return a network of this file for images of this height and width."""
+    return FullyConnected(channels, classes, size, **arguments)

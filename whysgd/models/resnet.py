@@ -11,6 +11,22 @@ from torch.nn import functional as F
 
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
 
+# The networks of this file by name, with the arguments of the function below; read without being run.
+NETWORKS = {
+    "resnet18": {"block": "basic", "depths": (2, 2, 2, 2), "width": 64},
+    "resnet34": {"block": "basic", "depths": (3, 4, 6, 3), "width": 64},
+    "resnet50": {"block": "bottleneck", "depths": (3, 4, 6, 3), "width": 64},
+    "resnet101": {"block": "bottleneck", "depths": (3, 4, 23, 3), "width": 64},
+    "resnet152": {"block": "bottleneck", "depths": (3, 8, 36, 3), "width": 64},
+    # novack2023's, with strided convolutions as shortcuts.
+    "resnet18_conv": {"block": "basic", "depths": (2, 2, 2, 2), "width": 64, "shortcut": "B"},
+    # Half width, for the midi scale.
+    "resnet18_half": {"block": "basic", "depths": (2, 2, 2, 2), "width": 32},
+    "resnet18_conv_half": {"block": "basic", "depths": (2, 2, 2, 2), "width": 32, "shortcut": "B"},
+    # One block of width 8 and one of width 16, for the mini scale.
+    "resnet_mini": {"block": "basic", "depths": (1, 1), "width": 8},
+}
+
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut."""
@@ -98,3 +114,8 @@ class ResNet(nn.Module):
         """(n, C, H, W) to logits (n, classes)."""
         out = F.relu(self.norm(self.stem(x)))
         return self.head(self.blocks(out).mean((2, 3)))
+
+
+def resnet(channels: int, classes: int, size: int, **arguments) -> ResNet:
+    """Return a network of this file for images of this height and width."""
+    return ResNet(channels, classes, **arguments)

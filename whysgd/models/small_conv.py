@@ -9,6 +9,13 @@ from torch import nn
 
 from whysgd.models.layers import Conv2d, Linear
 
+# The networks of this file by name, with the arguments of the function below; read without being run.
+NETWORKS = {
+    # The seminar deck's "1 conv + 1 linear" and "2 conv with pooling + 2 linear".
+    "conv1": {"convolutions": 1, "width": 16},
+    "conv2": {"convolutions": 2, "width": 8},
+}
+
 
 class SmallConv(nn.Module):
     """One or two 3×3 convolutions and as many linear maps, ReLU between them.
@@ -48,3 +55,8 @@ class SmallConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, C, size, size) to logits (n, classes)."""
         return self.head(self.features(x).flatten(1))
+
+
+def small_conv(channels: int, classes: int, size: int, **arguments) -> SmallConv:
+    """Return a network of this file for images of this height and width."""
+    return SmallConv(channels, classes, size, **arguments)

@@ -14,6 +14,14 @@ STAGES = {
     11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
     16: ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
 }
+# The networks of this file by name, with the arguments of the function below; read without being run.
+NETWORKS = {
+    "vgg11": {"layers": 11, "norm": False},
+    "vgg16_bn": {"layers": 16, "norm": True},
+    # Half width, for the midi scale.
+    "vgg11_half": {"layers": 11, "norm": False, "width": 32},
+    "vgg16_bn_half": {"layers": 16, "norm": True, "width": 32},
+}
 
 
 class VGG(nn.Module):
@@ -47,3 +55,8 @@ class VGG(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, C, 32, 32) to logits (n, classes)."""
         return self.head(self.features(x).flatten(1))
+
+
+def vgg(channels: int, classes: int, size: int, **arguments) -> VGG:
+    """Return a network of this file for images of this height and width."""
+    return VGG(channels, classes, **arguments)

@@ -1,7 +1,6 @@
 """Figures of tables, drawn from files."""
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -13,21 +12,21 @@ from whysgd.report.frame import read_histories
 from whysgd.report.recorded import unpacked
 from whysgd.report.style import STYLE, plt
 from whysgd.report.tables import setting_of
-from whysgd.study.figures import GRID, NOISE, TABLE, located, needs
+from whysgd.study.figures import GRID, NOISE, TABLE, needs
+from whysgd.study.registry import find
 
 
 def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -> Figure:
     """Return a figure of a table.
 
     Args:
-        name: of the figure, see `whysgd.study.figures.located`.
+        name: of the figure, or a dotted path to one.
         table: as `whysgd.study.papers.tables_at` has it, with `colours`, of its methods.
         frames: as `read_frames` has them; of other runs than the table's, too.
 
     Raises:
         UserError: there is nothing to draw.
     """
-    module, function = located(name)
     drawn = {row["run"] for row in table["rows"] if row["planned"]}
     if not drawn:
         raise UserError(f"{table['title']}: no run of the table is made at this scale, so there is nothing to draw")
@@ -38,7 +37,7 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
     frames = {need: frame if need == TABLE else frame[frame.run.isin(drawn)] for need, frame in frames.items()}
     setting = setting_of(frames["runs"], device=False)
     with plt.rc_context(STYLE):
-        return getattr(import_module(module), function)(table, frames, setting)
+        return find("figure", name)(table, frames, setting)
 
 
 def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.measures.catalog import MEASURES, QUANTITIES
+from whysgd.measures.catalog import MEASURES, QUANTITIES, include
 from whysgd.report.frame import KEYS
 from whysgd.report.table import Cell, Table
 
@@ -40,6 +40,8 @@ def measure_lines(result: dict, file: str | Path) -> list[dict]:
     """Return the lines of one measure's result; `file` is where it comes from, for messages."""
     try:
         common = {key: result[key] for key in (*KEYS, "measure", "status")}
+        if ":" in common["measure"]:
+            include(common["measure"])
         cost = {key: float(result["cost"][key]) for key in ("seconds", "cpu_seconds")}
         lines = [
             {**common, "quantity": name, **_numbers(quantity), **cost, "older": False}

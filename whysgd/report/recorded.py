@@ -47,7 +47,7 @@ def read_record_frames(
             if options.get(name) != result["options"]:
                 print(f"{file}: {name} was measured with other options, and is left out", file=sys.stderr)
                 continue
-            older = older_measure(result, root)
+            older = older_measure(result, metrics, root)
             found += [{**line, "older": older} for line in measure_lines(result, file)]
     return pd.DataFrame(runs), pd.concat(histories, ignore_index=True), pd.DataFrame(found, columns=COLUMNS)
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.models.catalog import architecture
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
 from whysgd.report.statistics import recovered
 from whysgd.report.table import Cell, Table
 from whysgd.study.claims import ACCURACIES
+from whysgd.study.registry import network
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
@@ -155,7 +155,7 @@ def _networks(models: Iterable[str]) -> str:
     """Return names of networks; of a family of many sizes the first and the last."""
     families: dict[str, list] = {}
     for model in sorted(models):
-        family, arguments = architecture(model) or (model, {})
+        family, arguments = network(model) or (model, {})
         sizes = tuple(arguments.values()) if set(arguments) <= {"depth", "width"} else None
         families.setdefault(family if sizes else model, []).append((sizes, model))
     names = []

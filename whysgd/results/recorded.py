@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from whysgd.study.codedigest import code_digest
 from whysgd.errors import UserError
 from whysgd.files import read_json, sha256_of
-from whysgd.study.papers import scaled_spec, tables_at
+from whysgd.results.former import todays
 from whysgd.results.paths import RECORDS as ROOT
+from whysgd.study.codedigest import measuring_code, training_code
+from whysgd.study.papers import scaled_spec, tables_at
 from whysgd.study.validation import read_yaml
 
 # Which digests of code gave the same numbers as later ones, and how that was seen.
@@ -49,12 +50,12 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
                     continue
                 record = read_json(file)
                 try:
-                    made_with = record["metrics"]["spec_digest"]
+                    made_with = todays(record["metrics"]["settings"])
                     extras = [name for name in EXTRAS if name in record or name in record.get("landscapes", {})]
                     extras += record.get("measures", {})
-                except (KeyError, TypeError) as error:
+                except (KeyError, TypeError, ValueError) as error:
                     raise UserError(f"{file}: not a record ({error!r})") from None
-                if made_with == scaled_spec(config, paper, run, seed).digest:
+                if made_with == scaled_spec(config, paper, run, seed):
                     found[seed] = (str(file), extras)
                 else:
                     other.append(str(file))
@@ -103,15 +104,15 @@ def _equal_to(root: Path) -> dict[str, str]:
     return equal
 
 
-def is_current(digest: str, entries: tuple[str, ...], root: Path = ROOT) -> bool:
+def is_current(digest: str, today: str, root: Path = ROOT) -> bool:
     """Whether code of this digest gives today's results: it is today's, or is known to give the same.
 
     Args:
         digest: of a record.
-        entries: whose digest it is, as for `whysgd.study.codedigest.code_digest`.
+        today: that of today's code.
         root: where records lie, and `SAME_RESULTS` with them.
     """
-    today, equal, seen = code_digest(*entries), _equal_to(root), set()
+    equal, seen = _equal_to(root), set()
     while digest != today and digest in equal and digest not in seen:
         seen.add(digest)
         digest = equal[digest]
@@ -120,10 +121,10 @@ def is_current(digest: str, entries: tuple[str, ...], root: Path = ROOT) -> bool
 
 def older_training(metrics: Mapping, root: Path = ROOT) -> bool:
     """Whether a run was trained by code that may give other results than today's."""
-    return not is_current(metrics["code_digest"], ("whysgd.training.loop",), root)
+    return not is_current(metrics["code_digest"], training_code(todays(metrics["settings"])), root)
 
 
-def older_measure(result: Mapping, root: Path = ROOT) -> bool:
-    """The same of a measure's result."""
-    entries = ("whysgd.measures.run", f"whysgd.measures.{result['measure']}")
-    return not is_current(result["code_digest"], entries, root)
+def older_measure(result: Mapping, metrics: Mapping, root: Path = ROOT) -> bool:
+    """Return whether a measure was taken of a run by code that may give other results than today's."""
+    today = measuring_code(todays(metrics["settings"]), result["measure"])
+    return not is_current(result["code_digest"], today, root)

@@ -2,7 +2,8 @@
 
 A record is one JSON file, records/<scale>/<paper>/<run>/seed-<n>.json: the metrics of a seed with its provenance
 (settings, data sha256, code digest, versions, device), its measures, and in short its history, its gradient noise and
-the landscapes around it, as far as it has them. Weights are not in it. config/record.schema.yaml says what is where.
+the landscapes around it, as far as it has them. Weights are not in it. `whysgd.results.record_model` says what is
+where.
 """
 
 import csv
@@ -15,6 +16,7 @@ from pathlib import Path
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
+from whysgd.results.former import todays
 from whysgd.results.metrics import is_unchanged, problem_of, read_metrics, with_checksum
 from whysgd.results.paths import (
     HISTORY,
@@ -27,7 +29,8 @@ from whysgd.results.paths import (
     measures_folder,
     record_file,
 )
-from whysgd.study.validation import validated
+from whysgd.results.record_model import Record
+from whysgd.study.validation import checked
 
 FORMAT = 2
 # Of 1, in which measures repeat what the metrics say, there are records, too.
@@ -266,7 +269,7 @@ def read_record(file: Path) -> dict:
         raise UserError(f"{file}: not a record of format {' or '.join(map(str, READABLE))}")
     if not is_unchanged(record):
         raise UserError(f"{file}: does not match its checksum; it was changed after it was written")
-    validated(record, "record.schema.yaml", lambda _: str(file))
+    checked(Record, record, lambda _: str(file))
     try:
         problem = problem_of(record["metrics"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -277,4 +280,5 @@ def read_record(file: Path) -> dict:
     if place.parts != Path(file).parts[-4:]:
         raise UserError(f"{file}: is the record of {place}")
     measures = {name: _with_run(own, record["metrics"]) for name, own in record["measures"].items()}
-    return {**record, "measures": measures}
+    settings = todays(record["metrics"]["settings"]).to_dict()
+    return {**record, "metrics": {**record["metrics"], "settings": settings}, "measures": measures}

@@ -41,8 +41,8 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
     record = read_record(file)
     metrics = record["metrics"]
     spec = RunSpec.from_dict(metrics["settings"])
-    if spec.transform is not None and spec.transform.reference:
-        raise UserError(f"{file}: takes the gradient norms of {spec.transform.reference}, which records do not have")
+    if spec.reference:
+        raise UserError(f"{file}: takes the gradient norms of {spec.reference}, which records do not have")
     data, measures = data or dataset_folder(spec.dataset), record["measures"]
     if read_json(data / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
         raise UserError(f"{file}: was trained on other data: {data} has another sha256")

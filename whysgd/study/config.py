@@ -1,15 +1,33 @@
-"""The configuration: files laid over one another, validated, defaults filled in."""
+"""The configuration: files laid over one another, checked, defaults filled in."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
 import yaml
+from pydantic import AfterValidator, Field, create_model
 
 from whysgd.data.catalog import BUILT_IN
-from whysgd.errors import UserError
-from whysgd.models.catalog import ALLOWED, architecture
-from whysgd.study.names import TAKEN, same_but_for_case
-from whysgd.study.validation import ROOT, dotted, read_yaml, validated
+from whysgd.errors import UserError, nearest
+from whysgd.study.names import TAKEN, is_name, same_but_for_case
+from whysgd.study.registry import DOTTED, allowed, known, names, problem, settings_of
+from whysgd.study.settings import (
+    UNIQUE,
+    Augmentation,
+    Count,
+    Divisor,
+    Flag,
+    Index,
+    Name,
+    Positive,
+    Precision,
+    Scalar,
+    Settings,
+    Text,
+    Whole,
+    refuse,
+)
+from whysgd.study.validation import ROOT, checked, dotted, read_yaml
 
 DEFAULT_FILE = ROOT / "config.yaml"
 PAPERS = ROOT / "papers"
@@ -17,8 +35,192 @@ SAME = "same"
 _ABSENT = object()
 
 
+def _from(name: str) -> str:
+    return name if name == "*" else name if is_name(name) else refuse("must be a name, or * for every other name")
+
+
+def _to(name: str) -> str:
+    return name if is_name(name) or DOTTED.fullmatch(name) else refuse("must be a name, or a dotted path")
+
+
+Seeds = Annotated[list[Index], Field(min_length=1), UNIQUE]
+Mapped = dict[Annotated[str, AfterValidator(_from)], Annotated[str, AfterValidator(_to)]]
+
+
+class Cluster(Settings):
+    """What training and measuring ask of a scheduler; each attempt asks for twice the time."""
+
+    margin: Divisor = 3.0
+    """Times what is predicted of a job."""
+    minutes: Count = 20
+    """Minutes on top of that."""
+    longest: Count = 1440
+    """Minutes that no job exceeds, as partitions have them; longer runs continue in another job."""
+    memory_mb: Count = 4000
+    """Least memory."""
+
+
+class OwnDataset(Settings):
+    """A data set of your own."""
+
+    source: Literal["image_folder"]
+    """A folder of images."""
+    path: Text
+    """A folder with train/<class>/ and test/<class>/."""
+    label: str | None = None
+    """How tables and figures name it; null takes the name."""
+    train_images: Count | None = None
+    """Take only so many training images (of the shuffled order); null takes all."""
+    test_images: Count | None = None
+    """Take only so many test images; null takes all."""
+
+
+class Landscape(Settings):
+    """Landscapes of the first seed of the runs of tables with such figures."""
+
+    line_points: Annotated[Whole, Field(ge=3)] = 51
+    """Points of a 1-D profile."""
+    plane_points: Annotated[Whole, Field(ge=3)] = 51
+    """Points of each axis of a 2-D profile."""
+    line_chunks: Count = 3
+    """Jobs for a profile."""
+    plane_chunks: Count = 17
+    """Jobs for a plane."""
+    shared: Flag = False
+    """Draw planes along the very same directions for all runs of a figure, with the filter lengths of the first."""
+    images: Count | None = None
+    """Only so many training images; null takes all."""
+
+
+_MEASURES = {name: settings_of("measure", name) for name in names("measure")}
+Measuring = create_model(
+    "Measuring",
+    __base__=Settings,
+    __doc__="How runs are measured, and on how much.",
+    **{
+        name: (model, Field(default_factory=model, description=f"Options of {name}."))
+        for name, model in _MEASURES.items()
+        if model.model_fields
+    },
+    landscape=(Landscape, Field(default_factory=Landscape, description="Loss landscapes.")),
+)
+
+
+class Rules(Settings):
+    """Rules in place of the scale's, for one paper."""
+
+    seeds_per_job: Count | None = None
+    """How many seeds share a job; null, all of them."""
+    measures_share_a_job: Flag | None = None
+    """Take all measures in one job."""
+    datasets: Mapped | None = None
+    """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
+    models: Mapped | None = None
+    """Network of the paper: network to use; "*" and `same` likewise."""
+    time_divisor: Divisor | None = None
+    """Divides epochs, steps and the times of schedules."""
+    block_divisor: Divisor | None = None
+    """Divides block and macro-batch sizes."""
+    copies_divisor: Divisor | None = None
+    """Divides the number of stored copies."""
+    strength_divisor: Positive | None = None
+    """Divides λ of every penalty on micro-batches."""
+    lr_factor: Positive | None = None
+    """Multiplies every learning rate."""
+
+
+class Scale(Settings):
+    """Rules that map every row of every paper to a size that can be run."""
+
+    description: str = ""
+    """For readers."""
+    seeds: Seeds
+    """One run for each."""
+    table_seeds: dict[Name, dict[Name, Count]] = {}
+    """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has
+    those of each.
+    """
+    seeds_per_job: Count | None = 1
+    """How many seeds of a run are trained, and measured, by one job; null, all of them."""
+    measures_share_a_job: Flag = False
+    """Take all measures in one job, which saves time where they are short; false, each in one of its own."""
+    datasets: Mapped = {}
+    """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
+    models: Mapped = {}
+    """Network of the paper: network to use; "*" and `same` likewise."""
+    tables: dict[Name, Annotated[list[Name], Field(min_length=1)]] = {}
+    """For a paper, the tables that are run; papers that are not named run all."""
+    grids: dict[Name, dict[Name, dict[str, Annotated[list[Scalar], Field(min_length=1), UNIQUE]]]] = {}
+    """For a paper and a table with a grid, the values of its axes that are run; the others are left out."""
+    skip: dict[Name, Annotated[list[Name], UNIQUE]] = {}
+    """For a paper, runs that are not made; the name of a table's row skips it in every column."""
+    measuring: Measuring = Field(default_factory=Measuring)
+    """How runs are measured."""
+    rules_of: dict[Name, Rules] = {}
+    """For a paper, rules in place of those below and of `datasets` and `models`."""
+    time_divisor: Divisor = 1.0
+    """Divides all epochs, steps, and times of schedules that are not shares of the run."""
+    block_divisor: Divisor = 1.0
+    """Divides block and macro-batch sizes."""
+    copies_divisor: Divisor = 1.0
+    """Divides the number of stored copies of an image."""
+    strength_divisor: Positive = 1.0
+    """Divides λ of every penalty on micro-batches."""
+    lr_factor: Positive = 1.0
+    """Multiplies every learning rate."""
+    augmentation: Augmentation | None = None
+    """Replaces the augmentation of the rows, and of stored copies, that have one; null keeps it."""
+
+
+class Config(Settings):
+    """What config.yaml and the files laid over it may say."""
+
+    scale: Name
+    """Which entry of `scales` is run; results lie under results/<scale>."""
+    from_: Literal["training", "records"] = Field("training", alias="from")
+    """Where results come from: training, or the records of runs that were trained before."""
+    papers: Annotated[list[Name], Field(min_length=1), UNIQUE] = ["geiping2022"]
+    """Which files of papers/ are run."""
+    seeds: Seeds | None = None
+    """One run for each of these; null takes the seeds of the scale."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training runs; auto takes a GPU if there is one."""
+    precision: Precision = "auto"
+    """Precision of the network's arithmetic (weights and sums are fp32 in any); auto is fp32 on a CPU, on a GPU bf16,
+    or tf32 for a penalty of differences.
+    """
+    engine: Literal["auto", "eager", "graph", "compiled"] = "auto"
+    """How a step is computed, equal up to rounding: operation by operation, as CUDA graphs, or compiled; auto compiles
+    on a GPU only.
+    """
+    images_on: Literal["auto", "device", "host"] = "auto"
+    """Where training images lie: in the device's memory, or in the computer's, from where they stream; auto goes by
+    size.
+    """
+    threads: Count = 1
+    """CPU threads of one training job (one is best as long as there are as many jobs as cores)."""
+    container: Text | None = None
+    """Image of `--sdm apptainer` in which all jobs run: a file, or an address such as docker://…; null has none."""
+    evaluations: Count = 20
+    """Lines of each run's history, evenly spaced over its steps."""
+    measures: Annotated[list[known("measure")], UNIQUE] = names("measure")
+    """What is measured of every finished run; an empty list measures nothing and draws no landscapes."""
+    checkpoint_seconds: Positive = 30.0
+    """Seconds between two checkpoints of a run."""
+    tensorboard: Flag = False
+    """Write each run's history as TensorBoard's event files, too, into tensorboard/ in the run's folder."""
+    cluster: Cluster = Field(default_factory=Cluster)
+    """What training and measuring ask of a scheduler."""
+    data_dir: Text = "data"
+    """Folder for downloaded originals."""
+    datasets: dict[Name, OwnDataset] = {}
+    """Data sets of your own, by name."""
+    scales: Annotated[dict[Name, Scale], Field(min_length=1)] = {}
+    """Rules that map every row of every paper to a size that can be run."""
+
+
 def load_config(overlays=(), settings: Mapping | None = None) -> dict:
-    """config.yaml, then the overlays, then single settings; the last one wins.
+    """Read config.yaml, then the overlays, then single settings; the last one wins.
 
     Args:
         overlays: further YAML files, as given to `--configfile`.
@@ -35,14 +237,14 @@ def load_config(overlays=(), settings: Mapping | None = None) -> dict:
 
 
 def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
-    """The configuration with defaults filled in.
+    """Return the configuration with defaults filled in.
 
     Args:
         config: the merged mapping (Snakemake merges the files itself).
         files: where it came from, in order; errors name the file that has the key.
 
     Raises:
-        UserError: an unknown key, a wrong type or an impossible value: file, key and what is allowed.
+        UserError: one line for each unknown key, wrong type or impossible value: file, key and what is allowed.
     """
     contents = [(Path(file), read_yaml(Path(file)) or {}) for file in files]
 
@@ -55,32 +257,42 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
         # A key that is missing is looked for where its surroundings stand.
         return where(path[:-1]) if len(path) > 1 and value is _ABSENT else "--config"
 
-    checked = validated(dict(config), "config.schema.yaml", where)
+    model = checked(Config, dict(config), where)
+    read = model.model_dump(by_alias=True)
+    for name, scale in model.scales.items():
+        read["scales"][name]["rules_of"] = {
+            paper: rules.model_dump(exclude_unset=True) for paper, rules in scale.rules_of.items()
+        }
+    if found := list(_impossible(read)):
+        raise UserError("\n".join(f"{where(path)}: {dotted(path)}{text}" for path, text in found))
+    return read
 
-    def check(path: tuple, value, allowed) -> None:
-        if value not in allowed:
-            raise UserError(f"{where(path)}: {dotted(path)} = {value!r}: allowed: {', '.join(allowed)}")
 
-    check(("scale",), checked["scale"], checked["scales"])
+def _impossible(read: Mapping):
+    """Yield (path of keys, what is wrong) for each name that there is not, or cannot be."""
+
+    def unknown(path: tuple, value, known):
+        if value not in known:
+            yield path, f" = {value!r}: allowed: {', '.join(known)}{nearest(value, known)}"
+
     papers = sorted(file.stem for file in PAPERS.glob("*.yaml"))
-    for index, name in enumerate(checked["papers"]):
-        check(("papers", index), name, papers)
+    yield from unknown(("scale",), read["scale"], read["scales"])
+    for index, name in enumerate(read["papers"]):
+        yield from unknown(("papers", index), name, papers)
     for key, taken in (("datasets", (SAME, *BUILT_IN)), ("scales", TAKEN)):
-        for name in checked[key]:
-            if name in taken:
-                raise UserError(f"{where((key, name))}: {dotted((key, name))}: the name is taken")
-        if pair := same_but_for_case((*checked[key], *taken)):
-            raise UserError(f"{where((key, pair[-1]))}: {key}: {' and '.join(pair)}: differ in case alone")
-    for scale, rules in checked["scales"].items():
+        yield from (((key, name), ": the name is taken") for name in read[key] if name in taken)
+        if pair := same_but_for_case((*read[key], *taken)):
+            yield (key, pair[-1]), f": {' and '.join(pair)}: differ in case alone"
+    for scale, rules in read["scales"].items():
         for key in ("table_seeds", "grids"):
             for name in rules[key]:
-                check(("scales", scale, key, name), name, papers)
+                yield from unknown(("scales", scale, key, name), name, papers)
         for name, target in rules["datasets"].items():
-            check(("scales", scale, "datasets", name), target, (SAME, *BUILT_IN, *checked["datasets"]))
+            yield from unknown(("scales", scale, "datasets", name), target, (SAME, *BUILT_IN, *read["datasets"]))
         for name, target in rules["models"].items():
-            if architecture(target) is None:
-                check(("scales", scale, "models", name), target, (SAME, *ALLOWED))
-    return checked
+            if target != SAME and problem("network", target) is not None:
+                why = f" = {target!r}: allowed: {SAME}, {allowed('network')}{nearest(target, names('network'))}"
+                yield ("scales", scale, "models", name), why
 
 
 def retyped(value):

@@ -10,7 +10,7 @@ from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.networks import Network, network
-from whysgd.study.spec import Penalty, RunSpec, blocks_per_epoch, total_steps, trained_images
+from whysgd.study.spec import RunSpec, blocks_per_epoch, total_steps, trained_images
 from whysgd.study.validation import ROOT
 
 DEVICES = ROOT / "config" / "devices.json"
@@ -139,7 +139,7 @@ def landscape_cost(spec: RunSpec, kind: str, options: Mapping, images: Images, d
     points = options["line_points"] if kind == "line" else options["plane_points"] ** 2
     points, count = points / options[f"{kind}_chunks"], min(options["images"] or count, count)
     # The published penalty has the gradient of every micro-batch in it.
-    work = Work(points, FORWARD + isinstance(spec.penalty, Penalty), 1, count)
+    work = Work(points, FORWARD + hasattr(spec.penalty, "block_strength"), 1, count)
     memory = _memory_mb(device, images, min(MEASURE_MB * MB, count * net.saved) + 40 * net.parameters)
     return Cost(START + seconds_of([work], net, device), memory, 150 * points / MB)
 

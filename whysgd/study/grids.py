@@ -5,7 +5,16 @@ import re
 from collections.abc import Mapping
 
 from whysgd.errors import UserError, listed
-from whysgd.study.validation import validated
+from whysgd.study.paper import Runs
+from whysgd.study.settings import Settings
+from whysgd.study.validation import checked
+
+
+class GridRuns(Settings):
+    """What the settings of a grid come to."""
+
+    runs: Runs
+
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
@@ -90,9 +99,8 @@ def thinned(table: dict, wanted: Mapping[str, list], where: str) -> dict:
 
 def _add_runs(paper: dict, made: Mapping[str, dict], where: str) -> None:
     """Add the grid's runs to the paper's, with all settings; they are checked as if they stood under `runs`."""
-    checked = validated({"runs": dict(made)}, "paper.schema.yaml", lambda _: where, part="runs_of_a_grid")["runs"]
-    base = {None: paper.get("defaults", {}), **paper["runs"]}
-    for run, own in checked.items():
+    base = {None: paper["defaults"], **paper["runs"]}
+    for run, own in checked(GridRuns, {"runs": dict(made)}, lambda _: where).runs.items():
         like = own.pop("like", None)
         if like not in base:
             raise UserError(

@@ -46,14 +46,14 @@ def lay_out(paper: dict, file: str) -> None:
                 raise UserError(
                     f"{where}.gap.{key} = {column!r}: no such column; allowed: {', '.join(table['columns'])}"
                 )
-        if (table["grid"] is None) == ("rows" not in table):
+        if (table["grid"] is None) == (table["rows"] is None):
             raise UserError(f"{where}: rows or a grid must be given, one of them")
         rows = grids.get(name, [])
-        for index, row in enumerate(table.get("rows", [])):
+        for index, row in enumerate(table["rows"] or []):
             place = f"{where}.rows[{index}]"
             if row["run"] not in paper["runs"]:
                 raise UserError(f"{place}.run = {row['run']!r}: no such run; allowed: {listed(paper['runs'])}")
-            row = {**row, "row": row["run"], "metric": row.get("metric", table["metric"])}
+            row = {**row, "row": row["run"], "metric": row["metric"] or table["metric"]}
             rows.append(_cells(paper, table, row, places, place) if table["columns"] else [_single(row, place)])
         table["rows"] = [cell for cells in rows for cell in cells]
         _check_rows(rows, where)

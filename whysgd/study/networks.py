@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
-from whysgd.models.catalog import architecture
 from whysgd.results.paths import NETWORKS
+from whysgd.study import registry
 
 # Those of the shipped scales, by name, channels, size and classes; `python benchmarks/flops.py` writes it.
 TABLE = Path(__file__).with_name("networks.json")
@@ -31,8 +31,8 @@ def network(name: str, channels: int, size: int, classes: int) -> Network:
     Raises:
         UserError: there is no such network for such images.
     """
-    family, sizes = architecture(name) or ("", {})
-    if family == "fc":
+    family, sizes = registry.network(name) or ("", {})
+    if family == "fully_connected":
         depth, width, pixels = sizes["depth"], sizes["width"], channels * size**2
         weights = (pixels + (depth - 2) * width + classes) * width
         return Network(2 * depth - 1, 2 * weights, 4 * (pixels + (depth - 1) * width), weights)

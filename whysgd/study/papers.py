@@ -1,21 +1,21 @@
 """papers/*.yaml: the published tables and the runs behind them, mapped to a scale."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from whysgd.data.catalog import BUILT_IN
-from whysgd.errors import UserError, listed
-from whysgd.models.catalog import ALLOWED, architecture
+from whysgd.errors import UserError, listed, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
 from whysgd.study.layout import lay_out, with_plan
 from whysgd.study.names import same_but_for_case
-from whysgd.study.spec import FULL_BATCH, ONE_BLOCK, Penalty, RunSpec, steps_per_epoch, trained_images
+from whysgd.study.paper import Paper
+from whysgd.study.registry import allowed, names, problem
+from whysgd.study.spec import FULL_BATCH, ONE_BLOCK, RunSpec, steps_per_epoch, trained_images
 from whysgd.study.trajectories import check_trajectories
-from whysgd.study.validation import read_yaml, validated
+from whysgd.study.validation import checked, read_yaml
 
 
 @cache
@@ -28,7 +28,7 @@ def load_paper(name: str) -> dict:
         UserError: its file is missing or not valid; the line names file and key.
     """
     file = f"papers/{name}.yaml"
-    paper = validated(read_yaml(PAPERS / f"{name}.yaml"), "paper.schema.yaml", lambda _: file)
+    paper = checked(Paper, read_yaml(PAPERS / f"{name}.yaml"), lambda _: file).model_dump(by_alias=True)
     if paper["paper"] != name:
         raise UserError(f"{file}: paper = {paper['paper']!r}: must be the name of the file, {name}")
     paper["runs"] = {run: _settings(paper, run, file) for run in paper["runs"]}
@@ -93,7 +93,7 @@ def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
     own = dict(paper["runs"][run])
     like = own.pop("like", None)
     if like is None:
-        return {**paper.get("defaults", {}), **own}
+        return {**paper["defaults"], **own}
     if like not in paper["runs"]:
         raise UserError(f"{file}: runs.{run}.like = {like!r}: no such run; allowed: {listed(paper['runs'])}")
     return {**_settings(paper, like, file, (*seen, run)), **own}
@@ -111,8 +111,9 @@ def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
     specs = {}
     for name in config["papers"]:
         for run, seeds in seeds_of(config, name).items():
+            spec = scaled_spec(config, name, run, 0)
             for seed in seeds:
-                specs[name, run, seed] = scaled_spec(config, name, run, seed)
+                specs[name, run, seed] = spec.model_copy(update={"seed": seed})
     return specs
 
 
@@ -185,7 +186,6 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         copies = max(1, round(settings["store"]["copies"] / scale["copies_divisor"]))
         settings["store"] = {**settings["store"], "copies": copies, **(scale["augmentation"] or {})}
 
-    settings.setdefault("epochs", None)
     given = {"precision": config["precision"], **settings, "evaluations": config["evaluations"]}
     try:
         spec = RunSpec.from_dict({"paper": paper, "run": run, "scale": config["scale"], "seed": seed, **given})
@@ -247,8 +247,9 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     known = [*BUILT_IN, *config["datasets"]]
     if spec.dataset not in known:
         refuse("dataset", spec.dataset, f"no such data set; allowed: {', '.join(known)}")
-    if architecture(spec.model) is None:
-        refuse("model", spec.model, f"no such network; allowed: {', '.join(ALLOWED)}")
+    if problem("network", spec.model) is not None:
+        close = nearest(spec.model, names("network"))
+        refuse("model", spec.model, f"no such network; allowed: {allowed('network')}{close}")
     images = trained_images(spec, train_images(config, spec.dataset))
     for key in ("block", "macro_batch"):
         size = getattr(spec, key)
@@ -262,7 +263,7 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
             f"leaves {images} images of {spec.dataset} to train on: some must be on each side",
         )
     if spec.watch and spec.watch.micro_batch * spec.watch.micro_batches > images:
-        refuse("watch", asdict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
+        refuse("watch", dict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
     if spec.noise and spec.block > images // 2:
         refuse("block", spec.block, f"must be at most {images // 2}, half of the images: noise needs two blocks")
     for name in ("gradient_noise", "tail_index"):
@@ -271,7 +272,7 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
             key, needed = f"scales.{spec.scale}.measuring.{name}.micro_batch", f"the {images} images of {spec.run}"
             raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
     most = config["scales"][spec.scale]["measuring"]["landscape"]["images"]
-    if config["measures"] and most and isinstance(spec.penalty, Penalty) and most < spec.block:
+    if config["measures"] and most and hasattr(spec.penalty, "block_strength") and most < spec.block:
         key = f"scales.{spec.scale}.measuring.landscape.images"
         raise UserError(f"config: {key} = {most}: must be at least {spec.block}, a block of {spec.run}")
     sample = getattr(spec.penalty, "sample", None)
@@ -282,7 +283,7 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         length = spec.epochs * per_epoch if spec.epochs else spec.steps
         if spec.steps and spec.schedule.unit == "epoch":
             length = -(-spec.steps // steps_per_epoch(spec, images))
-        last = max(spec.schedule.milestones or (0,))
+        last = max(getattr(spec.schedule, "milestones", (0,)))
         for key, value in (("warmup", spec.schedule.warmup), ("milestones", last)):
             if value > length:
                 refuse(f"schedule.{key}", value, f"must be at most {length}, the run's {spec.schedule.unit}s")
@@ -292,7 +293,7 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     if spec.normalize:
         channels = builtin["channels"] if builtin else len(spec.normalize.mean)
         if not channels == len(spec.normalize.mean) == len(spec.normalize.std):
-            refuse("normalize", asdict(spec.normalize), f"mean and std need one number for each of {channels} channels")
+            refuse("normalize", dict(spec.normalize), f"mean and std need one number for each of {channels} channels")
     if spec.augment and builtin and spec.augment.crop_padding > builtin["size"]:
         refuse(
             "augment.crop_padding", spec.augment.crop_padding, f"must be at most {builtin['size']}, the images' size"

@@ -1,79 +1,52 @@
-"""What a run's learning-rate schedule is; `whysgd.training.schedules` says what rate it gives."""
+"""What all learning-rate schedules have in common; each is a file of `whysgd.training.schedules`."""
 
-import math
-from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-UNITS = ("epoch", "step", "run")
-# The decays of a schedule: the units that each can have, and what it takes beside unit and warmup.
-DECAYS = {
-    "constant": (UNITS, ()),
-    "cosine": (UNITS, ("horizon",)),
-    "linear": (UNITS, ("horizon",)),
-    "step": (UNITS, ("milestones", "factor")),
-    "knee": (("run",), ("explore",)),
-    "one-cycle": (("run",), ()),
-}
+from pydantic import model_validator
+
+from whysgd.study.settings import NotNegative, Positive, Settings
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate over time; see `whysgd.training.schedules`. All times are in units of `unit`.
+class ScheduleSettings(Settings):
+    """Learning rate over time. All times are in units of `unit`."""
 
-    Attributes:
-        unit: one of `UNITS`. With "run", times are shares of the run's steps, the same at every scale, and the rate
-            changes with each step.
-        warmup: from 0 to the peak; one-cycle has its own, and 0 here.
-        decay: one of `DECAYS`, which says what it takes.
-        horizon: of cosine and linear, from the end of the warmup to zero; None, in unit "run", is the rest of the run.
-        explore: of knee, the time at the peak.
-        milestones: of step, the times, from the start of the run, at each of which the rate is multiplied by `factor`.
-        factor: of step; None is 0.1.
-    """
-
-    unit: str
-    warmup: float
+    unit: Literal["epoch", "step", "run"]
+    """Of all times; `run` stands for shares of the run, the same at every scale, counted in its steps."""
+    warmup: NotNegative = 0.0
+    """Time from 0 to the peak."""
     decay: str
-    horizon: float | None = None
-    explore: float | None = None
-    milestones: tuple[float, ...] | None = None
-    factor: float | None = None
+    """What follows the warmup: a file of whysgd/training/schedules, a dotted path, or a class of
+    torch.optim.lr_scheduler.
+    """
+    units: ClassVar[tuple[str, ...]] = ("epoch", "step", "run")
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.unit not in self.units:
+            raise ValueError(f"unit = {self.unit!r}: {self.decay} allows: {', '.join(self.units)}")
+        if self.unit == "run" and self.warmup > 1:
+            raise ValueError(f"warmup = {self.warmup!r}: must be at most 1, the run")
+        return self
+
+    def in_steps(self, total: int) -> "ScheduleSettings":
+        """Return the settings with times in whole steps, of settings whose times are shares of so many."""
+        return self.model_copy(update={"unit": "step", "warmup": round(self.warmup * total)})
 
 
-def real(value, least: float = -math.inf) -> bool:
-    """Whether a value is a finite number, and at least so large."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= least
+class HorizonSettings(ScheduleSettings):
+    """A fall to zero over a horizon."""
 
+    horizon: Positive | None = None
+    """Units from the end of the warmup to zero; null, in the unit `run`, is the rest of it."""
 
-def schedule_problem(schedule: Schedule) -> str | None:
-    """Why a schedule cannot be, or None. Whether its times fit a run in epochs or steps is its caller's to know."""
-    unit, decay, milestones = schedule.unit, schedule.decay, schedule.milestones
-    if decay not in DECAYS:
-        return f"schedule.decay = {decay!r}: allowed: {', '.join(DECAYS)}"
-    units, takes = DECAYS[decay]
-    if unit not in units:
-        return f"schedule.unit = {unit!r}: {decay} allows: {', '.join(units)}"
-    for name in ("horizon", "explore", "milestones", "factor"):
-        value = getattr(schedule, name)
-        if name not in takes and value is not None:
-            return f"schedule.{name} = {value!r}: {decay} has none"
-        optional = name == "factor" or (name == "horizon" and unit == "run")
-        if name in takes and value is None and not optional:
-            return f"schedule.{name}: {decay} in units of {unit} needs it"
-    most, within = (1, " and at most 1, the run") if unit == "run" else (math.inf, "")
-    for name in ("warmup", "explore"):
-        value = getattr(schedule, name)
-        if name in ("warmup", *takes) and not (real(value, 0) and value <= most):
-            return f"schedule.{name} = {value!r}: must be at least 0{within}"
-    for name in ("horizon", "factor"):
-        value = getattr(schedule, name)
-        if value is not None and not (real(value) and value > 0):
-            return f"schedule.{name} = {value!r}: must be above 0"
-    if milestones is not None:
-        rises = all(real(time, schedule.warmup) for time in milestones) and list(milestones) == sorted(set(milestones))
-        if not (milestones and rises and milestones[-1] <= most):
-            return f"schedule.milestones = {list(milestones)!r}: must rise, from the end of the warmup on{within}"
-    if decay == "one-cycle" and schedule.warmup:
-        return f"schedule.warmup = {schedule.warmup!r}: must be 0, one-cycle has its own"
-    if decay == "knee" and schedule.warmup + schedule.explore > 1:
-        return f"schedule.explore = {schedule.explore!r}: warmup and explore must be at most 1, the run, together"
-    return None
+    @model_validator(mode="after")
+    def _needs_a_horizon(self):
+        if self.horizon is None and self.unit != "run":
+            raise ValueError(f"horizon: {self.decay} in units of {self.unit} needs it")
+        return self
+
+    def in_steps(self, total: int) -> "HorizonSettings":
+        """Return the settings with times in steps; a share may round to none, but a step it is at least."""
+        found = super().in_steps(total)
+        horizon = total - found.warmup if self.horizon is None else round(self.horizon * total)
+        return found.model_copy(update={"horizon": max(1, horizon)})

@@ -1,239 +1,199 @@
-"""What one run is: a frozen specification, and how papers × scale × seeds expand to it.
+"""What one run is: a frozen specification of everything that determines its result.
 
 This module never imports torch; the workflow reads it at parse time.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from whysgd.files import digest_of
-from whysgd.models.catalog import architecture
-from whysgd.study.names import NEEDED, is_name
-from whysgd.study.schedule import Schedule, real, schedule_problem
+from whysgd.study.registry import Chosen, network
+from whysgd.study.settings import (
+    Augmentation,
+    Count,
+    Flag,
+    Index,
+    MethodSettings,
+    Name,
+    NotNegative,
+    Positive,
+    Precision,
+    Real,
+    Settings,
+    Text,
+    refuse,
+)
+from whysgd.study.validation import Problems, problems_of
 
 # What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
 FULL_BATCH, ONE_BLOCK = "all", "block"
-PRECISIONS = ("auto", "fp32", "tf32", "bf16")
-VARIANTS = ("forward-differences", "central-differences", "exact")
-# novack2023's, see whysgd.training.micro_batch and whysgd.training.transforms.
-MICRO_BATCH_PENALTIES = ("micro_batch_gradient_norm", "fisher_trace", "average_jacobian", "unit_jacobian")
-TRANSFORMS = ("iter_graft", "exter_graft", "normalize")
-LOSSES = ("cross_entropy", "linear_hinge")
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random crop after zero padding by `crop_padding` pixels, and a horizontal flip with probability 1/2."""
+class StoredCopies(Settings):
+    """Augmented copies of the training images, drawn once and then fixed; see `whysgd.data.build_store`."""
 
-    crop_padding: int
-    flip: bool
-
-
-@dataclass(frozen=True)
-class StoredCopies:
-    """Augmented copies of the training images, drawn once and then fixed; see `whysgd.data.build_store`.
-
-    Attributes:
-        copies: how many, N.
-        crop_padding, flip: of each image of each copy, as in `Augmentation`.
-        seed: of the draws, the same for all runs.
-        clean_first: the first copy is the images as they are.
-    """
-
-    copies: int
-    crop_padding: int
-    flip: bool
-    seed: int = 0
-    clean_first: bool = False
+    copies: Count
+    """Copies of each image, N."""
+    crop_padding: Index
+    """Pixels of zeros around the image before the crop."""
+    flip: Flag
+    """Flip left and right with probability 1/2."""
+    seed: Index = 0
+    """Seed of the draws; one store serves all runs."""
+    clean_first: Flag = False
+    """Let the first copy be the images as they are."""
 
     @property
     def name(self) -> str:
-        """Names its file; equal for equal values."""
+        """The name of its file, equal for equal values."""
         parts = [f"x{self.copies}", f"crop{self.crop_padding}", f"seed{self.seed}"]
         return "-".join(parts + ["flip"] * self.flip + ["clean"] * self.clean_first)
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """Per-channel mean and standard deviation on the scale 0 to 1."""
+class Normalization(Settings):
+    """Mean and standard deviation of each channel on the scale 0 to 1."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """geiping2022's gradient regularizer; see `whysgd.training.penalties`."""
-
-    name: str
-    block_strength: float = 0.5
-    acc_strength: float = 0.0
-    eps: float = 1e-2
-    variant: str = "forward-differences"
-
-    @property
-    def exact(self) -> bool:
-        """Whether its product is differentiated, not a difference of gradients."""
-        return self.variant == "exact"
+    mean: Annotated[tuple[Real, ...], Field(min_length=1)]
+    """Mean of each channel."""
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Standard deviation of each channel."""
 
 
-@dataclass(frozen=True)
-class MicroBatchPenalty:
-    """novack2023's λR, R averaged over micro-batches, with its exact gradient; see `whysgd.training.micro_batch`.
+class Watch(Settings):
+    """A probe of the average micro-batch gradient norm, for the history alone."""
 
-    Attributes:
-        name: one of `MICRO_BATCH_PENALTIES`.
-        strength: λ.
-        sample: take R from one micro-batch of so many images, drawn from those of the step, instead of from all.
+    every: Count
+    """Steps between two lines, the first step being one."""
+    micro_batch: Count
+    """Images of one micro-batch."""
+    micro_batches: Count
+    """Micro-batches drawn for one line."""
+
+
+class NoiseWatch(Settings):
+    """Measurements of the gradient noise along the run, with its tail index."""
+
+    points: Count
+    """Measured steps, evenly spread on a log scale, beside the start and the last step."""
+
+
+def _batch(value):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and value not in (FULL_BATCH, ONE_BLOCK):
+        refuse("must be a whole number, `all` or `block`")
+    return value if not whole or value >= 1 else refuse("must be at least 1")
+
+
+Batch = Annotated[
+    Any,
+    AfterValidator(_batch),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "block"]}]}),
+]
+
+
+class RunSettings(Settings):
+    """What papers/*.yaml say of a run."""
+
+    dataset: Name
+    """The images: mnist, cifar10, … or a name of the configuration's `datasets`."""
+    model: Text
+    """The network: a name of whysgd/models, or a dotted path to what returns an nn.Module."""
+    macro_batch: Batch
+    """Images of one step; `all` is full batch, `block` one block, that is plain SGD."""
+    block: Count
+    """Images of one block."""
+    lr: Positive
+    """Peak learning rate."""
+    schedule: Annotated[Any, Chosen("schedule")]
+    """Course of the learning rate."""
+    epochs: Count | None = None
+    """Passes over the training set; full batch makes one step in each."""
+    steps: Count | None = None
+    """Optimizer steps, instead of epochs."""
+    shuffle: Flag = False
+    """Draw a new order in every epoch; otherwise keep the data set's."""
+    drop_last: Flag = True
+    """Leave out a last block that is not full."""
+    momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
+    """Momentum of SGD."""
+    nesterov: Flag = False
+    """Use Nesterov's momentum."""
+    weight_decay: NotNegative = 0.0
+    """Coupled weight decay of SGD."""
+    optimizer: Annotated[Any, Chosen("optimizer")] | None = None
+    """Another optimizer, with its settings; null takes SGD with the three above."""
+    normalize: Normalization | None = None
+    """Mean and std of each channel; null takes the training set's own."""
+    augment: Augmentation | None = None
+    """Random crop and flip; null trains on the images as they are."""
+    store: StoredCopies | None = None
+    """Train on augmented copies that are drawn once and stored: full batch on all of them, others on copy e mod N in
+    epoch e.
     """
-
-    name: str
-    strength: float
-    sample: int | None = None
-    exact = True
-
-
-@dataclass(frozen=True)
-class Transform:
-    """What is done to the norm of a step's gradient; see `whysgd.training.transforms`.
-
-    Attributes:
-        name: one of `TRANSFORMS`.
-        reference: for exter_graft, the run of the same paper, scale and seed whose gradient norms are taken.
-    """
-
-    name: str
-    reference: str | None = None
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What the history measures beside the step: the average micro-batch gradient norm.
-
-    Attributes:
-        every: steps between two lines, the first step being one.
-        micro_batch, micro_batches: images of one micro-batch, and how many are drawn for a line.
-    """
-
-    every: int
-    micro_batch: int
-    micro_batches: int
+    penalty: Annotated[Any, Chosen("penalty")] | None = None
+    """Added to the gradient of every block."""
+    transform: Annotated[Any, Chosen("transform")] | None = None
+    """Scales the gradient of a step."""
+    clip: Positive | None = None
+    """Largest L2 norm of a step's gradient; null does not clip."""
+    held_out: Annotated[NotNegative, Field(lt=1)] = 0.0
+    """Share of the training images, the last ones, that is not trained on and selects the step reported as best."""
+    watch: Watch | None = None
+    """Measure the average micro-batch gradient norm along the run."""
+    averaging: Literal["mean", "historical"] = "mean"
+    """The true mean over blocks, or the released code's before its fix in 2023."""
+    precision: Precision = "auto"
+    """Precision of the network's arithmetic, in place of the configuration's."""
+    loss: Literal["cross_entropy", "linear_hinge"] = "cross_entropy"
+    """Mean cross entropy, or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else."""
+    stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
+    """End the run at the first evaluation that finds this training accuracy, in percent, or more."""
+    noise: NoiseWatch | None = None
+    """Measure the gradient noise along the run."""
 
 
-@dataclass(frozen=True)
-class NoiseWatch:
-    """Measure the gradient noise along the run, with its tail index; see `whysgd.training.noise_log`.
-
-    Attributes:
-        points: steps at which it is measured, evenly spread on a log scale, beside the start and the last step.
-    """
-
-    points: int
-
-
-@dataclass(frozen=True)
-class RunSpec:
+class RunSpec(RunSettings):
     """Everything that determines the result of one run, and nothing else.
 
-    A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole
-    training set ("all") is full batch. An epoch is one pass over the training set; over stored copies of it, full
-    batch takes them all in each, and stochastic runs take copy e mod N in epoch e.
-
-    Attributes:
-        paper, run, scale, seed: which run it is; they also name its folder.
-        dataset, normalize, augment: the images; None takes the training set's own statistics, and no augmentation.
-        store: train on stored copies; None trains on the images themselves.
-        model: a name of `whysgd.models.catalog`.
-        macro_batch, block: images of one step ("all": every one) and of one block.
-        shuffle, drop_last: a new order in every epoch; leave out a last block that is not full.
-        epochs, steps: length of the run, as passes over the training set or as optimizer steps; one of the two.
-        lr, schedule: peak learning rate, and its course.
-        momentum, nesterov, weight_decay: of SGD; the decay is coupled.
-        penalty, transform, clip: the block's penalty; what is done to the norm of a step's gradient, or its largest.
-        held_out: the last part of the training images, this share of them, is not trained on: its accuracy selects the
-            step that is reported as best. At 0, the test set's does.
-        watch: what else the history measures.
-        averaging: of the blocks, see `whysgd.training.gradients.block_weights`.
-        precision: of the network's arithmetic, see `resolved_precision`; sums and weights are fp32 in any.
-        evaluations: lines of the history with losses and accuracies.
-        loss: one of `LOSSES`, see `whysgd.training.losses`.
-        stop_accuracy: end the run at the first evaluation that finds this training accuracy, in percent, or more.
-        noise: measure the gradient noise along the run.
+    A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole training set ("all") is
+    full batch. An epoch is one pass over the training set; over stored copies of it, full batch takes them all in each.
     """
 
-    paper: str
-    run: str
-    scale: str
-    seed: int
-    dataset: str
-    model: str
-    macro_batch: int | str
-    block: int
-    epochs: int | None
-    lr: float
-    schedule: Schedule
-    steps: int | None = None
-    shuffle: bool = False
-    drop_last: bool = True
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    normalize: Normalization | None = None
-    augment: Augmentation | None = None
-    store: StoredCopies | None = None
-    penalty: Penalty | MicroBatchPenalty | None = None
-    transform: Transform | None = None
-    clip: float | None = None
-    held_out: float = 0.0
-    watch: Watch | None = None
-    averaging: str = "mean"
-    precision: str = "auto"
-    evaluations: int = 20
-    loss: str = "cross_entropy"
-    stop_accuracy: float | None = None
-    noise: NoiseWatch | None = None
+    paper: Name
+    """The paper that the run belongs to."""
+    run: Name
+    """Its name there."""
+    scale: Name
+    """The scale at which it is run."""
+    seed: Index = 0
+    """Seed of all its random streams."""
+    evaluations: Count = 20
+    """Lines of the history with losses and accuracies."""
 
-    def __post_init__(self):
-        """Refuse values that no run can have; a specification may come from the command line as JSON."""
-
-        def whole(value, least):
-            return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-        names = ("paper", "run", "scale", "dataset", "model")
-        sizes = self.full_batch or (whole(self.macro_batch, 1) and whole(self.block, 1))
-        lengths = [length for length in (self.epochs, self.steps) if length is not None]
-        rules = {
-            **{name: is_name(getattr(self, name)) for name in names},
-            **{name: whole(getattr(self, name), 1) for name in ("block", "evaluations")},
-            "epochs": len(lengths) == 1 and whole(lengths[0], 1),
-            "seed": whole(self.seed, 0),
-            "macro_batch": sizes and (self.full_batch or self.macro_batch % self.block == 0),
-            "lr": real(self.lr, 0),
-            "momentum": real(self.momentum, 0),
-            "weight_decay": real(self.weight_decay, 0),
-            "clip": self.clip is None or (real(self.clip, 0) and self.transform is None),
-            "schedule": isinstance(self.schedule, Schedule),
-            "averaging": self.averaging in ("mean", "historical"),
-            "precision": self.precision in PRECISIONS,
-            "store": self.store is None or (whole(self.store.copies, 1) and whole(self.store.crop_padding, 0)),
-            "held_out": real(self.held_out, 0) and self.held_out < 1 and not (self.held_out and self.store),
-            "watch": self.watch is None or all(whole(value, 1) for value in asdict(self.watch).values()),
-            "loss": self.loss in LOSSES,
-            "stop_accuracy": self.stop_accuracy is None or (real(self.stop_accuracy, 0) and self.stop_accuracy <= 100),
-            "noise": self.noise is None or whole(self.noise.points, 1),
+    @model_validator(mode="after")
+    def _fits(self):
+        batch, block, optimizer = self.macro_batch, self.block, self.optimizer
+        plain = self.momentum or self.nesterov or self.weight_decay
+        uneven = not self.full_batch and batch != ONE_BLOCK and batch % block
+        problems = {
+            "macro_batch = 'block': must be a number of images, or `all`": batch == ONE_BLOCK,
+            f"macro_batch = {batch}: must be a multiple of the block, {block}": uneven,
+            "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
+            f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
+            f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
+            "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
+            precision_problem(self): precision_problem(self),
         }
-        for name, fine in rules.items():
-            if not fine:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: {_NEEDS.get(name, 'not allowed')}")
-        problems = (
-            schedule_problem(self.schedule), _penalty_problem(self.penalty), _transform_problem(self.transform),
-            precision_problem(self),
-        )  # fmt: skip
-        for problem in filter(None, problems):
-            raise ValueError(problem)
+        for problem, there in problems.items():
+            if there:
+                raise ValueError(problem)
+        return self
 
     @property
     def full_batch(self) -> bool:
+        """Whether each step takes every image."""
         return self.macro_batch == FULL_BATCH
 
     @property
@@ -241,40 +201,34 @@ class RunSpec:
         """Blocks of one step; None stands for all."""
         return None if self.full_batch else self.macro_batch // self.block
 
+    @property
+    def reference(self) -> str | None:
+        """The run of the same paper whose gradient norms are grafted onto this one."""
+        return getattr(self.transform, "reference", None)
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """The kind and name of everything of the registry that the run uses; its code digest covers them."""
+        optimizer = self.optimizer.name if self.optimizer else "sgd"
+        named = [("network", self.model), ("optimizer", optimizer), ("schedule", self.schedule.decay)]
+        named += [(kind, chosen.name) for kind in ("penalty", "transform") if (chosen := getattr(self, kind))]
+        return tuple(named + [("transform", "clip")] * (self.clip is not None))
+
     def to_dict(self) -> dict:
-        """The specification as JSON-able values; `from_dict` reads it back."""
-        return asdict(self)
+        """Return the specification as JSON-able values; `from_dict` reads it back."""
+        return self.model_dump(mode="json")
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "RunSpec":
         """Read what `to_dict` wrote.
 
         Raises:
-            ValueError: an unknown or missing key, or a value that no run can have.
+            ValueError: an unknown or missing key, or a value that no run can have; one line.
         """
-        parts = {
-            "schedule": Schedule, "normalize": Normalization, "augment": Augmentation, "store": StoredCopies,
-            "transform": Transform, "watch": Watch, "noise": NoiseWatch,
-        }  # fmt: skip
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
-        built = dict(values)
         try:
-            for key, part in parts.items():
-                if built.get(key) is not None:
-                    built[key] = _part(key, part, built[key])
-            if built.get("penalty") is not None:
-                part = MicroBatchPenalty if built["penalty"].get("name") in MICRO_BATCH_PENALTIES else Penalty
-                built["penalty"] = _part("penalty", part, built["penalty"])
-            if isinstance(built.get("normalize"), Normalization):
-                norm = built["normalize"]
-                built["normalize"] = Normalization(tuple(norm.mean), tuple(norm.std))
-            if isinstance(built.get("schedule"), Schedule) and built["schedule"].milestones is not None:
-                built["schedule"] = replace(built["schedule"], milestones=tuple(built["schedule"].milestones))
-            return cls(**built)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise Problems(problems_of(error, cls)) from None
 
     @property
     def digest(self) -> str:
@@ -287,67 +241,21 @@ class RunSpec:
         return f"results/{self.scale}/runs/{self.paper}/{self.run}/seed-{self.seed}"
 
 
-_NEEDS = {
-    **dict.fromkeys(("paper", "run", "scale", "dataset", "model"), NEEDED),
-    "stop_accuracy": "must be at least 0 and at most 100, in percent",
-    "noise": "points must be a whole number of at least 1",
-    "loss": f"allowed: {', '.join(LOSSES)}",
-    "epochs": "either epochs or steps must be given, a whole number of at least 1",
-    "clip": "must be at least 0, and cannot be given beside a transform",
-    "held_out": "must be at least 0 and below 1, and cannot be given beside stored copies",
-}
-
-
-def _part(key: str, part: type, values: Mapping):
-    """One of the specification's parts; an unknown or missing key is named."""
-    known = {field.name for field in fields(part)}
-    needed = {field.name for field in fields(part) if field.default is MISSING}
-    if unknown := sorted(set(values) - known):
-        allowed = ", ".join(sorted(known))
-        raise ValueError(f"{key}: {', '.join(unknown)}: not of {values.get('name', key)}; allowed: {allowed}")
-    if missing := sorted(needed - set(values)):
-        raise ValueError(f"{key}: {', '.join(missing)} must be given")
-    return part(**values)
-
-
-def _penalty_problem(penalty: Penalty | MicroBatchPenalty | None) -> str | None:
-    """Why a penalty cannot be, or None."""
-    if penalty is None:
-        return None
-    if isinstance(penalty, Penalty):
-        if penalty.name != "gradient_norm":
-            return f"penalty.name = {penalty.name!r}: allowed: gradient_norm, {', '.join(MICRO_BATCH_PENALTIES)}"
-        if penalty.variant not in VARIANTS:
-            return f"penalty.variant = {penalty.variant!r}: allowed: {', '.join(VARIANTS)}"
-        return None
-    if penalty.sample is not None and penalty.sample < 1:
-        return f"penalty.sample = {penalty.sample!r}: must be at least 1"
-    return None if penalty.strength >= 0 else f"penalty.strength = {penalty.strength!r}: must be at least 0"
-
-
-def _transform_problem(transform: Transform | None) -> str | None:
-    """Why a transform cannot be, or None."""
-    if transform is None:
-        return None
-    if transform.name not in TRANSFORMS:
-        return f"transform.name = {transform.name!r}: allowed: {', '.join(TRANSFORMS)}"
-    if transform.reference is not None and not is_name(transform.reference):
-        return f"transform.reference = {transform.reference!r}: {NEEDED}"
-    if (transform.name == "exter_graft") != (transform.reference is not None):
-        return f"transform.reference = {transform.reference!r}: exter_graft names a run, the others none"
-    return None
-
-
 def precision_problem(spec: RunSpec) -> str | None:
-    """Why the run's precision cannot be, or None.
+    """Return why the run's precision cannot be, or None.
 
     The step of a difference moves the median weight by 6e-5 of its size; in bf16, with 8 bits, 4 % of the weights
     change at all.
     """
-    if spec.precision == "bf16" and spec.penalty is not None and not spec.penalty.exact:
+    if spec.precision == "bf16" and spec.penalty is not None and not is_exact(spec.penalty):
         why = "a difference of bf16 gradients is noise; allowed: fp32, tf32, auto, or the penalty's variant exact"
         return f"precision = {spec.precision!r}: {why}"
     return None
+
+
+def is_exact(penalty: MethodSettings) -> bool:
+    """Return whether a penalty is differentiated, and not a difference of gradients."""
+    return getattr(penalty, "exact", True)
 
 
 def in_lockstep(specs: Sequence[RunSpec]) -> bool:
@@ -355,8 +263,8 @@ def in_lockstep(specs: Sequence[RunSpec]) -> bool:
     spec = specs[0]
     extras = (spec.penalty, spec.transform, spec.clip, spec.store, spec.watch)
     plain = spec.blocks_per_step == 1 and all(extra is None for extra in extras) and not spec.held_out
-    same = {replace(other, seed=0) for other in specs}
-    return plain and (architecture(spec.model) or ("",))[0] == "fc" and len(same) == 1
+    same = {other.model_copy(update={"seed": 0}) for other in specs}
+    return plain and (network(spec.model) or ("",))[0] == "fully_connected" and len(same) == 1
 
 
 def resolved_precision(spec: RunSpec, device: str) -> str:
@@ -368,7 +276,7 @@ def resolved_precision(spec: RunSpec, device: str) -> str:
         return spec.precision
     if device != "cuda":
         return "fp32"
-    return "bf16" if spec.penalty is None or spec.penalty.exact else "tf32"
+    return "bf16" if spec.penalty is None or is_exact(spec.penalty) else "tf32"
 
 
 def trained_images(spec: RunSpec, images: int) -> int:

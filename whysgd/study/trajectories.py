@@ -21,7 +21,7 @@ def specs_of(settings: Mapping) -> dict[str, list[RunSpec]]:
         ValueError: settings that no run can have.
     """
     shared = {
-        "paper": "none", "scale": "none", "dataset": "points", "model": "two_weights", "epochs": None,
+        "paper": "none", "scale": "none", "dataset": "points", "model": "two_weights",
         "schedule": {"unit": "step", "warmup": 0.0, "decay": "constant"},
         **{key: settings[key] for key in ("block", "lr", "steps")},
     }  # fmt: skip

@@ -1,17 +1,15 @@
-"""JSON-schema validation with defaults filled in and errors of one line."""
+"""Reading YAML, and checking it against a typed model: one line for each mistake."""
 
-import math
 import re
-from copy import deepcopy
-from functools import cache
+import types
+import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.validators import extend
+from pydantic import BaseModel, ValidationError
 
-from whysgd.errors import UserError
-from whysgd.study.names import NEEDED
+from whysgd.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,90 +49,60 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def validated(value, schema_file: str, where, part: str | None = None) -> dict:
-    """A copy of `value` with the schema's defaults filled in.
+class Problems(ValueError):  # noqa: N818, they are told, not handled
+    """What is wrong within a value: (path of keys, what follows them in the error's line) for each problem."""
+
+    def __init__(self, found: list[tuple[tuple, str]]):
+        super().__init__("; ".join(line(path, text) for path, text in found))
+        self.found = found
+
+
+def checked(model: type[BaseModel], value, where: Callable[[tuple], str]) -> BaseModel:
+    """Read a value that came from YAML as a typed model, with defaults filled in.
 
     Args:
-        value: what was read from YAML.
-        schema_file: a file of config/.
+        model: what it must be.
+        value: what was read.
         where: called with a key's path (a tuple), returns the name of the file to blame.
-        part: one of the schema's `$defs`, in place of all of it.
 
     Raises:
         UserError: one line for each problem: file, key, value and what is allowed.
     """
-    value = deepcopy(value)
-    errors = sorted(_validator(schema_file, part).iter_errors(value), key=lambda e: str(list(e.absolute_path)))
-    if errors:
-        raise UserError("\n".join(dict.fromkeys(_line(error, where) for error in errors)))
-    return value
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        lines = [f"{where(path)}: {line(path, text)}" for path, text in problems_of(error, model)]
+        raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 
-@cache
-def _validator(schema_file: str, part: str | None = None):
-    schema = yaml.safe_load((ROOT / "config" / schema_file).read_text(encoding="utf-8"))
-    if part is not None:
-        schema = {"$schema": schema["$schema"], "$defs": schema["$defs"], **schema["$defs"][part]}
-    check_properties = Draft202012Validator.VALIDATORS["properties"]
+def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = True) -> list[tuple[tuple, str]]:
+    """Return (path of keys, what follows them in the error's line) for each problem that pydantic found.
 
-    def fill_defaults(validator, properties, instance, subschema):
-        if isinstance(instance, dict):
-            for key, rule in properties.items():
-                if "default" in rule:
-                    instance.setdefault(key, deepcopy(rule["default"]))
-        yield from check_properties(validator, properties, instance, subschema)
-
-    def check_pattern(validator, pattern, instance, subschema):
-        # At the end of a pattern, Python's $ would let a line break follow.
-        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
-            yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-    # JSON schema takes 5.0 for a whole number; seeds and sizes must be real ones. Infinity is no setting.
-    types = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "number": _is_finite})
-    own = {"properties": fill_defaults, "pattern": check_pattern}
-    return extend(Draft202012Validator, own, type_checker=types)(schema)
-
-
-def _is_whole(_, value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(_, value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _line(error, where) -> str:
-    path = tuple(error.absolute_path)
-    key, got, rule = dotted(path), error.instance, error.validator_value
-    if error.validator == "additionalProperties":
-        allowed = sorted(error.schema.get("properties", {}))
-        unknown = sorted((key for key in got if key not in allowed), key=str)
-        path += (unknown[0],)
-        names = ", ".join(dotted((*error.absolute_path, name)) for name in unknown)
-        return f"{where(path)}: {names}: unknown key; allowed here: {', '.join(allowed)}"
-    if error.validator == "required":
-        missing = [name for name in rule if name not in got]
-        return f"{where(path)}: {key or 'top level'}: {', '.join(missing)} must be given"
-    allowed = {
-        "enum": lambda: f"allowed: {', '.join(map(str, rule))}",
-        "const": lambda: f"allowed: {rule}",
-        "type": lambda: f"must be {_either(rule)}",
-        "minimum": lambda: f"must be at least {rule}",
-        "exclusiveMinimum": lambda: f"must be above {rule}",
-        "maximum": lambda: f"must be at most {rule}",
-        "exclusiveMaximum": lambda: f"must be below {rule}",
-        "minItems": lambda: f"must have at least {rule} entries",
-        "minProperties": lambda: f"must have at least {rule} entries",
-        "minLength": lambda: "must not be empty",
-        "maxLength": lambda: f"must have at most {rule} letters",
-        "uniqueItems": lambda: "must not repeat an entry",
-        "pattern": lambda: _pattern(rule),
-    }.get(error.validator, lambda: error.message)()
-    return f"{where(path)}: {key or 'top level'} = {got!r}: {allowed}"
+    Without `missing`, keys that are not there are no problem.
+    """
+    found = []
+    for one in error.errors(include_url=False):
+        path, inner = tuple(one["loc"]), one.get("ctx", {}).get("error")
+        if path[-1:] == ("[key]",):
+            found.append((path[:-2], f" = {one['input']!r}: {_rule(one)}"))
+        elif isinstance(inner, Problems):
+            found += [(path + inside, "." * (not inside and text[0].isalpha()) + text) for inside, text in inner.found]
+        elif one["type"] in ("extra_forbidden", "invalid_key"):
+            known = sorted(_model_at(model, path[:-1]).model_fields)
+            found.append((path, f": unknown key; allowed here: {', '.join(known)}{nearest(path[-1], known)}"))
+        elif one["type"] == "missing":
+            found += [(path[:-1], f": {path[-1]} must be given")] * missing
+        elif inner is not None:
+            # A message of a whole model begins with the key that it is about.
+            found.append((path, f".{inner}" if path else str(inner)))
+        else:
+            null = " or null" if _nullable(_annotation_at(model, path)) and one["type"].endswith("_type") else ""
+            found.append((path, f" = {one['input']!r}: {_rule(one)}{null}"))
+    return found
 
 
 def dotted(path: tuple) -> str:
-    """A key's path as people write it: ("seeds", 0) is `seeds[0]`."""
+    """Write a key's path as people do: ("seeds", 0) is `seeds[0]`."""
     text = ""
     for part in path:
         name = str(part) if str(part).isprintable() else repr(part)
@@ -142,20 +110,67 @@ def dotted(path: tuple) -> str:
     return text
 
 
-def _pattern(rule: str) -> str:
-    if rule == "^(all|block)$":
-        return "must be a whole number, `all` or `block`"
-    return NEEDED
+def line(path: tuple, text: str) -> str:
+    """Return what is wrong, with the key that has it."""
+    return f"top level{text}" if not path and text[0] in ": " else f"{dotted(path)}{text}"
 
 
-def _either(types) -> str:
-    articles = {
-        "integer": "a whole number",
-        "number": "a finite number",
-        "string": "a text",
-        "boolean": "true or false",
-        "array": "a list",
-        "object": "a mapping",
-        "null": "null",
-    }
-    return " or ".join(articles[name] for name in ([types] if isinstance(types, str) else types))
+_RULES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a finite number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be below {lt:g}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must not be empty",
+}
+
+
+def _rule(one: dict) -> str:
+    """Return what is allowed in place of a value."""
+    if one["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", one["ctx"]["expected"])
+        return f"allowed: {', '.join(known)}{nearest(one['input'], known)}"
+    return _RULES[one["type"]].format(**one.get("ctx", {})) if one["type"] in _RULES else one["msg"]
+
+
+def _annotation_at(model: type[BaseModel], path: tuple):
+    """Return the type of the value that lies at a path of keys in a model; None if it has no single one."""
+    found = model
+    for part in path:
+        found = _without_null(found)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            field = found.model_fields.get(part)
+            found = field.annotation if field else None
+        else:
+            found = (typing.get_args(found) or (None,))[-1 if typing.get_origin(found) is dict else 0]
+    return found
+
+
+def _model_at(model: type[BaseModel], path: tuple) -> type[BaseModel]:
+    return _without_null(_annotation_at(model, path))
+
+
+def _nullable(annotation) -> bool:
+    return types.NoneType in typing.get_args(annotation)
+
+
+def _without_null(annotation):
+    """Return the type without `| None` and without pydantic's notes on it."""
+    while True:
+        arguments = typing.get_args(annotation)
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation = arguments[0]
+        elif types.NoneType in arguments:
+            annotation = next(one for one in arguments if one is not types.NoneType)
+        else:
+            return annotation

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
-from whysgd.study.figures import FRAMES, GRID, NOISE, TABLE, needs
+from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
@@ -33,7 +32,9 @@ def use_this_copy(folder: str | Path) -> None:
 
     In a conda environment or container Snakemake puts that one's interpreter in front.
     """
-    os.environ["PYTHONPATH"] = str(folder)
+    # Methods from elsewhere, that are named by dotted paths, stay within reach.
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(folder))]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 
@@ -113,8 +114,8 @@ class Study:
         inputs = self.dataset_files(spec.dataset)
         if spec.store:
             inputs["store"] = paths.STORE.format(dataset=spec.dataset, store=spec.store.name)
-        if spec.transform and spec.transform.reference:
-            reference, wanted = spec.transform.reference, set(paths.batch_seeds(seeds))
+        if spec.reference:
+            reference, wanted = spec.reference, set(paths.batch_seeds(seeds))
             found = [batch for batch in self.batches[paper, reference] if wanted.intersection(batch)]
             inputs["norms"] = [self._run_file(paper, reference, batch, paths.NORMS) for batch in found]
         return inputs
@@ -289,6 +290,12 @@ class Study:
         """Whether the record of a run's first seed has a log of the gradient noise, or points of a landscape."""
         return part in self.recorded[spec.paper][spec.run][spec.seed][1]
 
+    @cached_property
+    def figure_names(self) -> list[str]:
+        """The names of all figures, those from outside of the package among them."""
+        tables = [table for paper in self.config["papers"] for table in load_paper(paper)["tables"].values()]
+        return sorted({*FIGURES, *(name for table in tables for name in table["figures"])})
+
     def figures(self, paper: str, table: str) -> list[str]:
         """Return the kinds of a table's figures; without a row that is run, or a measure that it needs, it has none."""
         content, measures = self.table(paper, table), self.config["measures"]
@@ -332,7 +339,7 @@ class Study:
                 for run in runs
                 for seed in (self.seeds[paper, run] if every else self.seeds[paper, run][:1])
             ]
-            specs = [replace(self.runs[paper, run], seed=seed) for run, seed in seeds]
+            specs = [self.runs[paper, run].replace(seed=seed) for run, seed in seeds]
             return {log: [self._record(spec) for spec in specs if self._has(spec, log)]}
         batches = [(run, batch) for run in runs for batch in self.batches[paper, run][: None if every else 1]]
         return {

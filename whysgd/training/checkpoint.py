@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from whysgd.files import write_atomically
 
 # step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
-# before the step, in training mode: step_loss (mean over blocks, nats), full_loss (with ½·weight_decay·‖θ‖² and
+# before the step, in training mode: step_loss (mean over micro-batches, nats), full_loss (with ½·weight_decay·‖θ‖² and
 # the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
-# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that watch it). step_length:
+# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that probe it). step_length:
 # L2, of the step made. At the weights after it, in evaluation mode: losses (nats) and accuracies (percent) on all
 # splits, empty on lines without an evaluation; parameter_norm (L2).
 HISTORY_COLUMNS = (
@@ -32,26 +32,27 @@ CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensor
 
 @dataclass
 class State:
-    """Everything that changes in training.
+    """Everything of one seed that changes in training.
 
     Attributes:
-        theta, momentum, running: parameters (P,), momentum buffer (P,; zeros before the first step),
-            batch norm's running statistics (Q,).
+        theta: parameters (P,).
+        running: batch norm's running statistics (Q,).
         norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
-        step: optimizer steps made; blocks: blocks that passed through batch norm.
+        optimizer: what the optimizer remembers, tensors (P,) by name; empty before the first step.
+        step: optimizer steps made; micro_batches: micro-batches that passed through batch norm.
         history: one dict for each line, with `HISTORY_COLUMNS`.
         noise: one dict for each measurement of the gradient noise, see `whysgd.training.noise_log`.
-        ended: empty as long as the run goes on; else "finished" (all steps made), "stopped" (at the wanted training
+        ended: empty as long as the seed goes on; else "finished" (all steps made), "stopped" (at the wanted training
             accuracy) or "diverged" (a loss that is not finite).
         seconds: spent in training steps, in all sessions; sessions: how often the run was started.
     """
 
     theta: torch.Tensor
-    momentum: torch.Tensor
     running: torch.Tensor
     norms: torch.Tensor
+    optimizer: dict[str, torch.Tensor] = field(default_factory=dict)
     step: int = 0
-    blocks: int = 0
+    micro_batches: int = 0
     seconds: float = 0.0
     sessions: int = 1
     started: str = ""
@@ -60,28 +61,62 @@ class State:
     ended: str = ""
 
 
-_TENSORS = ("theta", "momentum", "running", "norms")
-_NUMBERS = ("step", "blocks", "seconds", "sessions", "started", "history", "noise", "ended")
+_TENSORS = ("theta", "running", "norms")
+_NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended")
+
+
+class Batch:
+    """Seeds at the same step, as rows of one tensor for each quantity.
+
+    Args:
+        states: of these seeds, at least one. Their tensors become views of the rows.
+
+    Attributes:
+        theta, running, norms, optimizer: as in `State`, with a leading dimension for the seeds.
+    """
+
+    def __init__(self, states: Sequence[State]):
+        self.states = list(states)
+        self.theta, self.running, self.norms = (
+            torch.stack([getattr(state, name) for state in states]) for name in _TENSORS
+        )
+        self.optimizer = {
+            name: torch.stack([state.optimizer[name] for state in states]) for name in states[0].optimizer
+        }
+        self.share()
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps made."""
+        return self.states[0].step
+
+    def share(self) -> None:
+        """Make the tensors of the states views of the rows; to be called when the optimizer has begun to remember."""
+        for row, state in enumerate(self.states):
+            state.theta, state.running, state.norms = self.theta[row], self.running[row], self.norms[row]
+            state.optimizer = {name: tensor[row] for name, tensor in self.optimizer.items()}
 
 
 def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> None:
-    """Write the states of a job's runs atomically; `identity` names the job (settings, data and code)."""
+    """Write the states of a job's seeds atomically; `identity` names the job (settings, data and code)."""
     tensors, numbers = {}, []
     for index, state in enumerate(states):
-        # Rows of a stack share their memory, which a file does not.
-        tensors |= {f"{index}.{name}": getattr(state, name).cpu().clone() for name in _TENSORS}
-        own = {name: getattr(state, name) for name in _NUMBERS}
+        own = {name: getattr(state, name) for name in _TENSORS}
+        own |= {f"optimizer.{name}": tensor for name, tensor in state.optimizer.items()}
+        # Rows of a batch share their memory, which a file does not.
+        tensors |= {f"{index}.{name}": tensor.cpu().clone() for name, tensor in own.items()}
+        plain = {name: getattr(state, name) for name in _NUMBERS}
         # The norms of all mini-batches may be too many for the file's header.
-        for place, one in enumerate(own["noise"]):
+        for place, one in enumerate(plain["noise"]):
             tensors[f"{index}.noise.{place}"] = torch.tensor(one["norms"], dtype=torch.float64)
-        numbers.append(own | {"noise": [{**one, "norms": None} for one in own["noise"]]})
+        numbers.append(plain | {"noise": [{**one, "norms": None} for one in plain["noise"]]})
     metadata = {"identity": identity, "states": json.dumps(numbers)}
     metadata["sha256"] = _sha256(tensors, metadata)
     write_atomically(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
 
 
 def _sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
-    """Of everything in a checkpoint."""
+    """Return the digest of everything in a checkpoint."""
     digest = hashlib.sha256("".join(metadata[key] for key in ("identity", "states")).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -90,7 +125,7 @@ def _sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
 
 
 def load_checkpoint(folder: Path, identity: str, device="cpu") -> list[State] | None:
-    """The states of the same job's runs, or None if there are none to continue from; says why on stderr.
+    """Return the states of the same job's seeds, or None if there are none to continue from; says why on stderr.
 
     A checkpoint that is damaged, or missing because the job was killed between two renames, is left for the previous.
     """
@@ -128,7 +163,9 @@ def _read(path: Path, identity: str, device) -> list[State]:
             for place, one in enumerate(numbers["noise"]):
                 one["norms"] = tensors[f"{index}.noise.{place}"].tolist()
             own = {name: tensors[f"{index}.{name}"].to(device) for name in _TENSORS}
-            states.append(State(**own, **numbers))
+            start = f"{index}.optimizer."
+            optimizer = {name[len(start) :]: tensors[name].to(device) for name in tensors if name.startswith(start)}
+            states.append(State(**own, optimizer=optimizer, **numbers))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _UnfitError(f"not readable ({error!r})") from None
     for state in states:

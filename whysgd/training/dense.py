@@ -1,58 +1,60 @@
-"""Gradients of many fully connected networks at once, by the chain rule written out.
+"""Gradients of fully connected networks, by the chain rule written out.
 
 Small networks are bound by the overhead of each operation, and torch's autograd makes many. Steps of three networks of
 four layers and width 16 on 100 images of 28×28, on one thread, take a quarter of the time that they take one after
-another with autograd; `benchmarks/stacked.py` measures it.
+another with autograd; `benchmarks/steps.py` measures it.
 """
 
 import torch
 from torch.nn import functional as F
 
+from whysgd.models.fully_connected import FullyConnected
 from whysgd.training.objective import Objective
 
 
-def dense_gradients(
-    objective: Objective, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, out: torch.Tensor
-) -> torch.Tensor:
-    """Gradients of L_B for k networks, or at k blocks, or both.
+def fits_dense(objective: Objective) -> bool:
+    """Return whether `dense_gradients` can stand in for the objective's own gradients."""
+    return objective.dtype is None and isinstance(objective.model, FullyConnected)
+
+
+def dense_gradients(objective: Objective, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):
+    """Return what `Objective.gradients` does, for K fully connected networks, each on a micro-batch of its own.
 
         h_0 = x,  z_l = h_{l−1} W_lᵀ,  h_l = max(0, z_l),  f = z_D
         δ_D = ∂L/∂f,  δ_l = (δ_{l+1} W_{l+1}) · 1[z_l > 0],  ∂L/∂W_l = δ_lᵀ h_{l−1}
 
     Args:
         objective: of a network of `whysgd.models.fully_connected`, with its loss.
-        theta: (k, P), or (1, P) that all blocks share.
-        images: (k, n, C, H, W) normalized, or (1, n, …) that all networks share.
-        labels: (k, n), or (1, n).
-        out: (k, P), for the gradients.
+        theta, images, labels: (K, P), (K, n, C, H, W) normalized, (K, n).
 
     Returns:
-        losses (k,).
+        losses (K,), gradients (K, P), and statistics (K, 0).
     """
-    parameters, k = objective.parameters, len(out)
-    places = zip(theta.split(parameters.sizes, 1), out.split(parameters.sizes, 1), parameters.shapes, strict=True)
-    weights, gradients = zip(
-        *((w.view(len(theta), *shape).expand(k, *shape), g.view(k, *shape)) for w, g, shape in places), strict=True
+    parameters, k = objective.parameters, len(theta)
+    out = torch.empty(theta.shape, dtype=theta.dtype, device=theta.device)
+    weights, gradients = (
+        [part.view(k, *shape) for part, shape in zip(whole.split(parameters.sizes, 1), parameters.shapes, strict=True)]
+        for whole in (theta, out)
     )
-    hidden = [images.flatten(2).expand(k, -1, -1)]
+    hidden = [images.flatten(2)]
     for weight in weights[:-1]:
         hidden.append(torch.bmm(hidden[-1], weight.mT).relu_())
     logits = torch.bmm(hidden[-1], weights[-1].mT)
-    losses, delta = losses_and_slopes(logits, labels.expand(k, -1), objective.loss)
+    losses, delta = losses_and_slopes(logits, labels, objective.loss)
     for layer in range(len(weights) - 1, -1, -1):
         torch.bmm(delta.mT, hidden[layer], out=gradients[layer])
         if layer:
             # Where ReLU gives 0 it has slope 0, as torch has it.
             delta = torch.ops.aten.threshold_backward(torch.bmm(delta, weights[layer]), hidden[layer], 0)
-    return losses
+    return losses, out, theta.new_zeros(k, 0)
 
 
 def losses_and_slopes(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean loss of each block (k,), and its derivative by the logits (k, n, classes).
+    """Return the mean loss of each micro-batch (K,), and its derivative by the logits (K, n, classes).
 
     Args:
-        logits: f (k, n, classes).
-        labels: (k, n).
+        logits: f (K, n, classes).
+        labels: (K, n).
         loss: see `whysgd.training.losses`.
     """
     n, classes = logits.shape[1:]
@@ -64,3 +66,8 @@ def losses_and_slopes(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> 
     margins = (1 - signs * logits).clamp_(min=0)
     slopes = signs.mul_(margins > 0).div_(-n * classes)
     return margins.mean((1, 2)), slopes
+
+
+def fastest_gradients(objective: Objective):
+    """Return the faster of `dense_gradients` and `Objective.gradients`, which stays the reference."""
+    return dense_gradients if fits_dense(objective) else Objective.gradients

@@ -1,72 +1,32 @@
-"""How many blocks are computed at once, and in which way. It changes the speed, and a result by rounding alone."""
-
-from dataclasses import dataclass
+"""How many micro-batches share a pass. It changes the speed, and a result by rounding alone."""
 
 import torch
 
-from whysgd.study.spec import RunSpec
+from whysgd.training.dense import fits_dense
 from whysgd.training.objective import Objective
 
-# Of a GPU's memory, for what the passes over one stack keep.
-MEMORY_SHARE = 0.25
-MOST_SHARED, MOST_STREAMS, LARGE_BLOCK = 8, 4, 128
+# Numbers that the parameter vectors of a pass may have at most, and one channel of its images, which a fully connected
+# network reads once and a convolution keeps many times over.
+THETA_NUMBERS, PIXELS, DENSE_PIXELS = 1 << 20, 1 << 15, 1 << 20
 
 
-@dataclass(frozen=True)
-class Grouping:
-    """At most `most` blocks in a stack.
+def choose_grouping(objective: Objective, micro_batch: int, pixels: int) -> int:
+    """Return how many pairs of a seed and a micro-batch share a pass: as many as stay in cache.
 
-    Attributes:
-        way: "copies": one copy of the weights for each block (grouped convolutions); "shared": one batch, batch
-            norm block by block (no penalty may shift the weights); "streams": one by one, side by side on a GPU.
-    """
-
-    most: int
-    way: str = "copies"
-
-
-def choose_grouping(spec: RunSpec, objective: Objective, shape: tuple[int, ...], blocks: int, memory: int) -> Grouping:
-    """Grouping of a run's blocks.
+    Small networks on small images are bound by the overhead of each operation and gain up to 16 times; large ones are
+    bound by arithmetic, gain nothing, and take one pair at a time. `benchmarks/steps.py` measures both.
 
     Args:
-        spec: block size and penalty.
         objective: the network.
-        shape: of one image, (C, H, W).
-        blocks: of one step on this rank.
-        memory: of the GPU, in bytes; 0 on a CPU.
+        micro_batch: images of a micro-batch.
+        pixels: of one image.
     """
-    parameters = sum(objective.parameters.sizes)
-    small = copies_that_fit(parameters, spec.block, shape[1] * shape[2])
-    if small > 1 or memory == 0 or blocks == 1:
-        return Grouping(small)
-    if spec.penalty is None:
-        kept = saved_bytes(objective, spec.block, shape, 2) / 2
-        return Grouping(even(min(MOST_SHARED, int(MEMORY_SHARE * memory / kept)), blocks), "shared")
-    kept = saved_bytes(objective, spec.block, shape)
-    # The exact product keeps the first pass and its gradients while it differentiates them.
-    fit = int(MEMORY_SHARE * memory / (kept * (3 if spec.penalty.exact else 1)))
-    wanted = MOST_STREAMS if spec.block < LARGE_BLOCK else MOST_STREAMS // 2
-    return Grouping(max(1, min(wanted, fit, blocks)), "streams")
+    most = DENSE_PIXELS if fits_dense(objective) else PIXELS
+    return max(1, min(THETA_NUMBERS // len(objective.parameters), most // (micro_batch * pixels)))
 
 
-def copies_that_fit(parameters: int, block: int, pixels: int) -> int:
-    """How many blocks to stack: as many as keep weight copies (4 MB) and one channel of the images in cache.
-
-    Small networks on small images are bound by the overhead of each operation and gain up to 16 times;
-    large ones are bound by arithmetic and gain nothing.
-    """
-    return max(1, min((1 << 20) // parameters, (1 << 15) // (block * pixels)))
-
-
-def even(most: int, blocks: int) -> int:
-    """At most `most`, and a divisor of the blocks if one is at least half of it: each remainder is compiled anew."""
-    most = max(1, min(most, blocks))
-    divisors = [k for k in range(most, 0, -1) if blocks % k == 0]
-    return divisors[0] if 2 * divisors[0] >= most else most
-
-
-def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...], k: int = 1, device: str = "meta") -> int:
-    """What a forward pass over k blocks, sharing their weights, keeps for the backward pass, in bytes.
+def saved_bytes(objective: Objective, images: int, shape: tuple[int, ...], device: str = "meta") -> int:
+    """Return the bytes that a forward pass over a micro-batch keeps for the backward pass.
 
     On the device "meta" nothing is computed for it, but torch takes a second to make it ready; a small network on the
     CPU is quicker by far.
@@ -78,9 +38,9 @@ def saved_bytes(objective: Objective, block: int, shape: tuple[int, ...], k: int
         kept[storage._cdata] = storage
         return tensor
 
-    theta = torch.zeros(sum(objective.parameters.sizes), device=device, requires_grad=True)
-    images = torch.zeros((k, block, *shape), device=device)
-    labels = torch.zeros((k, block), dtype=torch.int64, device=device)
+    theta = torch.zeros((1, len(objective.parameters)), device=device, requires_grad=True)
+    inputs = torch.zeros((1, images, *shape), device=device)
+    labels = torch.zeros((1, images), dtype=torch.int64, device=device)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        objective.losses(theta, images, labels)
+        objective.losses(theta, inputs, labels)
     return sum(storage.nbytes() for storage in kept.values())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from whysgd.training.schedules import knee
+from whysgd.training.schedules.knee import knee_share
 
 
 class KneeLRScheduler(torch.optim.lr_scheduler.LRScheduler):
@@ -69,4 +69,4 @@ class KneeLRScheduler(torch.optim.lr_scheduler.LRScheduler):
 
     def share(self, step: int) -> float:
         """η(step)/peak, for a step counted from 1."""
-        return knee(step, self.warmup_steps, self.warmup_steps + self.explore_steps, self.total_steps)
+        return knee_share(step, self.warmup_steps, self.warmup_steps + self.explore_steps, self.total_steps)

@@ -1,66 +1,53 @@
-"""Running a batch of seeds of one run to its end: checkpoints, history, results."""
+"""The training loop.
 
-import hashlib
-import math
+`train` loads a batch of seeds, makes their steps, and writes what they leave. `Trainer.step` is one step of all seeds:
+learning rate, micro-batches, gradient and penalty, transforms, optimizer. `Trainer.after_step` writes the history and
+sees which seeds have ended; `make_steps` repeats the two, with checkpoints.
+"""
+
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
+from math import inf
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
 
-from whysgd.data.canonical import Dataset, load_dataset
-from whysgd.data.store import Store, open_store
+from whysgd.data.canonical import load_dataset
+from whysgd.data.loader import DataLoader
+from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
-from whysgd.files import csv_text, digest_of, sha256_of, write_atomically, write_json, write_text
-from whysgd.results import metrics as saved_metrics
-from whysgd.results.paths import (
-    HISTORY,
-    METRICS,
-    MODEL,
-    NORMS,
-    batch_name,
-    batch_seeds,
-    dataset_folder,
-    run_folder,
-    store_file,
+from whysgd.files import digest_of
+from whysgd.measures.accuracy import evaluate
+from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
+from whysgd.study.codedigest import training_code
+from whysgd.study.spec import RunSpec
+from whysgd.training.checkpoint import (
+    HISTORY_COLUMNS,
+    Batch,
+    State,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
 )
-from whysgd.study.codedigest import code_digest
-from whysgd.study.spec import RunSpec, in_lockstep, total_steps, trained_images
-from whysgd.training.checkpoint import HISTORY_COLUMNS, State, load_checkpoint, remove_checkpoint, save_checkpoint
+from whysgd.training.device import allow_tf32
+from whysgd.training.divergence import DivergenceCheck
+from whysgd.training.engine import Step
 from whysgd.training.events import Events
-from whysgd.training.noise_log import noise_files
-from whysgd.training.norm_log import norms_csv, read_norms
+from whysgd.training.inputs import read_inputs
+from whysgd.training.noise_log import measured_noise
 from whysgd.training.progress import Progress
-from whysgd.training.ranks import Ranks, join_ranks, leave_ranks
-from whysgd.training.results import now, run_metrics
-from whysgd.training.stack import Stack
+from whysgd.training.ranks import join_ranks, leave_ranks
+from whysgd.training.results import finished_metrics, write_results
+from whysgd.training.sampling import micro_batch_norm, penalty_draws, probed_norms2, sampled_penalty
+from whysgd.training.schedules import learning_rate
+from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
-from whysgd.training.trainer import Trainer
-from whysgd.training.watch import LossWatch
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a batch is trained; none of this decides a result.
-
-    Attributes:
-        device: where to train.
-        checkpoint_seconds: time between two checkpoints.
-        engine, images_on: see `Trainer`.
-        tensorboard: write each history as event files, too, see `whysgd.training.events`.
-    """
-
-    device: str | torch.device = "cpu"
-    checkpoint_seconds: float = 30.0
-    engine: str = "auto"
-    images_on: str = "auto"
-    tensorboard: bool = False
+from whysgd.training.transforms import Context
 
 
 def train(
@@ -97,21 +84,35 @@ def train(
             too small for batch norm, or another rank has died.
         StopSignal: by such a signal.
     """
-    if len({replace(spec, seed=0) for spec in specs}) != 1:
+    if len({spec.replace(seed=0) for spec in specs}) != 1:
         raise ValueError("a batch has the seeds of one run")
-    seeds = [spec.seed for spec in specs]
-    folder = run_folder(specs[0].scale, specs[0].paper, specs[0].run)
-    out = out or folder / batch_name(seeds)
+    spec, begin = specs[0], time.process_time()
+    out = out or run_folder(spec.scale, spec.paper, spec.run) / batch_name([spec.seed for spec in specs])
     ranks, device = join_ranks(torch.device(options.device))
     try:
-        with ExitStack() as locks:
+        with ExitStack() as held:
             if ranks.leads:
-                locks.enter_context(_lock(out))
-            dataset = load_dataset(data or dataset_folder(specs[0].dataset))
-            asked = locks.enter_context(stop_requests())
-            copies = open_copies(specs[0], dataset, store)
-            jobs = [_job(spec, dataset, copies, norms) for spec in specs]
-            return _train(jobs, dataset, out, replace(options, device=device), ranks, asked)
+                held.enter_context(_lock(out))
+            asked = held.enter_context(stop_requests())
+            dataset = load_dataset(data or dataset_folder(spec.dataset))
+            inputs, code = read_inputs(specs, dataset, store, norms), training_code(spec)
+            finished = finished_metrics(specs, out, code, inputs.sources)
+            identity = digest_of({"code": code, "specs": [spec.to_dict() for spec in specs], **inputs.sources})
+            states = load_checkpoint(out, identity, device) if finished is None else None
+            # Nobody writes before everybody has read.
+            ranks.wait()
+            if finished is not None:
+                print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
+                return finished if ranks.leads else []
+            trainer = Trainer(specs, dataset, replace(options, device=device), inputs, ranks)
+            trainer.resume(states or trainer.states)
+            make_steps(trainer, out, identity, options, asked)
+            if not ranks.leads:
+                return []
+            seconds = time.process_time() - begin
+            metrics = write_results(trainer, dataset.manifest, out, code, inputs.sources, seconds)
+            remove_checkpoint(out)
+            return metrics
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer")):
             raise
@@ -120,13 +121,8 @@ def train(
         leave_ranks()
 
 
-def _lockstep(specs: Sequence[RunSpec], ranks: Ranks, engine: str) -> bool:
-    """Whether runs, or a single one, take the path of `whysgd.training.stack`, which has an engine of its own."""
-    return ranks.size == 1 and engine in ("auto", "eager") and in_lockstep(specs)
-
-
 def _lock(out: Path) -> FileLock:
-    """The run's folder, made and locked."""
+    """Make and lock the folder of a batch."""
     lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -137,256 +133,236 @@ def _lock(out: Path) -> FileLock:
         raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
 
 
-@dataclass
-class _Job:
-    """One seed, and what its training reads.
+def make_steps(trainer: "Trainer", out: Path, identity: str, options: Options, asked: StopRequest) -> None:
+    """Make the steps that are left, with histories and checkpoints, until every seed has ended."""
+    ranks, seeds = trainer.ranks, trainer.seeds
+    shown = ExitStack()
+    if ranks.leads:
+        name = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]}-{seeds[-1]}"
+        done = max(state.step for state in trainer.states)
+        trainer.progress = Progress(f"{trainer.spec.paper}/{trainer.spec.run} {name}", trainer.total, done)
+        shown.callback(trainer.progress.close)
+        for seed, state in zip(seeds, trainer.states, strict=True) if options.tensorboard else ():
+            trainer.events[seed] = Events(out / f"seed-{seed}", state.history)
+            shown.callback(trainer.events[seed].close)
+    last = time.monotonic()
+    with shown:
+        while trainer.batch is not None:
+            try:
+                trainer.after_step(trainer.step())
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                why = "a micro-batch of one image is too small for batch norm; use drop_last"
+                raise UserError(f"{trainer.spec.run}: {why}") from None
+            if not ranks.leads:
+                continue
+            # A diverged state is not saved before it is known to be one: continued from, it would not look diverged.
+            saved = (asked or time.monotonic() - last >= options.checkpoint_seconds) and trainer.check.unread_finite()
+            if saved:
+                save_checkpoint(out, trainer.states, identity)
+                last = time.monotonic()
+                trainer.tick = time.perf_counter()
+            # Who has made the last step only has its results to write.
+            if asked and trainer.batch is not None:
+                asked.obey(f"{out}: step {trainer.batch.step}", saved)
+
+
+class Trainer(Setup):
+    """Makes the steps of some seeds of a run; see `whysgd.training.setup.Setup` for its arguments.
 
     Attributes:
-        spec: the run.
-        copies, grafted, sources: stored copies, grafted norms, and digests of all it is trained on.
-        trainer, watch, progress, events: once it is trained; events if TensorBoard's are wanted.
+        states: one for each seed.
+        batch: the states of the seeds that have not ended; None if all have.
+        rows: which of the seeds these are.
     """
 
-    spec: RunSpec
-    copies: Store | None
-    grafted: np.ndarray | None
-    sources: dict
-    trainer: Trainer | None = None
-    watch: LossWatch | None = None
-    progress: Progress | None = None
-    events: Events | None = None
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.progress, self.events, self.loader = None, {}, None
+        self.resume(self.states)
 
-
-def _job(spec: RunSpec, dataset: Dataset, copies: Store | None, norms: Sequence[Path]) -> _Job:
-    grafted = read_reference(spec, dataset, norms)
-    sources = {
-        "sha256": dataset.manifest["sha256"],
-        "store_sha256": copies and copies.meta["sha256"],
-        "reference_digest": None if grafted is None else hashlib.sha256(grafted.tobytes()).hexdigest(),
-    }
-    return _Job(spec, copies, grafted, sources)
-
-
-def _train(
-    jobs: list[_Job], dataset: Dataset, out: Path, options: Options, ranks: Ranks, asked: StopRequest
-) -> list[dict]:
-    code, begin = code_digest(__name__), time.process_time()
-    finished = _finished(jobs, out, code)
-    identity = digest_of({"code": code, "seeds": [{"spec": job.spec.to_dict(), **job.sources} for job in jobs]})
-    states = load_checkpoint(out, identity, torch.device(options.device)) if finished is None else None
-    # Nobody writes before everybody has read.
-    ranks.wait()
-    if finished is not None:
-        print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
-        return finished if ranks.leads else []
-    for index, job in enumerate(jobs):
-        job.trainer = Trainer(
-            job.spec, dataset, options.device, ranks=ranks, engine=options.engine, images_on=options.images_on,
-            store=job.copies, norms=job.grafted,
-        )  # fmt: skip
-        job.trainer.state = job.trainer.state if states is None else states[index]
-        events = options.tensorboard and ranks.leads
-        job.events = Events(out / f"seed-{job.spec.seed}", job.trainer.state.history) if events else None
-    _make_steps(jobs, out, identity, options.checkpoint_seconds, options.engine, asked)
-    return _write(jobs, dataset, out, code, begin) if ranks.leads else []
-
-
-def _finished(jobs: list[_Job], out: Path, code: str) -> list[dict] | None:
-    """The metrics of the same batch, if it has been trained to its end and its files are those that it wrote."""
-    if not (out / METRICS).is_file():
-        return None
-    metrics = saved_metrics.read_metrics(out / METRICS)
-    found = [(one["spec_digest"], one["code_digest"], one["data"]) for one in metrics]
-    for job, (digest, digest_of_code, trained_on) in zip(jobs, found, strict=False):
-        if (digest, digest_of_code) != (job.spec.digest, code) or not job.sources.items() <= trained_on.items():
-            return None
-    if len(found) != len(jobs):
-        return None
-    for name, digest in metrics[0]["sha256"].items():
-        if not (out / name).is_file() or sha256_of(out / name) != digest:
-            print(f"{out / name}: is not what the run wrote; training again", file=sys.stderr)
-            return None
-    return metrics
-
-
-def _write(jobs: list[_Job], dataset: Dataset, out: Path, code: str, begin: float) -> list[dict]:
-    """Write the results of a batch that has ended; returns its metrics. `begin`: its start, in processor time."""
-    seconds = (time.process_time() - begin) / len(jobs)
-    states = {job.spec.seed: job.trainer.state for job in jobs}
-    weights = {job.spec.seed: job.trainer.tensors() for job in jobs}
-    named = {f"{seed}/{name}": tensor for seed, own in weights.items() for name, tensor in own.items()}
-    write_atomically(out / MODEL, lambda path: save_file(named, path))
-    history = [{"seed": seed, **line} for seed, state in states.items() for line in state.history]
-    texts = {
-        HISTORY: csv_text(("seed", *HISTORY_COLUMNS), history),
-        NORMS: norms_csv({seed: state.norms[: state.step].tolist() for seed, state in states.items()}),
-        **noise_files({seed: state.noise for seed, state in states.items()}),
-    }
-    for name, text in texts.items():
-        write_text(out / name, text)
-    metrics = [run_metrics(job.spec, job.trainer, dataset.manifest, code, job.sources, seconds) for job in jobs]
-    for one in metrics:
-        one["weights_sha256"] = weights_digest(weights[one["seed"]])
-    content = saved_metrics.joined(metrics, {name: sha256_of(out / name) for name in (*texts, MODEL)})
-    write_json(out / METRICS, content)
-    remove_checkpoint(out)
-    return saved_metrics.split(content)
-
-
-def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of a state dict's tensors with their names, in the order of these."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().cpu().numpy().data)
-    return digest.hexdigest()
-
-
-def _make_steps(
-    jobs: list[_Job], folder: Path, identity: str, checkpoint_seconds: float, engine: str, asked: StopRequest
-) -> None:
-    """Make all steps that are left, with evaluations and checkpoints, until every run has ended."""
-    for job in jobs:
-        trainer, spec = job.trainer, job.spec
-        trainer.state.started = trainer.state.started or now()
-        job.watch = LossWatch(trainer.device)
-        if trainer.ranks.leads:
-            job.progress = Progress(f"{spec.paper}/{spec.run} seed {spec.seed}", trainer.total, trainer.state.step)
-    last = time.monotonic()
-    together = _lockstep([job.spec for job in jobs], jobs[0].trainer.ranks, engine)
-    while running := [job for job in jobs if not job.trainer.state.ended]:
-        running = running if together else running[:1]
-        last = _make_steps_until_one_ends(running, jobs, folder, identity, checkpoint_seconds, engine, last, asked)
-    for job in jobs:
-        for shown in (job.progress, job.events):
-            if shown is not None:
-                shown.close()
-
-
-def _make_steps_until_one_ends(
-    running: list[_Job],
-    jobs: list[_Job],
-    folder: Path,
-    identity: str,
-    checkpoint_seconds: float,
-    engine: str,
-    last: float,
-    asked: StopRequest,
-) -> float:
-    """Make steps of all running jobs until one of them ends; returns when the last checkpoint was written."""
-    first = running[0].trainer
-    lockstep = _lockstep([job.spec for job in running], first.ranks, engine)
-    make_steps = Stack([job.trainer for job in running]).step if lockstep else None
-    for job in running:
-        if not job.trainer.state.step:
-            job.trainer.record_noise()
-    clock = _Clock([job.trainer.state for job in running])
-    while not any(job.trainer.state.ended for job in running):
-        try:
-            steps = make_steps() if make_steps else [first.step()]
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(f"{first.spec.run}: a block of one image is too small for batch norm; use drop_last") from (
-                None
-            )
-        due = first.state.step in first.evaluation_steps
-        for job, step in zip(running, steps, strict=True):
-            _after_step(job, step, due, clock)
-        if not first.ranks.leads:
-            continue
-        # A diverged state is never saved: continued from, it would not look diverged.
-        saved = (asked or time.monotonic() - last >= checkpoint_seconds) and all(_fine(job) for job in running)
-        if saved:
-            clock.stop()
-            save_checkpoint(folder, [job.trainer.state for job in jobs], identity)
-            clock.start()
-            last = time.monotonic()
-        # Who has made the last step only has its results to write.
-        if asked and not all(job.trainer.state.ended for job in jobs):
-            asked.obey(f"{folder}: step {max(job.trainer.state.step for job in running)}", saved)
-    clock.stop()
-    return last
-
-
-def _fine(job: _Job) -> bool:
-    return job.trainer.state.ended != "diverged" and job.watch.unread_finite()
-
-
-def _after_step(job: _Job, step: dict, due: bool, clock: "_Clock") -> None:
-    """Take note of a step: see whether the run has ended, and write a line of its history if there is one.
-
-    Args:
-        step: what `Trainer.step` returned.
-        due: whether losses and accuracies are measured.
-        clock: stops meanwhile.
-    """
-    trainer, spec = job.trainer, job.spec
-    state = trainer.state
-    job.watch.add(step["step_loss"])
-    diverged = not job.watch.finite(wait=due) or (due and not math.isfinite(state.theta.norm().item()))
-    state.ended = "diverged" if diverged else "finished" if state.step == trainer.total else ""
-    stops = due and spec.stop_accuracy is not None
-    accurate = False
-    if trainer.ranks.leads:
-        job.progress.step()
-        if diverged or trainer.has_line(state.step):
-            clock.stop()
-            state.history.append(trainer.evaluate(step, accuracies=diverged or due))
-            if job.events is not None:
-                job.events.add(state.history[-1])
-            accurate = stops and state.history[-1]["train_accuracy"] >= spec.stop_accuracy
-            if diverged or due:
-                job.progress.evaluation(state.history[-1])
-            clock.start()
-    if stops and not state.ended:
-        accurate = bool(trainer.ranks.sum(state.theta.new_tensor(float(accurate)))[0] > 0)
-        state.ended = "stopped" if accurate else ""
-    if not diverged:
-        clock.stop()
-        trainer.record_noise(end=bool(state.ended))
-        clock.start()
-
-
-class _Clock:
-    """Time spent in steps, shared among the runs that make them together.
-
-    Args:
-        states: of these runs.
-    """
-
-    def __init__(self, states: list[State]):
+    def resume(self, states: list[State]) -> None:
+        """Go on from these states, one for each seed."""
         self.states = states
-        self.start()
+        self._gather()
 
-    def start(self) -> None:
-        """Go on."""
-        self.begin = time.perf_counter()
+    def _gather(self) -> None:
+        """Put the seeds that have not ended into a batch of their own."""
+        running = [index for index, state in enumerate(self.states) if not state.ended]
+        if self.loader is not None:
+            self.loader.close()
+        self.batch = Batch([self.states[index] for index in running]) if running else None
+        self.rows, specs = running, [self.specs[index] for index in running]
+        if not running:
+            return
+        self.check = DivergenceCheck(len(running), self.device)
+        # As many micro-batches of each seed as fit into a pass, evenly.
+        count = -(-(self.spec.blocks_per_step or self.micro_batches) // self.ranks.size)
+        passes = -(-count // max(1, self.engine.most // len(running)))
+        self.loader = DataLoader(specs, self.images, self.labels, self.device, -(-count // passes))
+        self.tick = time.perf_counter()
 
-    def stop(self) -> None:
-        """Add what has passed since `start`."""
-        for state in self.states:
-            state.seconds += (time.perf_counter() - self.begin) / len(self.states)
+    def step(self) -> dict:
+        """Make one optimizer step of all running seeds.
+
+        Returns:
+            what the history records of it: numbers, or tensors (seeds,) that are not read back.
+        """
+        spec, batch = self.spec, self.batch
+        if not batch.step:
+            self.record_noise()
+            self.tick = time.perf_counter()
+        allow_tf32(self.precision == "tf32")
+        # The learning rate, and which micro-batches of the epoch.
+        epoch, within = divmod(batch.step, self.steps_per_epoch)
+        lr = learning_rate(spec.schedule, spec.lr, epoch if spec.schedule.unit == "epoch" else batch.step, self.total)
+        first, end = step_range(spec, self.micro_batches, within)
+        # The gradient, penalty included.
+        gradient, loss, penalty = self.gradient(epoch, first, end, lr)
+        norm = gradient.norm(dim=1)
+        batch.norms[:, batch.step] = norm
+        line = {
+            "epoch": epoch + 1, "lr": lr, "step_loss": loss, "penalty": penalty, "gradient_norm": norm,
+            "clipped": norm > (inf if spec.clip is None else spec.clip),
+        }  # fmt: skip
+        before = None
+        if self.has_line(batch.step + 1) and self.ranks.leads:
+            before = batch.theta.clone()
+            line["full_loss"] = loss + 0.5 * spec.weight_decay * before.square().sum(1) + penalty
+            line["micro_batch_norm2"] = probed_norms2(self) if spec.watch else None
+        # Transforms and optimizer.
+        reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
+        context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
+        for transform in self.transforms:
+            gradient = transform(gradient, context)
+        self.optimizer(batch.theta, batch.optimizer, gradient, lr)
+        if not batch.step:
+            batch.share()  # What the optimizer remembers is new.
+        for state in batch.states:
+            state.step += 1
+            state.micro_batches += end - first
+        if before is not None:
+            line["step_length"] = (batch.theta - before).norm(dim=1)
+        return line
+
+    def gradient(self, epoch: int, first: int, end: int, lr: float) -> tuple[torch.Tensor, ...]:
+        """Return the gradient of a step, from the micro-batches first … end − 1, and move the running statistics.
+
+        Returns:
+            ḡ = mean_B [g_B + penalty_B] (S, P); the mean loss (S,) in training mode; the mean penalty (S,).
+        """
+        spec, batch, count = self.spec, self.batch, end - first
+        own, own_end = self.ranks.share(first, end)
+        here = slice(own - first, own_end - first)
+        weights = micro_batch_weights(count, spec.averaging, batch.theta.dtype, self.device)[here]
+        kept = self.objective.statistic_weights(count, batch.theta)[here]
+        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.block)[:, here]
+        step = Step(batch.theta, weights, kept, lr, draws=draws)
+        if self.needs_full_gradient:
+            full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
+            step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])
+        sums = self.engine.sums(step, self.loader.groups(epoch, own, own_end))
+        gradient, statistics, loss, penalty = self.ranks.sum(*sums)
+        batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
+        loss, penalty = loss / count, penalty / count
+        if self.sampled:
+            added, penalty = sampled_penalty(self, epoch, first, end, lr)
+            gradient = gradient + added
+        return gradient, loss, penalty
+
+    def after_step(self, step: dict) -> None:
+        """Write the history's lines of a step, and take the seeds that have ended out of the batch.
+
+        Args:
+            step: what `step` returned.
+        """
+        spec, batch = self.spec, self.batch
+        due = batch.step in self.evaluation_steps
+        stops = due and spec.stop_accuracy is not None
+        self.check.add(step["step_loss"])
+        diverged = self.check.read(wait=due)
+        if any(diverged):
+            diverged = self.check.read(wait=True)
+        if due:
+            finite = batch.theta.norm(dim=1).isfinite().tolist()
+            diverged = [bad or not fine for bad, fine in zip(diverged, finite, strict=True)]
+        self._count_time()
+        accurate = batch.theta.new_zeros(len(diverged))
+        if self.ranks.leads:
+            rows = [row for row, bad in enumerate(diverged) if bad or self.has_line(batch.step)]
+            lines = [self.evaluate(step, row, accuracies=due or diverged[row]) for row in rows]
+            for row, line in zip(rows, lines, strict=True):
+                batch.states[row].history.append(line)
+                if self.loader.seeds[row] in self.events:
+                    self.events[self.loader.seeds[row]].add(line)
+                accurate[row] = stops and line["train_accuracy"] >= spec.stop_accuracy
+            if self.progress is not None:
+                self.progress.step()
+                if shown := [line for line in lines if line["train_accuracy"] is not None]:
+                    self.progress.evaluation(shown)
+        if stops:
+            accurate = self.ranks.sum(accurate)[0]
+        for state, bad, enough in zip(batch.states, diverged, accurate.tolist(), strict=True):
+            end = "finished" if state.step == self.total else "stopped" if enough else ""
+            state.ended = "diverged" if bad else end
+        self.record_noise()
+        if any(state.ended for state in batch.states):
+            self._gather()
+        self.tick = time.perf_counter()
+
+    def _count_time(self) -> None:
+        """Share the time since the last tick among the running seeds."""
+        seconds = (time.perf_counter() - self.tick) / len(self.batch.states)
+        for state in self.batch.states:
+            state.seconds += seconds
+
+    def evaluate(self, step: dict, row: int, accuracies: bool = True) -> dict:
+        """Return one line of the history: the step just made, and all splits after it, in fp32 whatever the precision.
+
+        Args:
+            step: what `step` returned.
+            row: which of the running seeds.
+            accuracies: measure losses and accuracies; the line has none otherwise.
+        """
+        state = self.batch.states[row]
+        line = {"step": state.step}
+        line |= {key: value[row].item() if isinstance(value, torch.Tensor) else value for key, value in step.items()}
+        if accuracies:
+            allow_tf32(False)
+            for split, (images, labels) in self.data.items():
+                measured = evaluate(self.objective, state.theta, state.running, images, labels, self.normalize)
+                line |= {f"{split}_{key}": value for key, value in measured.items()}
+        line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"])}
+        return {column: line.get(column) for column in HISTORY_COLUMNS}
+
+    def record_noise(self) -> None:
+        """Measure the gradient noise of the running seeds for which it is due; nothing else is changed."""
+        for state, index in zip(self.batch.states, self.rows, strict=True):
+            due = state.step in self.noise_steps or (state.ended and self.spec.noise)
+            if due and state.ended != "diverged" and self.ranks.leads:
+                allow_tf32(False)
+                measured = measured_noise(state, self.specs[index], self.objective, self.data["train"], self.normalize)
+                state.noise.append(measured)
 
 
-def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | None:
-    """The run's stored copies, checked to be those of its data set and settings."""
-    if spec.store is None:
-        return None
-    copies = open_store(store or store_file(spec.dataset, spec.store.name), verify=True)
-    wanted = {**asdict(spec.store), "source": dataset.manifest["sha256"]}
-    found = {**{key: copies.meta[key] for key in asdict(spec.store)}, "source": copies.meta["source"]["sha256"]}
-    if different := [key for key in wanted if wanted[key] != found[key]]:
-        raise UserError(f"{copies.path}: is of another {', '.join(different)} than the run asks for")
-    return copies
+@lru_cache(maxsize=8)
+def micro_batch_weights(count: int, averaging: str, dtype=torch.float32, device="cpu") -> torch.Tensor:
+    """Return the weight of each of N micro-batches in ḡ.
 
+    "mean": 1/N, also for one with fewer images. "historical": what avg += (g − avg)/N with constant N gives, weight
+    (1/N)(1 − 1/N)^(N−1−i) for micro-batch i, in all 1 − (1 − 1/N)^N ≈ 0.633 (geiping2022's code from its release until
+    2023, and so the published numbers).
 
-def read_reference(spec: RunSpec, dataset: Dataset, norms: Sequence[Path]) -> np.ndarray | None:
-    """The gradient norms that the run grafts, those of the same seed, one for each step."""
-    if spec.transform is None or spec.transform.reference is None:
-        return None
-    folder = run_folder(spec.scale, spec.paper, spec.transform.reference)
-    files = list(norms) or [batch / NORMS for batch in sorted(folder.glob("seeds-*"))]
-    named = [file for file in files if spec.seed in batch_seeds(file.parent.name)]
-    file = (named or files or [folder / batch_name([spec.seed]) / NORMS])[0]
-    return read_norms(file, total_steps(spec, trained_images(spec, len(dataset.train.labels))), spec.seed)
+    Returns:
+        weights (N,), in the order of the micro-batches; the same tensor for the same arguments.
+
+    Raises:
+        ValueError: another averaging.
+    """
+    if averaging == "mean":
+        return torch.full((count,), 1 / count, dtype=dtype, device=device)
+    if averaging != "historical":
+        raise ValueError(f"averaging = {averaging!r}: allowed: mean, historical")
+    power = torch.arange(count - 1, -1, -1, dtype=dtype, device=device)
+    return (1 - 1 / count) ** power / count

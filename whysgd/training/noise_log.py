@@ -8,7 +8,13 @@ import torch
 from whysgd.files import csv_text
 from whysgd.measures.noise import noise_of
 from whysgd.results.paths import LAYERS, NOISE, NOISE_NORMS
-from whysgd.training.objective import Layout
+from whysgd.study.spec import RunSpec
+from whysgd.training.checkpoint import State
+from whysgd.training.dense import fastest_gradients
+from whysgd.training.objective import Objective
+
+# How many numbers the gradients, and the images, of the micro-batches may have whose noise is computed at once.
+NOISE_NUMBERS = 1 << 20
 
 # step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
 # as published; tail_index_active: of those whose gradient is not zero on every mini-batch; m: entries of each sum in
@@ -24,29 +30,31 @@ NORM_COLUMNS = ("seed", "step", "mini_batch", "noise_norm")
 
 
 def noise_steps(points: int, total: int) -> set[int]:
-    """Steps after which the noise is measured: 0, and round(total^(i/points)) for i = 1 … points."""
+    """Return the steps after which the noise is measured: 0, and round(total^(i/points)) for i = 1 … points."""
     return {0, *(round(total ** (i / points)) for i in range(1, points + 1))}
 
 
-def measured_noise(
-    step: int,
-    theta: torch.Tensor,
-    layout: Layout,
-    gradients: Callable[[], Iterator[torch.Tensor]],
-    mini_batches: int,
-) -> dict:
-    """One measurement, ready for JSON.
+def measured_noise(state: State, spec: RunSpec, objective: Objective, data: tuple, normalize: Callable) -> dict:
+    """Measure the gradient noise of a seed once; the result is ready for JSON.
+
+    It is that of the full micro-batches of the training images as they are, in their order, in training mode, in fp32.
 
     Args:
-        step: optimizer steps made.
-        theta: (P,).
-        layout: of the layers in it.
-        gradients: yields stacks (k, P) of the mini-batches' gradients, in order, each time it is called.
-        mini_batches: how many there are.
+        state, spec: of the seed.
+        objective: the network, whose layers are told apart.
+        data: the training images (N, C, H, W) uint8 and labels (N,).
+        normalize: from images as they are stored to what the network takes.
 
     Returns:
-        `line` (a line of noise.csv), `layers` (lines of layers.csv) and `norms`, ‖U_b‖ of each mini-batch.
+        `line` (a line of noise.csv), `layers` (lines of layers.csv) and `norms`, ‖U_b‖ of each micro-batch.
     """
+    step, theta, parameters = state.step, state.theta, objective.parameters
+    objective = Objective(objective.model, None, spec.loss)
+    mini_batches = len(data[1]) // spec.block
+
+    def gradients() -> Iterator[torch.Tensor]:
+        return micro_batch_gradients(objective, theta, *data, spec.block, normalize)
+
     noise = noise_of(gradients, mini_batches, len(theta))
     line = {"step": step}
     for name, estimate in (("tail_index", noise.alpha), ("tail_index_active", noise.active)):
@@ -59,18 +67,29 @@ def measured_noise(
         "noise_norm2": noise.noise_norms.square().mean().item(),
         "gradient_norm": noise.gradient.norm().item(),
     }
-    weights, means = layout.views(theta), layout.views(noise.gradient)
+    weights, means = parameters.views(theta), parameters.views(noise.gradient)
     layers = [
         {"step": step, "layer": name, "parameters": size, "weight_norm": weights[name].norm().item(),
          "gradient_norm": means[name].norm().item()}
-        for name, size in zip(layout.names, layout.sizes, strict=True)
+        for name, size in zip(parameters.names, parameters.sizes, strict=True)
     ]  # fmt: skip
     line = {name: value if isinstance(value, int) or isfinite(value) else None for name, value in line.items()}
     return {"line": line, "layers": layers, "norms": noise.noise_norms.tolist()}
 
 
+def micro_batch_gradients(objective: Objective, theta, images, labels, n: int, normalize) -> Iterator[torch.Tensor]:
+    """Yield the gradients (k, P) of the full micro-batches of n images, some at a time, in order."""
+    count, gradients = len(labels) // n, fastest_gradients(objective)
+    together = max(1, min(count, NOISE_NUMBERS // len(theta), NOISE_NUMBERS // (n * images[0].numel())))
+    for start in range(0, count, together):
+        rows = slice(start * n, min(start + together, count) * n)
+        inputs = normalize(images[rows].to(theta.device)).unflatten(0, (-1, n))
+        own = labels[rows].unflatten(0, (-1, n))
+        yield gradients(objective, theta.expand(len(own), -1), inputs, own)[1]
+
+
 def noise_files(seeds: Mapping[int, Sequence[dict]]) -> dict[str, str]:
-    """The three files as CSV, by name, from what was measured of each seed; noise norms with nine digits."""
+    """Return the three files as CSV, by name, from what was measured of each seed; noise norms with nine digits."""
     lines, layers, norms = [], [], []
     for seed, measured in seeds.items():
         for one in measured:

@@ -1,6 +1,6 @@
-"""Several processes that share the blocks of each step, started by torchrun.
+"""Several processes that share the micro-batches of each step, started by torchrun.
 
-Every rank holds the whole state and makes the same update; a step's blocks are split among them, and what they
+Every rank holds the whole state and makes the same update; a step's micro-batches are split among them, and what they
 accumulate is summed in one all-reduce. The first rank alone evaluates, logs and writes files.
 """
 
@@ -25,12 +25,12 @@ class Ranks:
         return self.rank == 0
 
     def share(self, first: int, end: int) -> tuple[int, int]:
-        """This rank's part of the blocks first … end − 1, neighbours, as evenly as whole blocks allow."""
+        """Return this rank's part of the micro-batches first … end − 1, neighbours, as evenly as whole ones allow."""
         own, following = (first + (end - first) * r // self.size for r in (self.rank, self.rank + 1))
         return own, following
 
     def sum(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The tensors summed over all ranks, in one all-reduce."""
+        """Return the tensors summed over all ranks, in one all-reduce."""
         if self.size == 1:
             return list(tensors)
         vector = torch.cat([tensor.flatten() for tensor in tensors])
@@ -42,6 +42,9 @@ class Ranks:
         """Go on when every rank has come here."""
         if self.size > 1:
             distributed.barrier()
+
+
+ALONE = Ranks()
 
 
 def join_ranks(device: torch.device) -> tuple[Ranks, torch.device]:

@@ -1,19 +1,19 @@
 """geiping2022's gradient regularizer for anyone's training loop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from whysgd.study.spec import Penalty
-from whysgd.training.blocks import Block
-from whysgd.training.objective import Layout
-from whysgd.training.penalties import ALIASES, PRODUCTS, gradient_norm, needs_graph, needs_pre_gradient
+from whysgd.study.registry import make
+from whysgd.training.objective import ParameterVector
+from whysgd.training.penalties.gradient_norm import ALIASES, PRODUCTS, gradient_norm
 
 
 class GradRegularizer:
-    """Adds the gradient of the penalty to a block's gradient: g_B ← g_B + (η/4) H_B v.
+    """Adds the gradient of the penalty to a micro-batch's gradient: g_B ← g_B + (η/4) H_B v.
 
     v = block_strength · g_B + acc_strength · ḡ_pre, and η is the optimizer's current learning rate. The
     paper writes the penalty (η/4)‖g_B‖², whose gradient would be (η/2) H_B g_B; the released code adds
@@ -26,8 +26,8 @@ class GradRegularizer:
     Args:
         model: any network.
         optimizer: `optimizer.param_groups[0]["lr"]` is η.
-        loss_fn: loss_fn(model(inputs), labels) is the block's mean loss.
-        block_strength, acc_strength: weights of the block's and of the full gradient in v.
+        loss_fn: loss_fn(model(inputs), labels) is the micro-batch's mean loss.
+        block_strength, acc_strength: weights of the micro-batch's and of the full gradient in v.
         eps: step of the differences, ‖ε v‖.
         implementation: "finite_diff" (= "forward-differences", the published one),
             "central-differences" or "autograd" (= "exact": double backward).
@@ -65,7 +65,10 @@ class GradRegularizer:
         if mixed_precision and variant != "exact":
             raise ValueError('mixed_precision: a difference of bf16 gradients is noise; use implementation="autograd"')
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.settings = Penalty("gradient_norm", block_strength, acc_strength, eps, variant)
+        self.settings = make(
+            "penalty", "gradient_norm", block_strength=block_strength, acc_strength=acc_strength, eps=eps,
+            variant=variant,
+        )  # fmt: skip
         self.mixed_precision = mixed_precision
 
     def __call__(
@@ -75,11 +78,11 @@ class GradRegularizer:
         labels: torch.Tensor,
         pre_grads: Sequence[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
-        """The regularized gradients of one block.
+        """Return the regularized gradients of one micro-batch.
 
         Args:
             grads: g_B, one tensor for each parameter that requires gradients, in the model's order.
-            inputs, labels: the block they were computed on.
+            inputs, labels: the micro-batch they were computed on.
             pre_grads: ḡ_pre in the same form; needed if acc_strength is not 0.
 
         Raises:
@@ -87,32 +90,44 @@ class GradRegularizer:
                 differences are asked for where they are noise: under autocast, with weights or gradients
                 below fp32, or in a network with active dropout, which differs between two passes.
         """
-        if needs_pre_gradient(self.settings) and pre_grads is None:
+        if self.settings.acc_strength and pre_grads is None:
             raise ValueError("acc_strength is not 0: pre_grads, the full gradient at these weights, must be given")
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         if len(grads) != len(trained):
             raise ValueError(f"{len(grads)} gradients were given for {len(trained)} parameters")
-        exact = needs_graph(self.settings)
+        exact = self.settings.exact
         if not exact:
             _refuse_noise(self.model, grads, inputs.device.type)
-        layout = Layout(trained)
+        places = ParameterVector(trained)
         theta = _vector([p.detach() for _, p in trained]).requires_grad_()
         g = _vector(grads).detach()
-        pre_gradient = _vector(pre_grads).detach() if needs_pre_gradient(self.settings) else None
+        full_gradient = _vector(pre_grads).detach() if self.settings.acc_strength else None
 
         def gradient(at: torch.Tensor, differentiable: bool = False) -> torch.Tensor:
             at = at if differentiable else at.detach().requires_grad_()
             buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
             device = inputs.device.type
             with torch.enable_grad(), torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
-                outputs = functional_call(self.model, {**layout.views(at), **buffers}, (inputs,))
+                outputs = functional_call(self.model, {**places.views(at), **buffers}, (inputs,))
                 loss = self.loss_fn(outputs, labels)
             return torch.autograd.grad(loss, at, create_graph=differentiable)[0]
 
         lr = self.optimizer.param_groups[0]["lr"]
-        block = Block(theta, gradient(theta, differentiable=True) if exact else g, gradient, lr, pre_gradient)
-        added, _ = gradient_norm(block, self.settings)
-        return list(layout.views(g + added.detach()).values())
+        attached = gradient(theta, differentiable=True) if exact else None
+        added, _ = gradient_norm(_MicroBatch(theta, g, attached, gradient, lr, full_gradient), self.settings)
+        return list(places.views(g + added.detach()).values())
+
+
+@dataclass(frozen=True)
+class _MicroBatch:
+    """What the penalty asks of `whysgd.training.micro_batches.MicroBatches`, for one micro-batch of any network."""
+
+    theta: torch.Tensor
+    gradient: torch.Tensor
+    attached_gradient: torch.Tensor | None
+    gradient_at: Callable
+    lr: float
+    full_gradient: torch.Tensor | None
 
 
 def _refuse_noise(model: torch.nn.Module, grads, device: str) -> None:

@@ -1,38 +1,112 @@
-"""What a run leaves behind: metrics.json, history.csv, gradient_norms.csv and model.safetensors."""
+"""What a batch of seeds leaves behind: metrics, history, gradient norms, weights and logs of the gradient noise."""
 
+import hashlib
 import math
 import platform
 import resource
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 import whysgd
+from whysgd.files import csv_text, sha256_of, write_atomically, write_json, write_text
+from whysgd.results import metrics as saved_metrics
+from whysgd.results.paths import HISTORY, METRICS, MODEL, NORMS
 from whysgd.study.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
+from whysgd.training.checkpoint import HISTORY_COLUMNS, State
 from whysgd.training.device import device_name
-from whysgd.training.trainer import Trainer
+from whysgd.training.noise_log import noise_files
+from whysgd.training.norm_log import norms_csv
 
 
-def run_metrics(spec: RunSpec, trainer: Trainer, manifest: dict, code: str, sources: dict, cpu_seconds: float) -> dict:
-    """Return the metrics of a seed, as `whysgd.results.metrics.read_metrics` has them.
+def finished_metrics(specs: Sequence[RunSpec], out: Path, code: str, sources: Mapping) -> list[dict] | None:
+    """Return the metrics of the same batch if it has been trained to its end and its files are those that it wrote.
 
     Args:
-        spec, trainer: the run and where and why it ended; its history has at least one line.
-        manifest: of the data set.
+        specs, out: the seeds and their folder.
         code: digest of the training code.
-        sources: digests of what it was trained on: sha256 of the data set, store_sha256 of stored copies and
+        sources: digests of what they are trained on.
+    """
+    if not (out / METRICS).is_file():
+        return None
+    metrics = saved_metrics.read_metrics(out / METRICS)
+    wanted = [(spec.digest, code) for spec in specs]
+    if [(one["spec_digest"], one["code_digest"]) for one in metrics] != wanted:
+        return None
+    if not sources.items() <= metrics[0]["data"].items():
+        return None
+    for name, digest in metrics[0]["sha256"].items():
+        if not (out / name).is_file() or sha256_of(out / name) != digest:
+            print(f"{out / name}: is not what the run wrote; training again", file=sys.stderr)
+            return None
+    return metrics
+
+
+def write_results(trainer, manifest: Mapping, out: Path, code: str, sources: Mapping, cpu_seconds: float) -> list[dict]:
+    """Write the results of seeds that have ended and return their metrics.
+
+    Args:
+        trainer: the `whysgd.training.loop.Trainer` that made their steps.
+        manifest: of the data set.
+        out: their folder.
+        code: digest of the training code.
+        sources: digests of what they were trained on: sha256 of the data set, store_sha256 of stored copies and
             reference_digest of grafted norms, the last two None where there are none.
-        cpu_seconds: this seed's share of what its process has taken.
+        cpu_seconds: what the process has taken.
+    """
+    states = {spec.seed: state for spec, state in zip(trainer.specs, trainer.states, strict=True)}
+    weights = {seed: trainer.tensors(state) for seed, state in states.items()}
+    named = {f"{seed}/{name}": tensor for seed, own in weights.items() for name, tensor in own.items()}
+    write_atomically(out / MODEL, lambda path: save_file(named, path))
+    history = [{"seed": seed, **line} for seed, state in states.items() for line in state.history]
+    texts = {
+        HISTORY: csv_text(("seed", *HISTORY_COLUMNS), history),
+        NORMS: norms_csv({seed: state.norms[: state.step].tolist() for seed, state in states.items()}),
+        **noise_files({seed: state.noise for seed, state in states.items()}),
+    }
+    for name, text in texts.items():
+        write_text(out / name, text)
+    common = {
+        "code_digest": code, "device": device_name(trainer.device), "precision": trainer.precision,
+        "engine": trainer.engine_used, "cpu_seconds": cpu_seconds / len(states),
+    }  # fmt: skip
+    metrics = [
+        {**run_metrics(spec, states[spec.seed], manifest, sources), **common,
+         "weights_sha256": weights_digest(weights[spec.seed])}
+        for spec in trainer.specs
+    ]  # fmt: skip
+    content = saved_metrics.joined(metrics, {name: sha256_of(out / name) for name in (*texts, MODEL)})
+    write_json(out / METRICS, content)
+    return saved_metrics.split(content)
+
+
+def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the sha256 of a state dict's tensors with their names, in the order of these."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def run_metrics(spec: RunSpec, state: State, manifest: Mapping, sources: Mapping) -> dict:
+    """Return the metrics of a seed, apart from what is known of its training as a whole.
+
+    Args:
+        spec, state: the run and where and why it ended; its history has at least one line.
+        manifest, sources: as for `write_results`.
 
     Returns:
         final and best loss and accuracy on all splits, in nats and percent, None where they are not finite or there is
         no such split; best is the evaluation of highest accuracy on the held-out images, or, if there are none, on the
-        test set, and `selected_on` says which; all settings; where, on what and with what it was trained; times.
+        test set, and `selected_on` says which; all settings; on what and with what it was trained; times.
     """
-    state = trainer.state
     splits = ("train", "validation", "test")
     measured = tuple(f"{split}_{measure}" for split in splits for measure in ("loss", "accuracy"))
     final = state.history[-1]
@@ -62,15 +136,10 @@ def run_metrics(spec: RunSpec, trainer: Trainer, manifest: dict, code: str, sour
             "held_out_images": manifest["train_images"] - images,
             **sources,
         },
-        "code_digest": code,
         "versions": {"python": platform.python_version(), "whysgd": whysgd.__version__, **versions()},
-        "device": device_name(trainer.device),
-        "precision": trainer.precision,
-        "engine": trainer.engine_used,
         "threads": torch.get_num_threads(),
         "seconds_per_step": state.seconds / max(1, state.step),
         "images_per_second": per_epoch * passes / state.seconds,
-        "cpu_seconds": cpu_seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         / (2**20 if sys.platform == "darwin" else 2**10),
         "sessions": state.sessions,
@@ -80,7 +149,7 @@ def run_metrics(spec: RunSpec, trainer: Trainer, manifest: dict, code: str, sour
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that training uses, and of Snakemake where it is installed."""
+    """Return the versions of the packages that training uses, and of Snakemake where it is installed."""
     found = {}
     for package in ("torch", "numpy", "safetensors", "snakemake"):
         with suppress(PackageNotFoundError):
@@ -93,5 +162,5 @@ def _finite(value: float | None) -> float | None:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,12 +1,12 @@
-"""Descent on a loss with two weights, by the steps that every run takes: blocks, penalty, transforms, SGD.
+"""Descent on a loss with two weights, by the steps that every run takes: micro-batches, penalty, transforms, SGD.
 
-The network f(x) = w₁ w₂ x has one weight in each of two layers. Over blocks B of points (x, y), in float64,
+The network f(x) = w₁ w₂ x has one weight in each of two layers. Over micro-batches B of points (x, y), in float64,
 
     L(w) = mean_B L_B(w),    L_B(w) = ½ mean over B of (w₁ w₂ x − y)²
 
 is not convex. With a = mean x², b = mean x y and p = w₁ w₂ its minima are two valleys, p = b/a, on which the largest
 eigenvalue of the Hessian is a (w₁² + w₂²): least where |w₁| = |w₂|, and as large as one likes far from there. What y
-has beside b/a · x no weights can fit, so the blocks disagree in the valleys, too.
+has beside b/a · x no weights can fit, so the micro-batches disagree in the valleys, too.
 """
 
 from collections.abc import Mapping
@@ -14,29 +14,34 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from whysgd.data.blocks import epoch_blocks, step_range
+from whysgd.data.micro_batches import epoch_micro_batches, step_range
 from whysgd.study.spec import RunSpec, steps_per_epoch, total_steps
 from whysgd.study.trajectories import COLUMNS, specs_of
-from whysgd.training.gradients import StackSums, step_gradient
+from whysgd.training.engine import Engine, Step
+from whysgd.training.loop import micro_batch_weights
 from whysgd.training.objective import Objective
-from whysgd.training.sgd import sgd_step
+from whysgd.training.optimizers import optimizer_of
+from whysgd.training.penalties import penalty_of
 from whysgd.training.transforms import Context, transforms_of
 
 
 class TwoWeights(Objective):
-    """L_B(w) of k blocks of points: x (k, n) in place of images, y (k, n) of labels; w is (2,), or stacked (k, 2)."""
+    """L_B(w) of K micro-batches of points: x (K, n) in place of images, y (K, n) of labels; w is (K, 2)."""
 
     def __init__(self):
-        self.dtype, self.momentum = None, 0.0
+        self.model, self.dtype, self.momentum = None, None, 0.0
 
-    def losses(self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):
-        """Losses (k,), and no statistics (k, 0)."""
-        residual = theta.prod(-1).unsqueeze(-1) * images - labels
-        return residual.square().mean(1) / 2, theta.new_zeros(len(labels), 0)
+    def forward(self, theta: torch.Tensor, images: torch.Tensor):
+        """Return f(x) (K, n), and no statistics (K, 0)."""
+        return theta.prod(-1)[:, None] * images, theta.new_zeros(len(theta), 0)
+
+    def mean_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return half the mean squared residual (K,)."""
+        return (logits - labels).square().mean(1) / 2
 
 
 def descend(spec: RunSpec, points: np.ndarray, start: tuple[float, float]) -> torch.Tensor:
-    """The weights of a run, step by step.
+    """Return the weights of a run, step by step.
 
     Args:
         spec: one of `specs_of`.
@@ -47,58 +52,59 @@ def descend(spec: RunSpec, points: np.ndarray, start: tuple[float, float]) -> to
         (T + 1, 2) for T steps, float64; not finite from where they overflow.
     """
     x, y = torch.as_tensor(np.asarray(points, dtype=np.float64)).T
-    theta = torch.tensor(start, dtype=torch.float64)
-    momentum, none, path = torch.zeros_like(theta), theta.new_zeros(0), [theta.clone()]
-    sums, transforms = StackSums(TwoWeights(), spec.penalty), transforms_of(spec)
+    theta = torch.tensor([start], dtype=torch.float64)
+    engine = Engine(TwoWeights(), penalty_of(spec.penalty) if spec.penalty else None, most=len(x))
+    state, path, transforms, optimizer = {}, [theta[0].clone()], transforms_of(spec), optimizer_of(spec)
     in_epoch = steps_per_epoch(spec, len(x))
-    for step in range(total_steps(spec, len(x))):
-        blocks = epoch_blocks(spec, len(x), step // in_epoch)
-        first, end = step_range(spec, len(blocks), step % in_epoch)
-        chosen = np.stack(blocks[first:end])
-        stack = (x[chosen], y[chosen])
-        gradient = step_gradient(sums, theta, none, lambda stack=stack: [stack], end - first, spec.lr).gradient
-        context = Context(gradient.norm(), step)
+    for number in range(total_steps(spec, len(x))):
+        micro_batches = epoch_micro_batches(spec, len(x), number // in_epoch)
+        first, end = step_range(spec, len(micro_batches), number % in_epoch)
+        chosen = np.stack(micro_batches[first:end])[None]
+        weights = micro_batch_weights(end - first, spec.averaging, torch.float64)
+        step = Step(theta, weights, torch.zeros_like(weights), spec.lr)
+        gradient = engine.sums(step, [(x[chosen], y[chosen])]).gradient
+        context = Context(gradient.norm(dim=1))
         for transform in transforms:
             gradient = transform(gradient, context)
-        sgd_step(theta, momentum, gradient, spec.lr, spec.momentum, spec.nesterov, spec.weight_decay)
-        path.append(theta.clone())
+        optimizer(theta, state, gradient, spec.lr)
+        path.append(theta[0].clone())
     return torch.stack(path)
 
 
 def losses(weights: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """L (…) at weights (…, 2)."""
+    """Return L (…) at weights (…, 2)."""
     a, b, c = _moments(points)
     p = weights.prod(-1)
     return (a * p**2 - 2 * b * p + c) / 2
 
 
 def gradients(weights: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """∇L (…, 2) at weights (…, 2)."""
+    """Return ∇L (…, 2) at weights (…, 2)."""
     a, b, _ = _moments(points)
     return (a * weights.prod(-1) - b)[..., None] * weights[..., ::-1]
 
 
 def sharpness(weights: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The largest eigenvalue (…) of ∇²L, which has a w₂² and a w₁² on its diagonal and 2 a w₁ w₂ − b beside it."""
+    """Return the largest eigenvalue (…) of ∇²L, which has a w₂² and a w₁² on its diagonal and 2 a w₁ w₂ − b beside it."""
     a, b, _ = _moments(points)
     first, second = a * weights[..., 1] ** 2, a * weights[..., 0] ** 2
     return (first + second) / 2 + np.hypot((first - second) / 2, 2 * a * weights.prod(-1) - b)
 
 
 def valley(points: np.ndarray) -> float:
-    """b/a, the product of the two weights at every minimum."""
+    """Return b/a, the product of the two weights at every minimum."""
     a, b, _ = _moments(points)
     return b / a
 
 
 def _moments(points: np.ndarray) -> tuple[float, float, float]:
-    """Means of x², x y and y²."""
+    """Return the means of x², x y and y²."""
     x, y = np.asarray(points, dtype=np.float64).T
     return float((x * x).mean()), float((x * y).mean()), float((y * y).mean())
 
 
 def trajectories(settings: Mapping) -> list[dict]:
-    """Where each method is after each step, with L, ‖∇L‖ and the sharpness there.
+    """Return where each method is after each step, with L, ‖∇L‖ and the sharpness there.
 
     Args:
         settings: `trajectories` of a paper, validated.

@@ -21,7 +21,9 @@ PANELS = (
 def curves(table, frames, setting):
     """Draw three panels, or in a table with columns the test accuracy of each column."""
     histories, drawn = frames["histories"], PANELS
-    rows = [row for row in table["rows"] if row["planned"]]
+    # Of a run in two rows, at two metrics, the first.
+    rows = {row["run"]: row for row in reversed(table["rows"]) if row["planned"]}
+    rows = [row for row in table["rows"] if rows.get(row["run"]) is row]
     if table["columns"]:
         columns = dict.fromkeys(row["column"] for row in rows)
         drawn = [("test_accuracy", f"test accuracy [%], {column}", "linear", column) for column in columns]
@@ -29,14 +31,10 @@ def curves(table, frames, setting):
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
     figure, axes = plt.subplots(1, len(drawn), figsize=(PANEL[0] * len(drawn), PANEL[1]), squeeze=False)
     for axis, (quantity, name, scale, column) in zip(axes[0], drawn, strict=True):
-        runs = {}
-        for row in rows:
-            if column in (None, row["column"]):
-                runs.setdefault(row["run"], row["label"])  # of a run in two rows, at two metrics, the first label
+        runs = {row["run"]: row["label"] for row in rows if column in (None, row["column"])}
         shown = histories[histories.run.isin(runs)].dropna(subset=[quantity])
-        order = list(dict.fromkeys(runs.values()))
         sns.lineplot(
-            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=order,
+            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=list(colours),
             palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[0][-1],
         )  # fmt: skip
         axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)

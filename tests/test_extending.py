@@ -1,0 +1,159 @@
+"""docs/extending.md, done as it says: methods in a folder outside of the repository, named by dotted paths."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT, make_dataset, make_spec
+from safetensors.torch import save_file
+from torch import from_numpy
+
+from whysgd.errors import UserError
+from whysgd.files import read_json, write_json
+from whysgd.study.config import load_config
+from whysgd.study.spec import RunSpec
+
+PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`(my_methods/\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+SETTINGS = {key: value for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+            for key, value in yaml.safe_load(text).items()}  # fmt: skip
+IN_A_RUN = ("penalty", "transform", "optimizer", "schedule", "model")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A folder with the modules of the page."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name, code in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(code)
+    return folder
+
+
+@pytest.fixture
+def within_reach(elsewhere, monkeypatch):
+    monkeypatch.syspath_prepend(elsewhere)
+    yield
+    for name in [name for name in sys.modules if name.startswith("my_methods")]:
+        del sys.modules[name]
+
+
+def spec_with(**settings) -> RunSpec:
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "penalty": None, "clip": None, "lr": 0.01}
+    return RunSpec.from_dict({**make_spec(epochs=2).to_dict(), **plain, **settings})
+
+
+def run(folder, *command):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_has_one_of_each_in_under_twenty_lines():
+    assert len(FILES) == 7
+    assert {*IN_A_RUN, "measures", "figures"} == set(SETTINGS)
+    for name, code in FILES.items():
+        assert len([line for line in code.splitlines() if line.strip()]) < 20, name
+
+
+@pytest.fixture(scope="module")
+def trained(elsewhere):
+    """A run with everything of the page that a run can have, trained by the command line."""
+    dataset = make_dataset()
+    data, out = elsewhere / "data", elsewhere / "run"
+    data.mkdir()
+    for split in ("train", "test"):
+        part = getattr(dataset, split)
+        save_file({"images": from_numpy(part.images), "labels": from_numpy(part.labels)}, data / f"{split}.safetensors")
+    write_json(data / "manifest.json", dataset.manifest)
+    sys.path.insert(0, str(elsewhere))
+    try:
+        spec = spec_with(**{key: SETTINGS[key] for key in IN_A_RUN})
+    finally:
+        sys.path.remove(str(elsewhere))
+    run(elsewhere, "-m", "whysgd", "train", "--spec", json.dumps(spec.to_dict()), "--seed", 0, 1, "--data", data, "--out", out)
+    return out, data
+
+
+def test_a_run_trains_with_everything_from_elsewhere(trained):
+    metrics = read_json(trained[0] / "metrics.json")
+    assert {seed: one["status"] for seed, one in metrics["seeds"].items()} == {"0": "finished", "1": "finished"}
+    assert metrics["settings"]["penalty"] == {"name": "my_methods.penalties:confidence", "strength": 0.01, "sample": None, "power": 2}
+    assert metrics["parameters"] == (64 + 1) * 16 + (16 + 1) * 3
+
+
+def test_a_measure_from_elsewhere_is_taken_and_shown(trained, elsewhere):
+    out, data = trained
+    name = SETTINGS["measures"][-1]
+    run(elsewhere, "-m", "whysgd", "measure", name, "--run", out, "--data", data, "--out", elsewhere / "measures.json")
+    code = f"from whysgd.report.measures import read_measures; print(read_measures(['{elsewhere}/measures.json']).quantity.tolist())"
+    assert run(elsewhere, "-c", code).strip() == "['weight_norm', 'weight_norm']"
+
+
+def test_a_figure_from_elsewhere_is_drawn(trained, elsewhere):
+    name = SETTINGS["figures"][-1]
+    code = (
+        "import pandas as pd; from whysgd.study.registry import find; from whysgd.study.figures import needs, caption;"
+        f"assert needs('{name}') == ('histories',) and caption('{name}').endswith('.');"
+        f"history = pd.read_csv('{trained[0]}/history.csv').assign(run='mine');"
+        f"print(len(find('figure', '{name}')({{}}, {{'histories': history}}, 'here').axes[0].lines))"
+    )
+    assert run(elsewhere, "-c", code).strip() == "2"
+
+
+def test_configuration_and_papers_take_them(within_reach, load_own_paper):
+    assert load_config(settings={"measures": SETTINGS["measures"]})["measures"] == SETTINGS["measures"]
+    paper = {
+        "paper": "mine", "title": "T", "runs": {"r": {key: SETTINGS[key] for key in IN_A_RUN}},
+        "tables": {"t": {"title": "T", "rows": [{"run": "r", "label": "R"}], "figures": SETTINGS["figures"]}},
+    }  # fmt: skip
+    assert load_own_paper(yaml.safe_dump(paper))["tables"]["t"]["figures"] == SETTINGS["figures"]
+
+
+WRONG = {
+    "setting": ({"penalty": {**SETTINGS["penalty"], "powr": 2}}, "penalty.powr: unknown key; allowed here: .*did you mean power"),
+    "value": ({"schedule": {**SETTINGS["schedule"], "scale": "x"}}, "schedule.scale = 'x': "),
+    "function": ({"optimizer": {"name": "my_methods.optimizers:ball"}}, "optimizer.name = 'my_methods.optimizers:ball': cannot be"),
+    "module": ({"transform": {"name": "my_method.transforms:sign"}}, "transform.name = 'my_method.transforms:sign': cannot be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_mistake_is_one_line_before_anything_runs(within_reach, settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        spec_with(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_argument_that_a_class_of_torch_does_not_have_is_told():
+    from whysgd.training.loop import Trainer
+
+    spec = spec_with(optimizer={"name": "torch.optim:AdamW", "weight_deca": 0.1})
+    with pytest.raises(UserError, match="optimizer torch.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"):
+        Trainer([spec], make_dataset()).step()
+
+
+def test_classes_of_torch_need_no_code():
+    from whysgd.training.loop import Trainer
+
+    schedule = {"unit": "step", "warmup": 0, "decay": "constant"}
+    ours = spec_with(schedule=schedule, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    options = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+    theirs = spec_with(
+        schedule={"unit": "step", "decay": "torch.optim.lr_scheduler:ConstantLR", "factor": 1.0},
+        optimizer={"name": "torch.optim:SGD", **options},
+    )
+    weights = []
+    for spec in (ours, theirs):
+        trainer = Trainer([spec, spec.replace(seed=1)], make_dataset())
+        for _ in range(trainer.total):
+            trainer.step()
+        weights.append(trainer.batch.theta)
+    assert (weights[0] - weights[1]).abs().max() < 1e-6

@@ -1,0 +1,42 @@
+"""The images of each micro-batch of each step of an epoch."""
+
+import numpy as np
+
+from whysgd.streams import stream
+from whysgd.study.spec import RunSpec, epoch_images
+
+
+def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
+    """Return the order in which an epoch visits its images: the data set's, or a permutation of its own.
+
+    Image i of stored copy c has the number c · images + i. A stochastic epoch e visits copy e mod N, full batch all.
+
+    Args:
+        spec: the run.
+        images: of the training set, or of one copy.
+        epoch: from 0.
+    """
+    first = epoch % spec.store.copies * images if spec.store and not spec.full_batch else 0
+    count = epoch_images(spec, images)
+    if not spec.shuffle:
+        return first + np.arange(count)
+    return first + stream(spec.seed, "order", epoch).permutation(count)
+
+
+def epoch_micro_batches(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
+    """Return the micro-batches of one epoch, each an array of image numbers.
+
+    All have `spec.block` images, except a last one that is not full, which is left out if
+    `spec.drop_last`.
+    """
+    order = epoch_order(spec, images, epoch)
+    end = len(order) - len(order) % spec.block if spec.drop_last else len(order)
+    return [order[start : min(start + spec.block, end)] for start in range(0, end, spec.block)]
+
+
+def step_range(spec: RunSpec, micro_batches: int, step: int) -> tuple[int, int]:
+    """Return the first micro-batch of a step and the one after its last, in an epoch of so many micro-batches."""
+    if spec.full_batch:
+        return 0, micro_batches
+    size = spec.blocks_per_step
+    return step * size, min((step + 1) * size, micro_batches)

@@ -1,0 +1,21 @@
+"""Settings that older versions wrote into records, under the names that they have today."""
+
+from collections.abc import Mapping
+
+from whysgd.study.spec import RunSpec
+
+# Parts of the settings that once had the keys of all names of their kind, with null for those of others.
+_WITH_NULLS = ("schedule", "transform")
+
+
+def todays(settings: Mapping) -> RunSpec:
+    """Return the specification of a run from settings that any version wrote.
+
+    Raises:
+        ValueError: the settings are those of no run.
+    """
+    found = dict(settings)
+    for part in _WITH_NULLS:
+        if isinstance(found.get(part), Mapping):
+            found[part] = {key: value for key, value in found[part].items() if value is not None}
+    return RunSpec.from_dict(found)

@@ -1,0 +1,91 @@
+"""What a record of records/ says, as typed models; columns are lists of equal length."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from whysgd.study.settings import Count, Index, Settings, Text
+
+Columns = dict[str, list[float | int | str | None]]
+Digest = Annotated[str, Field(min_length=16)]
+
+
+class _Open(Settings):
+    """Settings beside which others may stand."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class RecordedData(_Open):
+    """The data set that a run was trained on."""
+
+    label: Text
+    """As tables name it, e.g. CIFAR-10 (JPEG)."""
+    sha256: Annotated[str, Field(min_length=64)]
+    """Of the canonical data set."""
+    train_images: Count
+    """Training images."""
+    test_images: Count
+    """Test images."""
+
+
+class RecordedMetrics(_Open):
+    """The metrics of one seed of a run, as metrics.json has them."""
+
+    paper: str
+    run: str
+    scale: str
+    seed: Index
+    status: Literal["finished", "diverged"]
+    steps: Index
+    """Optimizer steps made."""
+    final: dict[str, Any]
+    """Losses [nats] and accuracies [%] of the last step."""
+    best: dict[str, Any]
+    """Those of the selected evaluation."""
+    parameters: Count
+    """Of the network."""
+    settings: dict[str, Any]
+    """The whole specification."""
+    spec_digest: str
+    """Digest of the settings."""
+    data: RecordedData
+    code_digest: Digest
+    """Digest of the training code."""
+    versions: dict[str, Any]
+    """Of Python and the packages."""
+    device: Text
+    precision: Any
+    started: Any
+    ended: Any
+
+
+class RecordedMeasure(_Open):
+    """The result of a measure; what is not said is as in the metrics."""
+
+    measure: Any
+    quantities: Any
+    options: Any
+    code_digest: Any
+    cost: Any
+
+
+class Record(Settings):
+    """What a finished run measured, small enough to keep in the repository."""
+
+    format: Literal[1, 2]
+    checksum: Digest
+    """Digest of all the rest."""
+    metrics: RecordedMetrics
+    measures: dict[str, RecordedMeasure]
+    """By name."""
+    history: Columns
+    """Of history.csv, some lines."""
+    noise: Columns | None = None
+    """Of noise.csv."""
+    layers: Columns | None = None
+    """Of layers.csv, some steps."""
+    noise_norms: Columns | None = None
+    """Of the first and last measured step, in order of size or as quantiles."""
+    landscapes: dict[Literal["line", "plane"], Columns] | None = None
+    """Loss landscapes around the weights."""

@@ -1,0 +1,139 @@
+"""What follows from the typed models: JSON schemas for editors, and docs/settings.md. `whysgd schema` writes them."""
+
+import json
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from whysgd.study.config import Config, Scale
+from whysgd.study.paper import Paper
+from whysgd.study.registry import TAGS, label, names, settings_of
+from whysgd.study.spec import RunSettings
+
+_TITLES = {
+    "penalty": "Penalties",
+    "transform": "Transforms",
+    "optimizer": "Optimizers",
+    "schedule": "Schedules",
+    "measure": "Measures",
+}
+_HEAD = """# Settings
+
+Made by `python -m whysgd schema` from the typed models of `whysgd/study`; do not edit. Editors that understand the
+first line of `config.yaml` and `papers/*.yaml` offer the same. Wherever a name of `whysgd/training`, `whysgd/models` or
+`whysgd/measures` stands, a dotted path such as `my_package.my_module:my_penalty` works, too: see
+[extending](extending.md).
+"""
+
+
+def files() -> dict[str, str]:
+    """Return the content of each file that follows from the models, by its path."""
+    models = {"config": Config, "paper": Paper}
+    return {
+        **{f"config/schema/{name}.json": _text(model) for name, model in models.items()},
+        "docs/settings.md": "\n".join([_HEAD, *_page()]) + "\n",
+    }
+
+
+def _text(model: type[BaseModel]) -> str:
+    return json.dumps(_untitled(model.model_json_schema(by_alias=True)), indent=1, ensure_ascii=False) + "\n"
+
+
+def _untitled(schema, keys: bool = False):
+    """Return a schema without the titles that pydantic makes of keys; `keys`, it is a mapping of such."""
+    if isinstance(schema, list):
+        return [_untitled(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _untitled(value, key in ("properties", "$defs") and not keys)
+        for key, value in schema.items()
+        if keys or key != "title"
+    }
+
+
+def _page() -> Iterator[str]:
+    yield from _section("The configuration: config.yaml and files laid over it", Config, 2)
+    yield from _section("A scale", Scale, 2)
+    yield from _section("A paper: papers/*.yaml", Paper, 2)
+    yield from _section("A run of a paper", RunSettings, 2)
+    for kind, title in _TITLES.items():
+        yield f"## {title}\n"
+        for name in names(kind):
+            words = label(kind, name)
+            model = settings_of(kind, name)
+            yield from _section(f"`{name}`" + (f" ({words})" if words != name.replace("_", " ") else ""), model, 3)
+
+
+def _section(title: str, model: type[BaseModel], level: int) -> Iterator[str]:
+    """Yield the table of a model, and those of the models in it that have a table of their own."""
+    schema = model.model_json_schema(by_alias=True)
+    parts = schema.get("$defs", {})
+    yield f"{'#' * level} {title}\n"
+    yield from _table(schema, parts)
+    used = {text.rpartition("/")[2] for text in _references(schema["properties"])} - {"Scale"}
+    for name in sorted(used):
+        if parts[name].get("properties"):
+            yield f"{'#' * (level + 1)} {name}: {parts[name].get('description', '')}\n"
+            yield from _table(parts[name], parts)
+
+
+def _references(schema) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from [schema["$ref"]] if "$ref" in schema else []
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
+
+
+def _table(schema: dict, parts: dict) -> Iterator[str]:
+    rows = [
+        f"| `{key}` | {_kind(rule, parts)} | {_default(key, rule, schema)} | {_meaning(rule)} |"
+        for key, rule in schema["properties"].items()
+        if key not in ("name", *TAGS.values()) or "description" in rule
+    ]
+    yield "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _meaning(rule: dict) -> str:
+    return " ".join(rule.get("description", "").split())
+
+
+def _default(key: str, rule: dict, schema: dict) -> str:
+    if key in schema.get("required", []):
+        return "must be given"
+    return f"`{json.dumps(rule['default'], ensure_ascii=False)}`" if "default" in rule else ""
+
+
+def _kind(rule: dict, parts: dict) -> str:
+    """Return in words what a value may be."""
+    if "$ref" in rule:
+        name = rule["$ref"].rpartition("/")[2]
+        return name if parts[name].get("properties") else _kind(parts[name], parts)
+    for key in ("anyOf", "oneOf"):
+        if key in rule:
+            return " or ".join(
+                dict.fromkeys(one.get("title") if key == "oneOf" else _kind(one, parts) for one in rule[key])
+            )
+    if "enum" in rule:
+        return ", ".join(f"`{one}`" for one in rule["enum"])
+    if "const" in rule:
+        return f"`{rule['const']}`"
+    kind = rule.get("type", "any")
+    if isinstance(kind, list):
+        return " or ".join(_kind({"type": one}, parts) for one in kind)
+    words = {
+        "integer": "whole number",
+        "string": "text",
+        "boolean": "true or false",
+        "array": "list",
+        "object": "mapping",
+    }
+    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    found = [f"{word} {rule[key]:g}" for key, word in bounds.items() if key in rule]
+    inner = f" of {_kind(rule['items'], parts)}" if kind == "array" and "items" in rule else ""
+    if kind == "object" and isinstance(rule.get("additionalProperties"), dict):
+        inner = f" of {_kind(rule['additionalProperties'], parts)}"
+    return words.get(kind, kind) + inner + (" " + " and ".join(found) if found else "")

@@ -1,0 +1,333 @@
+"""Find penalties, transforms, optimizers, schedules, networks, measures and figures by name or by dotted path.
+
+Each kind has a folder. A name is a file of it: the function of the same name, whose parameter `settings` is annotated
+with a class of typed settings. A network's file names its networks in a constant. Wherever a name stands,
+`my_package.my_module:my_function` works, too. Nothing here imports torch: files of networks and measures, which do,
+are read as text.
+"""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
+from pydantic_core import core_schema
+
+from whysgd.errors import UserError, listed, nearest
+from whysgd.study.settings import Count, Flag, MethodSettings, Positive, Settings, refuse
+from whysgd.study.validation import Problems, problems_of
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {
+    "penalty": "whysgd.training.penalties",
+    "transform": "whysgd.training.transforms",
+    "optimizer": "whysgd.training.optimizers",
+    "schedule": "whysgd.training.schedules",
+    "network": "whysgd.models",
+    "measure": "whysgd.measures",
+    "figure": "whysgd.report.figures",
+}
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+# The key that says which one is meant.
+TAGS = {"schedule": "decay"}
+# Names below these are classes of torch, whose arguments are only checked when training starts.
+_FOREIGN = ("torch.", "torchvision.")
+# The constant that makes a file of a folder with other files one of its kind.
+_MARKS = {"network": "NETWORKS", "measure": "QUANTITIES"}
+
+
+def names(kind: str) -> list[str]:
+    """Return the names that a kind has in this repository."""
+    return list(_files(kind))
+
+
+def allowed(kind: str) -> str:
+    """Return what an error offers for a kind."""
+    patterns = [found["WRITTEN"] for file in _sources(kind) if "WRITTEN" in (found := constants(file))]
+    return f"{listed([*names(kind), *patterns])}, or a dotted path package.module:name"
+
+
+def problem(kind: str, name: Any) -> str | None:
+    """Return why there is no such name, with what is allowed and the nearest match, or None if there is."""
+    if isinstance(name, str) and (DOTTED.fullmatch(name) or file_of(kind, name) is not None):
+        return None
+    return f"allowed: {allowed(kind)}{nearest(name, names(kind))}"
+
+
+def find(kind: str, name: str) -> Callable:
+    """Return the function, or class, of this name.
+
+    Raises:
+        UserError: there is none; the line says what is allowed.
+    """
+    if (why := problem(kind, name)) is not None:
+        raise UserError(f"{kind} = {name!r}: {why}")
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+    else:
+        attribute = file_of(kind, name).stem
+        module = f"{FOLDERS[kind]}.{attribute}"
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{kind} = {name!r}: cannot be imported ({error})") from None
+
+
+def settings_of(kind: str, name: str) -> type[BaseModel]:
+    """Return the class of the settings of this name.
+
+    Those of a measure are the arguments of its function that have defaults. A class of torch takes any arguments;
+    `options_for` checks them.
+
+    Raises:
+        UserError: there is no such name.
+    """
+    if name.startswith(_FOREIGN):
+        return _open_settings(kind)
+    if kind == "measure":
+        return _signature_settings(name)
+    function = find(kind, name)
+    parameter = inspect.signature(function).parameters.get("settings")
+    annotation = parameter.annotation if parameter else inspect.Parameter.empty
+    if isinstance(annotation, str):
+        annotation = getattr(inspect.getmodule(function), annotation, annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return _open_settings(kind) if parameter is None else MethodSettings
+
+
+def options_for(kind: str, target: Callable, settings: BaseModel) -> dict:
+    """Return the keyword arguments that settings give a class of torch.
+
+    Raises:
+        UserError: the class has no such argument; the line says which ones it has.
+    """
+    options = dict(settings.model_extra or {})
+    # The first is what it works on; the rate is the loop's.
+    known = [name for name in list(inspect.signature(target).parameters)[1:] if name != "lr"]
+    for key in options:
+        if key not in known:
+            where = f"{kind} {getattr(settings, TAGS.get(kind, 'name'))}: {key}"
+            raise UserError(f"{where}: unknown key; allowed here: {', '.join(known)}{nearest(key, known)}")
+    return options
+
+
+def make(kind: str, name: str, **options) -> BaseModel:
+    """Return the typed settings of a name, with these options in place of defaults."""
+    return settings_of(kind, name)(**{TAGS.get(kind, "name"): name}, **options)
+
+
+def label(kind: str, name: str) -> str:
+    """Return how tables and figures call this name: its file's constant `LABEL`, or the name in words."""
+    file = file_of(kind, name)
+    return (constants(file) if file else {}).get("LABEL", short(name).replace("_", " "))
+
+
+def short(name: str) -> str:
+    """Return a name that can be a part of a path: of a dotted path, what it names."""
+    return name.rpartition(":")[2]
+
+
+def network(name: str) -> tuple[str, dict] | None:
+    """Return the family of a network of this repository and its arguments; None if there is no such network."""
+    for file in _sources("network"):
+        found = constants(file)
+        if name in found["NETWORKS"]:
+            return file.stem, found["NETWORKS"][name]
+        if match := re.fullmatch(found.get("PATTERN", "(?!)"), name):
+            return file.stem, {key: int(number) for key, number in match.groupdict().items()}
+    return None
+
+
+def file_of(kind: str, name: str) -> Path | None:
+    """Return the file that holds a name; None if there is no such name, or it is one of torch's."""
+    if ":" in name:
+        return None if name.startswith(_FOREIGN) else _module_file(name.partition(":")[0])
+    if kind == "network" and name not in _files(kind):
+        found = network(name)
+        return ROOT.joinpath(*FOLDERS[kind].split("."), f"{found[0]}.py") if found else None
+    return _files(kind).get(name)
+
+
+@cache
+def constants(file: Path) -> dict[str, Any]:
+    """Return the constants at the top level of a file that are plain data, without running it."""
+    found = {}
+    for node in ast.parse(file.read_text(encoding="utf-8"), str(file)).body:
+        if not isinstance(node, ast.Assign):
+            continue
+        with suppress(ValueError):
+            value, target = ast.literal_eval(node.value), node.targets[0]
+            several = isinstance(target, ast.Tuple)
+            found |= (
+                {one.id: part for one, part in zip(target.elts, value, strict=True)} if several else {target.id: value}
+            )
+    return found
+
+
+def known(kind: str):
+    """Return the type of a text that must be a name of a kind, or a dotted path."""
+
+    def check(value):
+        return value if (why := problem(kind, value)) is None else refuse(why)
+
+    shapes = [{"enum": names(kind)}, {"type": "string", "pattern": ":"}]
+    return Annotated[Any, AfterValidator(check), WithJsonSchema({"anyOf": shapes})]
+
+
+class Given:
+    """Marks a field that must fit a typed model and is kept as it was given, without defaults."""
+
+    def __init__(self, model: type[BaseModel]):
+        self.model = model
+
+    def read(self, value):
+        """Return the mapping, checked."""
+        try:
+            self.model.model_validate(value)
+        except ValidationError as error:
+            raise Problems(problems_of(error, self.model)) from None
+        return dict(value)
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        # The inner schema is only there for editors.
+        inner = handler.generate_schema(self.model)
+        unchanged = core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, _: self.read(value), inner, serialization=unchanged
+        )
+
+
+class Chosen:
+    """Marks a field whose settings are those of the named penalty, transform, optimizer or schedule.
+
+    Args:
+        kind: which of them.
+        partial: settings may be missing, since others will be laid over or under them; they are kept as given.
+        only: the names that are allowed, if not all are.
+    """
+
+    def __init__(self, kind: str, partial: bool = False, only: tuple[str, ...] = ()):
+        self.kind, self.partial, self.only, self.tag = kind, partial, only, TAGS.get(kind, "name")
+
+    def read(self, value):
+        """Return the typed settings of a mapping, or, of partial ones, the mapping."""
+        if isinstance(value, BaseModel):
+            return value
+        if not isinstance(value, Mapping):
+            refuse("must be a mapping")
+        if self.tag not in value:
+            refuse(f"{self.tag} must be given")
+        name = value[self.tag]
+        why = problem(self.kind, name)
+        if self.only and name not in self.only:
+            why = f"allowed: {', '.join(self.only)}"
+        try:
+            model = None if why else settings_of(self.kind, name)
+        except UserError as error:
+            why = str(error).partition(": ")[2]
+        if why:
+            raise Problems([((self.tag,), f" = {name!r}: {why}")])
+        try:
+            read = model.model_validate(value)
+        except ValidationError as error:
+            found = problems_of(error, model, missing=not self.partial)
+            if found:
+                raise Problems(found) from None
+        return dict(value) if self.partial else read
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        return core_schema.no_info_plain_validator_function(
+            self.read, serialization=core_schema.plain_serializer_function_ser_schema(_plain)
+        )
+
+    def __get_pydantic_json_schema__(self, schema, handler):
+        shapes = []
+        for name in self.only or names(self.kind):
+            shape = settings_of(self.kind, name).model_json_schema()
+            shape["properties"][self.tag] = {"const": name}
+            needed = set() if self.partial else {*shape.get("required", [])}
+            shapes.append(shape | {"title": name, "required": sorted({self.tag, *needed})})
+        own = {"type": "object", "properties": {self.tag: {"type": "string", "pattern": ":"}}, "required": [self.tag]}
+        return {"oneOf": shapes if self.only else [*shapes, own | {"title": "a dotted path"}]}
+
+
+def _plain(value):
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+@cache
+def _sources(kind: str) -> list[Path]:
+    """Return the files of a kind's folder that hold something of it."""
+    mark = _MARKS.get(kind)
+    files = sorted(ROOT.joinpath(*FOLDERS[kind].split(".")).glob("[!_]*.py"))
+    # Only files that may have the mark are parsed.
+    return [
+        file
+        for file in files
+        if mark is None or (f"\n{mark} = " in file.read_text(encoding="utf-8") and mark in constants(file))
+    ]
+
+
+@cache
+def _files(kind: str) -> dict[str, Path]:
+    if kind == "network":
+        return {name: file for file in _sources(kind) for name in constants(file)["NETWORKS"]}
+    # Words of a schedule's name are joined as in papers/: one-cycle.
+    return {file.stem.replace("_", "-") if kind == "schedule" else file.stem: file for file in _sources(kind)}
+
+
+def _module_file(module: str) -> Path | None:
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError:
+        return None
+    return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
+
+
+@cache
+def _open_settings(kind: str) -> type[BaseModel]:
+    """Return settings with any options beside those that all of a kind have."""
+    from whysgd.study.schedule import ScheduleSettings
+
+    base = ScheduleSettings if kind == "schedule" else MethodSettings
+    return type(
+        "AnySettings", (base,), {"model_config": ConfigDict(frozen=True, extra="allow"), "__module__": __name__}
+    )
+
+
+@cache
+def _signature_settings(name: str) -> type[BaseModel]:
+    """Return a measure's settings, read from its function's arguments with defaults and its docstring."""
+    file = file_of("measure", name)
+    if file is None:
+        raise UserError(f"measure = {name!r}: {problem('measure', name) or 'no such module'}")
+    tree, stem = ast.parse(file.read_text(encoding="utf-8")), short(name)
+    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stem), None)
+    if function is None:
+        raise UserError(f"measure = {name!r}: no function {stem} in {file}")
+    arguments, described = function.args.args, _described(ast.get_docstring(function) or "")
+    fields = {}
+    for argument, node in zip(
+        arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True
+    ):
+        default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
+        annotation = ast.unparse(argument.annotation).partition(" | ")
+        kind = {"bool": Flag, "int": Count, "float": Positive}[annotation[0]]
+        kind = kind | None if annotation[2] else kind
+        fields[argument.arg] = (kind, Field(default, description=described.get(argument.arg)))
+    return create_model(stem, __base__=Settings, __doc__=f"Options of {stem}.", **fields)
+
+
+def _described(docstring: str) -> dict[str, str]:
+    """Return the first line of what a docstring says of each argument."""
+    part = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", part[1] if part else "", re.MULTILINE)
+    return {name.strip(): " ".join(text.split()) for several, text in entries for name in several.split(",")}

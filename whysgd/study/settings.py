@@ -1,0 +1,76 @@
+"""The base of all typed settings, and the types of their fields. Importing this loads no torch."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from whysgd.study.names import LONGEST, NEEDED, is_name
+
+
+class Settings(BaseModel):
+    """Settings that cannot change after they are made and refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def replace(self, **changes) -> "Settings":
+        """Return a checked copy with other values."""
+        return type(self).model_validate({**dict(self), **changes})
+
+
+class MethodSettings(Settings):
+    """Settings of a penalty, transform or optimizer."""
+
+    name: str = ""
+    """A file of the kind's folder, or a dotted path such as my_package.my_module:my_function."""
+
+
+def is_real(value) -> bool:
+    """Return whether a value is a finite number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def refuse(message: str) -> None:
+    """Raise the error that a validator raises for a value; `message` says what is allowed."""
+    raise PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def _unique(values):
+    if len({repr(value) for value in values}) < len(values):
+        refuse("must not repeat an entry")
+    return values
+
+
+def _name(value: str) -> str:
+    return value if is_name(value) else refuse(NEEDED)
+
+
+def _scalar(value):
+    return value if is_real(value) or isinstance(value, str) else refuse("must be a finite number or a text")
+
+
+Whole = Annotated[int, Field(strict=True)]
+Index = Annotated[Whole, Field(ge=0)]
+Count = Annotated[Whole, Field(ge=1)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+NotNegative = Annotated[Real, Field(ge=0)]
+Positive = Annotated[Real, Field(gt=0)]
+Divisor = Annotated[Real, Field(ge=1)]
+Share = Annotated[Real, Field(ge=0, le=1)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+_NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$", "maxLength": LONGEST}
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
+Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["number", "string"]})]
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+UNIQUE = AfterValidator(_unique)
+
+
+class Augmentation(Settings):
+    """A random crop after zero padding, and a horizontal flip."""
+
+    crop_padding: Index
+    """Pixels of zeros around the image before the crop."""
+    flip: Flag
+    """Flip left and right with probability 1/2."""

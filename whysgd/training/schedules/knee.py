@@ -1,0 +1,50 @@
+"""iyer2023's explore-exploit schedule."""
+
+from typing import ClassVar
+
+from pydantic import model_validator
+
+from whysgd.study.schedule import ScheduleSettings
+from whysgd.study.settings import Share
+
+
+class KneeSettings(ScheduleSettings):
+    """Stay at the peak, then fall to zero in a straight line. Needs the unit `run`."""
+
+    explore: Share
+    """Share of the run at the peak."""
+    units: ClassVar[tuple[str, ...]] = ("run",)
+
+    @model_validator(mode="after")
+    def _within_the_run(self):
+        if self.warmup + self.explore > 1:
+            raise ValueError(f"explore = {self.explore!r}: warmup and explore must be at most 1, the run, together")
+        return self
+
+    def in_steps(self, total: int) -> "KneeSettings":
+        """Return the settings with times in steps; rounded together, the two never exceed the run."""
+        found = super().in_steps(total)
+        return found.model_copy(update={"explore": round((self.warmup + self.explore) * total) - found.warmup})
+
+
+def knee(settings: KneeSettings, lr: float, time: int, total: int | None) -> float:
+    """Return lr · `knee_share` of the step at a time counted from 0."""
+    return lr * knee_share(time + 1, settings.warmup, settings.warmup + settings.explore, total)
+
+
+def knee_share(step: int, warmup: int, end: int, total: int) -> float:
+    """Return η/peak at step s, counted from 1, with w = warmup and k = end of explore.
+
+        s / w                 s ≤ w
+        1                     w < s ≤ k
+        (T − s) / (T − k)     s > k, so the rate of the last step, T, is 0
+
+    For anyone's training loop, the same as a scheduler of torch is `whysgd.training.knee.KneeLRScheduler`.
+
+    Source: Iyer et al. 2023, section 4 and released code.
+    """
+    if step <= warmup:
+        return step / warmup
+    if step <= end:
+        return 1.0
+    return max(0.0, (total - step) / max(1, total - end))

@@ -1,0 +1,167 @@
+"""What stays the same in a run: its network, its course, and the images to train and to measure on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from whysgd.data.augmentation import Normalizer
+from whysgd.data.canonical import Dataset
+from whysgd.data.loader import place
+from whysgd.errors import UserError
+from whysgd.models.build import build_model
+from whysgd.study.spec import RunSpec, blocks_per_epoch, steps_per_epoch, total_steps, trained_images
+from whysgd.training.checkpoint import State
+from whysgd.training.device import engine_on, precision_on, with_index
+from whysgd.training.engine import Engine
+from whysgd.training.grouping import choose_grouping
+from whysgd.training.inputs import NOTHING, Inputs
+from whysgd.training.noise_log import noise_steps
+from whysgd.training.objective import Objective
+from whysgd.training.optimizers import optimizer_of
+from whysgd.training.penalties import penalty_of
+from whysgd.training.ranks import ALONE, Ranks
+from whysgd.training.results import now
+from whysgd.training.transforms import transforms_of
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a batch is trained; none of this decides a result.
+
+    Attributes:
+        device: where to train.
+        checkpoint_seconds: time between two checkpoints.
+        engine: "eager", operation by operation; "compiled", by a compiler; "auto": compiled on a GPU, eager on a CPU.
+        images_on: "device", "host" or "auto", see `whysgd.data.loader.place`.
+        tensorboard: write each history as event files, too, see `whysgd.training.events`.
+        together: pairs of a seed and a micro-batch that share a pass, at most; None chooses, 1 is the plain loop.
+    """
+
+    device: str | torch.device = "cpu"
+    checkpoint_seconds: float = 30.0
+    engine: str = "auto"
+    images_on: str = "auto"
+    tensorboard: bool = False
+    together: int | None = None
+
+
+class Setup:
+    """A run with some of its seeds, in memory; nothing here touches the disk.
+
+    Args:
+        specs: of a run, one for each seed.
+        dataset: the canonical data set it names.
+        options: device, engine and the like.
+        inputs: what else it is trained on.
+        ranks: the processes that share each step's micro-batches.
+        dtype: of weights and sums, and, unless the precision is lower, of all arithmetic.
+
+    Attributes:
+        states: how each seed begins.
+
+    Raises:
+        UserError: the run does not fit the images, or the device.
+    """
+
+    def __init__(
+        self, specs: Sequence[RunSpec], dataset: Dataset, options: Options = Options(), inputs: Inputs = NOTHING,
+        ranks: Ranks = ALONE, dtype=torch.float32,
+    ):  # fmt: skip
+        self.specs, self.spec, self.ranks, self.options = list(specs), specs[0], ranks, options
+        self.seeds, self.device = [spec.seed for spec in specs], with_index(torch.device(options.device))
+        spec, device = self.spec, self.device
+        self.count = trained_images(spec, len(dataset.train.labels))
+        check_fit(spec, dataset, inputs, self.count)
+        # The network, and what computes its gradients.
+        self.precision, self.engine_name = precision_on(spec, device), engine_on(options.engine, device)
+        images, self.classes = dataset.train.images[: self.count], len(dataset.manifest["classes"])
+        statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
+        self.normalize = Normalizer(statistics["mean"], statistics["std"], dtype, device)
+        shape = (images.shape[1], self.classes)
+        models = [build_model(spec.model, *shape, seed, images.shape[2]).to(device, dtype) for seed in self.seeds]
+        self.objective = Objective(models[0], torch.bfloat16 if self.precision == "bf16" else None, spec.loss)
+        self.pixels = images.shape[2] * images.shape[3]
+        penalty = penalty_of(spec.penalty) if spec.penalty else None
+        self.draw = penalty and getattr(penalty.func, "draw", None)
+        self.sampled = getattr(spec.penalty, "sample", None)
+        self.plain = self._engine(spec.block)
+        # A penalty that is sampled has a pass of its own.
+        self.engine = self._engine(spec.block, penalty) if penalty and not self.sampled else self.plain
+        self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
+        needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
+        self.needs_full_gradient = bool(needed and needed(spec.penalty))
+        self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec)
+        # The course of the run.
+        self.micro_batches = blocks_per_epoch(spec, self.count)
+        self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
+        points = min(spec.evaluations, self.total)
+        self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
+        self.noise_steps = noise_steps(spec.noise.points, self.total) if spec.noise else set()
+        self.reference_norms = None if inputs.norms is None else torch.from_numpy(inputs.norms).to(device, dtype)
+        # The images to train on, and to measure on.
+        labels = {name: torch.from_numpy(getattr(dataset, name).labels).to(device) for name in ("train", "test")}
+        train, test = (place(part.images, device, options.images_on) for part in (dataset.train, dataset.test))
+        self.data = {"train": (train[: self.count], labels["train"][: self.count])}
+        if spec.held_out:
+            self.data["validation"] = (train[self.count :], labels["train"][self.count :])
+        self.data["test"] = (test, labels["test"])
+        copies = inputs.copies
+        self.images = self.data["train"][0] if copies is None else place(copies, device, options.images_on)
+        self.labels = torch.from_numpy(dataset.train.labels[: self.count])
+        self.states = [self._start(model) for model in models]
+
+    def _engine(self, images: int, penalty=None, penalty_alone: bool = False) -> Engine:
+        compiled = self.engine_name == "compiled"
+        return Engine(self.objective, penalty, self.most_for(images), self.normalize, compiled, penalty_alone)
+
+    def most_for(self, images: int) -> int:
+        """Return how many micro-batches of so many images share a pass, those of all seeds counted."""
+        if ":" in self.spec.model:
+            # Layers from elsewhere have weights of one seed alone.
+            return 1
+        return self.options.together or choose_grouping(self.objective, images, self.pixels)
+
+    def _start(self, model: torch.nn.Module) -> State:
+        objective, named = self.objective, {name: p.detach() for name, p in model.named_parameters()}
+        theta, buffers = objective.parameters.vector(named), objective.buffers
+        running = buffers.vector(dict(model.named_buffers())).clone() if buffers.names else theta[:0]
+        return State(theta, running, theta.new_zeros(self.total), started=now())
+
+    @property
+    def engine_used(self) -> str:
+        """The engine, or what stands in for it where there is no compiler."""
+        return "compiled" if self.engine.compiled else "eager"
+
+    def has_line(self, step: int) -> bool:
+        """Return whether the history has a line for this step, counted from 1."""
+        probe = self.spec.watch
+        return step in self.evaluation_steps or (probe is not None and (step - 1) % probe.every == 0)
+
+    def tensors(self, state: State) -> dict[str, torch.Tensor]:
+        """Return a seed's state dict: weights, running statistics and batch norm's counters."""
+        objective = self.objective
+        named = {**objective.parameters.views(state.theta), **objective.buffers.views(state.running)}
+        counters = {name: torch.tensor(state.micro_batches) for name in objective.counters}
+        return {name: tensor.cpu().clone() for name, tensor in {**named, **counters}.items()}
+
+
+def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> None:
+    """Refuse a run that does not fit its images or what it is given.
+
+    Raises:
+        UserError: in one line.
+    """
+    grafts = spec.transform is not None and spec.transform.name == "exter_graft"
+    for name, needed, given in (("store", spec.store is not None, inputs.copies), ("transform", grafts, inputs.norms)):
+        if needed != (given is not None):
+            raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
+    if not 1 <= spec.block <= count:
+        raise UserError(f"{spec.run}: block = {spec.block}: must be at most {count}, the images trained on")
+    if spec.noise is not None and count < 2 * spec.block:
+        raise UserError(
+            f"{spec.run}: noise: needs two full micro-batches of {spec.block} images, there are {count} images"
+        )
+    channels = dataset.train.images.shape[1]
+    if spec.normalize and not len(spec.normalize.mean) == len(spec.normalize.std) == channels:
+        raise UserError(f"{spec.run}: normalize: has {len(spec.normalize.mean)} channels, the images have {channels}")
