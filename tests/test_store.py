@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import lmdb
 import numpy as np
@@ -82,7 +82,7 @@ def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_pat
 def test_what_it_is_stands_inside(tmp_path):
     dataset = colour()
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
-    assert {key: store.meta[key] for key in asdict(PLAN)} == asdict(PLAN)
+    assert {key: store.meta[key] for key in dict(PLAN)} == dict(PLAN)
     assert store.meta["classes"] == store.classes == dataset.manifest["classes"]
     assert store.meta["source"] == {key: dataset.manifest[key] for key in ("name", "label", "sha256")}
     content = hashlib.sha256(np.ascontiguousarray(store.read()))
@@ -183,7 +183,7 @@ b.TRANSACTION_BYTES = 1 << 14
 b.CHUNK_BYTES = 2000
 count, add = itertools.count(), b._Writer.add
 b._Writer.add = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == {last} else add(*chunk)
-b.build_store(make_dataset(train=997, channels=3), StoredCopies(20, 2, True), __import__("pathlib").Path({path!r}))
+b.build_store(make_dataset(train=997, channels=3), StoredCopies(copies=20, crop_padding=2, flip=True), __import__("pathlib").Path({path!r}))
 """
 
 
