@@ -43,7 +43,9 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
         steps.plain_step(model, optimizer, batches, penalty, 0.1)
     tolerance = 1e-5 if penalty and not penalty.exact else 1e-9
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(ours.tensors(ours.states[0])[name], parameter.detach(), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            ours.tensors(ours.states[0])[name], parameter.detach(), rtol=tolerance, atol=tolerance
+        )
 
 
 def test_arithmetic_is_counted_from_the_network():
