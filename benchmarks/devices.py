@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 from scipy.optimize import nnls
+from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import read_json, write_text
@@ -23,7 +24,6 @@ from whysgd.study.networks import network
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import device_name, prepare_device
-from whysgd.training.trainer import Trainer
 
 CLASSES = 10
 # Network, channels, size, images of a micro-batch, micro-batches of a step: small networks with one micro-batch and

@@ -15,6 +15,7 @@ from statistics import median
 import numpy as np
 from common import digits, median_ratio, side_by_side, write_table
 from safetensors.numpy import save_file
+from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.files import read_json, write_json
@@ -24,7 +25,6 @@ from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
-from whysgd.training.trainer import Trainer
 
 ROUNDS = 5
 PENALTIES = {"none": None, "forward differences": make("penalty", "gradient_norm")}
@@ -65,7 +65,11 @@ def widths(penalty: str) -> list[dict]:
     works = {}
     for width in (8, 16, 32):
         name = f"width {width}"
-        registry.constants(registry.file_of("network", "resnet_mini"))["NETWORKS"][name] = {"block": "basic", "depths": (1, 1), "width": width}
+        registry.constants(registry.file_of("network", "resnet_mini"))["NETWORKS"][name] = {
+            "block": "basic",
+            "depths": (1, 1),
+            "width": width,
+        }
         works[name] = Trainer(spec_of(penalty).replace(model=name), digits()).step
     times = side_by_side(works, ROUNDS)
     names = list(works)

@@ -11,11 +11,11 @@ import sys
 
 import torch
 from common import seconds, write_table
+from whysgd.training.gradients import StackSums
 
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.training.device import allow_tf32, prepare_device
-from whysgd.training.gradients import StackSums
 from whysgd.training.objective import Objective
 
 CASES = {"none": ("fp32", "bf16"), "forward-differences": ("fp32",), "exact": ("fp32", "bf16")}

@@ -11,13 +11,13 @@ from statistics import median
 import torch
 from common import digits, median_ratio, side_by_side, write_table
 from processes import spec_and_images
+from whysgd.training.trainer import Trainer
 
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.training import objective
 from whysgd.training.device import prepare_device
-from whysgd.training.trainer import Trainer
 
 ROUNDS = 5
 

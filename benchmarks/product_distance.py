@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 from common import OUT, digits, write_table
+from whysgd.data.feed import Feed
+from whysgd.training.trainer import Trainer
 
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
-from whysgd.data.feed import Feed
 from whysgd.measures.product_distance import product_distances
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
-from whysgd.training.trainer import Trainer
 
 VARIANTS = ("forward-differences", "central-differences", "exact")
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16")

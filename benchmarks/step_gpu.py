@@ -18,6 +18,7 @@ import torch
 from common import seconds, write_table
 from step_cpu import plain_step
 from torch.utils.flop_counter import FlopCounterMode
+from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.models.build import build_model
@@ -26,7 +27,6 @@ from whysgd.study.spec import Augmentation, RunSpec
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.grouping import Grouping
 from whysgd.training.objective import Objective
-from whysgd.training.trainer import Trainer
 
 DIFFERENCES, EXACT = make("penalty", "gradient_norm"), make("penalty", "gradient_norm", variant="exact")
 # What is timed: macro-batch, block, penalty, precision, and passes over the data that its arithmetic stands for

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.study import papers
@@ -90,6 +91,45 @@ def copy_project(folder: Path) -> None:
             shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif entry.is_file():
             shutil.copy2(entry, folder)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory) -> Path:
+    """A finished project of everything in miniature: made once for all workers, of which each has a copy.
+
+    Tests that change it put back what they changed, or take a copy.
+    """
+    from miniature import OVERLAY, WORLD, copied, snakemake
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "miniature.lock"):
+        if not (shared / "miniature/made").exists():
+            folder = copy_with(shared / "miniature", WORLD)
+            (folder / "made").write_text(snakemake(folder, *OVERLAY).stderr)
+    return copied(shared / "miniature", tmp_path_factory.mktemp("own") / "project")
+
+
+@pytest.fixture
+def edit(miniature):
+    """A function that edits a file of the finished project, which is as it was after the test.
+
+    edit(name, old, new) replaces text, edit(name, "", new) appends it.
+    """
+    edited = {}
+
+    def change(name, old, new):
+        file = miniature / name
+        text = file.read_text()
+        assert old in text, f"{old!r} is not in {name}"
+        edited.setdefault(file, (text, file.stat()))
+        file.write_text(text.replace(old, new, 1) if old else text + new)
+        return miniature
+
+    yield change
+    for file, (text, stat) in edited.items():
+        file.write_text(text)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def copy_with(folder: Path, config: dict) -> Path:

@@ -16,12 +16,12 @@ import common
 import devices
 import step_cpu
 import step_gpu
+from whysgd.training.trainer import Trainer
 
 from whysgd.models.build import build_model
 from whysgd.study import cost
 from whysgd.study.cost import Device, Work, seconds_of
 from whysgd.study.networks import network
-from whysgd.training.trainer import Trainer
 
 # Those that draw nothing: the loop draws otherwise.
 COMPARED = [name for name in step_cpu.PENALTIES if name not in ("FT", "UJ")]

@@ -8,8 +8,8 @@ import pytest
 from chromium import CONTRAST, Browser
 from conftest import copy_with, run
 from frames import measured, runs_frame
+from miniature import WORLD
 from PIL import Image
-from test_measure_workflow import WORLD
 from test_page import HEADER, course, metrics
 
 from whysgd.report import page
@@ -71,7 +71,8 @@ def world(tmp_path_factory):
     tiny = {**WORLD["scales"]["tiny"], "rules_of": {"iyer2023": {"datasets": {"*": "mine"}, "time_divisor": 500}}}
     tiny["measuring"] = {**tiny["measuring"], "keskar": {"steps": 2, "batch": 8}}
     mine = {"source": "image_folder", "path": str(images), "label": LABEL}
-    config = {**WORLD, "measures": ["accuracy_gap", "keskar"], "datasets": {"mine": mine}, "scales": {"tiny": tiny}}
+    two = {**WORLD, "papers": ["geiping2022", "iyer2023"]}
+    config = {**two, "measures": ["accuracy_gap", "keskar"], "datasets": {"mine": mine}, "scales": {"tiny": tiny}}
     folder = copy_with(tmp_path_factory.mktemp("browser") / "project", config)
     run(["snakemake", "--cores", 2, "--configfile", "tiny.yaml"], folder)
     run(["snakemake", "--report", "report.html", "--configfile", "tiny.yaml"], folder)

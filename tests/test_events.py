@@ -7,12 +7,12 @@ import pytest
 from conftest import make_spec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_loop import assert_equal_results, dying_after, folder_of, results
+from whysgd.training.stack import Stack
 
 from whysgd.errors import UserError
 from whysgd.study.registry import make
 from whysgd.training.events import FOLDER, tag_of
 from whysgd.training.loop import train, train_runs
-from whysgd.training.stack import Stack
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:

@@ -78,14 +78,33 @@ def trained(elsewhere):
         spec = spec_with(**{key: SETTINGS[key] for key in IN_A_RUN})
     finally:
         sys.path.remove(str(elsewhere))
-    run(elsewhere, "-m", "whysgd", "train", "--spec", json.dumps(spec.to_dict()), "--seed", 0, 1, "--data", data, "--out", out)
+    run(
+        elsewhere,
+        "-m",
+        "whysgd",
+        "train",
+        "--spec",
+        json.dumps(spec.to_dict()),
+        "--seed",
+        0,
+        1,
+        "--data",
+        data,
+        "--out",
+        out,
+    )
     return out, data
 
 
 def test_a_run_trains_with_everything_from_elsewhere(trained):
     metrics = read_json(trained[0] / "metrics.json")
     assert {seed: one["status"] for seed, one in metrics["seeds"].items()} == {"0": "finished", "1": "finished"}
-    assert metrics["settings"]["penalty"] == {"name": "my_methods.penalties:confidence", "strength": 0.01, "sample": None, "power": 2}
+    assert metrics["settings"]["penalty"] == {
+        "name": "my_methods.penalties:confidence",
+        "strength": 0.01,
+        "sample": None,
+        "power": 2,
+    }
     assert metrics["parameters"] == (64 + 1) * 16 + (16 + 1) * 3
 
 
@@ -136,7 +155,9 @@ def test_an_argument_that_a_class_of_torch_does_not_have_is_told():
     from whysgd.training.loop import Trainer
 
     spec = spec_with(optimizer={"name": "torch.optim:AdamW", "weight_deca": 0.1})
-    with pytest.raises(UserError, match="optimizer torch.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"):
+    with pytest.raises(
+        UserError, match="optimizer torch.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"
+    ):
         Trainer([spec], make_dataset()).step()
 
 

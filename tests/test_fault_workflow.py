@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 import pytest
-import yaml
-from conftest import copy_with, run
+from conftest import HUNG, copy_with, run
+from miniature import OVERLAY, TINY, assert_equal_results, dry_run, results, snakemake, write_config
 from PIL import Image
-from test_loop import assert_equal_results, results
-from test_workflow import TINY
+
+from whysgd.files import read_json
 
 pytestmark = pytest.mark.workflow
 
@@ -27,15 +27,11 @@ WORLD["scales"]["tiny"] |= {
     "seeds": [0], "datasets": {"*": "mine"}, "block_divisor": 8, "description": ODD,
     "skip": {"geiping2022": ["fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]},
 }  # fmt: skip
-LONG = copy.deepcopy(WORLD)
-LONG["scales"]["tiny"] |= {"time_divisor": 1, "rules_of": {}}
-LONG |= {"warm": False, "checkpoint_seconds": 0.01, "evaluations": 2}
+LONG = copy.deepcopy(WORLD) | {"scale": "long", "checkpoint_seconds": 0.01, "evaluations": 2}
+LONG["scales"] = {"long": LONG["scales"]["tiny"] | {"time_divisor": 1}}
 TABLE = "results/tiny/tables/geiping2022_main.csv"
-FB = "results/tiny/runs/geiping2022/fb/seed-0"
-
-
-def snakemake(folder, *arguments, check=True):
-    return run(["snakemake", "--cores", 2, *arguments, "--configfile", "tiny.yaml"], folder, check)
+FB, LONG_FB = (f"results/{scale}/runs/geiping2022/fb/seeds-0" for scale in ("tiny", "long"))
+COLLECTED = "results/tiny/logs/collect_runs/geiping2022.log"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +47,7 @@ def world(tmp_path_factory):
             for i in range(count):
                 Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(place / f"{i} '.png")
     before = {entry.name for entry in folder.iterdir()}
-    snakemake(folder)
+    snakemake(folder, *OVERLAY)
     return around, folder, before
 
 
@@ -64,24 +60,38 @@ def test_odd_names_of_folders_and_labels_run_no_command_and_leave_no_file_elsewh
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert "\\input" not in (folder / TABLE.replace(".csv", ".tex")).read_text()
-    assert "Nothing to be done" in snakemake(folder, "-n").stderr + snakemake(folder, "-n").stdout
+    assert "Nothing to be done" in dry_run(folder, *OVERLAY)[1]
 
 
-def test_metrics_that_were_damaged_fail_the_collection_with_their_path(world):
+# As `make` calls it, too.
+QUIET = {"loud": [], "rules": ["--quiet", "rules"], "all": ["--quiet", "all"], "rich": ["--logger", "rich"]}
+
+
+@pytest.mark.parametrize("options", QUIET.values(), ids=QUIET.keys())
+def test_metrics_that_were_damaged_fail_the_collection_with_their_path(world, options):
+    """The last lines of the log of a job that failed are shown with its path, whatever is told to be quiet."""
     _, folder, _ = world
     file = folder / FB / "metrics.json"
     content = file.read_text()
     assert '"sessions": 1' in content
     file.write_text(content.replace('"sessions": 1', '"sessions": 2'))
-    done = snakemake(folder, check=False)
+    done = snakemake(folder, TABLE, *options, *OVERLAY, check=False)
     assert done.returncode == 1
-    assert f"error: {FB}/metrics.json: does not match its checksum" in done.stdout + done.stderr
+    error = f"error: {FB}/metrics.json: does not match its checksum"
+    assert f"{COLLECTED} ends with:\n  {error}" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (folder / "results/tiny/frames/geiping2022_runs.csv").exists()
-    # As the line says.
-    file.unlink()
-    snakemake(folder)
+    file.write_text(content)
+
+
+def test_metrics_that_were_removed_are_trained_again(world):
+    """As the line about damaged ones says."""
+    _, folder, _ = world
+    whole = results(folder / FB)
+    (folder / FB / "metrics.json").unlink()
+    snakemake(folder, *OVERLAY)
     assert (folder / TABLE).exists()
+    assert_equal_results(whole, results(folder / FB))
 
 
 def in_namespace(folder, mount, command):
@@ -116,69 +126,84 @@ def test_inputs_of_the_future_are_refused_by_snakemake_and_never_mixed(world):
     data = list((folder / "results/data/mine").glob("*.*"))
     for file in data:
         os.utime(file, (time.time() + 86400,) * 2)
-    done = snakemake(folder, f"{FB}/metrics.json", "--forcerun", "train", check=False)
+    done = snakemake(folder, f"{FB}/metrics.json", "--forcerun", "train", *OVERLAY, check=False)
     assert done.returncode == 1
     assert "has older modification time" in done.stdout + done.stderr
     assert "clock skew" in done.stdout + done.stderr
     assert not (folder / FB / "metrics.json").exists()
     for file in data:
         os.utime(file)
-    snakemake(folder, f"{FB}/metrics.json")
+    snakemake(folder, f"{FB}/metrics.json", *OVERLAY)
     assert_equal_results(whole, results(folder / FB))
 
 
-def begin(folder, *arguments):
-    """Start Snakemake on the long run, and hold it and its training still after the first checkpoint."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments, "--configfile", "long.yaml"]
+TRAIN_LONG = ["--cores", "1", f"{LONG_FB}/metrics.json", "--configfile", "long.yaml"]
+
+
+def begin(folder, *before):
+    """Start Snakemake on the long run; returns it after the first checkpoint."""
+    write_config(folder, "long.yaml", LONG)
+    command = [*before, sys.executable, "-m", "snakemake", *TRAIN_LONG]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     with open(folder / "results/begun.log", "w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    while not (folder / FB / "checkpoint.safetensors").exists():
+    while not (folder / LONG_FB / "checkpoint.safetensors").exists():
         assert process.poll() is None, (folder / "results/begun.log").read_text()
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGSTOP)
     return process
 
 
-@pytest.mark.slow
-def test_two_at_once_and_one_that_is_killed_lose_nothing(world):
+@pytest.fixture
+def whole(world, tmp_path):
+    """What the long run ends with if nothing happens; its folder is gone after the test."""
     _, folder, _ = world
-    (folder / "long.yaml").write_text(yaml.safe_dump(LONG))
-    target, in_use = f"{FB}/metrics.json", f"error: {FB}: another process is training in this folder; wait for it"
-    long = ["snakemake", "--cores", 1, target, "--configfile", "long.yaml"]
-    first = begin(folder, target)
-    second = run(long, folder, check=False)
+    train = ["whysgd", "train", "geiping2022/fb", *write_config(folder, "long.yaml", LONG)]
+    run([*train, "--data", "results/data/mine", "--out", tmp_path / "whole"], folder)
+    yield results(tmp_path / "whole")
+    subprocess.run(["rm", "-r", folder / "results/long"], check=True)
+
+
+def test_a_workflow_that_timeout_ends_saves_and_the_same_command_goes_on(world, whole):
+    _, folder, _ = world
+    # When the time is up, or when it is told to end itself, it ends its command and all that this started.
+    process = begin(folder, "timeout", str(HUNG))
+    process.terminate()
+    assert process.wait(HUNG) != 0
+    said = (folder / "results/begun.log").read_text() + (
+        folder / "results/long/logs/train/geiping2022/fb/seeds-0.log"
+    ).read_text()
+    assert "saved; run it again to continue" in said
+    assert (folder / LONG_FB / "checkpoint.safetensors").exists()
+    assert not (folder / LONG_FB / "metrics.json").exists()
+    run(["snakemake", *TRAIN_LONG], folder)
+    assert read_json(folder / LONG_FB / "metrics.json")["sessions"] == 2
+    assert_equal_results(whole, results(folder / LONG_FB))
+
+
+@pytest.mark.slow
+def test_two_at_once_and_one_that_is_killed_lose_nothing(world, whole):
+    _, folder, _ = world
+    in_use = f"error: {LONG_FB}: another process is training in this folder; wait for it"
+    first = begin(folder)
+    os.killpg(first.pid, signal.SIGSTOP)
+    second = run(["snakemake", *TRAIN_LONG], folder, check=False)
     assert second.returncode == 1
     assert "Directory cannot be locked" in second.stdout + second.stderr
     # By hand, past Snakemake's lock.
-    by_hand = [
-        "whysgd",
-        "train",
-        "geiping2022/fb",
-        "--configfile",
-        "long.yaml",
-        "--data",
-        "results/data/mine",
-        "--out",
-        FB,
-    ]
-    by_hand = run(by_hand, folder, check=False)
+    by_hand = ["whysgd", "train", "geiping2022/fb", "--configfile", "long.yaml", "--data", "results/data/mine"]
+    by_hand = run([*by_hand, "--out", LONG_FB], folder, check=False)
     assert by_hand.returncode == 1
     assert by_hand.stderr.startswith(in_use)
-    os.killpg(first.pid, signal.SIGCONT)
-    assert first.wait(120) == 0
-    whole = results(folder / FB)
     # Killed, Snakemake leaves its lock, and the training that goes on without it.
-    first = begin(folder, target, "--forcerun", "train")
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = run(long, folder, check=False)
+    second = run(["snakemake", *TRAIN_LONG], folder, check=False)
     assert "Directory cannot be locked" in second.stdout + second.stderr
-    run([*long[:4], "--unlock", *long[4:]], folder)
-    second = run(long, folder, check=False)
+    run(["snakemake", "--unlock", *TRAIN_LONG], folder)
+    second = run(["snakemake", *TRAIN_LONG], folder, check=False)
     assert second.returncode == 1
     assert in_use in second.stdout + second.stderr
     # Unless it is killed as well.
     os.killpg(first.pid, signal.SIGKILL)
-    run(long, folder)
-    assert_equal_results(whole, results(folder / FB))
+    run(["snakemake", *TRAIN_LONG], folder)
+    assert_equal_results(whole, results(folder / LONG_FB))

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, make_dataset, make_spec
 from filelock import FileLock
+from miniature import assert_equal_results, results
 from test_data import idx
-from test_loop import assert_equal_results, folder_of, results
+from test_loop import folder_of
 from torchvision import datasets as tv
 
 from whysgd.__main__ import main
@@ -26,31 +27,36 @@ from whysgd.data.build_store import build_store
 from whysgd.data.sources import load_torchvision
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.measures.run import load_run, measure_run
+from whysgd.measures.run import load_runs, measure_batch
 from whysgd.report.frame import read_histories, read_runs
 from whysgd.report.measures import read_measures
-from whysgd.results.metrics import with_checksum
+from whysgd.results.metrics import OF_A_SEED, with_checksum
+from whysgd.results.paths import run_folder
 from whysgd.results.records import write_records
 from whysgd.study.spec import NoiseWatch, StoredCopies
 from whysgd.training import loop
-from whysgd.training.loop import train
-from whysgd.training.trainer import Trainer
+from whysgd.training import results as training_results
+from whysgd.training.loop import Options, train
+
+SPECS = [make_spec(epochs=2, noise=NoiseWatch(points=2), seed=seed) for seed in (3, 4)]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run and its data set."""
+    """Two finished seeds of a run, and their data set."""
     folder = tmp_path_factory.mktemp("finished")
     data = folder_of(make_dataset(), folder / "data")
-    train(make_spec(epochs=2, noise=NoiseWatch(points=2)), data, folder / "run")
+    train(SPECS, data, folder / "run")
     return folder / "run", data
 
 
 def rechecked(**changes):
-    """Metrics with other values, and a checksum that fits: what a program of another mind might write."""
+    """Metrics with other values, those of a seed among them, and a checksum that fits: what another program may write."""
 
     def change(metrics):
-        content = {**metrics, **changes}
+        own = {key: value for key, value in changes.items() if key in OF_A_SEED}
+        seeds = {seed: {**values, **own} for seed, values in metrics["seeds"].items()}
+        content = {**metrics, "seeds": seeds, **{key: value for key, value in changes.items() if key not in own}}
         del content["checksum"]
         return json.dumps(with_checksum(content))
 
@@ -59,7 +65,7 @@ def rechecked(**changes):
 
 def a_digit(metrics):
     """Another digit of the test accuracy."""
-    text, value = json.dumps(metrics), json.dumps(metrics["final"]["test_accuracy"])
+    text, value = json.dumps(metrics), json.dumps(metrics["seeds"]["3"]["final"]["test_accuracy"])
     return text.replace(value, value[:-1] + str((int(value[-1]) + 1) % 10))
 
 
@@ -70,13 +76,14 @@ DAMAGED_METRICS = {
     "not UTF-8": (lambda metrics: b'{"paper": "\xff"}', "not readable as JSON"),
     "very deep": (lambda metrics: "[" * 100_000, "not readable as JSON"),
     "a list": (lambda metrics: "[]", "not the metrics of a run"),
-    "nothing in it": (lambda metrics: "{}", "not the metrics of a run"),
+    "nothing in it": (lambda metrics: "{}", "not the metrics of a run|does not match its checksum"),
+    "no seed": (rechecked(seeds={}), "has no seed"),
     "NaN": (lambda metrics: re.sub(r'"test_loss": [\d.]+', '"test_loss": NaN', json.dumps(metrics)), "NaN is no number"),
     "another digit": (a_digit, "does not match its checksum"),
     "a text for a number": (rechecked(final={"test_accuracy": "98"}), "not the metrics of a run"),
     "settings of another type": (rechecked(settings=["x"]), "not the metrics of a run"),
     "settings of another run": (lambda m: rechecked(settings={**m["settings"], "lr": 9.0})(m), "not those of its spec_digest"),
-    "another seed": (rechecked(seed=99), "seed = 99 is not that of its settings"),
+    "another run": (rechecked(run="another"), "run = 'another' is not that of its settings"),
     "no data": (rechecked(data=None), "data: must be a mapping"),
     "an unknown status": (rechecked(status="fine"), "status = 'fine': allowed"),
 }  # fmt: skip
@@ -89,13 +96,12 @@ def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, 
     file = run / "metrics.json"
     content = damage(read_json(file))
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    spec = make_spec(epochs=2, noise=NoiseWatch(points=2))
     readers = {
         "collecting": lambda: read_runs([file]),
         "histories": lambda: read_histories([file], [run / "history.csv"]),
-        "measuring": lambda: load_run(run, data),
+        "measuring": lambda: list(load_runs(run, data)),
         "records": lambda: write_records([run], root=tmp_path / "records"),
-        "training": lambda: train(spec, data, run),
+        "training": lambda: train(SPECS, data, run),
     }
     for name, reader in readers.items():
         with pytest.raises(UserError, match=rf"run/metrics\.json: .*{message}") as caught:
@@ -110,12 +116,12 @@ def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, 
 
 
 def test_metrics_in_the_folder_of_another_run_are_rejected(finished, tmp_path):
-    own, other = (tmp_path / f"results/mini/runs/geiping2022/test/seed-{seed}" for seed in (3, 4))
+    own, other = (run_folder("mini", "geiping2022", run) / "seeds-3-4" for run in ("test", "other"))
     for folder in (own, other):
-        shutil.copytree(finished[0], folder)
-    assert read_runs([own / "metrics.json"], placed=True).seed.tolist() == [3]
-    with pytest.raises(UserError, match=r"seed-4/metrics\.json: the metrics of results/mini/.*/seed-3; remove it"):
-        read_runs([own / "metrics.json", other / "metrics.json"], placed=True)
+        shutil.copytree(finished[0], tmp_path / folder)
+    assert read_runs([tmp_path / own / "metrics.json"], placed=True).seed.tolist() == [3, 4]
+    with pytest.raises(UserError, match=rf"other/seeds-3-4/metrics\.json: the metrics of {own}; remove it"):
+        read_runs([tmp_path / folder / "metrics.json" for folder in (own, other)], placed=True)
 
 
 @pytest.mark.parametrize("name", ["history.csv", "noise.csv", "layers.csv"])
@@ -137,20 +143,20 @@ def test_a_run_with_a_damaged_result_is_trained_again(finished, tmp_path, capsys
     content = bytearray((run / name).read_bytes())
     content[-3] ^= 1
     (run / name).write_bytes(content)
-    train(make_spec(epochs=2, noise=NoiseWatch(points=2)), data, run)
+    train(SPECS, data, run)
     assert f"run/{name}: is not what the run wrote; training again" in capsys.readouterr().err
     assert_equal_results(results(finished[0]), results(run))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"quantities": NaN}', '{"paper": "p", "quantities": []}'])
+@pytest.mark.parametrize("content", ["", "{}", "[0]", '[{"quantities": NaN}]', '[{"paper": "p", "quantities": []}]'])
 def test_damaged_measures_are_rejected_with_their_path(finished, tmp_path, content):
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
     (run / "measures").mkdir()
-    file = run / "measures/flatness.json"
+    file = run / "measures/all.json"
     file.write_text(content)
     for reader in (lambda: read_measures([file]), lambda: write_records([run], root=tmp_path / "records")):
-        with pytest.raises(UserError, match=r"measures/flatness\.json: ") as caught:
+        with pytest.raises(UserError, match=r"measures/all\.json: ") as caught:
             reader()
         assert "\n" not in str(caught.value)
 
@@ -181,14 +187,14 @@ def open_folder():
 
 def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
     data = folder_of(make_dataset(), open_folder / "data")
-    train(make_spec(), data, open_folder / "run")
-    run, plan = load_run(open_folder / "run", data), StoredCopies(copies=2, crop_padding=1, flip=True)
+    train(SPECS, data, open_folder / "run")
+    runs, plan = list(load_runs(open_folder / "run", data)), StoredCopies(copies=2, crop_padding=1, flip=True)
     jobs = {
-        r"new: cannot be used as the run's folder": lambda place: train(make_spec(), data, place / "new"),
-        r"begun: cannot be used as the run's folder": lambda place: train(make_spec(), data, place / "begun"),
+        r"new: cannot be used as the run's folder": lambda place: train(SPECS, data, place / "new"),
+        r"begun: cannot be used as the run's folder": lambda place: train(SPECS, data, place / "begun"),
         r"digits/train\.safetensors: cannot be written": lambda place: build_dataset("digits", None, data, place / "digits"),
         r"s\.lmdb: cannot be written": lambda place: build_store(make_dataset(), plan, place / "s.lmdb"),
-        r"flatness\.json: cannot be written": lambda place: measure_run(["flatness"], run, place),
+        r"flatness\.json: cannot be written": lambda place: measure_batch(["flatness"], runs, place / "flatness.json"),
         r"seed-3\.json: cannot be written": lambda place: write_records([open_folder / "run"], root=place),
     }  # fmt: skip
     for job in jobs.values():
@@ -206,7 +212,11 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
 
 def test_a_part_of_a_store_that_was_cut_is_not_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 16)
-    dataset, plan, path = make_dataset(train=500, channels=3), StoredCopies(copies=8, crop_padding=2, flip=True), tmp_path / "s.lmdb"
+    dataset, plan, path = (
+        make_dataset(train=500, channels=3),
+        StoredCopies(copies=8, crop_padding=2, flip=True),
+        tmp_path / "s.lmdb",
+    )
     build_store(dataset, plan, tmp_path / "whole.lmdb")
     with monkeypatch.context() as patch:
         patch.setattr(building, "trailer", lambda *arguments: 1 / 0)
@@ -297,22 +307,22 @@ class Clock:
 
         monkeypatch.setattr(time, "time", jumping)
 
-        class Jumping(loop.run_metrics.__globals__["datetime"]):
+        class Jumping(training_results.datetime):
             @classmethod
             def now(cls, tz=None):
                 self.asked += 1
                 return cls.fromtimestamp(real() - (-1) ** self.asked * 7200 * self.asked, tz)
 
-        monkeypatch.setitem(loop.run_metrics.__globals__, "datetime", Jumping)
+        monkeypatch.setattr(training_results, "datetime", Jumping)
 
 
 def test_a_clock_that_jumps_changes_no_result_and_no_duration(tmp_path, monkeypatch):
-    spec, data = make_spec(epochs=6), folder_of(make_dataset(), tmp_path / "data")
-    train(spec, data, tmp_path / "whole")
+    specs, data = [make_spec(epochs=6)], folder_of(make_dataset(), tmp_path / "data")
+    train(specs, data, tmp_path / "whole")
     clock = Clock(monkeypatch)
     saved, save = [], loop.save_checkpoint
     monkeypatch.setattr(loop, "save_checkpoint", lambda *arguments: saved.append(1) or save(*arguments))
-    metrics = train(spec, data, tmp_path / "run", checkpoint_seconds=1000)
+    (metrics,) = train(specs, data, tmp_path / "run", Options(checkpoint_seconds=1000))
     assert clock.asked == 2
     assert metrics["ended"] < metrics["started"]
     assert not saved
@@ -321,17 +331,17 @@ def test_a_clock_that_jumps_changes_no_result_and_no_duration(tmp_path, monkeypa
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
 
 
-def test_files_of_the_future_are_read_as_others(tmp_path):
-    spec, data, run = make_spec(epochs=6), folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run"
-    train(spec, data, tmp_path / "whole")
-    with pytest.MonkeyPatch.context() as patch:
-        steps, step = [], Trainer.step
-        patch.setattr(Trainer, "step", lambda self: steps.append(1) or (step(self) if len(steps) < 4 else 1 / 0))
+def test_files_of_the_future_are_read_as_others(tmp_path, monkeypatch):
+    specs, data, run = [make_spec(epochs=6)], folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run"
+    train(specs, data, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        saved, save = [], loop.save_checkpoint
+        patch.setattr(loop, "save_checkpoint", lambda *given: saved.append(save(*given)) or (len(saved) < 4 or 1 / 0))
         with pytest.raises(ZeroDivisionError):
-            train(spec, data, run, checkpoint_seconds=1e-9)
+            train(specs, data, run, Options(checkpoint_seconds=1e-9))
     for file, days in zip(sorted(run.iterdir()), (-1000, 1000, 1), strict=False):
         os.utime(file, (time.time() + 86400 * days,) * 2)
-    assert train(spec, data, run)["sessions"] == 2
+    assert [metrics["sessions"] for metrics in train(specs, data, run)] == [2]
     assert_equal_results(results(tmp_path / "whole"), results(run))
 
 
@@ -345,7 +355,7 @@ def test_a_lock_that_a_killed_process_left_holds_nobody_up(finished, tmp_path):
             os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
     assert (tmp_path / "run/.lock").exists()
-    train(make_spec(epochs=2, noise=NoiseWatch(points=2)), finished[1], tmp_path / "run")
+    train(SPECS, finished[1], tmp_path / "run")
     assert_equal_results(results(finished[0]), results(tmp_path / "run"))
 
 

@@ -217,7 +217,9 @@ def test_wide_ranges_are_logarithmic_and_what_is_not_there_is_said():
 @pytest.mark.parametrize(("channels", "copies", "clean"), [(1, 2, False), (3, 12, True)])
 def test_the_augmentation_grid_shows_each_class_and_its_stored_versions(tmp_path, channels, copies, clean):
     dataset = make_dataset(channels=channels)
-    store = build_store(dataset, StoredCopies(copies=copies, crop_padding=2, flip=True, clean_first=clean), tmp_path / "s.lmdb")
+    store = build_store(
+        dataset, StoredCopies(copies=copies, crop_padding=2, flip=True, clean_first=clean), tmp_path / "s.lmdb"
+    )
     figure = plot_augmentation(dataset, store)
     shown = min(copies, 10)
     assert len(figure.axes) == 3 * (1 + shown)

@@ -1,11 +1,11 @@
 """What only a GPU can show: the fast paths there against the plain loop, in the precisions they stand for."""
 
-
-
 import pytest
 import torch
 from conftest import make_dataset, make_spec
 from test_loop import dying_after, folder_of, results
+from whysgd.training.stack import Stack
+from whysgd.training.trainer import Trainer
 
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
@@ -13,8 +13,6 @@ from whysgd.measures.run import load_run, measure_run
 from whysgd.study.registry import make
 from whysgd.study.spec import NoiseWatch
 from whysgd.training.loop import train
-from whysgd.training.stack import Stack
-from whysgd.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -1,7 +1,6 @@
 """Training jobs on GPUs of their own; the GPUs are names here, and nvidia-smi is a script."""
 
 import os
-import re
 import select
 import signal
 import subprocess
@@ -235,16 +234,6 @@ def test_importing_the_loop_leaves_cuda_alone():
     code = "import whysgd.training.loop, torch; print(torch.cuda.is_initialized(), torch.cuda._cached_device_count)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "None"]
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize(("device", "gpus"), [("auto", "1"), ("cuda", "1"), ("cpu", "0")])
-def test_a_training_job_needs_a_gpu_unless_the_device_is_cpu(tmp_path, device, gpus):
-    target = "results/mini/runs/geiping2022/fb/seed-0/metrics.json"
-    options = ["--config", f"device={device}", "--directory", tmp_path]
-    done = run(["snakemake", target, "--snakefile", ROOT / "Snakefile", "-n", *options], ROOT)
-    resources = re.search(r"rule train:.*?resources: (.*?)\n", done.stdout, re.DOTALL)[1]
-    assert re.search(r"\bgpu=(\d+)", resources)[1] == gpus
 
 
 SNAKEFILE = """

@@ -9,13 +9,13 @@ import torch
 from conftest import make_spec
 from safetensors.torch import save_file
 from test_loop import assert_equal_results, folder_of, results
+from whysgd.training.trainer import Trainer
 
 from whysgd.errors import StopSignal
 from whysgd.training import loop
 from whysgd.training.checkpoint import State, load_checkpoint, save_checkpoint
 from whysgd.training.loop import train, train_runs
 from whysgd.training.stopping import stop_requests
-from whysgd.training.trainer import Trainer
 
 
 def flip_a_bit(file: Path) -> None:

@@ -60,7 +60,12 @@ def test_the_settings_are_as_published():
         assert (spec.dataset, spec.model) == ("cifar10", "resnet18_conv")
         assert (spec.block, spec.macro_batch, spec.shuffle, spec.drop_last) == (128, 128, True, False)
         assert (spec.lr, spec.momentum, spec.nesterov, spec.weight_decay) == (0.1, 0.9, False, 5e-4)
-        assert (spec.augment, spec.store, spec.penalty, spec.clip) == (Augmentation(crop_padding=4, flip=True), None, None, None)
+        assert (spec.augment, spec.store, spec.penalty, spec.clip) == (
+            Augmentation(crop_padding=4, flip=True),
+            None,
+            None,
+            None,
+        )
         assert spec.normalize == Normalization(mean=(0.49147, 0.48226, 0.44677), std=(0.24703, 0.24349, 0.26159))
         assert spec.epochs == (150 if run.endswith("-150") else 200)
         assert steps_per_epoch(spec, 50_000) == 391
@@ -115,7 +120,9 @@ def test_a_schedule_in_shares_of_the_run_is_the_same_at_every_scale():
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(runs, "resnet18-cifar10", settings)
-        assert scaled_spec(novack, "novack2023", "resnet18-cifar10", 0).schedule == make("schedule", "step", unit="step", warmup=2, milestones=(10, 15))
+        assert scaled_spec(novack, "novack2023", "resnet18-cifar10", 0).schedule == make(
+            "schedule", "step", unit="step", warmup=2, milestones=(10, 15)
+        )
         settings["schedule"] = {**settings["schedule"], "milestones": [60, 50_001]}
         with pytest.raises(
             UserError, match=r"milestones = 12500.25 at scale s: must be at most 12500, the run's steps"

@@ -1,5 +1,6 @@
+"""The loop against plain PyTorch, and what a batch of seeds leaves; `test_seeds.py` has what seeds do together."""
+
 import csv
-import io
 import math
 from contextlib import contextmanager
 
@@ -14,17 +15,76 @@ from torchvision.transforms import functional as tv
 from whysgd import GradRegularizer
 from whysgd.data.augmentation import draw
 from whysgd.errors import UserError
-from whysgd.files import read_json, write_json
+from whysgd.files import write_json
 from whysgd.models.build import build_model
+from whysgd.results.metrics import read_metrics
 from whysgd.streams import stream
 from whysgd.study.registry import make
 from whysgd.study.spec import Normalization
 from whysgd.training import loop
+from whysgd.training import results as written
 from whysgd.training.device import prepare_device
-from whysgd.training.grouping import Grouping
-from whysgd.training.loop import train
+from whysgd.training.loop import Options, Trainer, train
 from whysgd.training.schedules import learning_rate
-from whysgd.training.trainer import Trainer
+
+
+def folder_of(dataset, path):
+    """Write a data set in canonical form."""
+    path.mkdir()
+    for split in ("train", "test"):
+        part = getattr(dataset, split)
+        tensors = {"images": torch.from_numpy(part.images), "labels": torch.from_numpy(part.labels)}
+        save_file(tensors, path / f"{split}.safetensors")
+    write_json(path / "manifest.json", dataset.manifest)
+    return path
+
+
+TIMES = (
+    "cpu_seconds", "peak_memory_mb", "seconds_per_step", "images_per_second", "sessions", "started", "ended", "sha256",
+)  # fmt: skip
+
+
+def run(specs, data, out, store=None, norms=(), **options):
+    """Train one specification, or some seeds of one; returns the metrics of it, or of each."""
+    several = isinstance(specs, list)
+    metrics = train(specs if several else [specs], data, out, Options(**options), store, norms)
+    return metrics if several else metrics[0]
+
+
+def results(folder, seed=None):
+    """What a run leaves, of all seeds or one, apart from what is another number each time."""
+    metrics = [m for m in read_metrics(folder / "metrics.json") if seed in (None, m["seed"])]
+    texts = {}
+    for name in ("history.csv", "gradient_norms.csv", "noise.csv", "layers.csv", "noise_norms.csv"):
+        lines = (folder / name).read_text().splitlines()
+        texts[name] = [line for line in lines[1:] if seed is None or line.startswith(f"{seed},")]
+    tensors = load_file(folder / "model.safetensors")
+    own = {name: tensor for name, tensor in tensors.items() if seed is None or name.startswith(f"{seed}/")}
+    return [{k: v for k, v in one.items() if k not in TIMES} for one in metrics], texts, own
+
+
+def assert_equal_results(first, second):
+    assert first[:2] == second[:2]
+    assert first[2].keys() == second[2].keys()
+    # Bytes, so that NaN equals itself.
+    assert all(first[2][name].numpy().tobytes() == second[2][name].numpy().tobytes() for name in first[2])
+
+
+@contextmanager
+def dying_after(monkeypatch, steps):
+    """Training is interrupted, as by Ctrl-C, after so many steps."""
+    made, step = [], Trainer.step
+
+    def dying_step(self):
+        if len(made) == steps:
+            raise KeyboardInterrupt
+        made.append(1)
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", dying_step)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def plain_rate(schedule, lr, t):
@@ -34,8 +94,8 @@ def plain_rate(schedule, lr, t):
     return lr * (1 + math.cos(math.pi * min(1, (t - schedule.warmup) / schedule.horizon))) / 2
 
 
-def plain_blocks(spec, images, epoch):
-    """The epoch's blocks: cut from the data set's order or the epoch's permutation."""
+def plain_batches(spec, images, epoch):
+    """The epoch's micro-batches: cut from the data set's order or the epoch's permutation."""
     order = list(range(images))
     if spec.shuffle:
         order = stream(spec.seed, "order", epoch).permutation(images).tolist()
@@ -62,7 +122,7 @@ def reference_run(spec, dataset, steps):
         penalty.variant,
     )
     together = len(labels) if spec.full_batch else spec.macro_batch // spec.block
-    per_epoch = math.ceil(len(plain_blocks(spec, len(labels), 0)) / together)
+    per_epoch = math.ceil(len(plain_batches(spec, len(labels), 0)) / together)
 
     def average(gradients, count):
         total = [torch.zeros_like(p) for p in parameters]
@@ -77,7 +137,7 @@ def reference_run(spec, dataset, steps):
         time = epoch if spec.schedule.unit == "epoch" else step
         optimizer.param_groups[0]["lr"] = plain_rate(spec.schedule, spec.lr, time)
         batches = []
-        for block in plain_blocks(spec, len(labels), epoch)[within * together : (within + 1) * together]:
+        for block in plain_batches(spec, len(labels), epoch)[within * together : (within + 1) * together]:
             batch = []
             for i in block:
                 image = images[i]
@@ -103,187 +163,140 @@ def reference_run(spec, dataset, steps):
 
 
 RUNS = {
-    "one block": make_spec(macro_batch=5, penalty=None, clip=None),
+    "one micro-batch": make_spec(macro_batch=5, penalty=None, clip=None),
     "full batch": make_spec(penalty=None, clip=None),
     "macro-batch": make_spec(macro_batch=10, penalty=None, drop_last=True, nesterov=False),
     "no momentum": make_spec(penalty=None, clip=None, momentum=0.0, nesterov=False, weight_decay=0.0),
     "clipped": make_spec(penalty=None, clip=0.05),
     "exact penalty": make_spec(penalty=make("penalty", "gradient_norm", variant="exact")),
     "published penalty": make_spec(shuffle=False),
-    "full gradient in the penalty": make_spec(penalty=make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.4, variant="exact")),
+    "full gradient in the penalty": make_spec(
+        penalty=make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.4, variant="exact")
+    ),
     "historical average": make_spec(penalty=None, averaging="historical"),
-    "schedule in steps": make_spec(macro_batch=5, penalty=None, schedule=make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)),
+    "schedule in steps": make_spec(
+        macro_batch=5, penalty=None, schedule=make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)
+    ),
     "no augmentation, normalization of its own": make_spec(
         penalty=None, augment=None, normalize=Normalization(mean=(0.3,), std=(0.7,))
     ),
 }
 
 
-@pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS.keys())
-@pytest.mark.parametrize("blocks_at_once", [1, 3])
-def test_ten_steps_equal_plain_pytorch(dataset, spec, blocks_at_once):
+@pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("together", [1, 5])
+def test_ten_steps_of_two_seeds_equal_plain_pytorch(dataset, spec, together):
     # The forward difference divides a rounding error by ε, and ReLU kinks amplify it: fewer digits agree.
     tolerance = 1e-5 if spec.penalty and not spec.penalty.exact else 1e-9
-    trainer = Trainer(spec.replace(epochs=10), dataset, blocks_at_once=blocks_at_once, dtype=torch.float64)
+    specs = [spec.replace(epochs=10, seed=seed) for seed in (3, 4)]
+    trainer = Trainer(specs, dataset, Options(together=together), dtype=torch.float64)
     for _ in range(10):
         trainer.step()
-    expected = reference_run(spec, dataset, 10)
-    ours = trainer.tensors()
-    assert set(ours) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(
-            ours[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-        )
+    for one, state in zip(specs, trainer.states, strict=True):
+        expected, ours = reference_run(one, dataset, 10), trainer.tensors(state)
+        assert set(ours) == set(expected)
+        for name, tensor in expected.items():
+            torch.testing.assert_close(
+                ours[name], tensor, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
-FAST = {
-    "copies": (make("penalty", "gradient_norm"), "fp32", Grouping(6), 2e-3),
-    "copies, exact": (make("penalty", "gradient_norm", variant="exact"), "fp32", Grouping(6), 2e-3),
-    "copies, no penalty": (None, "fp32", Grouping(6), 2e-3),
-    "shared": (None, "fp32", Grouping(6, "shared"), 2e-3),
-    "bf16, shared": (None, "bf16", Grouping(6, "shared"), 0.2),
-    "bf16, copies, exact": (make("penalty", "gradient_norm", variant="exact"), "bf16", Grouping(6), 0.2),
-}
+EXACT = make("penalty", "gradient_norm", variant="exact")
+FAST = {"differences": (RUNS["published penalty"].penalty, "fp32", 2e-3), "exact": (EXACT, "fp32", 2e-3),
+        "plain": (None, "fp32", 2e-3), "bf16": (None, "bf16", 0.2), "bf16, exact": (EXACT, "bf16", 0.2)}  # fmt: skip
 
 
-@pytest.mark.parametrize(("penalty", "precision", "grouping", "tolerance"), FAST.values(), ids=FAST.keys())
-def test_a_fast_path_follows_the_plain_loop_in_fp32_over_many_steps(dataset, penalty, precision, grouping, tolerance):
+@pytest.mark.parametrize(("penalty", "precision", "tolerance"), FAST.values(), ids=FAST)
+def test_passes_follow_the_plain_loop_in_fp32_over_many_steps(dataset, penalty, precision, tolerance):
     spec = make_spec(epochs=30, block=4, penalty=penalty)
-    plain = Trainer(spec, dataset, blocks_at_once=1)
-    fast = Trainer(spec.replace(precision=precision), dataset, grouping=grouping)
+    plain = Trainer([spec], dataset, Options(together=1))
+    fast = Trainer([spec.replace(precision=precision)], dataset)
     for step in range(30):
         # Synchronized before each step: what is compared is one step, not chaos.
-        fast.state.theta, fast.state.momentum = plain.state.theta.clone(), plain.state.momentum.clone()
-        fast.state.running = plain.state.running.clone()
-        before = plain.state.theta.clone()
+        for name in ("theta", "running"):
+            getattr(fast.batch, name).copy_(getattr(plain.batch, name))
+        fast.batch.optimizer = {name: tensor.clone() for name, tensor in plain.batch.optimizer.items()}
+        before = plain.batch.theta.clone()
         fast.step(), plain.step()
-        moved = (plain.state.theta - before).norm()
-        difference = (fast.state.theta - plain.state.theta).norm()
+        moved = (plain.batch.theta - before).norm()
+        difference = (fast.batch.theta - plain.batch.theta).norm()
         # Step 0 runs at a learning rate of 0.
         assert difference <= tolerance * moved + 1e-9, (step, difference / moved)
 
 
-def folder_of(dataset, path):
-    """Write a data set in canonical form."""
-    path.mkdir()
-    for split in ("train", "test"):
-        part = getattr(dataset, split)
-        tensors = {"images": torch.from_numpy(part.images), "labels": torch.from_numpy(part.labels)}
-        save_file(tensors, path / f"{split}.safetensors")
-    write_json(path / "manifest.json", dataset.manifest)
-    return path
-
-
-# What is another number in every run, and the checksum over all.
-TIMES = (
-    "cpu_seconds", "peak_memory_mb", "seconds_per_step", "images_per_second", "sessions", "started", "ended", "checksum",
-)  # fmt: skip
-
-
-def results(folder):
-    metrics = read_json(folder / "metrics.json")
-    tensors = load_file(folder / "model.safetensors")
-    return {k: v for k, v in metrics.items() if k not in TIMES}, (folder / "history.csv").read_text(), tensors
-
-
-def assert_equal_results(first, second):
-    assert first[0] == second[0]
-    assert first[1] == second[1]
-    assert first[2].keys() == second[2].keys()
-    # Bytes, so that NaN equals itself.
-    assert all(first[2][name].numpy().tobytes() == second[2][name].numpy().tobytes() for name in first[2])
-
-
-@contextmanager
-def dying_after(monkeypatch, steps, what=Trainer):
-    """Training is interrupted, as by Ctrl-C, after so many steps."""
-    made, step = [], what.step
-
-    def dying_step(self):
-        if len(made) == steps:
-            raise KeyboardInterrupt
-        made.append(1)
-        return step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(what, "step", dying_step)
-        with pytest.raises(KeyboardInterrupt):
-            yield
-
-
 @pytest.mark.parametrize(
-    "spec", [make_spec(epochs=6), make_spec(epochs=3, macro_batch=5, penalty=None)], ids=["fb", "sgd"]
-)
-@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+    "spec",
+    [make_spec(epochs=6), make_spec(epochs=3, macro_batch=5, penalty=None),
+     make_spec(epochs=6, momentum=0.0, nesterov=False, weight_decay=0.0, optimizer=make("optimizer", "torch.optim:Adam"))],
+    ids=["full batch", "sgd", "adam"],
+)  # fmt: skip
+@pytest.mark.parametrize("stop", [1, 2, 5])
 def test_an_interrupted_run_continues_to_the_same_bits(dataset, tmp_path, monkeypatch, spec, stop):
     data = folder_of(dataset, tmp_path / "data")
-    train(spec, data, tmp_path / "whole")
+    run(spec, data, tmp_path / "whole")
     with dying_after(monkeypatch, stop):
-        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
+        run(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
     assert not (tmp_path / "cut/metrics.json").exists()
-    metrics = train(spec, data, tmp_path / "cut")
-    assert metrics["sessions"] == 2
+    assert run(spec, data, tmp_path / "cut")["sessions"] == 2
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
     assert not list((tmp_path / "cut").glob("*checkpoint*"))
 
 
-def test_a_diverged_run_is_a_result(dataset, tmp_path):
-    spec = make_spec(epochs=40, lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0))
-    metrics = train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")
-    assert metrics["status"] == "diverged"
-    assert metrics["steps"] < 40
-    assert metrics["final"]["test_loss"] is None
-    assert 0 <= metrics["final"]["test_accuracy"] <= 100
-    assert read_json(tmp_path / "run/metrics.json") == metrics
+DIVERGING = make_spec(
+    epochs=6, lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0)
+)
 
 
-def test_a_diverged_run_that_is_killed_before_its_end_diverges_again(dataset, tmp_path, monkeypatch):
-    spec = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0))
+def test_a_diverged_run_is_a_result_and_diverges_again_if_it_is_killed_before_its_end(dataset, tmp_path, monkeypatch):
     data = folder_of(dataset, tmp_path / "data")
-    train(spec, data, tmp_path / "whole")
-    monkeypatch.setattr(loop, "run_metrics", lambda *arguments: 1 / 0)
+    metrics = run(DIVERGING, data, tmp_path / "whole")
+    assert (metrics["status"], metrics["final"]["test_loss"]) == ("diverged", None)
+    assert metrics["steps"] < 6
+    assert 0 <= metrics["final"]["test_accuracy"] <= 100
+    assert read_metrics(tmp_path / "whole/metrics.json") == [metrics]
+    monkeypatch.setattr(loop, "write_results", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
+        run(DIVERGING, data, tmp_path / "cut", checkpoint_seconds=1e-9)
     monkeypatch.undo()
-    assert train(spec, data, tmp_path / "cut")["status"] == "diverged"
+    assert run(DIVERGING, data, tmp_path / "cut")["status"] == "diverged"
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
 
 
 @pytest.mark.parametrize("name", ["write_atomically", "write_text", "write_json", "remove_checkpoint"])
 def test_a_run_killed_while_it_writes_its_results_ends_with_the_same_bits(dataset, tmp_path, monkeypatch, name):
     spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
-    train(spec, data, tmp_path / "whole")
-    monkeypatch.setattr(loop, name, lambda *arguments: 1 / 0)
+    run(spec, data, tmp_path / "whole")
+    monkeypatch.setattr(loop if name == "remove_checkpoint" else written, name, lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9 if name != "write_atomically" else 1e9)
+        run(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
     monkeypatch.undo()
-    train(spec, data, tmp_path / "cut")
+    run(spec, data, tmp_path / "cut")
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
 
 
 def test_a_finished_run_is_not_trained_again(dataset, tmp_path, monkeypatch, capsys):
     spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
-    first = train(spec, data, tmp_path / "run")
+    first = run(spec, data, tmp_path / "run")
     monkeypatch.setattr(Trainer, "step", lambda self: 1 / 0)
-    assert train(spec, data, tmp_path / "run") == first
+    assert run(spec, data, tmp_path / "run") == first
     assert "finished already" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
-        train(spec.replace(lr=0.1), data, tmp_path / "run")
+        run(spec.replace(lr=0.1), data, tmp_path / "run")
 
 
 def test_a_folder_that_cannot_be_used_is_named(dataset, tmp_path):
     data = folder_of(dataset, tmp_path / "data")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: cannot be used as the run's folder"):
-        train(make_spec(), data, tmp_path / "file")
+        run(make_spec(), data, tmp_path / "file")
     with pytest.raises(UserError, match="make one with `python -m whysgd build-dataset gone`"):
-        train(make_spec(), tmp_path / "gone", tmp_path / "run")
+        run(make_spec(), tmp_path / "gone", tmp_path / "run")
 
 
-def test_a_block_of_one_value_per_channel_is_refused(tmp_path):
+def test_a_micro_batch_of_one_value_per_channel_is_refused(tmp_path):
     data = folder_of(make_dataset(train=21), tmp_path / "data")
-    with pytest.raises(UserError, match="a block of one image is too small for batch norm; use drop_last"):
-        train(make_spec(model="resnet18"), data, tmp_path / "run")
+    with pytest.raises(UserError, match="a micro-batch of one image is too small for batch norm; use drop_last"):
+        run(make_spec(model="resnet18"), data, tmp_path / "run")
 
 
 def test_the_device_is_prepared(monkeypatch):
@@ -299,7 +312,7 @@ def test_the_device_is_prepared(monkeypatch):
 
 
 def test_progress_is_sparse_lines_in_a_log(dataset, tmp_path, capsys):
-    train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    run(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "geiping2022/test seed 3: 4 steps"
     assert len(lines) == 5
@@ -309,47 +322,47 @@ def test_progress_is_sparse_lines_in_a_log(dataset, tmp_path, capsys):
 
 def test_the_history_says_what_happened(dataset):
     spec = make_spec(epochs=8, evaluations=8)
-    trainer = Trainer(spec, dataset, dtype=torch.float64)
+    trainer = Trainer([spec], dataset, dtype=torch.float64)
     for _ in range(2):
         trainer.step()
-    theta = trainer.state.theta.clone()
-    row = trainer.evaluate(trainer.step())
+    theta = trainer.states[0].theta.clone()
+    row = trainer.evaluate(trainer.step(), 0)
     lr = learning_rate(spec.schedule, spec.lr, 2)
     assert (row["step"], row["epoch"], row["lr"]) == (3, 3, lr)
-    # Full loss: mean block loss + ½ wd ‖θ‖² + (η/4) block_strength mean ‖g_B‖², at the weights before the step.
+    # Full loss: mean micro-batch loss + ½ wd ‖θ‖² + (η/4) block_strength mean ‖g_B‖², at the weights before the step.
     total, squares, gradients = 0.0, 0.0, []
-    loader = Trainer(spec, dataset, blocks_at_once=1).feed
-    for images, labels in loader.stacks(2, 0, trainer.blocks):
-        losses, g, _ = trainer.objective.gradients(theta, trainer.normalize(images), labels)
-        total += losses[0].item() / trainer.blocks
-        squares += g.square().sum().item() / trainer.blocks
+    loader = Trainer([spec], dataset, Options(together=1)).loader
+    for images, labels in loader.groups(2, 0, trainer.micro_batches):
+        losses, g, _ = trainer.objective.gradients(theta[None], trainer.normalize(images[0]), labels[0])
+        total += losses[0].item() / trainer.micro_batches
+        squares += g.square().sum().item() / trainer.micro_batches
         gradients.append(g)
     assert row["step_loss"] == pytest.approx(total)
     full = total + 0.5 * 5e-4 * theta.square().sum().item() + lr / 4 * 0.5 * squares
     assert row["full_loss"] == pytest.approx(full)
     assert row["clipped"] == int(row["gradient_norm"] > spec.clip)
-    assert row["parameter_norm"] == pytest.approx(trainer.state.theta.norm().item())
+    assert row["parameter_norm"] == pytest.approx(trainer.states[0].theta.norm().item())
 
 
 def test_clipping_is_logged_with_the_norm_before_it(dataset):
     norms = {}
     for clip in (None, 1e-3, 1e3):
-        trainer = Trainer(make_spec(clip=clip, penalty=None), dataset)
+        trainer = Trainer([make_spec(clip=clip, penalty=None)], dataset)
         trainer.step()
-        row = trainer.evaluate(trainer.step())
+        row = trainer.evaluate(trainer.step(), 0)
         norms[clip] = row["gradient_norm"]
         assert row["clipped"] == (1 if clip == 1e-3 else 0)
     assert norms[None] == norms[1e-3] == norms[1e3] > 1e-3
 
 
 def test_evaluations_are_evenly_spaced_and_include_the_last_step(dataset):
-    assert Trainer(make_spec(epochs=10, evaluations=4), dataset).evaluation_steps == {2, 5, 8, 10}
-    assert Trainer(make_spec(epochs=3, evaluations=20), dataset).evaluation_steps == {1, 2, 3}
+    assert Trainer([make_spec(epochs=10, evaluations=4)], dataset).evaluation_steps == {2, 5, 8, 10}
+    assert Trainer([make_spec(epochs=3, evaluations=20)], dataset).evaluation_steps == {1, 2, 3}
 
 
 def test_metrics_and_history_agree(dataset, tmp_path):
-    metrics = train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "run/history.csv").read_text())))
+    metrics = run(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    rows = list(csv.DictReader((tmp_path / "run/history.csv").open()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
     assert float(rows[-1]["test_accuracy"]) == metrics["final"]["test_accuracy"]
     assert max(float(row["test_accuracy"]) for row in rows) == metrics["best"]["test_accuracy"]
@@ -360,22 +373,25 @@ def test_metrics_and_history_agree(dataset, tmp_path):
 
 
 def test_the_saved_model_has_the_measured_accuracy(dataset, tmp_path):
-    metrics = train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
+    metrics = run(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run")
     model = build_model("resnet_mini", 1, 3, seed=99)
-    model.load_state_dict(load_file(tmp_path / "run/model.safetensors"))
+    weights = load_file(tmp_path / "run/model.safetensors")
+    model.load_state_dict({name.removeprefix("3/"): tensor for name, tensor in weights.items()})
     images = torch.from_numpy(dataset.test.images).float()
     logits = model.eval()((images / 255 - 0.4) / 0.2)
     labels = torch.from_numpy(dataset.test.labels)
     assert metrics["final"]["test_accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item() * 100)
     assert metrics["final"]["test_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
-    # Batch norm counts the blocks it has seen: 4 epochs of 5.
+    # Batch norm counts the micro-batches it has seen: 4 epochs of 5.
     assert int(model.norm.num_batches_tracked) == 20
 
 
 def test_training_learns(tmp_path):
     data = folder_of(make_dataset(60, 30), tmp_path / "data")
-    spec = make_spec(epochs=30, block=6, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=3, horizon=30))
-    metrics = train(spec, data, tmp_path / "run")
+    spec = make_spec(
+        epochs=30, block=6, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=3, horizon=30)
+    )
+    metrics = run(spec, data, tmp_path / "run")
     assert metrics["final"]["test_accuracy"] > 90
     assert math.isfinite(metrics["final"]["train_loss"])
 
@@ -383,7 +399,7 @@ def test_training_learns(tmp_path):
 def test_the_seed_decides(dataset, tmp_path):
     data = folder_of(dataset, tmp_path / "data")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(make_spec(seed=seed), data, tmp_path / name)
+        run(make_spec(seed=seed), data, tmp_path / name)
     assert_equal_results(results(tmp_path / "a"), results(tmp_path / "b"))
     assert results(tmp_path / "a")[1] != results(tmp_path / "c")[1]
 
@@ -392,9 +408,9 @@ def test_two_processes_never_train_in_one_folder(dataset, tmp_path):
     data = folder_of(dataset, tmp_path / "data")
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run/.lock"), pytest.raises(UserError, match="another process is training in this folder"):
-        train(make_spec(), data, tmp_path / "run")
+        run(make_spec(), data, tmp_path / "run")
 
 
 def test_impossible_runs_are_refused_with_a_line(dataset):
     with pytest.raises(UserError, match="block = 24: must be at most 23"):
-        Trainer(make_spec(block=24), dataset)
+        Trainer([make_spec(block=24)], dataset)

@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_dataset, make_spec
-from safetensors.torch import load_file, save_file
 from test_loop import folder_of
+from whysgd.training.trainer import Trainer
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.measures.landscape_part import landscape_of
-from whysgd.measures.run import load_run, measure_run
+from whysgd.measures.run import load_runs, measure_batch
+from whysgd.results.metrics import read_metrics
 from whysgd.study.config import load_config
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.loop import train
-from whysgd.training.trainer import Trainer
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
@@ -34,11 +34,16 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Folders of a run with batch norm, a penalty and held-out images, and of its data."""
+    """Folders of two seeds of a run with batch norm, a penalty and held-out images, and of their data."""
     folder = tmp_path_factory.mktemp("measured")
     data = folder_of(make_dataset(train=25), folder / "data")
-    train(make_spec(held_out=0.12, epochs=3), data, folder / "run")
+    train([make_spec(held_out=0.12, epochs=3, seed=seed) for seed in (3, 4)], data, folder / "run")
     return folder / "run", data
+
+
+def first(run, data, **options):
+    """The first seed of a finished batch, loaded."""
+    return next(load_runs(run, data, **options))
 
 
 def command(*words):
@@ -49,35 +54,40 @@ def test_every_measure_leaves_its_numbers_and_the_run_as_it_was(finished, tmp_pa
     run, data = finished
     before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
     random = torch.random.get_rng_state()
-    loaded = load_run(run, data)
-    state = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
-    measure_run(list(MEASURES), loaded, tmp_path, QUICK)
-    assert {file.name for file in tmp_path.iterdir()} == {f"{name}.json" for name in MEASURES}
-    for name, quantities in MEASURES.items():
-        found = read_json(tmp_path / f"{name}.json")
-        assert found["quantities"].keys() == quantities.keys()
-        assert (found["paper"], found["run"], found["seed"], found["status"]) == ("geiping2022", "test", 3, "finished")
-        assert found["options"] == QUICK.get(name, {})
+    loaded = list(load_runs(run, data))
+    states = [{name: tensor.clone() for name, tensor in one.model.state_dict().items()} for one in loaded]
+    measure_batch(list(MEASURES), loaded, tmp_path / "all.json", QUICK)
+    results = read_json(tmp_path / "all.json")
+    assert [(one["seed"], one["measure"]) for one in results] == [(seed, name) for seed in (3, 4) for name in MEASURES]
+    for found in results:
+        assert found["quantities"].keys() == MEASURES[found["measure"]].keys()
+        assert (found["paper"], found["run"], found["status"]) == ("geiping2022", "test", "finished")
+        assert found["options"] == QUICK.get(found["measure"], {})
         assert found["data"] == {"label": "tiny", "images": 22, "test_images": 11}
         assert found["cost"]["seconds"] > 0
     assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
-    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items())
+    for one, state in zip(loaded, states, strict=True):
+        assert all(torch.equal(tensor, state[name]) for name, tensor in one.model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), random)
 
 
 def test_accuracies_are_those_of_the_training(finished, tmp_path):
     run, data = finished
-    measure_run(["accuracy_gap"], load_run(run, data), tmp_path)
-    found = {name: entry["value"] for name, entry in read_json(tmp_path / "accuracy_gap.json")["quantities"].items()}
-    final = read_json(run / "metrics.json")["final"]
-    for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
-        assert found[name] == pytest.approx(final[name], rel=1e-5), name
-    assert found["accuracy_gap"] == pytest.approx(final["train_accuracy"] - final["test_accuracy"])
+    measure_batch(["accuracy_gap"], load_runs(run, data), tmp_path / "gap.json")
+    for result, metrics in zip(read_json(tmp_path / "gap.json"), read_metrics(run / "metrics.json"), strict=True):
+        found = {name: entry["value"] for name, entry in result["quantities"].items()}
+        final = metrics["final"]
+        for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss"):
+            assert found[name] == pytest.approx(final[name], rel=1e-5), name
+        assert found["accuracy_gap"] == pytest.approx(final["train_accuracy"] - final["test_accuracy"])
 
 
-def test_only_so_many_images(finished):
+def test_only_so_many_images_and_one_of_the_seeds(finished):
     run, data = finished
-    assert [len(load_run(run, data, images=count).train) for count in (None, 9, 100)] == [22, 9, 22]
+    assert [len(first(run, data, images=count).train) for count in (None, 9, 100)] == [22, 9, 22]
+    assert [one.spec.seed for one in load_runs(run, data, seeds=[4])] == [4]
+    with pytest.raises(UserError, match=r"run: has no seed 5; allowed: 3, 4"):
+        list(load_runs(run, data, seeds=[5]))
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -86,8 +96,8 @@ def test_images_are_normalized_as_in_training(tmp_path, normalize):
     data = folder_of(dataset, tmp_path / "data")
     own = {"normalize": {"mean": (0.3,), "std": (0.1,)}} if normalize else {}
     spec = RunSpec.from_dict({**make_spec(epochs=1).to_dict(), **own})
-    train(spec, data, tmp_path / "run")
-    inputs, labels = next(iter(load_run(tmp_path / "run", data).train.batches()))
+    train([spec], data, tmp_path / "run")
+    inputs, labels = next(iter(first(tmp_path / "run", data).train.batches()))
     trainer = Trainer(spec, dataset)
     assert torch.equal(inputs, trainer.normalize(torch.from_numpy(dataset.train.images)))
     assert torch.equal(labels, torch.from_numpy(dataset.train.labels))
@@ -96,36 +106,33 @@ def test_images_are_normalized_as_in_training(tmp_path, normalize):
 def test_a_run_that_diverged_has_no_numbers(tmp_path):
     data = folder_of(make_dataset(), tmp_path / "data")
     spec = make_spec(lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0))
-    assert train(spec, data, tmp_path / "run")["status"] == "diverged"
-    run = load_run(tmp_path / "run", data)
-    measure_run(list(MEASURES), run, tmp_path / "out", QUICK)
-    for name in MEASURES:
-        found = read_json(tmp_path / f"out/{name}.json")
+    assert [metrics["status"] for metrics in train([spec], data, tmp_path / "run")] == ["diverged"]
+    run = first(tmp_path / "run", data)
+    measure_batch(list(MEASURES), [run], tmp_path / "all.json", QUICK)
+    for found in read_json(tmp_path / "all.json"):
         assert found["status"] == "diverged"
         assert all(entry["value"] is None for entry in found["quantities"].values())
     landscape_of(run, "line", 5, 0, 1, tmp_path / "line.csv")
     assert pd.read_csv(tmp_path / "line.csv").empty
     # Its filters are no lengths for others, which then have their own.
-    train(make_spec(epochs=1), data, tmp_path / "other")
-    other = load_run(tmp_path / "other", data)
+    train([make_spec(epochs=1)], data, tmp_path / "other")
+    other = first(tmp_path / "other", data)
     landscape_of(other, "line", 3, 0, 1, tmp_path / "own.csv")
     landscape_of(other, "line", 3, 0, 1, tmp_path / "like.csv", run)
     assert (tmp_path / "own.csv").read_text() == (tmp_path / "like.csv").read_text()
 
 
-def test_the_command_line_measures_one_or_all(finished, tmp_path, capsys):
+def test_the_command_line_measures_one_or_all(finished, tmp_path):
     run, data = finished
     run = shutil.copytree(run, tmp_path / "run")
-    common = ("--run", run, "--data", data, "--device", "cpu")
-    assert command("measure", "keskar", "fisher", *common, "--options", json.dumps(QUICK)) == 0
-    place = run / "measures"
-    assert {file.name for file in place.iterdir()} == {"keskar.json", "fisher.json"}
-    assert command("measure", "all", *common, "--options", json.dumps(QUICK), "--out", tmp_path / "all") == 0
-    assert {file.stem for file in (tmp_path / "all").iterdir()} == set(MEASURES)
-    for name in ("keskar", "fisher"):
-        one, other = (read_json(folder / f"{name}.json")["quantities"] for folder in (place, tmp_path / "all"))
-        assert one == other, name
-    capsys.readouterr()
+    common = ("--run", run, "--data", data, "--device", "cpu", "--options", json.dumps(QUICK))
+    assert command("measure", "keskar", "fisher", *common) == 0
+    assert command("measure", "all", *common, "--out", tmp_path / "every.json") == 0
+    few, every = (read_json(file) for file in (run / "measures/all.json", tmp_path / "every.json"))
+    quantities = {(one["seed"], one["measure"]): one["quantities"] for one in every}
+    assert len(quantities) == 2 * len(MEASURES)
+    assert len(few) == 4
+    assert all(quantities[one["seed"], one["measure"]] == one["quantities"] for one in few)
 
 
 MISTAKES = {
@@ -158,32 +165,24 @@ def test_mistakes_are_one_line(finished, capsys, words, message):
 def test_damaged_or_foreign_files_are_named(finished, tmp_path):
     run, data = finished
     with pytest.raises(UserError, match=r"nowhere/metrics\.json: no such file"):
-        load_run(tmp_path / "nowhere", data)
+        first(tmp_path / "nowhere", data)
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match=r"metrics\.json: not the metrics of a run"):
-        load_run(tmp_path, data)
+        first(tmp_path, data)
     (tmp_path / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
-    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"model\.safetensors: not the weights of a resnet_mini"):
-        load_run(tmp_path, data)
-    weights = load_file(run / "model.safetensors")
-    save_file(
-        {name: tensor for name, tensor in weights.items() if name != min(weights)}, tmp_path / "model.safetensors"
-    )
-    with pytest.raises(UserError, match=r"model\.safetensors: not the weights of a resnet_mini .*train the run again"):
-        load_run(tmp_path, data)
-    moved = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    save_file(moved, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors: not the weights that metrics\.json is about"):
-        load_run(tmp_path, data)
+    changed = bytearray((run / "model.safetensors").read_bytes())
+    changed[-9] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(changed)
+    with pytest.raises(UserError, match=r"model\.safetensors: was changed after the run wrote it; remove it to train"):
+        first(tmp_path, data)
     other = folder_of(make_dataset(train=26), tmp_path / "other")
     with pytest.raises(UserError, match=r"other: is not the data set that the run in .* was trained on"):
-        load_run(run, other)
+        first(run, other)
 
 
 def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
     run, data = finished
-    loaded = load_run(run, data)
+    loaded = first(run, data)
     landscape_of(loaded, "plane", 3, 0, 1, tmp_path / "whole.csv")
     for part in range(4):
         landscape_of(loaded, "plane", 3, part, 4, tmp_path / f"{part}.csv")
@@ -192,7 +191,7 @@ def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
     pd.testing.assert_frame_equal(whole, parts)
     assert len(whole) == 9
     center = whole[(whole.alpha == 0) & (whole.beta == 0)].iloc[0]
-    final = read_json(run / "metrics.json")["final"]
+    final = loaded.metrics["final"]
     assert center.loss == pytest.approx(final["train_loss"], rel=1e-5)
     assert center.accuracy == pytest.approx(final["train_accuracy"])
     theta = torch.cat([p.detach().flatten() for p in loaded.model.parameters()])
@@ -203,7 +202,7 @@ def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
 
 def test_landscapes_can_share_their_directions_with_another_run(finished, tmp_path):
     run, data = finished
-    train(make_spec(held_out=0.12, epochs=1), data, tmp_path / "other")
+    train([make_spec(held_out=0.12, epochs=1)], data, tmp_path / "other")
     lines = {}
     for name, like in (("own", None), ("shared", tmp_path / "other")):
         more = ("--like", like) if like else ()
@@ -213,10 +212,10 @@ def test_landscapes_can_share_their_directions_with_another_run(finished, tmp_pa
     own, shared = lines["own"], lines["shared"]
     assert own.loss[2] == shared.loss[2]
     assert (own.loss[[0, 1, 3, 4]] != shared.loss[[0, 1, 3, 4]]).all()
-    train(make_spec(model="fc_d2_w32", epochs=1, penalty=None), data, tmp_path / "flat")
-    flat = load_run(tmp_path / "flat", data)
+    train([make_spec(model="fc_d2_w32", epochs=1, penalty=None)], data, tmp_path / "flat")
+    flat = first(tmp_path / "flat", data)
     with pytest.raises(UserError, match="must be a run of a resnet_mini"):
-        landscape_of(load_run(run, data), "line", 3, 0, 1, tmp_path / "x.csv", flat)
+        landscape_of(first(run, data), "line", 3, 0, 1, tmp_path / "x.csv", flat)
 
 
 def test_the_configuration_has_the_functions_options_and_defaults():
@@ -238,7 +237,7 @@ def test_numbers_that_are_not_defined_are_null(finished, tmp_path, monkeypatch):
 
     run, data = finished
     monkeypatch.setattr(keskar, "keskar", lambda *_: {"keskar_sharpness": Estimate(math.inf, None, 2, (math.nan, 1.0))})
-    measure_run(["keskar"], load_run(run, data), tmp_path)
-    entry = read_json(tmp_path / "keskar.json")["quantities"]["keskar_sharpness"]
+    measure_batch(["keskar"], [first(run, data)], tmp_path / "keskar.json")
+    entry = read_json(tmp_path / "keskar.json")[0]["quantities"]["keskar_sharpness"]
     assert entry == {"value": None, "std_error": None, "samples": 2, "each": [None, 1.0]}
     write_json(tmp_path / "again.json", entry)

@@ -1,179 +1,123 @@
-"""Measures, landscapes and what is made of them, by Snakemake on a copy of the project."""
+"""Measures, landscapes and what is made of them, in the finished project."""
 
+import copy
 import shutil
 
 import pandas as pd
 import pytest
-import yaml
-from conftest import copy_with, run
-from test_workflow import planned, snakemake
+from conftest import run
+from miniature import OVERLAY, WORLD, planned, write_config
 
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 
 pytestmark = pytest.mark.workflow
-
-WORLD = {
-    "scale": "tiny",
-    "papers": ["geiping2022", "iyer2023"],
-    "evaluations": 3,
-    "scales": {
-        "tiny": {
-            "description": "for tests", "seeds": [0], "table_seeds": {"iyer2023": {"explore": 2}}, "datasets": {"*": "digits"}, "models": {"*": "resnet_mini"},
-            "tables": {"geiping2022": ["main"], "iyer2023": ["explore"]}, "skip": {"geiping2022": ["fb-practice", "fb-long"]},
-            "time_divisor": 200, "block_divisor": 2, "augmentation": {"crop_padding": 1, "flip": False},
-            "measuring": {
-                "together": True, "keskar": {"steps": 2, "batch": 16}, "flatness": {"directions": 2, "first": 50}, "fisher": {"first": 10},
-                "hessian": {"products": 5, "probes": 2, "first": 50}, "gradient_noise": {"micro_batch": 64},
-                "landscape": {"line_points": 5, "line_chunks": 1, "plane_points": 3, "plane_chunks": 2, "shared": True, "images": 128},
-            },
-        }
-    },
-}  # fmt: skip
-OVERLAY = ["--configfile", "tiny.yaml"]
-RUNS = 5 + 4 * 2
-DRAWN = {"plot_correlations": 1, "write_reading": 1, "tabulate_measures": 1, "write_page": 1}
+# Batches of two seeds each, by paper.
+BATCHES = {"geiping2022": 5, "novack2023": 5, "iyer2023": 4, "simsekli2019": 4}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = copy_with(tmp_path_factory.mktemp("measured") / "project", WORLD)
-    snakemake(folder, *OVERLAY)
-    return folder
-
-
-@pytest.fixture
-def configured(finished):
-    """Plan with other values of the scale's `measuring`, or other keys of the configuration."""
-
-    def plan(keys=None, **measuring):
-        scale = {**WORLD["scales"]["tiny"]}
-        scale["measuring"] = {**scale["measuring"], **measuring}
-        content = {**WORLD, **(keys or {}), "scales": {"tiny": scale}}
-        (finished / "other.yaml").write_text(yaml.safe_dump(content))
-        return {
-            rule: jobs for rule, jobs in planned(finished, "--configfile", "other.yaml").items() if rule != "iyer2023"
-        }
-
-    return plan
-
-
-def test_every_run_has_every_measure(finished):
-    place = finished / "results/tiny"
-    files = list(place.glob("measures/*/*/*/*.json"))
-    assert len(files) == RUNS * len(MEASURES)
-    tidy = pd.read_csv(place / "measures/tidy.csv")
+def test_every_run_has_every_measure(miniature):
+    place = miniature / "results/tiny/measures"
+    files = list(place.glob("*/*/*/*.json"))
+    assert {(file.parent.name, file.name) for file in files} == {("seeds-0-1", "all.json")}
+    assert {paper: len(list(place.glob(f"{paper}/*"))) for paper in BATCHES} == BATCHES
+    runs, tidy = pd.read_csv(place / "runs.csv"), pd.read_csv(place / "tidy.csv")
+    assert len(runs) == 2 * sum(BATCHES.values())
     assert set(tidy.quantity) == set(QUANTITIES)
-    assert len(tidy) == RUNS * len(QUANTITIES)
-    assert set(tidy.paper) == {"geiping2022", "iyer2023"}
-    runs = pd.read_csv(place / "measures/runs.csv")
-    assert len(runs) == RUNS
-    shown = read_json(place / "measures/geiping2022/fb/seed-0/keskar.json")["quantities"]["keskar_sharpness"]["value"]
-    assert runs[runs.run == "fb"].keskar_sharpness.item() == pytest.approx(shown)
-    assert "fb-strong-reg" in (place / "measures/table.md").read_text()
-    assert "# What the measures say" in (place / "measures/summary.md").read_text()
+    assert len(tidy) == len(runs) * len(QUANTITIES)
+    results = read_json(place / "geiping2022/fb/seeds-0-1/all.json")
+    assert [(one["seed"], one["measure"]) for one in results] == [(seed, name) for seed in (0, 1) for name in MEASURES]
+    sharpness = [one["quantities"]["keskar_sharpness"]["value"] for one in results if one["measure"] == "keskar"]
+    assert runs[runs.run == "fb"].sort_values("seed").keskar_sharpness.tolist() == pytest.approx(sharpness)
+    assert "fb-strong-reg" in (place / "table.md").read_text()
+    assert "# What the measures say" in (place / "summary.md").read_text()
 
 
-def test_figures_and_page_show_them(finished):
-    place = finished / "results/tiny"
-    names = ["geiping2022_main_landscape", "geiping2022_main_contours", "geiping2022_main_surface", "measures_correlations",
-             "iyer2023_explore_histograms"]  # fmt: skip
+def test_figures_and_page_show_them(miniature):
+    place = miniature / "results/tiny"
+    names = ["geiping2022_main_landscape", "geiping2022_main_contours", "geiping2022_main_surface",
+             "measures_correlations", "iyer2023_explore_histograms", "simsekli2019_mnist_width",
+             "simsekli2019_iterations_noise_norms"]  # fmt: skip
     for name in names:
         assert (place / f"figures/{name}.svg").stat().st_size > 2000, name
         assert (place / f"figures/{name}.png").stat().st_size > 2000, name
     page = (place / "index.html").read_text()
     assert page.count("data:image/png;base64,") == len(list(place.glob("figures/*.png")))
-    assert "Every run, every measure" in page
     assert "largest Hessian eigenvalue" in page
     assert "Longer exploration finds wider minima" in page
 
 
-def test_claims_about_measures_are_judged(finished):
-    claims = pd.read_csv(finished / "results/tiny/claims/iyer2023.csv").set_index("id")
+def test_claims_about_measures_are_judged(miniature):
+    claims = pd.read_csv(miniature / "results/tiny/claims/iyer2023.csv").set_index("id")
     assert claims.evidence["i3"].startswith("spearman(explore-0, explore-30, explore-60, explore-100) = ")
     assert "n = 8" in claims.evidence["i3"]
-    assert "g7" in pd.read_csv(finished / "results/tiny/claims/geiping2022.csv").id.tolist()
+    assert "g7" in pd.read_csv(miniature / "results/tiny/claims/geiping2022.csv").id.tolist()
 
 
-def test_planes_share_their_directions(finished):
-    place = finished / "results/tiny/landscapes/geiping2022"
-    assert sorted(file.name for file in (place / "fb/seed-0").iterdir()) == [
-        "line_0-of-1.csv", "plane_0-of-2.csv", "plane_1-of-2.csv",
-    ]  # fmt: skip
+def test_the_log_of_the_noise_ends_with_what_the_measure_finds(miniature):
+    """They are of the same micro-batches and the same weights."""
+    name = "simsekli2019/mnist-linear_hinge-d4-w64/seeds-0-1"
+    folder = miniature / "results/tiny/runs" / name
+    noise, layers = pd.read_csv(folder / "noise.csv"), pd.read_csv(folder / "layers.csv")
+    norms = pd.read_csv(folder / "noise_norms.csv")
+    measured = read_json(miniature / "results/tiny/measures" / name / "all.json")
+    tails = {one["seed"]: one["quantities"]["tail_index"] for one in measured if one["measure"] == "tail_index"}
+    assert list(tails) == [0, 1]
+    for seed, quantity in tails.items():
+        last = noise[noise.seed == seed].iloc[-1]
+        assert last.tail_index == pytest.approx(quantity["value"], rel=1e-3)
+        assert [last.tail_index_low, last.tail_index_high] == pytest.approx(quantity["interval"], rel=1e-3)
+        assert norms[norms.seed == seed].mini_batch.nunique() == 32
+        assert layers[layers.seed == seed].layer.nunique() == 4
+    table = pd.read_csv(miniature / "results/tiny/tables/simsekli2019_mnist.csv")
+    assert table.n.tolist() == [2, 2]
+
+
+def test_planes_share_their_directions(miniature, tmp_path):
+    place = miniature / "results/tiny/landscapes/geiping2022"
+    names = ["line_0-of-1.csv", "plane_0-of-2.csv", "plane_1-of-2.csv"]
+    assert sorted(file.name for file in (place / "fb/seed-0").iterdir()) == names
     points = pd.concat([pd.read_csv(place / f"fb/seed-0/plane_{i}-of-2.csv") for i in (0, 1)])
     assert len(points) == 9
     # The same by hand, with the lengths of the first run's filters; with its own it is another plane.
     runs = "results/tiny/runs/geiping2022"
-    command = [
-        "whysgd",
-        "landscape",
-        "plane",
-        "--points",
-        3,
-        "--images",
-        128,
-        "--run",
-        f"{runs}/fb/seed-0",
-        "--device",
-        "cpu",
-    ]
-    for name, more in (("shared", ["--like", f"{runs}/sgd/seed-0"]), ("own", [])):
-        run([*command, "--out", f"{name}.csv", *more], finished)
-    shared, own = (pd.read_csv(finished / f"{name}.csv") for name in ("shared", "own"))
+    command = ["whysgd", "landscape", "plane", "--points", 3, "--images", 128, "--seed", 0, "--device", "cpu"]
+    command += ["--run", f"{runs}/fb/seeds-0-1"]
+    shared = ["--like", f"{runs}/sgd/seeds-0-1", "--like-seed", 0]
+    run([*command, "--out", tmp_path / "shared.csv", *shared], miniature)
+    run([*command, "--out", tmp_path / "own.csv"], miniature)
+    shared, own = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("shared", "own"))
     assert points.loss.tolist() == shared.loss.tolist()
     assert (points.loss.to_numpy() != own.loss.to_numpy()).sum() == 8
 
 
-def test_a_second_run_has_nothing_to_do(finished):
-    assert planned(finished, *OVERLAY) == {}
-
-
-def test_a_lost_part_of_a_landscape_is_computed_again_alone(finished):
-    place = finished / "results/tiny"
+def test_a_lost_part_of_a_landscape_is_computed_again_alone(miniature):
+    place = miniature / "results/tiny"
     lost = [
         place / "landscapes/geiping2022/sgd/seed-0/plane_1-of-2.csv",
         place / "figures/geiping2022_main_contours.svg",
     ]
     for file in lost:
         shutil.move(file, f"{file}.kept")
-    jobs = planned(finished, *OVERLAY)
+    jobs = planned(miniature, *OVERLAY)
     for file in lost:
         shutil.move(f"{file}.kept", file)
-    assert jobs == {"measure_landscape": 1, "plot_landscape": 2, "write_page": 1}
+    assert jobs == {"measure_landscape": 1, "plot_figure": 2, "write_page": 1}
 
 
-def test_an_edited_option_measures_again_and_trains_nothing(configured):
-    judged = {"check_claims": 2, "collect_measures": 2, "plot_histograms": 1}
-    assert configured(keskar={"steps": 3, "batch": 16}) == {"measure": RUNS, **judged, **DRAWN}
-    landscape = {**WORLD["scales"]["tiny"]["measuring"]["landscape"], "line_points": 7}
-    assert configured(landscape=landscape) == {"measure_landscape": 5, "plot_landscape": 1, "write_page": 1}
-
-
-def test_each_measure_can_be_a_job_of_its_own(configured, finished):
-    planned_jobs = configured(together=False)
-    assert {rule: jobs for rule, jobs in planned_jobs.items() if rule.startswith("measure_")} == {
-        f"measure_{name}": RUNS for name in MEASURES
-    }
-    assert "train" not in planned_jobs
-    before = (finished / "results/tiny/measures/geiping2022/fb/seed-0/fisher.json").read_text()
-    target = "results/tiny/measures/geiping2022/sgd/seed-0/keskar.json"
-    first = read_json(finished / target)["quantities"]
-    snakemake(finished, target, "--configfile", "other.yaml", "--forcerun", "measure_keskar")
-    assert read_json(finished / target)["quantities"] == first
-    assert (finished / "results/tiny/measures/geiping2022/fb/seed-0/fisher.json").read_text() == before
-
-
-def test_nothing_has_to_be_measured(configured, finished):
-    drawn = ("landscape", "contours", "surface", "histograms")
-    lost = [file for file in sorted((finished / "results/tiny/figures").iterdir()) if file.stem.endswith(drawn)]
-    assert len(lost) == 8
+def test_nothing_has_to_be_measured(miniature):
+    drawn = ("landscape", "contours", "surface", "histograms", "width", "heatmap")
+    lost = [file for file in (miniature / "results/tiny/figures").iterdir() if file.stem.endswith(drawn)]
+    assert len(lost) == 12
     for file in lost:
         shutil.move(file, f"{file}.kept")
-    nothing = configured({"measures": []})
-    few = configured({"measures": ["flatness"]})
+    found = {}
+    for measures in ([], ["flatness"]):
+        overlay = write_config(miniature, "other.yaml", copy.deepcopy(WORLD) | {"measures": measures})
+        found[len(measures)] = planned(miniature, *overlay)
     for file in lost:
         shutil.move(f"{file}.kept", file)
-    assert not {rule for rule in nothing if "measure" in rule or rule.removeprefix("plot_") in drawn or rule == "train"}
-    # Of the landscapes only figures are lost; histograms would need Keskar sharpness.
-    assert (few["measure"], few["plot_landscape"]) == (RUNS, 3)
-    assert "plot_histograms" not in few
+    assert not {"train", "measure", "measure_landscape", "collect_measures", "plot_figure"} & set(found[0])
+    # Of the landscapes only figures are lost; histograms and grids would need Keskar sharpness and tail indices.
+    assert (found[1]["measure"], found[1]["plot_figure"]) == (sum(BATCHES.values()), 3)
+    assert "train" not in found[1]

@@ -242,7 +242,9 @@ def test_images_of_odd_size_pass(name, size):
 
 
 def test_an_unknown_network_is_named_with_what_is_allowed():
-    with pytest.raises(UserError, match=r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"):
+    with pytest.raises(
+        UserError, match=r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"
+    ):
         build_model("resnet19", 3, 10, 0)
 
 

@@ -135,7 +135,11 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         assert mini.lr == pytest.approx(4 * paper.lr)
         assert mini.schedule.warmup == paper.schedule.warmup / 10
         assert mini.schedule.horizon == paper.schedule.horizon / 10
-        assert (mini.dataset, mini.model, mini.augment) == ("digits", "resnet_mini", Augmentation(crop_padding=1, flip=False))
+        assert (mini.dataset, mini.model, mini.augment) == (
+            "digits",
+            "resnet_mini",
+            Augmentation(crop_padding=1, flip=False),
+        )
         assert (mini.clip, mini.penalty, mini.momentum) == (paper.clip, paper.penalty, paper.momentum)
         # The paper's normalization belongs to its own data set.
         assert paper.normalize is not None

@@ -54,7 +54,9 @@ def test_the_exact_product_is_the_dense_hessians(problem):
 def test_differences_converge_to_it_on_a_smooth_network_at_their_order(problem, product, order):
     micro_batches, _, g, hessian = problem
     v, truth = 0.5 * g, hessian @ (0.5 * g)
-    errors = [((product(micro_batches(), v[None], eps)[0] - truth).norm() / truth.norm()).item() for eps in (1e-2, 1e-3)]
+    errors = [
+        ((product(micro_batches(), v[None], eps)[0] - truth).norm() / truth.norm()).item() for eps in (1e-2, 1e-3)
+    ]
     assert errors[0] < (0.05 if order == 1 else 0.005)
     assert errors[1] == pytest.approx(errors[0] * 0.1**order, rel=0.1)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from test_workflow import TINY
+from miniature import TINY
 
 from whysgd.files import write_json
 from whysgd.results.machine import processor_name

@@ -5,6 +5,7 @@ import torch
 from conftest import make_dataset, make_spec
 from networks import random_blocks
 from test_loop import folder_of
+from whysgd.training.trainer import Trainer
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -14,7 +15,6 @@ from whysgd.study.registry import make
 from whysgd.study.spec import resolved_precision
 from whysgd.training.loop import train
 from whysgd.training.objective import Objective
-from whysgd.training.trainer import Trainer
 
 EXACT = make("penalty", "gradient_norm", variant="exact")
 VARIANTS = ("forward-differences", "central-differences", "exact")

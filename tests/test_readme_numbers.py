@@ -3,17 +3,25 @@
 import os
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, copy_project
-from test_workflow import snakemake
+from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 import update_readme
+from check_claims import check_claims
+from collect_records import collect_records
+from make_table import make_table
+from summarize_measures import summarize_measures
 
-pytestmark = pytest.mark.workflow
+from whysgd.results import paths
+from whysgd.results.recorded import with_records
+from whysgd.study.config import load_config
+from whysgd.study.workflow import Study
+
 # Of each scale, the files laid over config.yaml with which its runs were made.
-OVERLAYS = {"mini": [], "paper": ["--configfile", "config/paper.yaml", "config/mnist.yaml"]}
+OVERLAYS = {"mini": [], "paper": [ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"]}
 
 
 def marks() -> list[str]:
@@ -21,20 +29,54 @@ def marks() -> list[str]:
     return [match[2] for text in texts for match in update_readme.MARKED.finditer(text)]
 
 
+def make(study: Study, target: str) -> None:
+    """Make a file of a paper's tables or claims, or of the summary, as its rule does."""
+    _, kind, name = target.removeprefix(f"results/{study.scale}").split("/")
+    paper, _, table = name.removesuffix(".md").partition("_")
+    place = target.removesuffix(".md")
+    if kind == "tables":
+        content = study.table(paper, table)
+        inputs = study.frames(paper, [row["metric"] for row in content["rows"]])
+        outputs = {end: f"{place}.{end}" for end in ("csv", "md", "tex", "html")}
+        make_table(content, paper, inputs["runs"], inputs.get("measures"), **outputs)
+    elif kind == "claims":
+        claims = study.claims(paper)
+        inputs = study.frames(paper, [claim.metric for claim in claims], "histories")
+        outputs = {end: f"{place}.{end}" for end in ("csv", "md", "html")}
+        check_claims(claims, paper, inputs["runs"], inputs["histories"], inputs.get("measures"), **outputs)
+    else:
+        folder, figure = paths.SUMMARY.format(scale=study.scale), paths.CORRELATIONS.format(scale=study.scale)
+        files = {"tidy": "tidy.csv", "wide": "runs.csv", "csv": "table.csv", "md": "table.md", "html": "table.html",
+                 "correlations": "correlations.csv", "summary_md": "summary.md", "summary_html": "summary.html"}  # fmt: skip
+        outputs = {key: f"{folder}/{file}" for key, file in files.items()}
+        frames = [
+            [study.frames(own, [], name)[name] for own in study.config["papers"]] for name in ("measures", "runs")
+        ]
+        summarize_measures(*frames, SimpleNamespace(**outputs, svg=f"{figure}.svg", png=f"{figure}.png"))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A copy of the project with its records, and the tables that the documents show, made from these."""
-    folder = tmp_path_factory.mktemp("readme") / "project"
-    copy_project(folder)
-    for scale, overlay in OVERLAYS.items():
-        targets = sorted({mark for mark in marks() if mark.startswith(f"results/recorded/{scale}/")})
-        assert targets
-        # The README's verdicts are on the claims of every recorded paper.
-        targets += [
-            f"results/recorded/{scale}/claims/{paper.name}.csv" for paper in (ROOT / "records" / scale).iterdir()
-        ]
-        snakemake(folder, *targets, *overlay, "--config", "from=records")
-    (folder / update_readme.VERDICTS).write_text(update_readme.verdicts(folder), encoding="utf-8")
+    """A folder with the tables that the documents show, made from the records."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "records").symlink_to(ROOT / "records")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        every = marks()
+        patch.chdir(folder)
+        for scale, overlay in OVERLAYS.items():
+            study = Study(with_records(load_config(overlay)))
+            options = {name: study.measuring.get(name, {}) for name in study.config["measures"]}
+            for paper in study.config["papers"]:
+                frames = study.frames(paper, [], "histories", "measures")
+                collect_records(study.records(paper), options, *frames.values())
+            targets = {mark for mark in every if mark.startswith(f"results/recorded/{scale}/")}
+            assert targets
+            # The README's verdicts are on the claims of every paper.
+            targets |= {f"results/recorded/{scale}/claims/{paper}.md" for paper in study.config["papers"]}
+            for target in sorted(targets):
+                make(study, target)
+        update_readme.VERDICTS.write_text(update_readme.verdicts(), encoding="utf-8")
     return folder
 
 
@@ -52,15 +94,14 @@ def test_every_marked_table_comes_from_records():
 
 def test_the_tables_of_the_documents_are_those_of_the_records(made):
     for document in update_readme.documents():
-        assert update_readme.filled(document, made) == document.read_text(encoding="utf-8"), (
-            f"{document}: run `make readme`"
-        )
+        same = update_readme.filled(document, made) == document.read_text(encoding="utf-8")
+        assert same, f"{document}: run `make readme`"
 
 
-def test_a_table_that_drifts_is_seen(made, tmp_path, monkeypatch):
-    document = tmp_path / "results.md"
-    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+def test_a_table_that_drifts_is_seen(made, tmp_path):
+    text = update_readme.filled(ROOT / "docs/results.md", made)
     number = re.search(r"\| +(\d\d\.\d\d) ± \d\.\d\d \| +\d\d\.\d\d \|", text)
+    document = tmp_path / "results.md"
     document.write_text(text[: number.start(1)] + "12.34" + text[number.end(1) :], encoding="utf-8")
     assert update_readme.filled(document, made) == text
 

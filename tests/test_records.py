@@ -7,56 +7,64 @@ from test_loop import folder_of
 from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
-from whysgd.measures.run import load_run, measure_run
+from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.former import todays
-from whysgd.results.records import LINES, as_text, path_of, read_record, record_of, write_records
+from whysgd.results.metrics import read_metrics
+from whysgd.results.paths import measures_folder, record_file, run_folder
+from whysgd.results.records import LINES, as_text, read_record, records_of, write_records
 from whysgd.study.spec import NoiseWatch
 from whysgd.training.loop import train
 
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """A finished run that measures its gradient noise, with two measures, where the workflow puts them."""
+    """Two finished seeds of a run that measures its gradient noise, with two measures, where the workflow puts them."""
     monkeypatch.chdir(tmp_path)
-    spec = make_spec(
-        model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100, noise=NoiseWatch(points=4)
-    )
-    data, run = folder_of(make_dataset(), tmp_path / "data"), tmp_path / spec.folder
-    train(spec, data, run)
-    folder = tmp_path / f"results/mini/measures/geiping2022/test/seed-{spec.seed}"
-    measure_run(["accuracy_gap", "tail_index"], load_run(run, data), folder, {"tail_index": {"micro_batch": 5}})
+    specs = [
+        make_spec(
+            model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100,
+            noise=NoiseWatch(points=4), seed=seed,
+        )
+        for seed in (3, 4)
+    ]  # fmt: skip
+    data, run = folder_of(make_dataset(), tmp_path / "data"), run_folder("mini", "geiping2022", "test") / "seeds-3-4"
+    train(specs, data, run)
+    folder = measures_folder("mini", "geiping2022", "test", [3, 4])
+    options = {"tail_index": {"micro_batch": 5}}
+    measure_batch(["accuracy_gap", "tail_index"], load_runs(run, data), folder / "all.json", options)
     return run, folder
 
 
 def test_a_record_has_what_was_measured_and_is_small(finished):
     run, measures = finished
-    (path,) = write_records([run])
-    assert path.as_posix() == "results/records/mini/geiping2022/test/seed-3.json"
-    assert path.stat().st_size < 20_000
-    record = read_record(path)
-    assert read_json(path) == record_of(run, measures)
-    assert record["metrics"] == read_json(run / "metrics.json")
-    # What the metrics say is not said again in the file, and is there again when it is read.
-    full = read_json(measures / "tail_index.json")
-    assert {key: record["measures"]["tail_index"][key] for key in full if key != "versions"} == {
-        key: value for key, value in full.items() if key != "versions"
-    }
-    assert full["versions"].items() <= record["measures"]["tail_index"]["versions"].items()
-    assert "seed" not in read_json(path)["measures"]["tail_index"]
-    assert list(record["measures"]) == ["accuracy_gap", "tail_index"]
-    # Every third of the 100 lines, and the last.
-    assert record["history"]["step"] == [*range(1, 101, 3)]
-    assert len(record["history"]["step"]) <= LINES
-    assert record["history"]["step"][-1] == record["metrics"]["steps"]
-    assert record["history"]["test_accuracy"][-1] == pytest.approx(
-        record["metrics"]["final"]["test_accuracy"], rel=1e-5
-    )
-    assert record["noise"]["step"][0] == 0
-    assert all(0 < alpha < 3 for alpha in record["noise"]["tail_index"])
+    paths = write_records([run])
+    assert [path.as_posix() for path in paths] == [f"records/mini/geiping2022/test/seed-{n}.json" for n in (3, 4)]
+    assert [read_json(path) for path in paths] == records_of(run, measures)
+    for path, metrics in zip(paths, read_metrics(run / "metrics.json"), strict=True):
+        assert path.stat().st_size < 20_000
+        record = read_record(path)
+        assert record["metrics"] == metrics
+        # What the metrics say is not said again in the file, and is there again when it is read.
+        every = [one for one in read_json(measures / "all.json") if one["seed"] == metrics["seed"]]
+        full = next(one for one in every if one["measure"] == "tail_index")
+        read = record["measures"]["tail_index"]
+        assert {key: read[key] for key in full if key != "versions"} == {
+            key: value for key, value in full.items() if key != "versions"
+        }
+        assert full["versions"].items() <= read["versions"].items()
+        assert "seed" not in read_json(path)["measures"]["tail_index"]
+        assert list(record["measures"]) == ["accuracy_gap", "tail_index"]
+        # Every third of the 100 lines, and the last.
+        assert record["history"]["step"] == [*range(1, 101, 3)]
+        assert len(record["history"]["step"]) <= LINES
+        assert record["history"]["step"][-1] == metrics["steps"]
+        assert record["history"]["test_accuracy"][-1] == pytest.approx(metrics["final"]["test_accuracy"], rel=1e-5)
+        assert record["noise"]["step"][0] == 0
+        assert all(0 < alpha < 3 for alpha in record["noise"]["tail_index"])
 
 
 def test_a_record_that_was_changed_is_refused(finished):
-    (path,) = write_records([finished[0]])
+    path, _ = write_records([finished[0]])
     record = read_record(path)
     record["metrics"]["final"]["test_accuracy"] += 0.5
     path.write_text(as_text(record))
@@ -69,26 +77,27 @@ def test_a_record_that_was_changed_is_refused(finished):
 
 def test_a_measure_of_other_settings_is_refused(finished):
     run, measures = finished
-    write_json(measures / "tail_index.json", {**read_json(measures / "tail_index.json"), "spec_digest": "another"})
-    with pytest.raises(UserError, match=r"tail_index\.json: is of other settings"):
+    results = read_json(measures / "all.json")
+    write_json(measures / "all.json", [{**results[0], "spec_digest": "another"}, *results[1:]])
+    with pytest.raises(UserError, match=r"all\.json: is of other settings"):
         write_records([run])
 
 
 def test_the_command_says_what_it_wrote_and_names_what_is_missing(finished, tmp_path, capsys):
     assert main(["record", str(finished[0]), "--out", str(tmp_path / "kept")]) == 0
-    assert "1 written" in capsys.readouterr().out
+    assert "2 written" in capsys.readouterr().out
     assert (tmp_path / "kept/mini/geiping2022/test/seed-3.json").is_file()
     assert main(["record", str(tmp_path / "nowhere")]) == 1
     assert "metrics.json: no such file" in capsys.readouterr().err
 
 
 def test_the_records_of_the_repository_are_whole_and_in_their_places():
-    files = sorted((ROOT / "results/records").glob("*/*/*/*.json"))
+    files = sorted((ROOT / "records").glob("*/*/*/*.json"))
     assert files
     for file in files:
         record = read_record(file)
-        assert path_of(record, ROOT / "results/records") == file
         spec = todays(record["metrics"]["settings"])
+        assert record_file(spec.scale, spec.paper, spec.run, spec.seed) == file.relative_to(ROOT / "records")
         assert (spec.digest, spec.run) == (record["metrics"]["spec_digest"], record["metrics"]["run"])
         assert len(record["metrics"]["data"]["sha256"]) == 64
         assert record["metrics"]["code_digest"]

@@ -34,7 +34,9 @@ def test_after_the_warmup_it_is_torchs_cosine():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     peer = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
     for time in range(40):
-        assert learning_rate(make("schedule", "cosine", unit="step", warmup=7, horizon=40), 0.3, 7 + time) == pytest.approx(peer.get_last_lr()[0])
+        assert learning_rate(
+            make("schedule", "cosine", unit="step", warmup=7, horizon=40), 0.3, 7 + time
+        ) == pytest.approx(peer.get_last_lr()[0])
         optimizer.step()
         peer.step()
 
@@ -104,7 +106,9 @@ PEERS = {
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 10, 100, 640, 1001])
 @pytest.mark.parametrize(("values", "peer"), PEERS.values(), ids=PEERS.keys())
 def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, total):
-    schedule = make("schedule", values["decay"], **{"unit": "run", "warmup": 0} | {k: v for k, v in values.items() if k != "decay"})
+    schedule = make(
+        "schedule", values["decay"], **{"unit": "run", "warmup": 0} | {k: v for k, v in values.items() if k != "decay"}
+    )
     expected = run_with(lambda optimizer: peer(optimizer, total), total)
     rates = [learning_rate(schedule, PEAK, step, total) for step in range(total)]
     assert rates == pytest.approx(expected, rel=0, abs=1e-12)
@@ -112,9 +116,14 @@ def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, t
 
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 def test_linear_and_step_decay_have_a_clock_of_their_own_units(unit):
-    linear = [learning_rate(make("schedule", "linear", unit=unit, warmup=0, horizon=40), PEAK, time) for time in range(60)]
+    linear = [
+        learning_rate(make("schedule", "linear", unit=unit, warmup=0, horizon=40), PEAK, time) for time in range(60)
+    ]
     assert linear == pytest.approx(run_with(lambda o: lr_scheduler.LinearLR(o, 1, 0, 40), 60), rel=0, abs=1e-12)
-    steps = [learning_rate(make("schedule", "step", unit=unit, warmup=0, milestones=(10, 25.5)), PEAK, time) for time in range(60)]
+    steps = [
+        learning_rate(make("schedule", "step", unit=unit, warmup=0, milestones=(10, 25.5)), PEAK, time)
+        for time in range(60)
+    ]
     assert steps == pytest.approx(run_with(lambda o: lr_scheduler.MultiStepLR(o, [10, 26]), 60), rel=0, abs=1e-12)
 
 
@@ -123,13 +132,18 @@ def test_with_a_warmup_the_rest_of_the_run_is_the_horizon(decay):
     rates = [learning_rate(make("schedule", decay, unit="run", warmup=0.25), PEAK, step, 40) for step in range(40)]
     assert rates[:10] == pytest.approx([PEAK * step / 10 for step in range(10)])
     assert rates[10:] == pytest.approx(
-        [learning_rate(make("schedule", decay, unit="step", warmup=0, horizon=30), PEAK, step) for step in range(30)], rel=0, abs=1e-12
+        [learning_rate(make("schedule", decay, unit="step", warmup=0, horizon=30), PEAK, step) for step in range(30)],
+        rel=0,
+        abs=1e-12,
     )
 
 
 def test_warmup_and_explore_never_round_to_more_than_the_run():
     for total in range(1, 50):
-        rates = [learning_rate(make("schedule", "knee", unit="run", warmup=0.3, explore=0.7), 1.0, step, total) for step in range(total)]
+        rates = [
+            learning_rate(make("schedule", "knee", unit="run", warmup=0.3, explore=0.7), 1.0, step, total)
+            for step in range(total)
+        ]
         assert rates[-1] == 1.0
         assert max(rates) == 1.0
 

@@ -7,8 +7,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import copy_project
-from conftest import run as started
 from PIL import Image
 
 from whysgd.errors import UserError
@@ -306,23 +304,3 @@ def test_a_mistake_in_the_picture_is_one_line(changes, message, tmp_path, monkey
     finally:
         load_paper.cache_clear()
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.workflow
-def test_the_rule_makes_numbers_picture_and_animation(tmp_path):
-    folder = tmp_path / "project"
-    copy_project(folder)
-    short = {"papers": ["seminar"]}
-    content = yaml.safe_load((folder / "papers/seminar.yaml").read_text())
-    content["trajectories"]["steps"] = 12
-    (folder / "papers/seminar.yaml").write_text(yaml.safe_dump(content))
-    (folder / "short.yaml").write_text(yaml.safe_dump(short))
-    target = "results/mini/seminar/trajectories.csv"
-    started(["snakemake", "--cores", 1, target, "--configfile", "short.yaml"], folder)
-    frame = pd.read_csv(folder / target)
-    assert len(frame) == 8 * 13
-    for kind in ("svg", "png", "gif"):
-        assert (folder / f"results/mini/figures/seminar_gd-2d.{kind}").stat().st_size > 5000
-    refused = started(["snakemake", "-n", target.replace("seminar", "geiping2022")], folder, check=False)
-    assert refused.returncode
-    assert "papers/geiping2022.yaml has no trajectories" in refused.stdout + refused.stderr

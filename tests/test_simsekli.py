@@ -56,7 +56,9 @@ def test_the_settings_are_as_published():
         assert (spec.steps, spec.epochs, spec.stop_accuracy) == (65000, None, 100)
         assert (spec.block, spec.macro_batch, spec.shuffle, spec.augment) == (100, 100, False, None)
         assert (spec.lr, spec.momentum, spec.weight_decay, spec.penalty, spec.clip) == (0.1, 0, 0, None, None)
-        assert spec.schedule == make("schedule", "step", unit="run", warmup=0, milestones=(0.3333333, 0.6666667), factor=0.5)
+        assert spec.schedule == make(
+            "schedule", "step", unit="run", warmup=0, milestones=(0.3333333, 0.6666667), factor=0.5
+        )
         assert spec.noise.points == (100 if run in FINE else 20)
 
 

@@ -4,6 +4,7 @@ Whatever befalls a job, its results are those of an undisturbed run, bit for bit
 side; each has a copy of the project of its own.
 """
 
+import copy
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from conftest import copy_with
 from conftest import run as run_here
+from miniature import TINY, assert_equal_results, results
 from slurm.cluster import cluster, node_states, run, wait_for
 from slurm.project import PATIENCE, Project, pending
-from test_loop import assert_equal_results, results
-from test_workflow import TINY
 
 from whysgd.files import read_json
 
@@ -30,11 +29,9 @@ MINI = {
     "scales": {"mini": {"tables": {"geiping2022": ["main"]}}},
 }  # fmt: skip
 # A run of some ten seconds that saves every half second.
-LONGER = yaml.safe_load(
-    yaml.safe_dump({**TINY, "device": "cpu", "checkpoint_seconds": 0.5, "cluster": {"memory_mb": 1000}})
-)
+LONGER = copy.deepcopy(TINY) | {"device": "cpu", "checkpoint_seconds": 0.5, "cluster": {"memory_mb": 1000}}
 LONGER["scales"]["tiny"] |= {"time_divisor": 10, "seeds": [1]}
-METRICS = "results/tiny/runs/geiping2022/fb-practice/seed-1/metrics.json"
+METRICS = "results/tiny/runs/geiping2022/fb-practice/seeds-1/metrics.json"
 TARGET = ["--workflow-profile", "profiles/slurm", METRICS]
 # A job of a minute, which is told five seconds before its end; Slurm looks every half minute, and rounds down.
 MINUTE = {**LONGER, "cluster": {"margin": 1, "minutes": 1, "memory_mb": 1000}}
@@ -69,7 +66,7 @@ def cases(environment, undisturbed, tmp_path_factory):
             "cancelled": threads.submit(cancelled, project("cancelled")),
             "limit": threads.submit(time_limit, project("limit", MINUTE, edits=[EARLY])),
             "killed": threads.submit(killed_snakemake, project("killed")),
-            "node": threads.submit(failed_node, project("node", partitions=("frail", "frail"))),
+            "node": threads.submit(failed_node, project("node", edits=[("'cpu'", "'frail'"), ("'gpu'", "'frail'")])),
         }
 
 
@@ -112,7 +109,7 @@ def killed_snakemake(project):
     assert refused.wait(PATIENCE) != 0
     run_here(["snakemake", "--unlock", "--configfile", "tiny.yaml"], project.folder)
     second = project.start(*TARGET)
-    log = project.folder / "results/tiny/logs/train/geiping2022/fb-practice/seed-1.log"
+    log = project.folder / "results/tiny/logs/train/geiping2022/fb-practice/seeds-1.log"
     waiting = wait_for(lambda: log.exists() and "waiting for it" in log.read_text(), PATIENCE)
     os.kill(training, signal.SIGCONT)
     assert waiting, project.told()
@@ -176,7 +173,7 @@ def test_a_job_whose_node_fails_is_started_again_by_slurm_and_continues(cases, u
 
 
 def test_the_mini_pipeline_gives_what_it_gives_here(cases, tmp_path):
-    project, text = cases["whole"].result()
+    project, _ = cases["whole"].result()
     here = copy_with(tmp_path / "project", MINI)
     run_here(["snakemake", "--cores", 2, "--configfile", "tiny.yaml"], here)
     runs = sorted(file.parent.relative_to(here) for file in here.glob("results/mini/runs/*/*/*/metrics.json"))
@@ -195,4 +192,3 @@ def test_the_mini_pipeline_gives_what_it_gives_here(cases, tmp_path):
     assert {project.details(job["number"])["TresPerJob"] for job in trained} == {"gres:gpu:1"}
     others = sorted(job["comment"].split("_")[1] for job in jobs if job["partition"] == "cpu")
     assert others == ["build", "page", "paper"]
-    assert "7 of 7 networks trained; all done" in text

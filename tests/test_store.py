@@ -16,18 +16,18 @@ from conftest import HUNG, ROOT, make_dataset, make_spec
 from test_loop import folder_of
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
+from whysgd.data.feed import Feed
+from whysgd.training.trainer import Trainer
 
 from whysgd.__main__ import main
 from whysgd.data import build_store as building
 from whysgd.data.augmentation import draw_copy
 from whysgd.data.build_store import build_store, map_size
-from whysgd.data.feed import Feed
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.spec import Augmentation, StoredCopies, steps_per_epoch
 from whysgd.training.loop import train
-from whysgd.training.trainer import Trainer
 
 PLAN = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
 

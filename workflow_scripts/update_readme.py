@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.files import write_text
+from whysgd.results.paths import RECORDS, RESULTS
 
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-MEASURED, KEPT = Path("results/benchmarks"), Path("records/benchmarks")
-RECORDED = Path("results/recorded")
+MEASURED, KEPT = RESULTS / "benchmarks", RECORDS / "benchmarks"
+RECORDED = RESULTS / "recorded"
 VERDICTS = RECORDED / "verdicts.md"
 
 

@@ -25,8 +25,7 @@ class Project:
         config: what tiny.yaml says.
         environment: of the cluster.
         data: a folder results/data to start with.
-        partitions: for jobs without and with a GPU, of profiles/slurm/config.yaml.
-        edits: further changes there, old and new.
+        edits: changes of profiles/slurm/config.yaml, old and new.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Project:
         config: dict,
         environment: dict,
         data: Path | None = None,
-        partitions=("cpu", "gpu"),
         edits=(),
     ):
         self.folder, self.environment = copy_with(folder, config), environment
@@ -43,11 +41,7 @@ class Project:
             shutil.copytree(data, folder / "results/data")
         profile = folder / "profiles/slurm/config.yaml"
         text = profile.read_text()
-        for old, new in (
-            ("slurm_partition: \"'cpu'\"", f"slurm_partition: \"'{partitions[0]}'\""),
-            ("gpu_partition: \"'gpu'\"", f"gpu_partition: \"'{partitions[1]}'\""),
-            *edits,
-        ):  # fmt: skip
+        for old, new in edits:
             assert old in text, f"{old} is not in the profile"
             text = text.replace(old, new)
         profile.write_text(text)

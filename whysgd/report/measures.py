@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES, include
 from whysgd.report.frame import KEYS
 from whysgd.report.table import Cell, Table
+from whysgd.results.metrics import read_measured
 
 COLUMNS = [
     *KEYS, "measure", "status", "quantity", "value", "std_error", "low", "high", "samples", "seconds", "cpu_seconds",
@@ -31,9 +31,8 @@ def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
         UserError: a file is missing or damaged, or has a quantity that `whysgd.measures.catalog` does not; the message
             names it.
     """
-    return pd.DataFrame(
-        [line for file in files for result in read_json(file) for line in measure_lines(result, file)], columns=COLUMNS
-    )
+    results = ((result, file) for file in files for result in read_measured(file))
+    return pd.DataFrame([line for result, file in results for line in measure_lines(result, file)], columns=COLUMNS)
 
 
 def measure_lines(result: dict, file: str | Path) -> list[dict]:

@@ -78,6 +78,18 @@ def read_metrics(file: str | Path, placed: bool = False) -> list[dict]:
     return seeds
 
 
+def read_measured(file: str | Path) -> list[dict]:
+    """Return what is in a file of measures: a list of results.
+
+    Raises:
+        UserError: the file is missing or is no such list.
+    """
+    results = read_json(file)
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise UserError(f"{file}: not the results of measures; remove it to measure the run again")
+    return results
+
+
 def check_file(metrics: dict, file: Path) -> None:
     """Compare a file that training left beside its metrics with the sha256 that these have of it.
 

@@ -17,7 +17,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
 from whysgd.results.former import todays
-from whysgd.results.metrics import is_unchanged, problem_of, read_metrics, with_checksum
+from whysgd.results.metrics import is_unchanged, problem_of, read_measured, read_metrics, with_checksum
 from whysgd.results.paths import (
     HISTORY,
     LAYERS,
@@ -88,8 +88,8 @@ def _measures(place: Path, folder: Path, metrics: Mapping[int, Mapping]) -> dict
     """The results of measures in a folder, by seed and name."""
     taken: dict[int, dict[str, dict]] = {}
     for file in sorted(place.glob("*.json")):
-        for result in read_json(file):
-            if not isinstance(result, dict) or result.get("seed") not in metrics:
+        for result in read_measured(file):
+            if result.get("seed") not in metrics:
                 raise UserError(f"{file}: not the result of a measure of {folder}")
             own = metrics[result["seed"]]
             if any(result.get(key) != own.get(key) for key in ("spec_digest", "weights_sha256")):

@@ -91,7 +91,7 @@ class Batch:
         return self.states[0].step
 
     def share(self) -> None:
-        """Make the tensors of the states views of the rows; to be called when the optimizer has begun to remember."""
+        """Make the tensors of the states views of the rows; optimizers may have made new ones since."""
         for row, state in enumerate(self.states):
             state.theta, state.running, state.norms = self.theta[row], self.running[row], self.norms[row]
             state.optimizer = {name: tensor[row] for name, tensor in self.optimizer.items()}

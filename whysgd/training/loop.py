@@ -160,6 +160,8 @@ def make_steps(trainer: "Trainer", out: Path, identity: str, options: Options, a
             # A diverged state is not saved before it is known to be one: continued from, it would not look diverged.
             saved = (asked or time.monotonic() - last >= options.checkpoint_seconds) and trainer.check.unread_finite()
             if saved:
+                if trainer.batch is not None:
+                    trainer.batch.share()
                 save_checkpoint(out, trainer.states, identity)
                 last = time.monotonic()
                 trainer.tick = time.perf_counter()
@@ -191,6 +193,7 @@ class Trainer(Setup):
         """Put the seeds that have not ended into a batch of their own."""
         running = [index for index, state in enumerate(self.states) if not state.ended]
         if self.loader is not None:
+            self.batch.share()
             self.loader.close()
         self.batch = Batch([self.states[index] for index in running]) if running else None
         self.rows, specs = running, [self.specs[index] for index in running]
@@ -237,8 +240,6 @@ class Trainer(Setup):
         for transform in self.transforms:
             gradient = transform(gradient, context)
         self.optimizer(batch.theta, batch.optimizer, gradient, lr)
-        if not batch.step:
-            batch.share()  # What the optimizer remembers is new.
         for state in batch.states:
             state.step += 1
             state.micro_batches += end - first
@@ -334,6 +335,8 @@ class Trainer(Setup):
                 measured = evaluate(self.objective, state.theta, state.running, images, labels, self.normalize)
                 line |= {f"{split}_{key}": value for key, value in measured.items()}
         line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"])}
+        # Where a seed diverges between two lines there is no other.
+        line.setdefault("full_loss", line["step_loss"])
         return {column: line.get(column) for column in HISTORY_COLUMNS}
 
     def record_noise(self) -> None:

@@ -1,0 +1,175 @@
+"""What a configuration asks the workflow for."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+from miniature import WORLD
+
+from whysgd.errors import UserError
+from whysgd.results import paths
+from whysgd.study.config import load_config
+from whysgd.study.outputs import outputs, page, page_files, summary_files
+from whysgd.study.spec import RunSpec
+from whysgd.study.workflow import Study
+
+GRAFTED, SMALL = "vgg16-cifar10.exter-graft", "vgg16-cifar10.sb-sgd"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A function that makes the study of the miniature world, with changes of its scale, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(settings=None, **changes):
+        config = copy.deepcopy(WORLD)
+        config["scales"]["tiny"] |= changes
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+        return Study(load_config(["tiny.yaml"], settings or {}))
+
+    return make
+
+
+def run_file(run, seeds, file):
+    return f"results/tiny/runs/{run}/{seeds}/{file}"
+
+
+def test_the_rules_are_parsed_without_libraries_of_numbers():
+    code = "import sys, whysgd.study.workflow, whysgd.study.outputs, whysgd.results.recorded; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "numpy", "pandas", "matplotlib"} & set(loaded.split())
+
+
+def test_batches_go_by_the_papers_rules_and_by_what_is_there(study):
+    rules = {**WORLD["scales"]["tiny"]["rules_of"], "iyer2023": {"seeds_per_job": 1}}
+    assert study().batches["geiping2022", "fb"] == [[0, 1]]
+    assert study(rules_of=rules).batches["iyer2023", "explore-0"] == [[0], [1]]
+    assert study(rules_of=rules).batches["geiping2022", "fb"] == [[0, 1]]
+    (paths.run_folder("tiny", "geiping2022", "fb") / "seeds-1").mkdir(parents=True)
+    found = study({"seeds": [0, 1, 2]})
+    assert found.batches["geiping2022", "fb"] == [[0], [1], [2]]
+    assert found.batches["geiping2022", "sgd"] == [[0, 1, 2]]
+    files = [run_file("geiping2022/fb", f"seeds-{seed}", "history.csv") for seed in (0, 1, 2)]
+    assert [file for file in found.batch_files("history.csv", "geiping2022") if "/fb/" in file] == files
+    assert len(found.batch_files("history.csv")) == 18 + 2
+
+
+def test_a_batch_is_trained_on_its_data_and_the_logs_of_its_seeds(study):
+    data = {name: f"results/data/digits/{file}" for name, file in (("manifest", "manifest.json"), ("train", "train.safetensors"), ("test", "test.safetensors"))}  # fmt: skip
+    assert study().training_inputs("geiping2022", "fb", "seeds-0-1") == data
+    (paths.run_folder("tiny", "novack2023", SMALL) / "seeds-0").mkdir(parents=True)
+    split = study()
+    norms = [run_file(f"novack2023/{SMALL}", f"seeds-{seed}", "gradient_norms.csv") for seed in (0, 1)]
+    assert split.training_inputs("novack2023", GRAFTED, "seeds-0-1") == {**data, "norms": norms}
+    assert split.training_inputs("novack2023", GRAFTED, "seeds-1")["norms"] == norms[1:]
+
+
+def test_a_run_on_stored_copies_reads_their_store(study):
+    mini = Study(load_config())
+    run, spec = next((key, spec) for key, spec in mini.runs.items() if spec.store)
+    assert mini.training_inputs(*run, "seeds-0")["store"] == f"results/stores/digits/{spec.store.name}.lmdb"
+    options = mini.stores()["digits", spec.store.name].split()
+    assert options[:4] == ["--copies", str(spec.store.copies), "--crop-padding", str(spec.store.crop_padding)]
+    assert "--clean-first" not in options or spec.store.clean_first
+
+
+def test_a_specification_is_handed_over_without_its_seed(study):
+    handed = json.loads(study().spec_json("geiping2022", "fb-reg"))
+    assert RunSpec.from_dict({**handed, "seed": 1}).run == "fb-reg"
+    assert "seed" not in handed
+
+
+def test_measures_share_a_file_or_have_one_each(study):
+    shared = study().measure_files("iyer2023")
+    assert shared[0] == "results/tiny/measures/iyer2023/explore-0/seeds-0-1/all.json"
+    assert len(shared) == 4
+    alone = study({"measures": ["keskar", "fisher"]}, measures_share_a_job=False)
+    names = [file.rpartition("/")[2] for file in alone.measure_files("iyer2023")]
+    assert names == ["keskar.json", "fisher.json"] * 4
+    assert (alone.measures_of_job("all"), alone.measures_of_job("hessian")) == (["keskar", "fisher"], ["hessian"])
+    assert study({"measures": []}).measure_files("iyer2023") == []
+
+
+def test_planes_share_the_lengths_of_the_first_run_of_their_network(study):
+    found = study()
+    assert [spec.run for spec in found.drawn("geiping2022", "main", "plane")] == ["sgd", "fb", "fb-strong-reg"]
+    assert found.shared_run("geiping2022", "fb", "plane").run == "sgd"
+    assert found.shared_run("geiping2022", "sgd", "plane") is None
+    assert found.shared_run("geiping2022", "fb", "line") is None
+    inputs = found.landscape_inputs("geiping2022", "fb", "0", "plane")
+    assert inputs["model"] == run_file("geiping2022/fb", "seeds-0-1", "model.safetensors")
+    assert inputs["like"] == run_file("geiping2022/sgd", "seeds-0-1", "model.safetensors")
+    like = "--like results/tiny/runs/geiping2022/sgd/seeds-0-1 --like-seed 0"
+    assert found.landscape_options("geiping2022", "fb", "plane") == f"--points 3 --images 128 {like}"
+    assert found.landscape_options("geiping2022", "fb", "line") == "--points 5 --images 128"
+    points = found.landscape_points("geiping2022", "main", "plane")
+    assert points[:2] == [f"results/tiny/landscapes/geiping2022/sgd/seed-0/plane_{n}-of-2.csv" for n in (0, 1)]
+    assert len(points) == 6
+
+
+def test_figures_are_drawn_where_their_numbers_are(study):
+    assert study().figures("simsekli2019", "mnist") == ["width", "heatmap"]
+    assert study({"measures": ["fisher"]}).figures("simsekli2019", "mnist") == []
+    assert study({"measures": []}).figures("geiping2022", "main") == ["comparison", "curves"]
+    nothing = {"geiping2022": ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]}
+    assert study(skip=nothing).figures("geiping2022", "main") == []
+
+
+def test_everything_that_is_made_is_listed_once(study):
+    found = study()
+    files = outputs(found, "simsekli2019")
+    assert len(files) == len(set(files))
+    assert "results/tiny/tables/simsekli2019_mnist.tex" in files
+    assert "results/tiny/figures/simsekli2019_mnist_heatmap.svg" in files
+    assert "results/tiny/claims/simsekli2019.md" in files
+    shown = page_files(found)
+    assert "results/tiny/figures/simsekli2019_mnist_heatmap.png" in shown
+    assert not [file for file in shown if file.endswith((".svg", ".tex", ".html"))]
+    assert summary_files(study({"measures": []}), "table.md") == []
+    contents = page(found)
+    assert [part["header"]["paper"] for part in contents] == WORLD["papers"]
+    (table,) = contents[0]["tables"]
+    assert [figure["file"] for figure in table["figures"]] == [
+        f"results/tiny/figures/geiping2022_main_{kind}.png"
+        for kind in ("comparison", "curves", "landscape", "contours", "surface")
+    ]
+    assert all(figure["caption"] for figure in table["figures"])
+
+
+def test_jobs_ask_for_more_with_each_attempt_up_to_the_longest(study):
+    found = study({"device": "cpu", "cluster": {"minutes": 7, "margin": 2, "longest": 90, "memory_mb": 1000}})
+    cost = found.training_cost("geiping2022", "fb", "seeds-0-1")
+    assert 0 < found.training_cost("geiping2022", "fb", "seeds-0").seconds < cost.seconds
+    assert [found.minutes(cost, attempt) for attempt in (1, 2, 9)] == [7, 14, 90]
+    assert found.megabytes(cost, 2) == 2 * found.megabytes(cost, 1) >= 2000
+
+
+UNKNOWN = {
+    "run": (lambda study: study.spec("geiping2022", "fbb"), r"no run geiping2022/fbb at scale tiny; allowed: geiping2022/sgd"),
+    "paper": (lambda study: study.spec("geiping", "fb"), r"no run geiping/fb at scale tiny; allowed: geiping2022, novack2023"),
+    "table": (lambda study: study.table("geiping2022", "x"), r"no table geiping2022/x at scale tiny; allowed: geiping2022/main"),
+    "picture": (lambda study: study.trajectories("geiping2022"), r"papers/geiping2022.yaml has no trajectories"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("ask", "message"), UNKNOWN.values(), ids=UNKNOWN.keys())
+def test_what_is_not_there_is_named_with_what_is(study, ask, message):
+    with pytest.raises(UserError, match=message):
+        ask(study())
+
+
+def test_classes_of_an_image_folder_make_it_newer_and_have_no_braces(study, tmp_path):
+    for name in ("train/b", "train/a", "test/a"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+    own = {"mine": {"source": "image_folder", "path": str(tmp_path / "images"), "label": "mine"}}
+    found = study({"datasets": own})
+    names = ["test/a", "train/a", "train/b"]
+    assert found.class_folders("mine") == [str(tmp_path / "images" / name) for name in names]
+    assert found.class_folders("digits") == []
+    (tmp_path / "images/train/{x}").mkdir()
+    with pytest.raises(UserError, match="must have no braces in its name"):
+        found.class_folders("mine")
