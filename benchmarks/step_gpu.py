@@ -81,9 +81,12 @@ def pass_flops(network: str, images: int) -> float:
 def trainer_of(network, case, dataset, device, engine="auto", grouping=None) -> Trainer:
     macro_batch, block, penalty, precision, _ = CASES[case]
     spec = RunSpec(
-        paper="benchmark", run="step", scale="paper", seed=0, dataset="random", model=network, macro_batch=macro_batch,
-        block=block, epochs=10**6, lr=0.01, schedule=make("schedule", "constant", unit="epoch", warmup=0), shuffle=macro_batch != "all",
-        momentum=0.9, nesterov=True, weight_decay=5e-4, augment=Augmentation(crop_padding=4, flip=True), penalty=penalty,
+        paper="benchmark", run="step", scale="paper", seed=0, dataset="random", model=network,
+        macro_batch=macro_batch,
+        block=block, epochs=10**6, lr=0.01,
+        schedule=make("schedule", "constant", unit="epoch", warmup=0), shuffle=macro_batch != "all",
+        momentum=0.9, nesterov=True, weight_decay=5e-4,
+        augment=Augmentation(crop_padding=4, flip=True), penalty=penalty,
         clip=None if macro_batch != "all" else 0.25, precision=precision if device.type == "cuda" else "auto",
     )  # fmt: skip
     # A CPU shows only that the script works.

@@ -72,11 +72,16 @@ def made(tmp_path_factory):
                 collect_records(study.records(paper), options, *frames.values())
             targets = {mark for mark in every if mark.startswith(f"results/recorded/{scale}/")}
             assert targets
-            # The README's verdicts are on the claims of every paper.
-            targets |= {f"results/recorded/{scale}/claims/{paper}.md" for paper in study.config["papers"]}
-            for target in sorted(targets):
+            # The README's verdicts are on the claims of every recorded paper.
+            targets |= {
+                f"{paths.CLAIMS.format(scale=study.scale, paper=paper)}.md"
+                for paper in study.config["papers"]
+                if study.claims(paper)
+            }
+            # One call makes both files of the summary.
+            for target in sorted(target for target in targets if not target.endswith("measures/table.md")):
                 make(study, target)
-        update_readme.VERDICTS.write_text(update_readme.verdicts(), encoding="utf-8")
+    (folder / update_readme.VERDICTS).write_text(update_readme.verdicts(folder), encoding="utf-8")
     return folder
 
 
@@ -99,9 +104,9 @@ def test_the_tables_of_the_documents_are_those_of_the_records(made):
 
 
 def test_a_table_that_drifts_is_seen(made, tmp_path):
-    text = update_readme.filled(ROOT / "docs/results.md", made)
-    number = re.search(r"\| +(\d\d\.\d\d) ± \d\.\d\d \| +\d\d\.\d\d \|", text)
     document = tmp_path / "results.md"
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    number = re.search(r"\| +(\d\d\.\d\d) ± \d\.\d\d \| +\d\d\.\d\d \|", text)
     document.write_text(text[: number.start(1)] + "12.34" + text[number.end(1) :], encoding="utf-8")
     assert update_readme.filled(document, made) == text
 
