@@ -114,7 +114,8 @@ def seeds_at_once(dataset: Dataset, model: str, micro_batch: int, seeds: int, **
     """
     spec = RunSpec(
         paper="none", run="benchmark", scale="none", seed=0, dataset="none", model=model, macro_batch=micro_batch,
-        block=micro_batch, epochs=None, steps=10**6, lr=0.01, schedule=make("schedule", "constant", unit="run", warmup=0), **changes,
+        block=micro_batch, epochs=None, steps=10**6, lr=0.01,
+        schedule=make("schedule", "constant", unit="run", warmup=0), **changes,
     )  # fmt: skip
     specs = [spec.replace(seed=seed) for seed in range(seeds)]
     together = Trainer(specs, dataset)

@@ -155,11 +155,6 @@ def test_all_mistakes_are_told_with_the_nearest_name(tmp_path):
     assert [line.partition("; did you mean ")[2] for line in lines if "unknown key" in line] == ["lr_factor?", "seeds?"]
 
 
-def test_every_catalogued_network_is_in_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in names("network") if f"`{name}`" not in readme] == []
-
-
 def test_parsing_a_workflow_imports_no_torch():
     code = (
         "import sys; from whysgd.study.config import Config, load_config; from whysgd.study.papers import expand; expand(load_config());"

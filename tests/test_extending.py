@@ -156,7 +156,7 @@ def test_an_argument_that_a_class_of_torch_does_not_have_is_told():
 
     spec = spec_with(optimizer={"name": "torch.optim:AdamW", "weight_deca": 0.1})
     with pytest.raises(
-        UserError, match="optimizer torch.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"
+        UserError, match=r"optimizer torch\.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"
     ):
         Trainer([spec], make_dataset()).step()
 

@@ -114,11 +114,6 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
             needs(wrong)
 
 
-def test_the_readme_names_every_figure():
-    readme = (ROOT / "README.md").read_text()
-    assert [kind for kind in FIGURES if f"`{kind}`" not in readme] == []
-
-
 def test_the_workflow_reads_needs_and_captions_without_a_drawing_library():
     code = (
         "import sys; from whysgd.study.figures import FIGURES, caption, needs; [(needs(f), caption(f)) for f in FIGURES];"

@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import make_dataset, make_spec
 from test_loop import folder_of
-from whysgd.training.trainer import Trainer
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -24,7 +23,7 @@ from whysgd.results.metrics import read_metrics
 from whysgd.study.config import load_config
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
-from whysgd.training.loop import train
+from whysgd.training.loop import Trainer, train
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
@@ -98,7 +97,7 @@ def test_images_are_normalized_as_in_training(tmp_path, normalize):
     spec = RunSpec.from_dict({**make_spec(epochs=1).to_dict(), **own})
     train([spec], data, tmp_path / "run")
     inputs, labels = next(iter(first(tmp_path / "run", data).train.batches()))
-    trainer = Trainer(spec, dataset)
+    trainer = Trainer([spec], dataset)
     assert torch.equal(inputs, trainer.normalize(torch.from_numpy(dataset.train.images)))
     assert torch.equal(labels, torch.from_numpy(dataset.train.labels))
 

@@ -11,7 +11,7 @@ from whysgd.models.build import build_model
 from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
-from whysgd.study.registry import names, network
+from whysgd.study.registry import network
 from whysgd.study.validation import ROOT
 from whysgd.training.objective import Objective
 
@@ -277,15 +277,6 @@ def test_a_network_of_any_size_may_be_named_in_papers_and_scales(name, monkeypat
 def test_a_name_says_the_size():
     assert network("fc_d3_w128") == ("fully_connected", {"depth": 3, "width": 128})
     assert network("alexnet_ch64") == ("alexnet", {"width": 64})
-
-
-def test_every_name_that_an_error_offers_is_in_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    assert [
-        name
-        for name in [*names("network"), "fc_d<depth>_w<width>", "alexnet_ch<channels>"]
-        if f"`{name}`" not in readme
-    ] == []
 
 
 def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():

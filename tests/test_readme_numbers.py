@@ -70,11 +70,18 @@ def made(tmp_path_factory):
             for paper in study.config["papers"]:
                 frames = study.frames(paper, [], "histories", "measures")
                 collect_records(study.records(paper), options, *frames.values())
-            targets = sorted({mark for mark in every if mark.startswith(f"results/recorded/{scale}/")})
+            targets = {mark for mark in every if mark.startswith(f"results/recorded/{scale}/")}
             assert targets
+            # The README's verdicts are on the claims of every recorded paper.
+            targets |= {
+                f"{paths.CLAIMS.format(scale=study.scale, paper=paper)}.md"
+                for paper in study.config["papers"]
+                if study.claims(paper)
+            }
             # One call makes both files of the summary.
-            for target in [target for target in targets if not target.endswith("measures/table.md")]:
+            for target in sorted(target for target in targets if not target.endswith("measures/table.md")):
                 make(study, target)
+    (folder / update_readme.VERDICTS).write_text(update_readme.verdicts(folder), encoding="utf-8")
     return folder
 
 
@@ -84,10 +91,9 @@ def at_root(monkeypatch):
 
 
 def test_every_marked_table_comes_from_records():
+    places = r"(results/recorded/(verdicts|[a-z]+/(tables|claims|measures)/[\w-]+)|records/benchmarks/[\w-]+)\.md"
     for mark in marks():
-        assert re.match(r"(results/recorded/[a-z]+/(tables|claims|measures)|records/benchmarks)/[\w-]+\.md$", mark), (
-            mark
-        )
+        assert re.fullmatch(places, mark), mark
     assert len(set(marks())) > 20
 
 
@@ -98,9 +104,9 @@ def test_the_tables_of_the_documents_are_those_of_the_records(made):
 
 
 def test_a_table_that_drifts_is_seen(made, tmp_path):
-    text = update_readme.filled(ROOT / "README.md", made)
+    document = tmp_path / "results.md"
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     number = re.search(r"\| +(\d\d\.\d\d) ± \d\.\d\d \| +\d\d\.\d\d \|", text)
-    document = tmp_path / "README.md"
     document.write_text(text[: number.start(1)] + "12.34" + text[number.end(1) :], encoding="utf-8")
     assert update_readme.filled(document, made) == text
 

@@ -1,26 +1,30 @@
 """Put tables into README.md and docs/*.md, between the marks that name their files.
 
-They are made from records, or are those of benchmarks, of which the ones that were measured here become records first.
+They are made from records, or are those of benchmarks. Those of benchmarks that were run here are kept first.
 """
 
 import re
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from whysgd.files import write_text
 from whysgd.results.paths import RECORDS, RESULTS
 
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURED, KEPT = RESULTS / "benchmarks", RECORDS / "benchmarks"
+RECORDED = RESULTS / "recorded"
+VERDICTS = RECORDED / "verdicts.md"
 
 
 def documents() -> list[Path]:
-    """The files that have such tables."""
+    """Return the files that have such tables."""
     return [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
 
 
 def filled(document: Path, root: Path = Path()) -> str:
-    """A document with every marked place filled; one whose table is not there is left as it is, with a word."""
+    """Return a document with every marked place filled; without its table a place stays as it is, with a word."""
 
     def table(match: re.Match) -> str:
         file = root / match[2]
@@ -32,8 +36,23 @@ def filled(document: Path, root: Path = Path()) -> str:
     return MARKED.sub(table, document.read_text(encoding="utf-8"))
 
 
+def verdicts(root: Path = Path()) -> str:
+    """Return the verdicts on the claims of each paper, from those of every recorded scale, as Markdown."""
+    lines = ["| paper | scale | holds | fails | undetermined |", "|---|---|---|---|---|"]
+    for file in sorted(root.glob(str(RECORDED / "*/claims/*.csv"))):
+        paper, scale, claims = file.stem, file.parents[1].name, pd.read_csv(file)
+        cells = []
+        for verdict in ("holds", "fails", "undetermined"):
+            found = claims[claims.verdict == verdict]
+            said = found.id if verdict == "undetermined" else found.id + ": " + found.claim
+            cells.append(", ".join(said) if verdict == "undetermined" else "; ".join(said))
+        lines.append(f"| [{paper}](docs/results.md#{paper}) | {scale} | {' | '.join(cell or '–' for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     for file in sorted(MEASURED.glob("*.md")):
         write_text(KEPT / file.name, file.read_text(encoding="utf-8"))
+    write_text(VERDICTS, verdicts())
     for document in documents():
         write_text(document, filled(document))

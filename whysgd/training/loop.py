@@ -49,12 +49,14 @@ from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
 from whysgd.training.transforms import Context
 
+DEFAULTS = Options()
+
 
 def train(
     specs: Sequence[RunSpec],
     data: Path | None = None,
     out: Path | None = None,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     store: Path | None = None,
     norms: Sequence[Path] = (),
 ) -> list[dict]:

@@ -1,8 +1,8 @@
 """The loss of micro-batches as a function of parameter vectors, without side effects.
 
 All arithmetic on parameters (norms, shifts, momentum) is done on vectors of length P; the network sees views of them.
-Each of K micro-batches has a parameter vector of its own: θ is (K, P) and the loss is (K,). K counts pairs of a seed and
-one of its micro-batches.
+Each of K micro-batches has a parameter vector of its own: θ is (K, P) and the loss is (K,). K counts pairs of a seed
+and one of its micro-batches.
 """
 
 from collections.abc import Iterable
@@ -98,7 +98,7 @@ class Objective:
         return logits.view(n, k, -1).transpose(0, 1), statistics
 
     def losses(self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):
-        """Return the losses (K,) of micro-batches with labels (K, n) in training mode, and statistics; see `forward`."""
+        """Return the losses (K,) of micro-batches with labels (K, n) in training mode, and what `forward` adds."""
         logits, statistics = self.forward(theta, images)
         return self.mean_losses(logits, labels), statistics
 

@@ -85,7 +85,7 @@ def gradients(weights: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def sharpness(weights: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the largest eigenvalue (…) of ∇²L, which has a w₂² and a w₁² on its diagonal and 2 a w₁ w₂ − b beside it."""
+    """Return the largest eigenvalue (…) of ∇²L: a w₂² and a w₁² on its diagonal, and 2 a w₁ w₂ − b beside it."""
     a, b, _ = _moments(points)
     first, second = a * weights[..., 1] ** 2, a * weights[..., 0] ** 2
     return (first + second) / 2 + np.hypot((first - second) / 2, 2 * a * weights.prod(-1) - b)

@@ -1,8 +1,8 @@
 """geiping2022's gradient regularizer.
 
-It needs Hessian-vector products, in one of three ways. On ReLU networks the forward difference at eps = 1e-2 is *not* an
-approximation of the exact product (cosine about 0.4 to 0.6 per micro-batch early in training): the step crosses kinks.
-The two are different regularizers; the published rows use the forward difference.
+It needs Hessian-vector products, in one of three ways. On ReLU networks the forward difference at eps = 1e-2 is *not*
+an approximation of the exact product (cosine about 0.4 to 0.6 per micro-batch early in training): the step crosses
+kinks. The two are different regularizers; the published rows use the forward difference.
 """
 
 from typing import Literal
