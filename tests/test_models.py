@@ -186,9 +186,9 @@ def test_a_stacked_network_is_a_loop_over_blocks(name):
     labels = torch.randint(0, 10, (2, 2))
     losses, gradients, statistics = objective.gradients(thetas, images, labels)
     for i in range(2):
-        loss, gradient, statistic = objective.gradients(thetas[i], images[i][None], labels[i][None])
+        loss, gradient, statistic = objective.gradients(thetas[i : i + 1], images[i : i + 1], labels[i : i + 1])
         torch.testing.assert_close(losses[i], loss[0], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(gradients[i], gradient, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(gradients[i], gradient[0], rtol=1e-7, atol=1e-9)
         torch.testing.assert_close(statistics[i], statistic[0], rtol=1e-9, atol=1e-9)
 
 

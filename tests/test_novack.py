@@ -21,7 +21,7 @@ from whysgd.models.build import build_model
 from whysgd.results.paths import NORMS
 from whysgd.streams import stream
 from whysgd.study.registry import make
-from whysgd.study.spec import StoredCopies, Watch, trained_images
+from whysgd.study.spec import Probe, StoredCopies, trained_images
 from whysgd.training.checkpoint import HISTORY_COLUMNS
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer
@@ -37,7 +37,7 @@ CONSTANT = make("schedule", "constant", unit="step", warmup=0)
 def novack_spec(**changes):
     return make_spec(
         **{
-            "paper": "novack2023", "macro_batch": 10, "epochs": None, "steps": STEPS, "lr": 0.3, "schedule": CONSTANT,
+            "paper": "novack2023", "batch": 10, "epochs": None, "steps": STEPS, "lr": 0.3, "schedule": CONSTANT,
             "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "penalty": None, "clip": None, "held_out": 0.2,
             "evaluations": 4, **changes,
         }
@@ -55,7 +55,7 @@ def penalty(name, **settings):
 
 REFERENCE_NORMS = np.linspace(0.5, 1.5, STEPS)
 RUNS = {
-    "SB": novack_spec(macro_batch=5),
+    "SB": novack_spec(batch=5),
     "LB": novack_spec(),
     "GN": novack_spec(penalty=penalty("micro_batch_gradient_norm")),
     "FT": novack_spec(penalty=penalty("fisher_trace")),
@@ -96,7 +96,7 @@ def reference_run(spec, dataset):
     images, labels = torch.from_numpy(dataset.train.images[:count]), torch.from_numpy(dataset.train.labels[:count])
     model = build_model(spec.model, images.shape[1], 3, spec.seed).double()
     parameters = list(model.parameters())
-    together = spec.macro_batch // spec.block
+    together = spec.batch // spec.micro_batch
     per_epoch = -(-len(plain_batches(spec, count, 0)) // together)
     norms = []
     for step in range(spec.steps):
@@ -127,7 +127,7 @@ def reference_run(spec, dataset):
 
         batches = plain_batches(spec, count, epoch)[within * together : (within + 1) * together]
         sample = spec.penalty.sample if spec.penalty else None
-        noise = draws_for(len(batches), spec.block) if spec.penalty and not sample else None
+        noise = draws_for(len(batches), spec.micro_batch) if spec.penalty and not sample else None
         own = []
         for i, numbers in enumerate(batches):
             x, y = batch(numbers)
@@ -197,13 +197,13 @@ def log(tmp_path):
 
 
 def probe(every, micro_batch, micro_batches):
-    return Watch(every=every, micro_batch=micro_batch, micro_batches=micro_batches)
+    return Probe(every=every, micro_batch=micro_batch, micro_batches=micro_batches)
 
 
 @pytest.mark.parametrize("name", ["GN", "sampled FT", "IterGraft", "ExterGraft"])
 def test_the_history_changes_no_bit_of_the_run(images, tmp_path, log, name):
     spec, data = RUNS[name], folder_of(images, tmp_path / "data")
-    runs = {"off": spec.replace(evaluations=1), "on": spec.replace(evaluations=8, watch=probe(1, 3, 4))}
+    runs = {"off": spec.replace(evaluations=1), "on": spec.replace(evaluations=8, probe=probe(1, 3, 4))}
     for key, one in runs.items():
         run(one, data, tmp_path / key, norms=[log] if spec.reference else ())
     weights = {key: load_file(tmp_path / key / "model.safetensors") for key in runs}
@@ -217,7 +217,7 @@ def test_the_history_changes_no_bit_of_the_run(images, tmp_path, log, name):
 
 
 def test_lines_of_the_probe_are_every_so_many_steps_and_have_accuracies_at_evaluations_only(images, tmp_path):
-    spec = novack_spec(steps=9, evaluations=2, watch=probe(4, 5, 2), penalty=penalty("fisher_trace"))
+    spec = novack_spec(steps=9, evaluations=2, probe=probe(4, 5, 2), penalty=penalty("fisher_trace"))
     run(spec, folder_of(images, tmp_path / "data"), tmp_path / "run")
     lines = list(csv.DictReader((tmp_path / "run/history.csv").open()))
     assert [int(line["step"]) for line in lines] == [1, 4, 5, 9]
@@ -234,7 +234,7 @@ def test_lines_of_the_probe_are_every_so_many_steps_and_have_accuracies_at_evalu
 
 
 def test_the_probed_norm_is_the_mean_over_its_micro_batches(images):
-    spec = novack_spec(watch=probe(1, 3, 5))
+    spec = novack_spec(probe=probe(1, 3, 5))
     trainer = trainer_of(spec, images)
     before = {name: tensor.clone() for name, tensor in trainer.tensors(trainer.states[0]).items()}
     [measured] = probed_norms2(trainer)
@@ -261,7 +261,7 @@ def with_test_set(dataset, random):
 
 
 def test_no_test_image_influences_selection(images):
-    spec = novack_spec(steps=40, evaluations=20, macro_batch=5)
+    spec = novack_spec(steps=40, evaluations=20, batch=5)
     chosen, weights, tests = [], [], []
     for i in range(4):
         dataset = images if i == 0 else with_test_set(images, np.random.default_rng(i))
@@ -291,7 +291,7 @@ def test_no_test_image_influences_selection(images):
 
 
 def test_held_out_images_are_the_last_and_are_never_trained_on(images):
-    spec = novack_spec(macro_batch=5)
+    spec = novack_spec(batch=5)
     others = make_dataset(29)
     others.train.images[23:] = 255 - others.train.images[23:]
     results = []
@@ -322,8 +322,8 @@ def test_metrics_say_what_was_held_out_and_what_was_grafted(images, tmp_path):
 
 def test_each_seed_grafts_the_norms_of_its_own(images, tmp_path):
     data, seeds = folder_of(images, tmp_path / "data"), [3, 4]
-    run([RUNS["SB"].replace(seed=seed, watch=probe(1, 5, 2)) for seed in seeds], data, tmp_path / "sb")
-    specs = [RUNS["ExterGraft"].replace(seed=seed, watch=probe(1, 5, 2)) for seed in seeds]
+    run([RUNS["SB"].replace(seed=seed, probe=probe(1, 5, 2)) for seed in seeds], data, tmp_path / "sb")
+    specs = [RUNS["ExterGraft"].replace(seed=seed, probe=probe(1, 5, 2)) for seed in seeds]
     run(specs, data, tmp_path / "run", norms=[tmp_path / "sb" / NORMS])
     lines = [list(csv.DictReader((tmp_path / name / "history.csv").open())) for name in ("sb", "run")]
     lengths = [[float(line["step_length"]) for line in part] for part in lines]
@@ -337,7 +337,7 @@ def test_each_seed_grafts_the_norms_of_its_own(images, tmp_path):
 @pytest.mark.parametrize("name", ["FT", "sampled GN", "IterGraft", "ExterGraft"])
 @pytest.mark.parametrize("stop", [1, 5])
 def test_an_interrupted_run_continues_to_the_same_bits(images, tmp_path, monkeypatch, log, name, stop):
-    spec, data = RUNS[name].replace(watch=probe(3, 5, 2)), folder_of(images, tmp_path / "data")
+    spec, data = RUNS[name].replace(probe=probe(3, 5, 2)), folder_of(images, tmp_path / "data")
     norms = [log] if spec.reference else ()
     run(spec, data, tmp_path / "whole", norms=norms)
     with dying_after(monkeypatch, stop):
@@ -360,7 +360,7 @@ def test_what_is_grafted_from_a_run_that_diverged_diverges_there_too(images, tmp
 def test_images_of_stored_copies_are_drawn_from_all_of_them(images, tmp_path, change):
     plan = StoredCopies(copies=3, crop_padding=1, flip=False)
     store = build_store(images, plan, tmp_path / "s.lmdb")
-    spec = novack_spec(macro_batch="all", held_out=0.0, augment=None, store=plan, **change)
+    spec = novack_spec(batch="all", held_out=0.0, augment=None, store=plan, **change)
     trainer = Trainer([spec], images, inputs=Inputs(copies=store))
     taken, take = [], trainer.loader.take
     trainer.loader.take = lambda epoch, places: taken.extend(places[0]) or take(epoch, places)
