@@ -47,8 +47,8 @@ def step_seconds(shape: tuple, device: torch.device, least: float = 0.5) -> floa
     classes = list(map(str, range(CLASSES)))
     dataset = Dataset(*splits, {"classes": classes, "mean": [0.5] * channels, "std": [0.25] * channels})
     spec = RunSpec(
-        paper="bench", run="bench", scale="bench", seed=0, dataset="noise", model=model, macro_batch=images,
-        block=micro_batch, epochs=None, steps=1_000_000, lr=1e-6,
+        paper="bench", run="bench", scale="bench", seed=0, dataset="noise", model=model, batch=images,
+        micro_batch=micro_batch, epochs=None, steps=1_000_000, lr=1e-6,
         schedule=make("schedule", "constant", unit="step", warmup=0),
         momentum=0.9, evaluations=1,
     )  # fmt: skip

@@ -13,17 +13,17 @@ from test_loop import assert_equal_results, folder_of, results
 
 from whysgd.data.build_store import build_store
 from whysgd.study.registry import make
-from whysgd.study.spec import NoiseWatch, RunSpec, StoredCopies
+from whysgd.study.spec import NoiseProbe, RunSpec, StoredCopies
 
 KILLS = 20
 COPIES = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
-SGD = make_spec(macro_batch=5, penalty=None, clip=None, augment=None, epochs=30)
+SGD = make_spec(batch=5, penalty=None, clip=None, augment=None, epochs=30)
 # The runs of one job: with a penalty, on stored copies, with grafted norms, seeds in lockstep with the gradient noise.
 JOBS = {
     "full batch": [make_spec(epochs=40)],
     "stored copies": [SGD.replace(store=COPIES, epochs=30)],
     "grafted norms": [SGD.replace(transform=make("transform", "exter_graft", reference="other"), epochs=30)],
-    "seeds in lockstep": [SGD.replace(model="fc_d2_w4", noise=NoiseWatch(points=4), seed=seed) for seed in range(2)],
+    "seeds in lockstep": [SGD.replace(model="fc_d2_w4", noise=NoiseProbe(points=4), seed=seed) for seed in range(2)],
 }
 TEXTS = ("history.csv", "gradient_norms.csv", "noise.csv", "layers.csv", "noise_norms.csv")
 

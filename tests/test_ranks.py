@@ -20,8 +20,8 @@ EXACT = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.3, v
 # 23 images in blocks of 5: five blocks, which neither two nor three ranks share evenly, the last one smaller.
 RUNS = {
     "exact penalty": make_spec(penalty=EXACT, epochs=5),
-    "early stop": make_spec(penalty=None, macro_batch=15, epochs=6, evaluations=6, stop_accuracy=0.0),
-    "macro-batch": make_spec(penalty=None, macro_batch=15, epochs=3, averaging="historical"),
+    "early stop": make_spec(penalty=None, batch=15, epochs=6, evaluations=6, stop_accuracy=0.0),
+    "macro-batch": make_spec(penalty=None, batch=15, epochs=3, averaging="historical"),
 }
 
 

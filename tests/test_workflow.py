@@ -259,7 +259,7 @@ def test_an_image_folder_runs_through_the_same_rules(miniature, image_folder):
     config = copy.deepcopy(TINY) | {"scale": "folder"}
     config["datasets"] = {"mine": {"source": "image_folder", "path": str(image_folder), "label": "my images (JPEG)"}}
     rows = ["sgd", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]
-    changes = {"datasets": {"*": "mine"}, "block_divisor": 8, "skip": {"geiping2022": rows}}
+    changes = {"datasets": {"*": "mine"}, "micro_batch_divisor": 8, "skip": {"geiping2022": rows}}
     config["scales"] = {"folder": config["scales"]["tiny"] | changes}
     overlay = write_config(miniature, "folder.yaml", config)
     table = "results/folder/tables/geiping2022_main.md"

@@ -27,8 +27,8 @@ from whysgd.study.settings import (
 )
 from whysgd.study.validation import Problems, problems_of
 
-# What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
-FULL_BATCH, ONE_BLOCK = "all", "block"
+# What papers/ may say for a batch, beside numbers: every image, or a single micro-batch.
+FULL_BATCH, ONE_MICRO_BATCH = "all", "micro_batch"
 
 
 class StoredCopies(Settings):
@@ -61,7 +61,7 @@ class Normalization(Settings):
     """Standard deviation of each channel."""
 
 
-class Watch(Settings):
+class Probe(Settings):
     """A probe of the average micro-batch gradient norm, for the history alone."""
 
     every: Count
@@ -72,7 +72,7 @@ class Watch(Settings):
     """Micro-batches drawn for one line."""
 
 
-class NoiseWatch(Settings):
+class NoiseProbe(Settings):
     """Measurements of the gradient noise along the run, with its tail index."""
 
     points: Count
@@ -81,15 +81,15 @@ class NoiseWatch(Settings):
 
 def _batch(value):
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole and value not in (FULL_BATCH, ONE_BLOCK):
-        refuse("must be a whole number, `all` or `block`")
+    if not whole and value not in (FULL_BATCH, ONE_MICRO_BATCH):
+        refuse("must be a whole number, `all` or `micro_batch`")
     return value if not whole or value >= 1 else refuse("must be at least 1")
 
 
 Batch = Annotated[
     Any,
     AfterValidator(_batch),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "block"]}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "micro_batch"]}]}),
 ]
 
 
@@ -100,10 +100,10 @@ class RunSettings(Settings):
     """The images: mnist, cifar10, … or a name of the configuration's `datasets`."""
     model: Text
     """The network: a name of whysgd/models, or a dotted path to what returns an nn.Module."""
-    macro_batch: Batch
-    """Images of one step; `all` is full batch, `block` one block, that is plain SGD."""
-    block: Count
-    """Images of one block."""
+    batch: Batch
+    """Images of one step; `all` is full batch, `micro_batch` one micro-batch, that is plain SGD."""
+    micro_batch: Count
+    """Images of one micro-batch."""
     lr: Positive
     """Peak learning rate."""
     schedule: Annotated[Any, Chosen("schedule")]
@@ -115,7 +115,7 @@ class RunSettings(Settings):
     shuffle: Flag = False
     """Draw a new order in every epoch; otherwise keep the data set's."""
     drop_last: Flag = True
-    """Leave out a last block that is not full."""
+    """Leave out a last micro-batch that is not full."""
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Momentum of SGD."""
     nesterov: Flag = False
@@ -133,32 +133,33 @@ class RunSettings(Settings):
     epoch e.
     """
     penalty: Annotated[Any, Chosen("penalty")] | None = None
-    """Added to the gradient of every block."""
+    """Added to the gradient of every micro-batch."""
     transform: Annotated[Any, Chosen("transform")] | None = None
     """Scales the gradient of a step."""
     clip: Positive | None = None
     """Largest L2 norm of a step's gradient; null does not clip."""
     held_out: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Share of the training images, the last ones, that is not trained on and selects the step reported as best."""
-    watch: Watch | None = None
+    probe: Probe | None = None
     """Measure the average micro-batch gradient norm along the run."""
     averaging: Literal["mean", "historical"] = "mean"
-    """The true mean over blocks, or the released code's before its fix in 2023."""
+    """The true mean over micro-batches, or the released code's before its fix in 2023."""
     precision: Precision = "auto"
     """Precision of the network's arithmetic, in place of the configuration's."""
     loss: Literal["cross_entropy", "linear_hinge"] = "cross_entropy"
     """Mean cross entropy, or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else."""
     stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
     """End the run at the first evaluation that finds this training accuracy, in percent, or more."""
-    noise: NoiseWatch | None = None
+    noise: NoiseProbe | None = None
     """Measure the gradient noise along the run."""
 
 
 class RunSpec(RunSettings):
     """Everything that determines the result of one run, and nothing else.
 
-    A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole training set ("all") is
-    full batch. An epoch is one pass over the training set; over stored copies of it, full batch takes them all in each.
+    A step consumes `batch` images in micro-batches of `micro_batch`: equal numbers are SGD, the whole training set
+    ("all") is full batch. An epoch is one pass over the training set; over stored copies of it, full batch takes
+    them all in each.
     """
 
     paper: Name
@@ -174,12 +175,12 @@ class RunSpec(RunSettings):
 
     @model_validator(mode="after")
     def _fits(self):
-        batch, block, optimizer = self.macro_batch, self.block, self.optimizer
+        batch, micro_batch, optimizer = self.batch, self.micro_batch, self.optimizer
         plain = self.momentum or self.nesterov or self.weight_decay
-        uneven = not self.full_batch and batch != ONE_BLOCK and batch % block
+        uneven = not self.full_batch and batch != ONE_MICRO_BATCH and batch % micro_batch
         problems = {
-            "macro_batch = 'block': must be a number of images, or `all`": batch == ONE_BLOCK,
-            f"macro_batch = {batch}: must be a multiple of the block, {block}": uneven,
+            "batch = 'micro_batch': must be a number of images, or `all`": batch == ONE_MICRO_BATCH,
+            f"batch = {batch}: must be a multiple of the micro-batch, {micro_batch}": uneven,
             "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
             f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
@@ -194,12 +195,12 @@ class RunSpec(RunSettings):
     @property
     def full_batch(self) -> bool:
         """Whether each step takes every image."""
-        return self.macro_batch == FULL_BATCH
+        return self.batch == FULL_BATCH
 
     @property
-    def blocks_per_step(self) -> int | None:
-        """Blocks of one step; None stands for all."""
-        return None if self.full_batch else self.macro_batch // self.block
+    def micro_batches_per_step(self) -> int | None:
+        """Micro-batches of one step; None stands for all."""
+        return None if self.full_batch else self.batch // self.micro_batch
 
     @property
     def reference(self) -> str | None:
@@ -281,12 +282,12 @@ def epoch_images(spec: RunSpec, train_images: int) -> int:
 
 
 def steps_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Return the optimizer steps of one epoch of `train_images`; the last may have fewer blocks."""
-    blocks = blocks_per_epoch(spec, train_images)
-    return 1 if spec.full_batch else -(-blocks // spec.blocks_per_step)
+    """Return the optimizer steps of one epoch of `train_images`; the last may have fewer micro-batches."""
+    count = micro_batches_per_epoch(spec, train_images)
+    return 1 if spec.full_batch else -(-count // spec.micro_batches_per_step)
 
 
-def blocks_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Return the blocks of one epoch; a last one that is not full counts unless `drop_last`."""
+def micro_batches_per_epoch(spec: RunSpec, train_images: int) -> int:
+    """Return the micro-batches of one epoch; a last one that is not full counts unless `drop_last`."""
     images = epoch_images(spec, train_images)
-    return images // spec.block if spec.drop_last else -(-images // spec.block)
+    return images // spec.micro_batch if spec.drop_last else -(-images // spec.micro_batch)
