@@ -20,7 +20,7 @@ EXACT = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.3, v
 # 23 images in blocks of 5: five blocks, which neither two nor three ranks share evenly, the last one smaller.
 RUNS = {
     "exact penalty": make_spec(penalty=EXACT, epochs=5),
-    "sampled penalty": make_spec(penalty=make("penalty", "fisher_trace", strength=0.05, sample=8), epochs=5, clip=None),
+    "sampled penalty": make_spec(penalty=make("penalty", "average_jacobian", strength=0.01, sample=8), epochs=4),
     "early stop": make_spec(penalty=None, macro_batch=15, epochs=6, evaluations=6, stop_accuracy=0.0),
     "macro-batch": make_spec(penalty=None, macro_batch=15, epochs=3, averaging="historical"),
 }
