@@ -76,7 +76,7 @@ EDITS = {
 # Edits after which nothing is done again.
 IDLE = [
     ("whysgd/training/loop.py", "", "\n# Why.\n"),
-    ("whysgd/training/trainer.py", '"""', '"""So: '),
+    ("whysgd/training/engine.py", '"""', '"""So: '),
     ("workflow_scripts/make_table.py", "", "\n# Why.\n"),
     ("workflow_scripts/collect_runs.py", '"""', '"""So: '),
     ("whysgd/study/validation.py", "must not repeat an entry", "must not have an entry twice"),
