@@ -260,7 +260,10 @@ def _build_store(options) -> None:
         raise UserError("build-store: --copies must be at least 1, --crop-padding and --seed at least 0")
     if not is_name(options.dataset):
         raise UserError(f"build-store: {options.dataset!r}: {NEEDED}")
-    plan = StoredCopies(options.copies, options.crop_padding, options.flip, options.seed, options.clean_first)
+    plan = StoredCopies(
+        copies=options.copies, crop_padding=options.crop_padding, flip=options.flip, seed=options.seed,
+        clean_first=options.clean_first,
+    )  # fmt: skip
     dataset = load_dataset(options.data or dataset_folder(options.dataset))
     path = options.out or store_file(options.dataset, plan.name)
     store = build_store(dataset, plan, path, progress=sys.stderr.isatty())
