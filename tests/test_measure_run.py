@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_dataset, make_spec
 from test_loop import folder_of
-from whysgd.training.trainer import Trainer
+from whysgd.training.setup import Setup
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -98,8 +98,8 @@ def test_images_are_normalized_as_in_training(tmp_path, normalize):
     spec = RunSpec.from_dict({**make_spec(epochs=1).to_dict(), **own})
     train([spec], data, tmp_path / "run")
     inputs, labels = next(iter(first(tmp_path / "run", data).train.batches()))
-    trainer = Trainer(spec, dataset)
-    assert torch.equal(inputs, trainer.normalize(torch.from_numpy(dataset.train.images)))
+    setup = Setup([spec], dataset)
+    assert torch.equal(inputs, setup.normalize(torch.from_numpy(dataset.train.images)))
     assert torch.equal(labels, torch.from_numpy(dataset.train.labels))
 
 

@@ -58,6 +58,10 @@ EDITS = {
     ),
     "the loop": ("whysgd/training/loop.py", "", "\nUNUSED = 1\n", EVERY),
     "what a device does": ("whysgd/training/device.py", "", "\nUNUSED = 1\n", EVERY),
+    "a penalty": (
+        "whysgd/training/penalties/gradient_norm.py", "", "\nUNUSED = 1\n",
+        {"train": 2, **AFTER_ONE, "measure": 2, "measure_landscape": 4},
+    ),
     "how data are read": ("whysgd/data/sources.py", "", "\nUNUSED = 1\n", {"build_dataset": 1, **EVERY}),
     "a measure": ("whysgd/measures/keskar.py", "", "\nUNUSED = 1\n", {"measure": 18, **FROM_MEASURES}),
     "a figure's size": (
@@ -76,7 +80,8 @@ EDITS = {
 # Edits after which nothing is done again.
 IDLE = [
     ("whysgd/training/loop.py", "", "\n# Why.\n"),
-    ("whysgd/training/trainer.py", '"""', '"""So: '),
+    ("whysgd/training/setup.py", '"""', '"""So: '),
+    ("whysgd/errors.py", "", "\nUNUSED = 1\n"),
     ("workflow_scripts/make_table.py", "", "\n# Why.\n"),
     ("workflow_scripts/collect_runs.py", '"""', '"""So: '),
     ("whysgd/study/validation.py", "must not repeat an entry", "must not have an entry twice"),
