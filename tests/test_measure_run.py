@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import make_dataset, make_spec
 from test_loop import folder_of
-from whysgd.training.setup import Setup
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -25,6 +24,7 @@ from whysgd.study.config import load_config
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.loop import train
+from whysgd.training.setup import Setup
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
