@@ -50,8 +50,8 @@ format: env
 # Times each question side by side, about half an hour; tables go to results/benchmarks.
 bench: env
 	$(BIN)/python benchmarks/devices.py
-	$(BIN)/python benchmarks/step_cpu.py
-	$(BIN)/python benchmarks/processes.py
+	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/product_distance.py
 	$(BIN)/python benchmarks/store.py
@@ -59,7 +59,6 @@ bench: env
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py
 	$(BIN)/python benchmarks/tail_index.py
-	$(BIN)/python benchmarks/stacked.py
 
 # On a machine with a GPU; see benchmarks/step_gpu.py for parts of it.
 bench-gpu: env

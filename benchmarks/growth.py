@@ -15,7 +15,6 @@ from statistics import median
 import numpy as np
 from common import digits, median_ratio, side_by_side, write_table
 from safetensors.numpy import save_file
-from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.files import read_json, write_json
@@ -25,6 +24,7 @@ from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
+from whysgd.training.loop import Trainer
 
 ROUNDS = 5
 PENALTIES = {"none": None, "forward differences": make("penalty", "gradient_norm")}
@@ -54,7 +54,7 @@ def line(what: str, penalty: str, size: str, times: dict, name: str, base: str, 
 
 def blocks(penalty: str) -> list[dict]:
     """One, two and four times the blocks."""
-    works = {f"{32 * k} blocks of 16": Trainer(spec_of(penalty), repeated(digits(), k)).step for k in (1, 2, 4)}
+    works = {f"{32 * k} blocks of 16": Trainer([spec_of(penalty)], repeated(digits(), k)).step for k in (1, 2, 4)}
     times = side_by_side(works, ROUNDS)
     names = list(works)
     return [line("blocks", penalty, n, times, n, names[0], 2**i) for i, n in enumerate(names)]
@@ -70,7 +70,7 @@ def widths(penalty: str) -> list[dict]:
             "depths": (1, 1),
             "width": width,
         }
-        works[name] = Trainer(spec_of(penalty).replace(model=name), digits()).step
+        works[name] = Trainer([spec_of(penalty).replace(model=name)], digits()).step
     times = side_by_side(works, ROUNDS)
     names = list(works)
     return [line("width", penalty, n, times, n, names[0], 4**i) for i, n in enumerate(names)]

@@ -1,6 +1,6 @@
-"""How much memory does a regularized step with ResNet-152 and blocks of 128 take?
+"""How much memory does a regularized step with ResNet-152 and micro-batches of 128 take?
 
-Each case in a process of its own, one block: peak of the process on a CPU (some minutes each), of torch's allocations
+Each case in a process of its own, one micro-batch: peak of the process on a CPU (minutes each), of torch's allocations
 on a GPU. `python benchmarks/memory.py` writes results/benchmarks/memory.{json,md}.
 """
 
@@ -11,31 +11,32 @@ import sys
 
 import torch
 from common import seconds, write_table
-from whysgd.training.gradients import StackSums
 
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.training.device import allow_tf32, prepare_device
+from whysgd.training.engine import Engine, Step
 from whysgd.training.objective import Objective
+from whysgd.training.penalties import penalty_of
 
 CASES = {"none": ("fp32", "bf16"), "forward-differences": ("fp32",), "exact": ("fp32", "bf16")}
 
 
 def measure(network: str, block: int, variant: str, precision: str, device: torch.device) -> tuple[float, float]:
-    """Peak GiB and seconds of one block."""
+    """Return peak GiB and seconds of one micro-batch."""
     penalty = None if variant == "none" else make("penalty", "gradient_norm", variant=variant)
     objective = Objective(build_model(network, 3, 10, 0).to(device), torch.bfloat16 if precision == "bf16" else None)
     theta = objective.parameters.vector({n: p.detach() for n, p in objective.model.named_parameters()})
-    sums = StackSums(objective, penalty)
-    images = torch.randn(1, block, 3, 32, 32, device=device)
-    labels, one = torch.zeros(1, block, dtype=torch.int64, device=device), torch.ones(1, device=device)
-    sums.begin(theta, sum(objective.buffers.sizes), 0.1)
+    engine = Engine(objective, penalty and penalty_of(penalty))
+    images = torch.randn(1, 1, block, 3, 32, 32, device=device)
+    labels = torch.zeros(1, 1, block, dtype=torch.int64, device=device)
+    step = Step(theta[None], lr=0.1)
     allow_tf32(precision == "tf32")
     if device.type == "cuda":
         # Libraries start and choose their algorithms.
-        sums.add(images, labels, one, one)
+        engine.sums(step, [(images, labels)])
         torch.cuda.reset_peak_memory_stats()
-    taken = seconds(lambda: sums.add(images, labels, one, one))
+    taken = seconds(lambda: engine.sums(step, [(images, labels)]))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30, taken
     # Kilobytes on Linux.

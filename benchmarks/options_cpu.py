@@ -11,13 +11,13 @@ from statistics import median
 import torch
 from common import digits, median_ratio, side_by_side, write_table
 from processes import spec_and_images
-from whysgd.training.trainer import Trainer
 
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.training import objective
 from whysgd.training.device import prepare_device
+from whysgd.training.loop import Options, Trainer
 
 ROUNDS = 5
 
@@ -64,16 +64,16 @@ def main() -> None:
     exact = spec.replace(penalty=make("penalty", "gradient_norm", variant="exact"))
 
     def mini(precision, engine):
-        return Trainer(exact.replace(precision=precision), dataset, engine=engine)
+        return Trainer([exact.replace(precision=precision)], dataset, Options(engine=engine))
 
     half, images = spec_and_images("ResNet-18 at half width, SGD")
 
     def large(precision, engine):
-        return Trainer(half.replace(precision=precision), images, engine=engine)
+        return Trainer([half.replace(precision=precision)], images, Options(engine=engine))
 
     lines = lines_of("mini network, full batch, exact penalty", mini, spec.epochs)
     lines += lines_of("ResNet-18 at half width, SGD", large, 30 * 390)
-    heading = "One thread. Stacked blocks, as of the mini network, have a layout of their own."
+    heading = "One thread. Micro-batches that share a pass, as of the mini network, have a layout of their own."
     write_table("options_cpu", heading, lines)
 
 

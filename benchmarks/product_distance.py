@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 from common import OUT, digits, write_table
-from whysgd.data.feed import Feed
-from whysgd.training.trainer import Trainer
 
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset, load_dataset
+from whysgd.data.loader import DataLoader
 from whysgd.measures.product_distance import product_distances
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import prepare_device
+from whysgd.training.loop import Options, Trainer
 
 VARIANTS = ("forward-differences", "central-differences", "exact")
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16")
@@ -30,7 +30,7 @@ PRECISIONS = ("fp64", "fp32", "tf32", "bf16")
 
 def states(spec: RunSpec, dataset: Dataset, steps: list[int], device):
     """The trainer after each of these numbers of steps."""
-    trainer = Trainer(spec, dataset, device)
+    trainer = Trainer([spec], dataset, Options(device))
     for step in range(max(steps) + 1):
         if step in steps:
             yield step, trainer
@@ -42,12 +42,12 @@ def measure(spec: RunSpec, dataset: Dataset, steps: list[int], blocks: int, size
     ways = [(variant, precision) for variant in VARIANTS for precision in PRECISIONS]
     lines = []
     for step, trainer in states(spec, dataset, steps, device):
-        statistics = spec.normalize.__dict__ if spec.normalize else dataset.manifest
+        statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
         normalize = Normalizer(statistics["mean"], statistics["std"], torch.float64, device)
         cut = spec.replace(block=size, macro_batch="all", shuffle=False, drop_last=True)
-        feed = Feed(cut, dataset.train.images, dataset.train.labels, device)
-        chosen = [(normalize(x[0]), y[0]) for x, y in feed.stacks(0, 0, blocks)]
-        for line in product_distances(trainer.objective.model, trainer.state.theta, chosen, ways):
+        loader = DataLoader([cut], trainer.images, trainer.labels, device)
+        chosen = [(normalize(x[0, 0]), y[0, 0]) for x, y in loader.groups(0, 0, blocks)]
+        for line in product_distances(trainer.objective.model, trainer.batch.theta[0], chosen, ways):
             lines.append({"step": f"{step}", **{k: v for k, v in line.items() if k != "blocks"}})
             print(lines[-1], flush=True)
     return lines

@@ -16,16 +16,15 @@ from statistics import median
 import numpy as np
 import torch
 from common import seconds, write_table
-from step_cpu import plain_step
+from steps import plain_step
 from torch.utils.flop_counter import FlopCounterMode
-from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.study.spec import Augmentation, RunSpec
 from whysgd.training.device import allow_tf32, prepare_device
-from whysgd.training.grouping import Grouping
+from whysgd.training.loop import Options, Trainer
 from whysgd.training.objective import Objective
 
 DIFFERENCES, EXACT = make("penalty", "gradient_norm"), make("penalty", "gradient_norm", variant="exact")
@@ -36,17 +35,17 @@ CASES = {
     "full batch": ("all", 128, None, "bf16", 1),
     "penalty, differences": ("all", 128, DIFFERENCES, "tf32", 2),
     "penalty, exact": ("all", 128, EXACT, "bf16", 3),
-    "penalty, differences, blocks of 32": ("all", 32, DIFFERENCES, "tf32", 2),
-    "penalty, exact, blocks of 32": ("all", 32, EXACT, "bf16", 3),
+    "penalty, differences, micro-batches of 32": ("all", 32, DIFFERENCES, "tf32", 2),
+    "penalty, exact, micro-batches of 32": ("all", 32, EXACT, "bf16", 3),
 }
 NETWORKS = ("resnet18", "resnet18_half", "resnet50", "densenet121", "resnet152", "vgg16_bn", "vgg11", "resnet18_conv")
-# For the first network: every engine, and other ways to compute several blocks at once.
+# For the first network: the other engine, and several micro-batches in a pass.
 VARIATIONS = {
-    "full batch": [("graph", None), ("eager", None), ("compiled", Grouping(1)), ("compiled", Grouping(13, "shared"))],
-    "penalty, differences": [("graph", None), ("compiled", Grouping(1))],
-    "penalty, exact": [("graph", None), ("compiled", Grouping(1))],
-    "penalty, differences, blocks of 32": [("compiled", Grouping(1)), ("compiled", Grouping(8, "streams"))],
-    "penalty, exact, blocks of 32": [("compiled", Grouping(1)), ("compiled", Grouping(4, "copies"))],
+    "full batch": [("eager", None), ("compiled", 4)],
+    "penalty, differences": [("eager", None)],
+    "penalty, exact": [("eager", None)],
+    "penalty, differences, micro-batches of 32": [("compiled", 4)],
+    "penalty, exact, micro-batches of 32": [("compiled", 4)],
 }
 
 
@@ -70,7 +69,7 @@ def peak_flops(device: torch.device, size: int) -> float:
 def pass_flops(network: str, images: int) -> float:
     """Floating-point operations of forward and backward over so many images; nothing is computed."""
     objective = Objective(build_model(network, 3, 10, 0).to("meta"))
-    theta = torch.zeros(sum(objective.parameters.sizes), device="meta")
+    theta = torch.zeros(1, len(objective.parameters), device="meta")
     with FlopCounterMode(display=False) as counter:
         objective.gradients(
             theta, torch.zeros(1, 8, 3, 32, 32, device="meta"), torch.zeros(1, 8, dtype=torch.int64, device="meta")
@@ -78,7 +77,7 @@ def pass_flops(network: str, images: int) -> float:
     return counter.get_total_flops() / 8 * images
 
 
-def trainer_of(network, case, dataset, device, engine="auto", grouping=None) -> Trainer:
+def trainer_of(network, case, dataset, device, engine="auto", together=None) -> Trainer:
     macro_batch, block, penalty, precision, _ = CASES[case]
     spec = RunSpec(
         paper="benchmark", run="step", scale="paper", seed=0, dataset="random", model=network,
@@ -90,7 +89,8 @@ def trainer_of(network, case, dataset, device, engine="auto", grouping=None) -> 
         clip=None if macro_batch != "all" else 0.25, precision=precision if device.type == "cuda" else "auto",
     )  # fmt: skip
     # A CPU shows only that the script works.
-    return Trainer(spec, dataset, device, engine=engine if device.type == "cuda" else "eager", grouping=grouping)
+    engine = engine if device.type == "cuda" else "eager"
+    return Trainer([spec], dataset, Options(device, engine=engine, together=together))
 
 
 def time_ours(trainer: Trainer, rounds: int) -> tuple[float, float, float]:
@@ -109,12 +109,12 @@ def time_ours(trainer: Trainer, rounds: int) -> tuple[float, float, float]:
 
 
 def time_plain(trainer: Trainer, dataset: Dataset, blocks: int) -> float:
-    """Seconds of an epoch by the plain eager fp32 loop, from so many of its blocks; images are ready on the device."""
+    """Return seconds of an epoch by the plain eager fp32 loop, from so many micro-batches; images are ready."""
     spec = trainer.spec
     model = build_model(spec.model, 3, 10, 0).to(trainer.device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    loader = Trainer(spec.replace(precision="fp32"), dataset, trainer.device, engine="eager", blocks_at_once=1)
-    batches = [(loader.normalize(x[0]), y[0]) for x, y in loader.feed.stacks(0, 0, blocks)]
+    loader = Trainer([spec.replace(precision="fp32")], dataset, Options(trainer.device, engine="eager", together=1))
+    batches = [(loader.normalize(x[0, 0]), y[0, 0]) for x, y in loader.loader.groups(0, 0, blocks)]
     allow_tf32(False)
     sets = [[batch] for batch in batches] if not spec.full_batch else [batches]
 
@@ -123,7 +123,7 @@ def time_plain(trainer: Trainer, dataset: Dataset, blocks: int) -> float:
             plain_step(model, optimizer, part, spec.penalty, 0.01)
 
     seconds(epoch)
-    return median(seconds(epoch) for _ in range(3)) * trainer.blocks / blocks
+    return median(seconds(epoch) for _ in range(3)) * trainer.micro_batches / blocks
 
 
 def main() -> None:
@@ -157,16 +157,16 @@ def main() -> None:
             trainer = trainer_of(network, case, dataset, device, engine, way)
             first, ours, gib = time_ours(trainer, options.rounds)
             if (network, case) not in plain:
-                plain[network, case] = time_plain(trainer, dataset, min(trainer.blocks, 40))
+                plain[network, case] = time_plain(trainer, dataset, min(trainer.micro_batches, 40))
         except RuntimeError as error:
             # Not enough memory, mostly; in a capture it does not say so.
             print(f"{network}, {case}, {engine}, {way}: {error}", flush=True)
             continue
         passes = CASES[case][4]
-        rate = passes * pass_flops(network, trainer.blocks * trainer.spec.block) / ours
+        rate = passes * pass_flops(network, trainer.micro_batches * trainer.spec.block) / ours
         lines.append({
             "network": network, "epoch": case, "precision": trainer.precision, "engine": trainer.engine_used,
-            "blocks at once": f"{trainer.grouping.most} ({trainer.grouping.way})",
+            "micro-batches in a pass": trainer.engine.most,
             "seconds": ours, "times a plain loop": plain[network, case] / ours, "TFLOP/s": rate / 1e12,
             "% of the peak": 100 * rate / peak, "peak GiB": gib, "first epoch [s]": first,
         })  # fmt: skip

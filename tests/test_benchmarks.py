@@ -14,36 +14,38 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common
 import devices
-import step_cpu
 import step_gpu
-from whysgd.training.trainer import Trainer
+import steps
 
 from whysgd.models.build import build_model
 from whysgd.study import cost
 from whysgd.study.cost import Device, Work, seconds_of
 from whysgd.study.networks import network
+from whysgd.training.loop import Options, Trainer
 
 # Those that draw nothing: the loop draws otherwise.
-COMPARED = [name for name in step_cpu.PENALTIES if name not in ("FT", "UJ")]
+COMPARED = [name for name in steps.PENALTIES if name not in ("FT", "UJ")]
 
 
-@pytest.mark.parametrize("penalty", [step_cpu.PENALTIES[name] for name in COMPARED], ids=COMPARED)
+@pytest.mark.parametrize("penalty", [steps.PENALTIES[name] for name in COMPARED], ids=COMPARED)
 def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
     dataset = make_dataset()
     spec = make_spec(
         penalty=penalty, clip=None, augment=None, shuffle=False, drop_last=True, lr=0.1,
         schedule=make("schedule", "constant", unit="epoch", warmup=0),
     )  # fmt: skip
-    ours = Trainer(spec, dataset, blocks_at_once=1, dtype=torch.float64)
+    ours = Trainer([spec], dataset, Options(together=1), dtype=torch.float64)
     model = build_model(spec.model, 1, 3, spec.seed).double().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    batches = [(ours.normalize(x[0]), y[0]) for x, y in ours.feed.stacks(0, 0, ours.blocks)]
+    batches = [(ours.normalize(x[0, 0]), y[0, 0]) for x, y in ours.loader.groups(0, 0, ours.micro_batches)]
     for _ in range(3):
         ours.step()
-        step_cpu.plain_step(model, optimizer, batches, penalty, 0.1)
+        steps.plain_step(model, optimizer, batches, penalty, 0.1)
     tolerance = 1e-5 if penalty and not penalty.exact else 1e-9
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(ours.tensors()[name], parameter.detach(), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            ours.tensors(ours.states[0])[name], parameter.detach(), rtol=tolerance, atol=tolerance
+        )
 
 
 def test_arithmetic_is_counted_from_the_network():
@@ -106,9 +108,3 @@ def test_the_scripts_for_a_gpu_run_on_a_cpu(tmp_path, arguments):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("results/benchmarks/*.json"))) == 1
-
-
-def test_a_grouping_can_be_asked_for():
-    spec = make_spec().replace(penalty=None)
-    trainer = Trainer(spec, make_dataset(), grouping=step_gpu.Grouping(2, "shared"))
-    assert (trainer.grouping.most, trainer.sums.copies) == (2, False)

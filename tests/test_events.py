@@ -6,13 +6,10 @@ import pandas as pd
 import pytest
 from conftest import make_spec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_loop import assert_equal_results, dying_after, folder_of, results
-from whysgd.training.stack import Stack
+from test_loop import assert_equal_results, dying_after, folder_of, results, run
 
 from whysgd.errors import UserError
-from whysgd.study.registry import make
 from whysgd.training.events import FOLDER, tag_of
-from whysgd.training.loop import train, train_runs
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:
@@ -21,10 +18,10 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def assert_is_history(folder):
-    """Each finite number of the history is there, at its step, once."""
-    history, found = pd.read_csv(folder / "history.csv"), scalars(folder)
-    columns = [column for column in history if column != "step" and history[column].notna().any()]
+def assert_is_history(folder, seed):
+    """Each finite number of a seed's history is there, at its step, once."""
+    history, found = pd.read_csv(folder / "history.csv").query(f"seed == {seed}"), scalars(folder / f"seed-{seed}")
+    columns = [column for column in history if column not in ("seed", "step") and history[column].notna().any()]
     assert set(found) == {tag_of(column) for column in columns}
     for column in columns:
         lines = history[["step", column]].dropna()
@@ -33,46 +30,30 @@ def assert_is_history(folder):
 
 
 def test_events_are_the_history_and_change_no_bit(dataset, tmp_path):
-    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
-    train(spec, data, tmp_path / "plain")
-    train(spec, data, tmp_path / "shown", tensorboard=True)
+    specs, data = [make_spec(seed=seed) for seed in (3, 4)], folder_of(dataset, tmp_path / "data")
+    run(specs, data, tmp_path / "plain")
+    run(specs, data, tmp_path / "shown", tensorboard=True)
     assert_equal_results(results(tmp_path / "plain"), results(tmp_path / "shown"))
-    assert_is_history(tmp_path / "shown")
-    assert {"loss/train", "accuracy/test", "step/lr"} <= set(scalars(tmp_path / "shown"))
-    assert not (tmp_path / "plain" / FOLDER).exists()
+    for seed in (3, 4):
+        assert_is_history(tmp_path / "shown", seed)
+    assert {"loss/train", "accuracy/test", "step/lr"} <= set(scalars(tmp_path / "shown/seed-3"))
+    assert scalars(tmp_path / "shown/seed-3") != scalars(tmp_path / "shown/seed-4")
+    assert not list((tmp_path / "plain").glob("seed-*"))
 
 
 @pytest.mark.parametrize("seconds", [1e-9, 1e9], ids=["from a checkpoint", "from the start"])
 def test_a_run_that_is_killed_and_continued_has_each_step_once(dataset, tmp_path, monkeypatch, seconds):
     spec, data = make_spec(epochs=6, evaluations=6), folder_of(dataset, tmp_path / "data")
     with dying_after(monkeypatch, 4):
-        train(spec, data, tmp_path / "run", checkpoint_seconds=seconds, tensorboard=True)
-    metrics = train(spec, data, tmp_path / "run", tensorboard=True)
+        run(spec, data, tmp_path / "run", checkpoint_seconds=seconds, tensorboard=True)
+    metrics = run(spec, data, tmp_path / "run", tensorboard=True)
     assert metrics["sessions"] == (2 if seconds < 1 else 1)
     assert len(pd.read_csv(tmp_path / "run/history.csv")) == 6
-    assert_is_history(tmp_path / "run")
-
-
-def test_each_run_in_lockstep_has_its_own(dataset, tmp_path, monkeypatch):
-    specs = [
-        make_spec(
-            model="fc_d2_w4", macro_batch=5, augment=None, penalty=None, clip=None, seed=seed, lr=0.01,
-            schedule=make("schedule", "constant", unit="epoch", warmup=0),
-        )
-        for seed in (0, 1)
-    ]  # fmt: skip
-    made, step = [], Stack.step
-    monkeypatch.setattr(Stack, "step", lambda self: made.append(1) or step(self))
-    outs = [tmp_path / "a", tmp_path / "b"]
-    train_runs(specs, folder_of(dataset, tmp_path / "data"), outs, tensorboard=True)
-    assert made
-    for out in outs:
-        assert_is_history(out)
-    assert scalars(outs[0]) != scalars(outs[1])
+    assert_is_history(tmp_path / "run", 3)
 
 
 def test_without_the_package_one_line_says_what_to_do(dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="tensorboard is not installed; `pip install tensorboard`") as caught:
-        train(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run", tensorboard=True)
+        run(make_spec(), folder_of(dataset, tmp_path / "data"), tmp_path / "run", tensorboard=True)
     assert "\n" not in str(caught.value)

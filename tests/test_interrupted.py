@@ -8,13 +8,12 @@ import pytest
 import torch
 from conftest import make_spec
 from safetensors.torch import save_file
-from test_loop import assert_equal_results, folder_of, results
-from whysgd.training.trainer import Trainer
+from test_loop import assert_equal_results, folder_of, results, run
 
 from whysgd.errors import StopSignal
 from whysgd.training import loop
 from whysgd.training.checkpoint import State, load_checkpoint, save_checkpoint
-from whysgd.training.loop import train, train_runs
+from whysgd.training.loop import Trainer
 from whysgd.training.stopping import stop_requests
 
 
@@ -41,16 +40,16 @@ def test_a_damaged_checkpoint_is_left_for_the_previous_with_a_word(
     dataset, tmp_path, monkeypatch, capsys, damage, message, files
 ):
     spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
-    train(spec, data, tmp_path / "whole")
+    run(spec, data, tmp_path / "whole")
     other = "settings" in message
     monkeypatch.setattr(loop, "remove_checkpoint", lambda folder: None)
-    train(spec.replace(lr=0.1) if other else spec, data, tmp_path / "run", checkpoint_seconds=1e-9)
+    run(spec.replace(lr=0.1) if other else spec, data, tmp_path / "run", checkpoint_seconds=1e-9)
     (tmp_path / "run/metrics.json").unlink()
     damage(tmp_path / "run/checkpoint.safetensors")
     if files == "both":
         damage(tmp_path / "run/checkpoint.previous.safetensors")
     capsys.readouterr()
-    metrics = train(spec, data, tmp_path / "run")
+    metrics = run(spec, data, tmp_path / "run")
     said = capsys.readouterr().err
     assert message in said or files == "both"
     continued = files == "the newer" and not other
@@ -61,7 +60,7 @@ def test_a_damaged_checkpoint_is_left_for_the_previous_with_a_word(
 
 def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, monkeypatch):
     def state(step):
-        return State(*(torch.full((3,), float(step)) for _ in range(4)), step=step)
+        return State(*(torch.full((3,), float(step)) for _ in range(3)), {"momentum": torch.ones(3)}, step=step)
 
     for step in (1, 2):
         save_checkpoint(tmp_path, [state(step)], "mine")
@@ -87,18 +86,18 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, mo
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(dataset, tmp_path, monkeypatch, capsys, number):
     spec, data, step = make_spec(epochs=6), folder_of(dataset, tmp_path / "data"), Trainer.step
-    train(spec, data, tmp_path / "whole")
+    run(spec, data, tmp_path / "whole")
     before = signal.signal(number, signal.default_int_handler)
 
     def signalled(self):
-        if self.state.step == 2:
+        if self.batch.step == 2:
             signal.raise_signal(number)
         return step(self)
 
     try:
         monkeypatch.setattr(Trainer, "step", signalled)
         with pytest.raises(StopSignal) as stopped:
-            train(spec, data, tmp_path / "cut")
+            run(spec, data, tmp_path / "cut")
         monkeypatch.undo()
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
@@ -107,7 +106,7 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(dataset, tmp_path,
     name = signal.Signals(number).name
     assert str(stopped.value) == f"{tmp_path / 'cut'}: step 3: ended by {name}, saved; run it again to continue"
     assert f"{name}: ending after this step" in capsys.readouterr().err
-    assert train(spec, data, tmp_path / "cut")["sessions"] == 2
+    assert run(spec, data, tmp_path / "cut")["sessions"] == 2
     assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
 
 
@@ -118,8 +117,8 @@ def test_a_signal_in_the_last_step_does_not_keep_a_run_from_its_results(dataset,
         signal.raise_signal(signal.SIGUSR1)
         return step(self)
 
-    monkeypatch.setattr(Trainer, "step", lambda self: (signalled if self.state.step == 3 else step)(self))
-    assert train(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")["steps"] == 4
+    monkeypatch.setattr(Trainer, "step", lambda self: (signalled if self.batch.step == 3 else step)(self))
+    assert run(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")["steps"] == 4
 
 
 def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignored():
@@ -137,19 +136,3 @@ def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignore
             assert not asked
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_a_signal_in_the_last_step_of_a_run_keeps_the_next_one_from_beginning(dataset, tmp_path, monkeypatch):
-    specs = [make_spec(seed=seed) for seed in (3, 4)]
-    data, step = folder_of(dataset, tmp_path / "data"), Trainer.step
-
-    def signalled(self):
-        if self.state.step == 3:
-            signal.raise_signal(signal.SIGUSR1)
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", signalled)
-    with pytest.raises(StopSignal, match=r"second: not begun: ended by SIGUSR1"):
-        train_runs(specs, data, [tmp_path / "first", tmp_path / "second"])
-    assert (tmp_path / "first/metrics.json").exists()
-    assert not (tmp_path / "second/metrics.json").exists()

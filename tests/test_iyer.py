@@ -5,7 +5,6 @@ import json
 import pytest
 import yaml
 from conftest import make_dataset
-from whysgd.training.trainer import Trainer
 
 from whysgd.errors import UserError
 from whysgd.study.config import load_config
@@ -13,6 +12,7 @@ from whysgd.study.papers import expand, load_paper, scaled_spec, tables_at
 from whysgd.study.registry import make
 from whysgd.study.spec import Augmentation, Normalization, RunSpec, steps_per_epoch
 from whysgd.study.validation import ROOT
+from whysgd.training.loop import Trainer
 from whysgd.training.schedules import learning_rate
 
 # A second transcription of the published tables: epochs and test accuracy.
@@ -191,7 +191,7 @@ def test_a_mistake_in_the_seeds_of_tables_is_one_line(table_seeds, message):
 def test_the_loop_takes_the_rate_of_each_step(run):
     spec = specs_at("mini", seeds=[0])[run, 0]
     spec = RunSpec.from_dict({**json.loads(json.dumps(spec.to_dict())), "epochs": 2, "block": 5, "macro_batch": 5})
-    trainer = Trainer(spec, make_dataset())
+    trainer = Trainer([spec], make_dataset())
     assert trainer.total == 10
     rates = [trainer.step()["lr"] for _ in range(10)]
     assert rates == [learning_rate(spec.schedule, spec.lr, step, 10) for step in range(10)]

@@ -23,8 +23,7 @@ from whysgd.results.metrics import read_metrics
 from whysgd.study.config import load_config
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
-from whysgd.training.loop import train
-from whysgd.training.setup import Setup
+from whysgd.training.loop import Trainer, train
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
@@ -98,8 +97,8 @@ def test_images_are_normalized_as_in_training(tmp_path, normalize):
     spec = RunSpec.from_dict({**make_spec(epochs=1).to_dict(), **own})
     train([spec], data, tmp_path / "run")
     inputs, labels = next(iter(first(tmp_path / "run", data).train.batches()))
-    setup = Setup([spec], dataset)
-    assert torch.equal(inputs, setup.normalize(torch.from_numpy(dataset.train.images)))
+    trainer = Trainer([spec], dataset)
+    assert torch.equal(inputs, trainer.normalize(torch.from_numpy(dataset.train.images)))
     assert torch.equal(labels, torch.from_numpy(dataset.train.labels))
 
 
@@ -136,13 +135,13 @@ def test_the_command_line_measures_one_or_all(finished, tmp_path):
 
 
 MISTAKES = {
-    "an unknown measure": (("measure", "sharpness"), "error: measure: no measure 'sharpness'; allowed: accuracy_gap, keskar"),
-    "an unknown option": (("measure", "keskar", "--options", '{"keskar": {"step": 1}}'), "error: measure: keskar: no option 'step'; allowed: epsilon, lr, steps"),
-    "an impossible option": (("measure", "keskar", "--options", '{"keskar": {"steps": 0}}'), "error: measure: keskar: steps = 0: must be a whole number of at least 1"),
+    "an unknown measure": (("measure", "sharpness"), "error: measure = 'sharpness': allowed: accuracy_gap, fisher"),
+    "an unknown option": (("measure", "keskar", "--options", '{"keskar": {"step": 1}}'), "error: measure: keskar: step: unknown key; allowed here: .*did you mean steps"),
+    "an impossible option": (("measure", "keskar", "--options", '{"keskar": {"steps": 0}}'), "error: measure: keskar: steps = 0: must be at least 1"),
     "a number that is not above 0": (("measure", "keskar", "--options", '{"keskar": {"lr": 0}}'), "error: measure: keskar: .*must be above 0"),
-    "a text for a number": (("measure", "flatness", "--options", '{"flatness": {"step": "a"}}'), "error: measure: flatness: step = 'a': must be a number"),
+    "a text for a number": (("measure", "flatness", "--options", '{"flatness": {"step": "a"}}'), "error: measure: flatness: step = 'a': must be a finite number"),
     "a number for a truth": (("measure", "fisher", "--options", '{"fisher": {"exact": 1}}'), "error: measure: fisher: exact = 1: must be true or false"),
-    "none of the images": (("measure", "fisher", "--options", '{"fisher": {"first": 0}}'), "error: measure: fisher: first = 0: must be a whole number"),
+    "none of the images": (("measure", "fisher", "--options", '{"fisher": {"first": 0}}'), "error: measure: fisher: first = 0: must be at least 1"),
     "a point": (("landscape", "line", "--points", "1"), "error: landscape: --points must be at least 2"),
     "too few images": (("measure", "gradient_noise"), "error: measure: gradient_noise: micro_batch = 128.*22 images make 0 full blocks"),
     "too few images for a block": (("landscape", "line", "--points", "3", "--images", "4"), "error: landscape: test: block = 5: 4 images"),

@@ -3,9 +3,8 @@ import json
 import pytest
 import torch
 from conftest import make_dataset, make_spec
-from networks import random_blocks
-from test_loop import folder_of
-from whysgd.training.trainer import Trainer
+from networks import random_batches
+from test_loop import folder_of, run
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -13,7 +12,7 @@ from whysgd.measures.product_distance import RoundedFactors, product_distances, 
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.study.spec import resolved_precision
-from whysgd.training.loop import train
+from whysgd.training.loop import Options, Trainer
 from whysgd.training.objective import Objective
 
 EXACT = make("penalty", "gradient_norm", variant="exact")
@@ -28,8 +27,8 @@ def cosine(a, b):
 def test_bf16_gradients_are_as_good_as_those_of_torchs_autocast(name):
     model = build_model(name, 3, 10, 0)
     exact, ours = Objective(model), Objective(model, torch.bfloat16)
-    theta = exact.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
-    images, labels = random_blocks([8], channels=3, pixels=32, classes=10)[0]
+    theta = exact.parameters.vector({n: p.detach() for n, p in model.named_parameters()})[None]
+    images, labels = random_batches([8], channels=3, pixels=32, classes=10)[0]
     _, truth, _ = exact.gradients(theta.double(), images[None], labels[None])
     losses, gradient, statistics = ours.gradients(theta, images[None].float(), labels[None])
     assert losses.dtype == gradient.dtype == statistics.dtype == torch.float32
@@ -41,26 +40,26 @@ def test_bf16_gradients_are_as_good_as_those_of_torchs_autocast(name):
 
 
 @pytest.mark.parametrize("penalty", [None, EXACT], ids=["plain", "exact"])
-def test_in_bf16_stacked_and_shared_blocks_are_the_loop_up_to_bf16(penalty):
+def test_in_bf16_passes_of_several_micro_batches_are_the_loop_up_to_bf16(penalty):
     dataset = make_dataset(train=20)
     spec = make_spec(penalty=penalty, precision="bf16", drop_last=True, clip=None)
-    trainers = [Trainer(spec, dataset, blocks_at_once=k) for k in (1, 4)]
+    trainers = [Trainer([spec], dataset, Options(together=k)) for k in (1, 4)]
     for trainer in trainers:
         trainer.step()
         trainer.step()
-    first, second = (t.state.theta - Trainer(spec, dataset).state.theta for t in trainers)
+    first, second = (t.batch.theta - Trainer([spec], dataset).batch.theta for t in trainers)
     assert cosine(first, second) > 0.99
 
 
 def trained(steps):
-    """A network of the mini scale after some full-batch steps, with blocks of 16 images to measure on."""
+    """A network of the mini scale after some full-batch steps, with micro-batches of 16 images to measure on."""
     spec = make_spec(model="resnet_mini", block=16, drop_last=True, shuffle=False, augment=None, epochs=100)
-    trainer = Trainer(spec, make_dataset(train=64, classes=3))
+    trainer = Trainer([spec], make_dataset(train=64, classes=3))
     for _ in range(steps):
         trainer.step()
-    loader = Trainer(spec, make_dataset(train=64, classes=3), blocks_at_once=1).feed
-    blocks = [(trainer.normalize(x[0]).double(), y[0]) for x, y in loader.stacks(0, 0, 4)]
-    return trainer.objective.model, trainer.state.theta, blocks
+    loader = Trainer([spec], make_dataset(train=64, classes=3), Options(together=1)).loader
+    batches = [(trainer.normalize(x[0, 0]).double(), y[0, 0]) for x, y in loader.groups(0, 0, 4)]
+    return trainer.objective.model, trainer.batch.theta[0], batches
 
 
 @pytest.mark.parametrize("steps", [3, 40], ids=["early", "late"])
@@ -124,16 +123,14 @@ def test_the_configurations_precision_is_that_of_the_rows_and_refused_where_it_c
     assert line.count("\n") == 1
 
 
-def test_tf32_and_graphs_are_refused_on_a_cpu():
+def test_tf32_is_refused_on_a_cpu():
     with pytest.raises(UserError, match=r"precision = 'tf32': needs a GPU; allowed on a CPU: auto, fp32, bf16"):
-        Trainer(make_spec(precision="tf32"), make_dataset())
-    with pytest.raises(UserError, match="engine = 'graph': needs a GPU; allowed on a CPU: auto, eager, compiled"):
-        Trainer(make_spec(), make_dataset(), engine="graph")
+        Trainer([make_spec(precision="tf32")], make_dataset())
 
 
 def test_a_run_in_bf16_learns_and_says_what_it_was(tmp_path):
     spec = make_spec(precision="bf16", penalty=EXACT, epochs=40, clip=None, lr=0.1)
     data = folder_of(make_dataset(train=60), tmp_path / "data")
-    metrics = train(spec, data, tmp_path / "run")
+    metrics = run(spec, data, tmp_path / "run")
     assert (metrics["precision"], metrics["engine"]) == ("bf16", "eager")
     assert metrics["final"]["train_accuracy"] > 70

@@ -202,14 +202,14 @@ ODD = {
 
 
 @pytest.mark.parametrize(("change", "message"), ODD.values(), ids=ODD.keys())
-def test_an_odd_record_is_one_line(recorded, tmp_path, change, message):
+def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, message):
     file = tmp_path / "tiny/geiping2022/fb/seed-1.json"
     file.parent.mkdir(parents=True)
     shutil.copy(recorded / f"records/tiny/geiping2022/{'fb' if change else 'fb-reg'}/seed-1.json", file)
     rewrite(file, lambda record: record.update(change))
     with pytest.raises(UserError, match=message) as caught:
         read_record(file)
-    assert "\n" not in str(caught.value)
+    assert all(line.startswith(str(file)) for line in str(caught.value).splitlines())
 
 
 def test_the_records_of_the_repository_make_the_runs():

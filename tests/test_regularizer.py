@@ -1,6 +1,6 @@
 import pytest
 import torch
-from networks import Smooth, dense, random_blocks
+from networks import Smooth, dense, random_batches
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +15,7 @@ def setup():
     torch.manual_seed(0)
     model = Smooth().double().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    (x, y), (x2, y2) = random_blocks([5, 7])
+    (x, y), (x2, y2) = random_batches([5, 7])
     grads = torch.autograd.grad(F.cross_entropy(model(x), y), model.parameters())
     pre_grads = torch.autograd.grad(F.cross_entropy(model(x2), y2), model.parameters())
     objective = Objective(model)
@@ -78,7 +78,7 @@ def test_frozen_parameters_are_left_out(setup):
 @pytest.mark.parametrize(("implementation", "tolerance"), [("autograd", 1e-11), ("central-differences", 1e-6)])
 def test_in_anyones_loop_it_descends_the_loss_plus_an_eighth_of_the_square_norm(implementation, tolerance):
     # g + (η/4) H (s g) is the gradient of L + (η/8) s ‖g‖²: half of the paper's text, as its code has it.
-    (x, y), *_ = random_blocks([32])
+    (x, y), *_ = random_batches([32])
     strength, rate = 0.5, 0.3
 
     def run(regularized):

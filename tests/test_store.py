@@ -6,28 +6,27 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import lmdb
 import numpy as np
 import pytest
 import torch
 from conftest import HUNG, ROOT, make_dataset, make_spec
-from test_loop import folder_of
+from test_loop import folder_of, run
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
-from whysgd.data.feed import Feed
-from whysgd.training.trainer import Trainer
 
 from whysgd.__main__ import main
 from whysgd.data import build_store as building
+from whysgd.data import loader
 from whysgd.data.augmentation import draw_copy
 from whysgd.data.build_store import build_store, map_size
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.spec import Augmentation, StoredCopies, steps_per_epoch
-from whysgd.training.loop import train
+from whysgd.training.loop import Trainer
 
 PLAN = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
 
@@ -83,7 +82,7 @@ def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_pat
 def test_what_it_is_stands_inside(tmp_path):
     dataset = colour()
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
-    assert {key: store.meta[key] for key in asdict(PLAN)} == asdict(PLAN)
+    assert {key: store.meta[key] for key in dict(PLAN)} == dict(PLAN)
     assert store.meta["classes"] == store.classes == dataset.manifest["classes"]
     assert store.meta["source"] == {key: dataset.manifest[key] for key in ("name", "label", "sha256")}
     content = hashlib.sha256(np.ascontiguousarray(store.read()))
@@ -184,7 +183,7 @@ b.TRANSACTION_BYTES = 1 << 14
 b.CHUNK_BYTES = 2000
 count, add = itertools.count(), b._Writer.add
 b._Writer.add = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == {last} else add(*chunk)
-b.build_store(make_dataset(train=997, channels=3), StoredCopies(20, 2, True), __import__("pathlib").Path({path!r}))
+b.build_store(make_dataset(train=997, channels=3), StoredCopies(copies=20, crop_padding=2, flip=True), __import__("pathlib").Path({path!r}))
 """
 
 
@@ -313,21 +312,22 @@ def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_
     images = obvious(dataset, PLAN)
     settings = {"augment": None, "store": PLAN, "shuffle": shuffle}
     sgd = make_spec(macro_batch=5, **settings)
-    feed = Feed(sgd, store, dataset.train.labels, "cpu", images_on=images_on)
-    assert feed.resident == (images_on == "device")
+    placed, labels = loader.place(store, torch.device("cpu"), images_on), torch.from_numpy(dataset.train.labels)
+    assert isinstance(placed, torch.Tensor) == (images_on == "device")
+    ours = loader.DataLoader([sgd], placed, labels, "cpu")
     for epoch in range(5):
-        stacks = list(feed.stacks(epoch, 0, feed.blocks))
-        seen = torch.cat([x.flatten(0, 1) for x, _ in stacks]).numpy()
-        labels = torch.cat([y.flatten() for _, y in stacks]).numpy()
+        groups = list(ours.groups(epoch, 0, 5))
+        seen = torch.cat([x.flatten(0, 2) for x, _ in groups]).numpy()
+        found = torch.cat([y.flatten() for _, y in groups]).numpy()
         copy = images[epoch % 3 * 23 :][:23]
         order = [int(np.flatnonzero((copy == image).all((1, 2, 3)))[0]) for image in seen]
         assert sorted(order) == list(range(23))
         assert shuffle or order == list(range(23))
-        assert np.array_equal(labels, dataset.train.labels[order])
+        assert np.array_equal(found, dataset.train.labels[order])
     full = make_spec(**settings)
-    feed = Feed(full, store, dataset.train.labels, "cpu", images_on=images_on)
-    assert feed.blocks == 14
-    seen = torch.cat([x.flatten(0, 1) for x, _ in feed.stacks(0, 0, feed.blocks)]).numpy()
+    ours = loader.DataLoader([full], placed, labels, "cpu")
+    assert ours.micro_batches_per_epoch == 14
+    seen = torch.cat([x.flatten(0, 2) for x, _ in ours.groups(0, 0, 14)]).numpy()
     assert len(seen) == 69
     assert shuffle or np.array_equal(seen, images)
 
@@ -344,15 +344,15 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
     data = folder_of(dataset, tmp_path / "data")
     build_store(dataset, PLAN, tmp_path / "s.lmdb")
     spec = make_spec(augment=None, store=PLAN, epochs=4)
-    metrics = train(spec, data, tmp_path / "run", store=tmp_path / "s.lmdb")
+    metrics = run(spec, data, tmp_path / "run", store=tmp_path / "s.lmdb")
     assert metrics["data"]["store_sha256"] == open_store(tmp_path / "s.lmdb").meta["sha256"]
-    streamed = train(spec, data, tmp_path / "streamed", store=tmp_path / "s.lmdb", images_on="host")
+    streamed = run(spec, data, tmp_path / "streamed", store=tmp_path / "s.lmdb", images_on="host")
     assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "streamed/model.safetensors").read_bytes()
     assert streamed["final"] == metrics["final"]
     with pytest.raises(UserError, match=r"s\.lmdb: is of another seed than the run asks for"):
-        train(spec.replace(store=PLAN.replace(seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
+        run(spec.replace(store=PLAN.replace(seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
     with pytest.raises(UserError, match="the run and what it is given do not agree"):
-        Trainer(spec, dataset)
+        Trainer([spec], dataset)
 
 
 def test_the_command_line(tmp_path, capsys):

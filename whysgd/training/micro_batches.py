@@ -13,7 +13,8 @@ class MicroBatches:
     """K pairs of a seed and one of its micro-batches B; a penalty asks for what it needs, and only that is computed.
 
     The first pass gives `losses_now` and `statistics`. A penalty that differentiates needs no pass of its own: it
-    starts from `logits` or from `attached_gradient`, which have their graph to `theta`.
+    starts from `logits`, `losses` or `attached_gradient`, which have their graph to `theta`. If it frees that graph, it
+    asks for `gradient` before.
 
     Args:
         objective: the loss.
@@ -83,8 +84,8 @@ class MicroBatches:
         if scores is self.losses:
             q = self.attached_gradient
         else:
+            self.gradient  # noqa: B018, computed before its graph is freed
             (q,) = torch.autograd.grad(scores.sum(), self.theta, create_graph=True)
         fixed = q.detach()
-        # Retained: the engine asks for g_B afterwards.
-        (product,) = torch.autograd.grad(q, self.theta, grad_outputs=2 * fixed, retain_graph=True)
+        (product,) = torch.autograd.grad(q, self.theta, grad_outputs=2 * fixed)
         return product, fixed.square().sum(-1)
