@@ -203,7 +203,7 @@ def probe(every, micro_batch, micro_batches):
 @pytest.mark.parametrize("name", ["GN", "sampled FT", "IterGraft", "ExterGraft"])
 def test_the_history_changes_no_bit_of_the_run(images, tmp_path, log, name):
     spec, data = RUNS[name], folder_of(images, tmp_path / "data")
-    runs = {"off": spec.replace(evaluations=1), "on": spec.replace(evaluations=8, watch=probe(1, 3, 4))}
+    runs = {"off": spec.replace(evaluations=1), "on": spec.replace(evaluations=8, probe=probe(1, 3, 4))}
     for key, one in runs.items():
         run(one, data, tmp_path / key, norms=[log] if spec.reference else ())
     weights = {key: load_file(tmp_path / key / "model.safetensors") for key in runs}
@@ -217,7 +217,7 @@ def test_the_history_changes_no_bit_of_the_run(images, tmp_path, log, name):
 
 
 def test_lines_of_the_probe_are_every_so_many_steps_and_have_accuracies_at_evaluations_only(images, tmp_path):
-    spec = novack_spec(steps=9, evaluations=2, watch=probe(4, 5, 2), penalty=penalty("fisher_trace"))
+    spec = novack_spec(steps=9, evaluations=2, probe=probe(4, 5, 2), penalty=penalty("fisher_trace"))
     run(spec, folder_of(images, tmp_path / "data"), tmp_path / "run")
     lines = list(csv.DictReader((tmp_path / "run/history.csv").open()))
     assert [int(line["step"]) for line in lines] == [1, 4, 5, 9]
@@ -234,7 +234,7 @@ def test_lines_of_the_probe_are_every_so_many_steps_and_have_accuracies_at_evalu
 
 
 def test_the_probed_norm_is_the_mean_over_its_micro_batches(images):
-    spec = novack_spec(watch=probe(1, 3, 5))
+    spec = novack_spec(probe=probe(1, 3, 5))
     trainer = trainer_of(spec, images)
     before = {name: tensor.clone() for name, tensor in trainer.tensors(trainer.states[0]).items()}
     [measured] = probed_norms2(trainer)
@@ -322,8 +322,8 @@ def test_metrics_say_what_was_held_out_and_what_was_grafted(images, tmp_path):
 
 def test_each_seed_grafts_the_norms_of_its_own(images, tmp_path):
     data, seeds = folder_of(images, tmp_path / "data"), [3, 4]
-    run([RUNS["SB"].replace(seed=seed, watch=probe(1, 5, 2)) for seed in seeds], data, tmp_path / "sb")
-    specs = [RUNS["ExterGraft"].replace(seed=seed, watch=probe(1, 5, 2)) for seed in seeds]
+    run([RUNS["SB"].replace(seed=seed, probe=probe(1, 5, 2)) for seed in seeds], data, tmp_path / "sb")
+    specs = [RUNS["ExterGraft"].replace(seed=seed, probe=probe(1, 5, 2)) for seed in seeds]
     run(specs, data, tmp_path / "run", norms=[tmp_path / "sb" / NORMS])
     lines = [list(csv.DictReader((tmp_path / name / "history.csv").open())) for name in ("sb", "run")]
     lengths = [[float(line["step_length"]) for line in part] for part in lines]
@@ -337,7 +337,7 @@ def test_each_seed_grafts_the_norms_of_its_own(images, tmp_path):
 @pytest.mark.parametrize("name", ["FT", "sampled GN", "IterGraft", "ExterGraft"])
 @pytest.mark.parametrize("stop", [1, 5])
 def test_an_interrupted_run_continues_to_the_same_bits(images, tmp_path, monkeypatch, log, name, stop):
-    spec, data = RUNS[name].replace(watch=probe(3, 5, 2)), folder_of(images, tmp_path / "data")
+    spec, data = RUNS[name].replace(probe=probe(3, 5, 2)), folder_of(images, tmp_path / "data")
     norms = [log] if spec.reference else ()
     run(spec, data, tmp_path / "whole", norms=norms)
     with dying_after(monkeypatch, stop):
