@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 from scipy.optimize import nnls
-from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import read_json, write_text
@@ -24,6 +23,7 @@ from whysgd.study.networks import network
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import device_name, prepare_device
+from whysgd.training.loop import Options, Trainer
 
 CLASSES = 10
 # Network, channels, size, images of a micro-batch, micro-batches of a step: small networks with one micro-batch and
@@ -52,7 +52,7 @@ def step_seconds(shape: tuple, device: torch.device, least: float = 0.5) -> floa
         schedule=make("schedule", "constant", unit="step", warmup=0),
         momentum=0.9, evaluations=1,
     )  # fmt: skip
-    trainer = Trainer(spec, dataset, device)
+    trainer = Trainer([spec], dataset, Options(device))
     clock = time.perf_counter if device.type == "cuda" or torch.get_num_threads() > 1 else time.process_time
 
     def seconds(steps: int) -> float:

@@ -24,6 +24,9 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 
+if workflow.is_main_process:
+    for line in CONFIG.get("left_out", ()):
+        print(f"warning: {line}", file=sys.stderr)
 GPU = int(CONFIG["device"] != "cpu")
 # Snakemake does not say so, and on a cluster `cores` is not what one thinks of.
 if workflow.is_main_process and CONFIG["threads"] > (cores := workflow.resource_settings.cores or CONFIG["threads"]):

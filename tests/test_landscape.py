@@ -69,7 +69,9 @@ def test_parts_put_together_are_the_whole():
 
 def test_a_loss_that_is_not_finite_is_nan():
     model = softmax()
-    found = landscape(model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], **TERMS, micro_batch=4)
+    found = landscape(
+        model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], **TERMS, micro_batch=4
+    )
     assert all(math.isnan(found[0][name]) for name in ("loss", "penalty", "full_loss"))
 
 

@@ -233,9 +233,7 @@ def test_cells_have_their_own_settings_and_a_column_without_any_is_the_row_itsel
 
 LARGE_GAP = "gap: {from: large, to: small}"
 SECOND = "rows:\n      - {run: t, label: T, mean: 79"
-WITH_COLUMNS = (
-    "columns: {small: {label: S, settings: {batch: 4}}}\n    rows:\n      - {run: r, label: T, mean: [79]"
-)
+WITH_COLUMNS = "columns: {small: {label: S, settings: {batch: 4}}}\n    rows:\n      - {run: r, label: T, mean: [79]"
 MISTAKES = {
     "short lr": (("lr: [0.1, 0.1, null, 0.1, 0.1]", "lr: [0.1]"), r"tables.first.rows\[1\].lr = \[0.1\]: must have a number or null for each of small, large"),
     "negative lr": (("lr: [0.1, 0.1, null", "lr: [0.1, -1, null"), r"tables.first.rows\[1\].lr\[1\] = -1: must be above 0"),

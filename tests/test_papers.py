@@ -95,7 +95,12 @@ def test_the_table_of_fixed_data_sets_is_the_published_one():
     for row in rows:
         spec = specs["geiping2022", row["run"], 0]
         stochastic, block, copies, decay, mean = FIXED[row["run"]]
-        assert (spec.full_batch, spec.micro_batch, spec.weight_decay, row["mean"]) == (not stochastic, block, decay, mean)
+        assert (spec.full_batch, spec.micro_batch, spec.weight_decay, row["mean"]) == (
+            not stochastic,
+            block,
+            decay,
+            mean,
+        )
         assert spec.augment is None
         assert (spec.store.copies if spec.store else 0) == copies
         assert spec.store is None or (spec.store.crop_padding, spec.store.flip) == (4, True)

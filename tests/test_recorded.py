@@ -13,12 +13,14 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.report.recorded import read_record_frames
+from whysgd.results.former import todays
 from whysgd.results.metrics import with_checksum
 from whysgd.results.recorded import is_current, with_records
 from whysgd.results.records import as_text, read_record
-from whysgd.study.codedigest import code_digest
+from whysgd.study.codedigest import training_code
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand, tables_at
+from whysgd.study.spec import RunSpec
 
 pytestmark = pytest.mark.workflow
 FROM_RECORDS = [*OVERLAY, "--config", "from=records", "papers=[geiping2022,simsekli2019]"]
@@ -134,14 +136,14 @@ def test_records_of_older_code_are_marked_until_it_is_known_to_give_the_same(rec
     runs, _, measures = read_record_frames(files, TAIL, root)
     assert runs.older.tolist() == [True] + [False] * (len(files) - 1)
     assert not measures.older.any()
-    entries = ("whysgd.training.loop",)
-    today, between = code_digest(*entries), "fedcba9876543210"
+    spec = RunSpec.from_dict(read_record(files[0])["metrics"]["settings"])
+    today, between = training_code(spec), "fedcba9876543210"
     same = {ODD_DIGEST: {"same_as": between, "seen": "so"}, between: {"same_as": today, "seen": "so"}}
     (root / "same_results.yaml").write_text(yaml.safe_dump(same))
     other = shutil.copytree(root, tmp_path / "other")  # What was read is remembered by folder.
-    assert is_current(ODD_DIGEST, entries, other)
-    assert is_current(today, entries, other)
-    assert not is_current("1111111111111111", entries, other)
+    assert is_current(ODD_DIGEST, today, other)
+    assert is_current(today, today, other)
+    assert not is_current("1111111111111111", today, other)
     assert not read_record_frames(files, TAIL, other)[0].older.any()
 
 
@@ -173,7 +175,8 @@ def test_papers_and_seeds_without_records_are_left_out_with_a_word(recorded, tmp
     assert seeds == {name: [1] for name in ("sgd", "fb", "fb-clip", "fb-strong-reg")}
     with pytest.raises(UserError, match=r"no record of geiping2022, simsekli2019 with seeds \[7\]"):
         found(7)
-    write_json(tmp_path / "mini/geiping2022/fb/seed-0.json", {"metrics": {"spec_digest": "another"}})
+    other = read_json(recorded / "records/tiny/geiping2022/fb/seed-0.json")["metrics"]["settings"]
+    write_json(tmp_path / "mini/geiping2022/fb/seed-0.json", {"metrics": {"settings": other}})
     with pytest.raises(UserError, match="no record of geiping2022; 1 are of other settings"):
         with_records(load_config(settings={"papers": ["geiping2022"]}), tmp_path)
     (tmp_path / "records.yaml").write_text("from: records\n")
@@ -199,14 +202,14 @@ ODD = {
 
 
 @pytest.mark.parametrize(("change", "message"), ODD.values(), ids=ODD.keys())
-def test_an_odd_record_is_one_line(recorded, tmp_path, change, message):
+def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, message):
     file = tmp_path / "tiny/geiping2022/fb/seed-1.json"
     file.parent.mkdir(parents=True)
     shutil.copy(recorded / f"records/tiny/geiping2022/{'fb' if change else 'fb-reg'}/seed-1.json", file)
     rewrite(file, lambda record: record.update(change))
     with pytest.raises(UserError, match=message) as caught:
         read_record(file)
-    assert "\n" not in str(caught.value)
+    assert all(line.startswith(str(file)) for line in str(caught.value).splitlines())
 
 
 def test_the_records_of_the_repository_make_the_runs():
@@ -214,7 +217,7 @@ def test_the_records_of_the_repository_make_the_runs():
     specs = expand(config)
     assert len(specs) >= 80
     assert all(
-        spec.digest == read_json(config["recorded"][paper][run][seed][0])["metrics"]["spec_digest"]
+        spec == todays(read_json(config["recorded"][paper][run][seed][0])["metrics"]["settings"])
         for (paper, run, seed), spec in specs.items()
     )
     rows = [row for table in tables_at(config, "simsekli2019").values() for row in table["rows"] if row["planned"]]

@@ -106,7 +106,13 @@ def test_a_scale_thins_the_grid(scale, depths, widths, runs):
 
 def test_the_mini_scale_has_even_mini_batches_of_the_published_networks():
     for spec in specs_at("mini").values():
-        assert (spec.dataset, spec.micro_batch, spec.batch, 512 % spec.micro_batch, spec.steps) == ("digits", 16, 16, 0, 650)
+        assert (spec.dataset, spec.micro_batch, spec.batch, 512 % spec.micro_batch, spec.steps) == (
+            "digits",
+            16,
+            16,
+            0,
+            650,
+        )
         assert (spec.lr, spec.schedule.milestones) == (0.1, (0.3333333, 0.6666667))
         assert spec.model in {f"fc_d{d}_w{w}" for d in (2, 4, 8) for w in (4, 8, 16, 32, 64)}
 

@@ -126,6 +126,7 @@ def test_everything_that_is_made_is_listed_once(study):
     assert "results/tiny/tables/simsekli2019_mnist.tex" in files
     assert "results/tiny/figures/simsekli2019_mnist_heatmap.svg" in files
     assert "results/tiny/claims/simsekli2019.md" in files
+    assert run_file("simsekli2019/mnist-linear_hinge-d2-w4", "seeds-0-1", "metrics.json") in files
     shown = page_files(found)
     assert "results/tiny/figures/simsekli2019_mnist_heatmap.png" in shown
     assert not [file for file in shown if file.endswith((".svg", ".tex", ".html"))]

@@ -44,8 +44,9 @@ def joined(seeds: Sequence[dict], files: dict[str, str]) -> dict:
 
 
 def split(content: dict) -> list[dict]:
-    """Return the metrics of each seed, from the content of metrics.json."""
+    """Return the metrics of each seed, from the content of metrics.json; `batch` lists the seeds trained with it."""
     common = {key: value for key, value in content.items() if key not in ("seeds", "settings", CHECKSUM)}
+    common["batch"] = list(map(int, content["seeds"]))
     return [
         {**common, **own, "seed": int(seed), "settings": {**content["settings"], "seed": int(seed)}}
         for seed, own in content["seeds"].items()

@@ -19,7 +19,7 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
     """Train and measure the run of a record again, with today's code on this machine, and compare.
 
     Numbers must be equal as the record keeps them: on the same kind of processor, with the same versions of packages,
-    training is deterministic.
+    training is deterministic. All seeds of its batch are trained: what one pass sums depends on how many share it.
 
     Args:
         file: of the record.
@@ -48,11 +48,15 @@ def verify_record(file: Path, data: Path | None, store: Path | None, device) -> 
         raise UserError(f"{file}: was trained on other data: {data} has another sha256")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
-        [now] = train([spec], data, out, Options(device), store)
+        seeds = metrics.get("batch", [spec.seed])
+        specs = [RunSpec.from_dict({**spec.to_dict(), "seed": seed}) for seed in seeds]
+        trained = train(specs, data, out, Options(device), store)
+        [now] = (one for one in trained if one["seed"] == spec.seed)
         options = {name: result["options"] for name, result in measures.items()}
         if measures:
-            measure_batch(list(measures), load_runs(out, data, device), out / "measures" / "all.json", options)
-        [again] = records_of(out)
+            loaded = load_runs(out, data, device, seeds=[spec.seed])
+            measure_batch(list(measures), loaded, out / "measures" / "all.json", options)
+        [again] = (one for one in records_of(out) if one["metrics"]["seed"] == spec.seed)
         differences = _differences({key: metrics[key] for key in COMPARED if metrics.get(key) is not None}, now, "")
         for name, result in measures.items():
             differences += _differences(result["quantities"], again["measures"][name]["quantities"], f"{name}.")
