@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--norms", type=Path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
     )
     train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
-    train.add_argument("--engine", choices=["auto", "eager", "graph", "compiled"], default="auto")
+    train.add_argument("--engine", choices=["auto", "eager", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
     train.add_argument("--checkpoint-seconds", type=float, default=30.0)
     train.add_argument(

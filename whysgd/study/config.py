@@ -190,8 +190,8 @@ class Config(Settings):
     """Precision of the network's arithmetic (weights and sums are fp32 in any); auto is fp32 on a CPU, on a GPU bf16,
     or tf32 for a penalty of differences.
     """
-    engine: Literal["auto", "eager", "graph", "compiled"] = "auto"
-    """How a step is computed, equal up to rounding: operation by operation, as CUDA graphs, or compiled; auto compiles
+    engine: Literal["auto", "eager", "compiled"] = "auto"
+    """How a step is computed, equal up to rounding: operation by operation, or compiled; auto compiles
     on a GPU only.
     """
     images_on: Literal["auto", "device", "host"] = "auto"
