@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 from scipy.optimize import nnls
-from whysgd.training.trainer import Trainer
 
 from whysgd.data.canonical import Dataset, Split
 from whysgd.files import read_json, write_text
@@ -24,6 +23,7 @@ from whysgd.study.networks import network
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import device_name, prepare_device
+from whysgd.training.loop import Options, Trainer
 
 CLASSES = 10
 # Network, channels, size, images of a micro-batch, micro-batches of a step: small networks with one micro-batch and
@@ -47,12 +47,12 @@ def step_seconds(shape: tuple, device: torch.device, least: float = 0.5) -> floa
     classes = list(map(str, range(CLASSES)))
     dataset = Dataset(*splits, {"classes": classes, "mean": [0.5] * channels, "std": [0.25] * channels})
     spec = RunSpec(
-        paper="bench", run="bench", scale="bench", seed=0, dataset="noise", model=model, macro_batch=images,
-        block=micro_batch, epochs=None, steps=1_000_000, lr=1e-6,
+        paper="bench", run="bench", scale="bench", seed=0, dataset="noise", model=model, batch=images,
+        micro_batch=micro_batch, epochs=None, steps=1_000_000, lr=1e-6,
         schedule=make("schedule", "constant", unit="step", warmup=0),
         momentum=0.9, evaluations=1,
     )  # fmt: skip
-    trainer = Trainer(spec, dataset, device)
+    trainer = Trainer([spec], dataset, Options(device))
     clock = time.perf_counter if device.type == "cuda" or torch.get_num_threads() > 1 else time.process_time
 
     def seconds(steps: int) -> float:

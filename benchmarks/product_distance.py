@@ -44,7 +44,7 @@ def measure(spec: RunSpec, dataset: Dataset, steps: list[int], blocks: int, size
     for step, trainer in states(spec, dataset, steps, device):
         statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
         normalize = Normalizer(statistics["mean"], statistics["std"], torch.float64, device)
-        cut = spec.replace(block=size, macro_batch="all", shuffle=False, drop_last=True)
+        cut = spec.replace(micro_batch=size, batch="all", shuffle=False, drop_last=True)
         loader = DataLoader([cut], trainer.images, trainer.labels, device)
         chosen = [(normalize(x[0, 0]), y[0, 0]) for x, y in loader.groups(0, 0, blocks)]
         for line in product_distances(trainer.objective.model, trainer.batch.theta[0], chosen, ways):
@@ -71,7 +71,7 @@ def main() -> None:
         sgd = scaled_spec(config, "geiping2022", "sgd", 0)
         spec = sgd.replace(epochs=10**6, schedule=make("schedule", "constant", unit="epoch", warmup=0))
         text = f"SGD at learning rate {sgd.lr:g}"
-    size = options.size or spec.block
+    size = options.size or spec.micro_batch
     lines = measure(spec, dataset, options.steps, options.blocks, size, device)
     heading = (
         f"{dataset.manifest['label']}, {spec.model}, trained by {text}, for so many steps; {options.blocks} blocks of"

@@ -78,15 +78,15 @@ def pass_flops(network: str, images: int) -> float:
 
 
 def trainer_of(network, case, dataset, device, engine="auto", together=None) -> Trainer:
-    macro_batch, block, penalty, precision, _ = CASES[case]
+    batch, block, penalty, precision, _ = CASES[case]
     spec = RunSpec(
         paper="benchmark", run="step", scale="paper", seed=0, dataset="random", model=network,
-        macro_batch=macro_batch,
-        block=block, epochs=10**6, lr=0.01,
-        schedule=make("schedule", "constant", unit="epoch", warmup=0), shuffle=macro_batch != "all",
+        batch=batch,
+        micro_batch=block, epochs=10**6, lr=0.01,
+        schedule=make("schedule", "constant", unit="epoch", warmup=0), shuffle=batch != "all",
         momentum=0.9, nesterov=True, weight_decay=5e-4,
         augment=Augmentation(crop_padding=4, flip=True), penalty=penalty,
-        clip=None if macro_batch != "all" else 0.25, precision=precision if device.type == "cuda" else "auto",
+        clip=None if batch != "all" else 0.25, precision=precision if device.type == "cuda" else "auto",
     )  # fmt: skip
     # A CPU shows only that the script works.
     engine = engine if device.type == "cuda" else "eager"
@@ -163,7 +163,7 @@ def main() -> None:
             print(f"{network}, {case}, {engine}, {way}: {error}", flush=True)
             continue
         passes = CASES[case][4]
-        rate = passes * pass_flops(network, trainer.micro_batches * trainer.spec.block) / ours
+        rate = passes * pass_flops(network, trainer.micro_batches * trainer.spec.micro_batch) / ours
         lines.append({
             "network": network, "epoch": case, "precision": trainer.precision, "engine": trainer.engine_used,
             "micro-batches in a pass": trainer.engine.most,

@@ -92,7 +92,7 @@ def plain_step(model, optimizer, batches, penalty, lr):
 def regularized(dataset: Dataset, micro_batch: int, penalty_name: str) -> dict:
     """Compare a full-batch step of the mini scale's network with a plain loop over its micro-batches."""
     base = scaled_spec(load_config(), "geiping2022", "fb-reg", 0)
-    spec = base.replace(block=micro_batch, penalty=PENALTIES[penalty_name], clip=None, augment=None)
+    spec = base.replace(micro_batch=micro_batch, penalty=PENALTIES[penalty_name], clip=None, augment=None)
     ours = Trainer([spec], dataset)
     groups = ours.loader.groups(0, 0, ours.micro_batches)
     batches = [(ours.normalize(x), y) for images, labels in groups for x, y in zip(images[0], labels[0], strict=True)]
@@ -113,8 +113,8 @@ def seeds_at_once(dataset: Dataset, model: str, micro_batch: int, seeds: int, **
     "alone" is each seed by the same engine; "autograd" is each seed without the chain rule written out.
     """
     spec = RunSpec(
-        paper="none", run="benchmark", scale="none", seed=0, dataset="none", model=model, macro_batch=micro_batch,
-        block=micro_batch, epochs=None, steps=10**6, lr=0.01,
+        paper="none", run="benchmark", scale="none", seed=0, dataset="none", model=model, batch=micro_batch,
+        micro_batch=micro_batch, epochs=None, steps=10**6, lr=0.01,
         schedule=make("schedule", "constant", unit="run", warmup=0), **changes,
     )  # fmt: skip
     specs = [spec.replace(seed=seed) for seed in range(seeds)]

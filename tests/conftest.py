@@ -36,7 +36,7 @@ def make_spec(**changes) -> RunSpec:
     """A full-batch run with everything on, small enough for a test."""
     spec = RunSpec(
         paper="geiping2022", run="test", scale="mini", seed=3, dataset="tiny", model="resnet_mini",
-        macro_batch="all", block=5, epochs=4, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=1.5, horizon=6.0),
+        batch="all", micro_batch=5, epochs=4, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=1.5, horizon=6.0),
         shuffle=True, drop_last=False, momentum=0.9, nesterov=True, weight_decay=5e-4,
         augment=Augmentation(crop_padding=1, flip=True), penalty=make("penalty", "gradient_norm"), clip=0.25, evaluations=4,
     )  # fmt: skip

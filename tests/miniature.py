@@ -26,7 +26,7 @@ TINY = {
         "tiny": {
             "description": "for tests", "seeds": [0, 1], "seeds_per_job": None, "measures_share_a_job": True,
             "datasets": {"*": "digits"}, "models": {"*": "resnet_mini"}, "tables": {"geiping2022": ["main"]},
-            "time_divisor": 1000, "block_divisor": 2, "lr_factor": 1, "augmentation": {"crop_padding": 1, "flip": False},
+            "time_divisor": 1000, "micro_batch_divisor": 2, "lr_factor": 1, "augmentation": {"crop_padding": 1, "flip": False},
         }
     },
 }  # fmt: skip
@@ -48,8 +48,8 @@ WORLD = {
             "simsekli2019": ["alexnet-cifar10-cross_entropy-ch64", "alexnet-cifar10-linear_hinge-ch64"],
         },
         "rules_of": {
-            "novack2023": {"models": {"*": "fc_d2_w4"}, "time_divisor": 5000, "block_divisor": 32},
-            "simsekli2019": {"models": {"*": "same"}, "time_divisor": 2000, "block_divisor": 6.25},
+            "novack2023": {"models": {"*": "fc_d2_w4"}, "time_divisor": 5000, "micro_batch_divisor": 32},
+            "simsekli2019": {"models": {"*": "same"}, "time_divisor": 2000, "micro_batch_divisor": 6.25},
         },
         "measuring": {
             "keskar": {"steps": 2, "batch": 16}, "flatness": {"directions": 2, "first": 50}, "fisher": {"first": 10},

@@ -53,7 +53,7 @@ def test_each_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path, co
 IMPOSSIBLE = {
     "unknown network": ({"models": {"*": "alexnet12"}}, r"mine.yaml: scales.mini.models.\* = 'alexnet12': allowed: same, .*resnet18.*alexnet_ch<channels>"),
     "unknown data set": ({"datasets": {"*": "imagenet"}}, r"mine.yaml: scales.mini.datasets.\* = 'imagenet': allowed: same, digits"),
-    "block too small": ({"datasets": {"*": "digits"}, "block_divisor": 0.1}, "scales.mini.block_divisor = 0.1: must be at least 1"),
+    "block too small": ({"datasets": {"*": "digits"}, "micro_batch_divisor": 0.1}, "scales.mini.micro_batch_divisor = 0.1: must be at least 1"),
     "not a number": ({"lr_factor": float("inf")}, "scales.mini.lr_factor = inf: must be a finite number"),
     "padding too large": (
         {"datasets": {"*": "digits"}, "augmentation": {"crop_padding": 9, "flip": False}},

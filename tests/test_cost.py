@@ -16,7 +16,7 @@ from whysgd.study.config import load_config
 from whysgd.study.cost import FORWARD, START, Device, Work, load_device, measuring_work, training_work
 from whysgd.study.networks import TABLE, Network, network
 from whysgd.study.registry import make
-from whysgd.study.spec import NoiseWatch, Watch
+from whysgd.study.spec import NoiseProbe, Probe
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from flops import shapes
@@ -74,12 +74,12 @@ def test_steps_are_counted_as_the_loop_makes_them():
     assert work(penalty=make("penalty", "gradient_norm"))[0].passes == 2
     assert work(penalty=make("penalty", "gradient_norm", variant="exact"))[0].passes == 3
     assert work(penalty=make("penalty", "fisher_trace", strength=0.1))[0].passes == 4
-    assert work(macro_batch=10)[0] == Work(8, 1, 2, 5)
+    assert work(batch=10)[0] == Work(8, 1, 2, 5)
     sampled = make("penalty", "fisher_trace", strength=0.1, sample=3)
-    assert work(macro_batch=10, penalty=sampled) == [Work(8, 1, 2, 5), line, Work(8, 4, 1, 3)]
+    assert work(batch=10, penalty=sampled) == [Work(8, 1, 2, 5), line, Work(8, 4, 1, 3)]
     assert work(transform=make("transform", "iter_graft"))[2] == Work(4, 1, 1, 5)
-    assert work(watch=Watch(every=3, micro_batch=5, micro_batches=2))[2] == Work(2, 1, 2, 5)  # After steps 1 and 4.
-    assert work(noise=NoiseWatch(points=6))[2] == Work(8, 3, 4, 5)
+    assert work(probe=Probe(every=3, micro_batch=5, micro_batches=2))[2] == Work(2, 1, 2, 5)  # After steps 1 and 4.
+    assert work(noise=NoiseProbe(points=6))[2] == Work(8, 3, 4, 5)
 
 
 def test_measures_are_counted_by_their_options():
@@ -121,7 +121,7 @@ def test_more_costs_more():
     assert seconds(penalty=None) < seconds() < seconds(penalty=make("penalty", "gradient_norm", variant="exact"))
     assert seconds() < seconds(3) < 3 * seconds()
     # A GPU keeps what passes need in memory of its own.
-    large = make_spec(model="resnet152", macro_batch=10, block=10)
+    large = make_spec(model="resnet152", batch=10, micro_batch=10)
     cifar = Images(50_000, 10_000, 3, 32, 10)
     memory = [cost.training_cost(large, 1, cifar, DEVICE._replace(kind=kind)).memory_mb for kind in ("cpu", "gpu")]
     assert memory[0] > 10_000 > 5000 > memory[1]

@@ -24,7 +24,7 @@ WORLD = copy.deepcopy(TINY)
 WORLD |= {"data_dir": f"-{ODD}"}
 WORLD["datasets"] = {"mine": {"source": "image_folder", "path": f"images/{ODD}", "label": LABEL}}
 WORLD["scales"]["tiny"] |= {
-    "seeds": [0], "datasets": {"*": "mine"}, "block_divisor": 8, "description": ODD,
+    "seeds": [0], "datasets": {"*": "mine"}, "micro_batch_divisor": 8, "description": ODD,
     "skip": {"geiping2022": ["fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]},
 }  # fmt: skip
 LONG = copy.deepcopy(WORLD) | {"scale": "long", "checkpoint_seconds": 0.01, "evaluations": 2}

@@ -33,12 +33,12 @@ from whysgd.report.measures import read_measures
 from whysgd.results.metrics import OF_A_SEED, with_checksum
 from whysgd.results.paths import run_folder
 from whysgd.results.records import write_records
-from whysgd.study.spec import NoiseWatch, StoredCopies
+from whysgd.study.spec import NoiseProbe, StoredCopies
 from whysgd.training import loop
 from whysgd.training import results as training_results
 from whysgd.training.loop import Options, train
 
-SPECS = [make_spec(epochs=2, noise=NoiseWatch(points=2), seed=seed) for seed in (3, 4)]
+SPECS = [make_spec(epochs=2, noise=NoiseProbe(points=2), seed=seed) for seed in (3, 4)]
 
 
 @pytest.fixture(scope="module")

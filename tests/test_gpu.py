@@ -9,7 +9,7 @@ from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.study.registry import make
-from whysgd.study.spec import NoiseWatch
+from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import Options, Trainer
 
 DEVICE = "cuda"
@@ -31,7 +31,7 @@ TOLERANCE = {
 
 
 def small(model="resnet18_half", channels=3, **changes):
-    spec = make_spec(model=model, block=8, drop_last=True, clip=None, epochs=50, **changes)
+    spec = make_spec(model=model, micro_batch=8, drop_last=True, clip=None, epochs=50, **changes)
     return spec, make_dataset(train=40, channels=channels, size=16)
 
 
@@ -75,15 +75,15 @@ def test_each_step_of_two_seeds_is_the_plain_loops(precision, penalty, engine, m
 )  # fmt: skip
 def test_fisher_labels_and_iterative_grafts_are_those_of_the_cpu(change):
     # Labels that are drawn may change with a rounding error, so FT is compared where most of them agree: in fp32.
-    spec, dataset = small(macro_batch=16, **change)
+    spec, dataset = small(batch=16, **change)
     plain = Trainer([spec], dataset, Options(together=1))
     assert_moves_as(plain, Trainer([spec.replace(precision="fp32")], dataset, Options(DEVICE)), 0.05, steps=1)
 
 
 @pytest.mark.parametrize("images_on", ["device", "host"])
-@pytest.mark.parametrize("macro_batch", ["all", 8])
-def test_images_on_the_device_and_streamed_ones_are_those_of_the_cpu(images_on, macro_batch):
-    spec, dataset = small(macro_batch=macro_batch)
+@pytest.mark.parametrize("batch", ["all", 8])
+def test_images_on_the_device_and_streamed_ones_are_those_of_the_cpu(images_on, batch):
+    spec, dataset = small(batch=batch)
     cpu = Trainer([spec], dataset).loader
     gpu = Trainer([spec], dataset, Options(DEVICE, images_on=images_on)).loader
     assert gpu.images.device.type == (DEVICE if images_on == "device" else "cpu")
@@ -93,7 +93,7 @@ def test_images_on_the_device_and_streamed_ones_are_those_of_the_cpu(images_on, 
 
 
 def test_a_step_does_not_wait_for_the_gpu():
-    spec, dataset = small(macro_batch=8, penalty=None)
+    spec, dataset = small(batch=8, penalty=None)
     trainer = Trainer([spec], dataset, Options(DEVICE))
     for _ in range(5):
         trainer.step()
@@ -140,8 +140,8 @@ def test_measures_on_a_gpu_are_those_on_a_cpu(tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fully_connected_seeds_and_their_noise_are_those_of_the_cpu(loss, precision):
     spec = make_spec(
-        model="fc_d3_w8", macro_batch=5, penalty=None, clip=None, augment=None, shuffle=False, loss=loss,
-        noise=NoiseWatch(points=1),
+        model="fc_d3_w8", batch=5, penalty=None, clip=None, augment=None, shuffle=False, loss=loss,
+        noise=NoiseProbe(points=1),
     )  # fmt: skip
     specs = [spec.replace(seed=seed) for seed in range(3)]
     ours = Trainer([one.replace(precision=precision) for one in specs], make_dataset(), Options(DEVICE))

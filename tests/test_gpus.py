@@ -218,14 +218,14 @@ def test_training_claims_before_torch_looks_for_gpus(monkeypatch, wanted, chosen
         calls.append(os.environ[VISIBLE])
         return torch.device(chosen)
 
-    def train_runs(specs, data, outs, device, *others):
+    def train(specs, data, out, options, *others):
         # Another job of the same machine would now find the first GPU free, or not.
         monkeypatch.setenv(VISIBLE, "1,2")
         claim_gpu()
-        calls.append((device.type, os.environ[VISIBLE] == "2"))
+        calls.append((options.device.type, os.environ[VISIBLE] == "2"))
 
     monkeypatch.setattr(whysgd.training.device, "prepare_device", prepare_device)
-    monkeypatch.setattr(whysgd.training.loop, "train_runs", train_runs)
+    monkeypatch.setattr(whysgd.training.loop, "train", train)
     assert main(["train", "geiping2022/fb", "--device", wanted]) == 0
     assert calls == [seen, (chosen, held)]
 

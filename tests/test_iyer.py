@@ -58,7 +58,7 @@ def test_the_settings_are_as_published():
     assert {run for run, _ in specs} == RUNS
     for (run, _), spec in specs.items():
         assert (spec.dataset, spec.model) == ("cifar10", "resnet18_conv")
-        assert (spec.block, spec.macro_batch, spec.shuffle, spec.drop_last) == (128, 128, True, False)
+        assert (spec.micro_batch, spec.batch, spec.shuffle, spec.drop_last) == (128, 128, True, False)
         assert (spec.lr, spec.momentum, spec.nesterov, spec.weight_decay) == (0.1, 0.9, False, 5e-4)
         assert (spec.augment, spec.store, spec.penalty, spec.clip) == (
             Augmentation(crop_padding=4, flip=True),
@@ -109,7 +109,7 @@ def test_a_schedule_in_shares_of_the_run_is_the_same_at_every_scale():
     paper, mini = specs_at("paper", seeds=[0]), specs_at("mini", seeds=[0])
     for key, spec in mini.items():
         assert spec.schedule == paper[key].schedule
-        assert (spec.epochs, spec.block, spec.lr) == (paper[key].epochs / 10, 16, 0.4)
+        assert (spec.epochs, spec.micro_batch, spec.lr) == (paper[key].epochs / 10, 16, 0.4)
         assert (spec.dataset, spec.model) == ("digits", "resnet_mini")
     # Times in other units are divided, milestones as well.
     novack = load_config(settings={"scales": {"s": {"seeds": [0], "time_divisor": 4}}, "scale": "s"})
@@ -144,7 +144,7 @@ def test_a_table_can_have_seeds_of_its_own(scale, seeds, count):
     assert {seed for _, seed in specs_at(scale, seeds=[7, 3])} == {3, 7}
 
 
-SCALE = {"seeds": [0, 9], "datasets": {"*": "digits"}, "block_divisor": 32, "time_divisor": 100}
+SCALE = {"seeds": [0, 9], "datasets": {"*": "digits"}, "micro_batch_divisor": 32, "time_divisor": 100}
 
 
 def at(paper, table_seeds, **rules):
@@ -190,7 +190,7 @@ def test_a_mistake_in_the_seeds_of_tables_is_one_line(table_seeds, message):
 @pytest.mark.parametrize("run", ["knee", "one-cycle", "cosine", "linear", "explore-30"])
 def test_the_loop_takes_the_rate_of_each_step(run):
     spec = specs_at("mini", seeds=[0])[run, 0]
-    spec = RunSpec.from_dict({**json.loads(json.dumps(spec.to_dict())), "epochs": 2, "block": 5, "macro_batch": 5})
+    spec = RunSpec.from_dict({**json.loads(json.dumps(spec.to_dict())), "epochs": 2, "micro_batch": 5, "batch": 5})
     trainer = Trainer([spec], make_dataset())
     assert trainer.total == 10
     rates = [trainer.step()["lr"] for _ in range(10)]

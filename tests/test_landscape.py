@@ -28,7 +28,7 @@ def test_points_are_those_of_a_network_moved_there(kind, n, batch):
     model, some = network(), images(n, batch=batch)
     directions = [filter_normalized(model, 0, i) for i in range(1 if kind == "line" else 2)]
     points = grid(kind, 3, span=0.7)
-    found = landscape(model, some, points, directions, **TERMS, block=5)
+    found = landscape(model, some, points, directions, **TERMS, micro_batch=5)
     assert len(found) == len(points)
     for line, point in zip(found, points, strict=True):
         assert (line["alpha"], line["beta"]) == (point if kind == "plane" else (*point, 0.0))
@@ -62,14 +62,14 @@ def test_parts_put_together_are_the_whole():
     model, some = network(), images(13, batch=4)
     directions = [filter_normalized(model, 0, i) for i in (0, 1)]
     points = grid("plane", 3)
-    whole = landscape(model, some, points, directions, **TERMS, block=4)
-    parts = [landscape(model, some, chunk(points, i, 4), directions, **TERMS, block=4) for i in range(4)]
+    whole = landscape(model, some, points, directions, **TERMS, micro_batch=4)
+    parts = [landscape(model, some, chunk(points, i, 4), directions, **TERMS, micro_batch=4) for i in range(4)]
     assert [line for part in parts for line in part] == whole
 
 
 def test_a_loss_that_is_not_finite_is_nan():
     model = softmax()
-    found = landscape(model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], **TERMS, block=4)
+    found = landscape(model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], **TERMS, micro_batch=4)
     assert all(math.isnan(found[0][name]) for name in ("loss", "penalty", "full_loss"))
 
 

@@ -62,7 +62,7 @@ def test_the_penalties_are_as_published():
             assert cell["run"] == f"{cell['row']}.{columns[index % 6]}"
             assert (settings["lr"], strength(settings)) == (lr, lam)
             assert (settings.get("penalty") or {"name": None})["name"] == PENALTIES[index % 6]
-            assert settings["macro_batch"] == ("block" if index % 6 == 0 else 5000 if "vgg11" in cell["row"] else 5120)
+            assert settings["batch"] == ("micro_batch" if index % 6 == 0 else 5000 if "vgg11" in cell["row"] else 5120)
 
 
 def test_grafting_is_as_published_and_its_columns_name_runs():
@@ -95,7 +95,7 @@ def test_large_micro_batches_are_as_published():
     assert {row["run"] for row in rows} == set(LARGE)
     for row in rows:
         settings = runs[row["run"]]
-        assert (settings["block"], settings["lr"], strength(settings), row["mean"]) == LARGE[row["run"]]
+        assert (settings["micro_batch"], settings["lr"], strength(settings), row["mean"]) == LARGE[row["run"]]
         assert settings["penalty"]["name"] == ("fisher_trace" if "-ft-" in row["run"] else "micro_batch_gradient_norm")
 
 
@@ -175,14 +175,14 @@ def test_a_mistake_in_what_a_scale_skips_is_one_line(rules, message):
 PAPER = """
 paper: mine
 title: T
-defaults: {dataset: digits, model: resnet_mini, macro_batch: 8, block: 4, lr: 0.1, epochs: 1,
+defaults: {dataset: digits, model: resnet_mini, batch: 8, micro_batch: 4, lr: 0.1, epochs: 1,
            schedule: {unit: step, warmup: 0, decay: constant}}
 runs: {r: {}, s: {}, t: {}}
 tables:
   first:
     title: First
     columns:
-      small: {label: Small, settings: {macro_batch: 4}}
+      small: {label: Small, settings: {batch: 4}}
       large: {label: Large, settings: {penalty: null}}
       gn: {label: GN, settings: {penalty: {name: fisher_trace}}}
       graft: {label: Graft, settings: {transform: {name: exter_graft, reference: small}}}
@@ -234,7 +234,7 @@ def test_cells_have_their_own_settings_and_a_column_without_any_is_the_row_itsel
 LARGE_GAP = "gap: {from: large, to: small}"
 SECOND = "rows:\n      - {run: t, label: T, mean: 79"
 WITH_COLUMNS = (
-    "columns: {small: {label: S, settings: {macro_batch: 4}}}\n    rows:\n      - {run: r, label: T, mean: [79]"
+    "columns: {small: {label: S, settings: {batch: 4}}}\n    rows:\n      - {run: r, label: T, mean: [79]"
 )
 MISTAKES = {
     "short lr": (("lr: [0.1, 0.1, null, 0.1, 0.1]", "lr: [0.1]"), r"tables.first.rows\[1\].lr = \[0.1\]: must have a number or null for each of small, large"),
@@ -246,7 +246,7 @@ MISTAKES = {
     ),
     "unknown reference": (("reference: small", "reference: smal"), r"tables.first.rows\[0\]: run r.graft: transform.reference = 'smal': no such other run or column"),
     "circle of references": (
-        ("{macro_batch: 4}", "{macro_batch: 4, transform: {name: exter_graft, reference: graft}}"),
+        ("{batch: 4}", "{batch: 4, transform: {name: exter_graft, reference: graft}}"),
         "run r.small: transform.reference: goes in a circle: r.small -> r.graft -> r.small",
     ),
     "reference that is not run": (("lr: [0.1, 0.1, null", "lr: [null, 0.1, null"), r"rows\[1\].lr: column 'graft' needs the run of column 'small'"),

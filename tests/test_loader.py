@@ -123,7 +123,7 @@ def test_images_that_are_not_contiguous_are_read_right():
 
 @pytest.mark.parametrize("changes", [{}, {"augment": None, "shuffle": False}])
 def test_single_images_are_those_of_the_groups(dataset, changes):
-    spec = make_spec(macro_batch=5, **changes)
+    spec = make_spec(batch=5, **changes)
     loader = loader_of(spec, dataset, (3, 0), most=2)
     places = [np.array([22, 0, 7, 7, 13]), np.array([1, 2, 3, 4, 5])]
     images, labels = loader.take(3, places)

@@ -99,8 +99,8 @@ def plain_batches(spec, images, epoch):
     order = list(range(images))
     if spec.shuffle:
         order = stream(spec.seed, "order", epoch).permutation(images).tolist()
-    blocks = [order[i : i + spec.block] for i in range(0, images, spec.block)]
-    return [block for block in blocks if len(block) == spec.block] if spec.drop_last else blocks
+    blocks = [order[i : i + spec.micro_batch] for i in range(0, images, spec.micro_batch)]
+    return [block for block in blocks if len(block) == spec.micro_batch] if spec.drop_last else blocks
 
 
 def reference_run(spec, dataset, steps):
@@ -121,7 +121,7 @@ def reference_run(spec, dataset, steps):
         penalty.eps,
         penalty.variant,
     )
-    together = len(labels) if spec.full_batch else spec.macro_batch // spec.block
+    together = len(labels) if spec.full_batch else spec.batch // spec.micro_batch
     per_epoch = math.ceil(len(plain_batches(spec, len(labels), 0)) / together)
 
     def average(gradients, count):
@@ -163,9 +163,9 @@ def reference_run(spec, dataset, steps):
 
 
 RUNS = {
-    "one micro-batch": make_spec(macro_batch=5, penalty=None, clip=None),
+    "one micro-batch": make_spec(batch=5, penalty=None, clip=None),
     "full batch": make_spec(penalty=None, clip=None),
-    "macro-batch": make_spec(macro_batch=10, penalty=None, drop_last=True, nesterov=False),
+    "macro-batch": make_spec(batch=10, penalty=None, drop_last=True, nesterov=False),
     "no momentum": make_spec(penalty=None, clip=None, momentum=0.0, nesterov=False, weight_decay=0.0),
     "clipped": make_spec(penalty=None, clip=0.05),
     "exact penalty": make_spec(penalty=make("penalty", "gradient_norm", variant="exact")),
@@ -175,7 +175,7 @@ RUNS = {
     ),
     "historical average": make_spec(penalty=None, averaging="historical"),
     "schedule in steps": make_spec(
-        macro_batch=5, penalty=None, schedule=make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)
+        batch=5, penalty=None, schedule=make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)
     ),
     "no augmentation, normalization of its own": make_spec(
         penalty=None, augment=None, normalize=Normalization(mean=(0.3,), std=(0.7,))
@@ -208,7 +208,7 @@ FAST = {"differences": (RUNS["published penalty"].penalty, "fp32", 2e-3), "exact
 
 @pytest.mark.parametrize(("penalty", "precision", "tolerance"), FAST.values(), ids=FAST)
 def test_passes_follow_the_plain_loop_in_fp32_over_many_steps(dataset, penalty, precision, tolerance):
-    spec = make_spec(epochs=30, block=4, penalty=penalty)
+    spec = make_spec(epochs=30, micro_batch=4, penalty=penalty)
     plain = Trainer([spec], dataset, Options(together=1))
     fast = Trainer([spec.replace(precision=precision)], dataset)
     for step in range(30):
@@ -226,7 +226,7 @@ def test_passes_follow_the_plain_loop_in_fp32_over_many_steps(dataset, penalty, 
 
 @pytest.mark.parametrize(
     "spec",
-    [make_spec(epochs=6), make_spec(epochs=3, macro_batch=5, penalty=None),
+    [make_spec(epochs=6), make_spec(epochs=3, batch=5, penalty=None),
      make_spec(epochs=6, momentum=0.0, nesterov=False, weight_decay=0.0, optimizer=make("optimizer", "torch.optim:Adam"))],
     ids=["full batch", "sgd", "adam"],
 )  # fmt: skip
@@ -389,7 +389,7 @@ def test_the_saved_model_has_the_measured_accuracy(dataset, tmp_path):
 def test_training_learns(tmp_path):
     data = folder_of(make_dataset(60, 30), tmp_path / "data")
     spec = make_spec(
-        epochs=30, block=6, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=3, horizon=30)
+        epochs=30, micro_batch=6, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=3, horizon=30)
     )
     metrics = run(spec, data, tmp_path / "run")
     assert metrics["final"]["test_accuracy"] > 90
@@ -412,5 +412,5 @@ def test_two_processes_never_train_in_one_folder(dataset, tmp_path):
 
 
 def test_impossible_runs_are_refused_with_a_line(dataset):
-    with pytest.raises(UserError, match="block = 24: must be at most 23"):
-        Trainer([make_spec(block=24)], dataset)
+    with pytest.raises(UserError, match="micro_batch = 24: must be at most 23"):
+        Trainer([make_spec(micro_batch=24)], dataset)

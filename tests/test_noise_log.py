@@ -4,7 +4,7 @@ from conftest import make_dataset
 from test_loop import folder_of, run
 from test_seeds import PLAIN, seeds_of
 
-from whysgd.study.spec import NoiseWatch
+from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import Trainer
 from whysgd.training.noise_log import noise_steps
 
@@ -16,7 +16,7 @@ def test_the_noise_is_measured_on_a_log_scale():
 
 @pytest.mark.parametrize("model", ["fc_d3_w8", "resnet_mini"])
 def test_the_noise_of_a_seed_is_that_of_its_micro_batches(model):
-    spec, data = PLAIN.replace(model=model, noise=NoiseWatch(points=1)), make_dataset(23, channels=2)
+    spec, data = PLAIN.replace(model=model, noise=NoiseProbe(points=1)), make_dataset(23, channels=2)
     trainer = Trainer(seeds_of(spec, 2), data, dtype=torch.float64)
     for _ in range(3):
         trainer.step()
@@ -48,14 +48,14 @@ def logged_steps(folder):
 
 
 def test_the_noise_log_ends_with_the_run(tmp_path):
-    spec = PLAIN.replace(epochs=12, noise=NoiseWatch(points=2), evaluations=6, stop_accuracy=0.0)
+    spec = PLAIN.replace(epochs=12, noise=NoiseProbe(points=2), evaluations=6, stop_accuracy=0.0)
     metrics = run(spec, folder_of(make_dataset(40), tmp_path / "data"), tmp_path / "run")
     assert metrics["stopped_at_accuracy"] == 0.0
     assert logged_steps(tmp_path / "run") == [0, 10, metrics["steps"]] == [0, 10, 16]
 
 
 def test_a_diverged_run_measures_no_more_noise(tmp_path):
-    spec = PLAIN.replace(model="resnet_mini", lr=1e30, noise=NoiseWatch(points=2))
+    spec = PLAIN.replace(model="resnet_mini", lr=1e30, noise=NoiseProbe(points=2))
     metrics = run(spec, folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run")
     assert metrics["status"] == "diverged"
     assert logged_steps(tmp_path / "run")[-1] < metrics["steps"]

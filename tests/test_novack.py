@@ -21,7 +21,7 @@ from whysgd.models.build import build_model
 from whysgd.results.paths import NORMS
 from whysgd.streams import stream
 from whysgd.study.registry import make
-from whysgd.study.spec import StoredCopies, Watch, trained_images
+from whysgd.study.spec import Probe, StoredCopies, trained_images
 from whysgd.training.checkpoint import HISTORY_COLUMNS
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer
@@ -37,7 +37,7 @@ CONSTANT = make("schedule", "constant", unit="step", warmup=0)
 def novack_spec(**changes):
     return make_spec(
         **{
-            "paper": "novack2023", "macro_batch": 10, "epochs": None, "steps": STEPS, "lr": 0.3, "schedule": CONSTANT,
+            "paper": "novack2023", "batch": 10, "epochs": None, "steps": STEPS, "lr": 0.3, "schedule": CONSTANT,
             "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "penalty": None, "clip": None, "held_out": 0.2,
             "evaluations": 4, **changes,
         }
@@ -55,7 +55,7 @@ def penalty(name, **settings):
 
 REFERENCE_NORMS = np.linspace(0.5, 1.5, STEPS)
 RUNS = {
-    "SB": novack_spec(macro_batch=5),
+    "SB": novack_spec(batch=5),
     "LB": novack_spec(),
     "GN": novack_spec(penalty=penalty("micro_batch_gradient_norm")),
     "FT": novack_spec(penalty=penalty("fisher_trace")),
@@ -96,7 +96,7 @@ def reference_run(spec, dataset):
     images, labels = torch.from_numpy(dataset.train.images[:count]), torch.from_numpy(dataset.train.labels[:count])
     model = build_model(spec.model, images.shape[1], 3, spec.seed).double()
     parameters = list(model.parameters())
-    together = spec.macro_batch // spec.block
+    together = spec.batch // spec.micro_batch
     per_epoch = -(-len(plain_batches(spec, count, 0)) // together)
     norms = []
     for step in range(spec.steps):
@@ -127,7 +127,7 @@ def reference_run(spec, dataset):
 
         batches = plain_batches(spec, count, epoch)[within * together : (within + 1) * together]
         sample = spec.penalty.sample if spec.penalty else None
-        noise = draws_for(len(batches), spec.block) if spec.penalty and not sample else None
+        noise = draws_for(len(batches), spec.micro_batch) if spec.penalty and not sample else None
         own = []
         for i, numbers in enumerate(batches):
             x, y = batch(numbers)
@@ -197,7 +197,7 @@ def log(tmp_path):
 
 
 def probe(every, micro_batch, micro_batches):
-    return Watch(every=every, micro_batch=micro_batch, micro_batches=micro_batches)
+    return Probe(every=every, micro_batch=micro_batch, micro_batches=micro_batches)
 
 
 @pytest.mark.parametrize("name", ["GN", "sampled FT", "IterGraft", "ExterGraft"])
@@ -261,7 +261,7 @@ def with_test_set(dataset, random):
 
 
 def test_no_test_image_influences_selection(images):
-    spec = novack_spec(steps=40, evaluations=20, macro_batch=5)
+    spec = novack_spec(steps=40, evaluations=20, batch=5)
     chosen, weights, tests = [], [], []
     for i in range(4):
         dataset = images if i == 0 else with_test_set(images, np.random.default_rng(i))
@@ -291,7 +291,7 @@ def test_no_test_image_influences_selection(images):
 
 
 def test_held_out_images_are_the_last_and_are_never_trained_on(images):
-    spec = novack_spec(macro_batch=5)
+    spec = novack_spec(batch=5)
     others = make_dataset(29)
     others.train.images[23:] = 255 - others.train.images[23:]
     results = []
@@ -360,7 +360,7 @@ def test_what_is_grafted_from_a_run_that_diverged_diverges_there_too(images, tmp
 def test_images_of_stored_copies_are_drawn_from_all_of_them(images, tmp_path, change):
     plan = StoredCopies(copies=3, crop_padding=1, flip=False)
     store = build_store(images, plan, tmp_path / "s.lmdb")
-    spec = novack_spec(macro_batch="all", held_out=0.0, augment=None, store=plan, **change)
+    spec = novack_spec(batch="all", held_out=0.0, augment=None, store=plan, **change)
     trainer = Trainer([spec], images, inputs=Inputs(copies=store))
     taken, take = [], trainer.loader.take
     trainer.loader.take = lambda epoch, places: taken.extend(places[0]) or take(epoch, places)

@@ -32,7 +32,7 @@ def test_the_main_table_is_as_published(run):
     row = next(row for row in load_paper("geiping2022")["tables"]["main"]["rows"] if row["run"] == run)
     assert (row["mean"], row["std"]) == (mean, std)
     spec = at("paper", run)
-    assert (spec.epochs, spec.lr, spec.clip, spec.block) == (epochs, lr, clip, block)
+    assert (spec.epochs, spec.lr, spec.clip, spec.micro_batch) == (epochs, lr, clip, block)
     assert (spec.schedule.warmup, spec.schedule.horizon) == (warmup, horizon)
     assert (spec.penalty is not None) == penalty
     if penalty:
@@ -75,7 +75,7 @@ def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_
         row, _, column = cell["run"].partition(".")
         assert cell["mean"] == mean
         assert cell["column"].lower().replace("-", "") == (column or "resnet18") == spec.model
-        assert spec.block == MAIN[row][-1]
+        assert spec.micro_batch == MAIN[row][-1]
         assert spec.lr == MAIN[row][3]
 
 
@@ -95,7 +95,7 @@ def test_the_table_of_fixed_data_sets_is_the_published_one():
     for row in rows:
         spec = specs["geiping2022", row["run"], 0]
         stochastic, block, copies, decay, mean = FIXED[row["run"]]
-        assert (spec.full_batch, spec.block, spec.weight_decay, row["mean"]) == (not stochastic, block, decay, mean)
+        assert (spec.full_batch, spec.micro_batch, spec.weight_decay, row["mean"]) == (not stochastic, block, decay, mean)
         assert spec.augment is None
         assert (spec.store.copies if spec.store else 0) == copies
         assert spec.store is None or (spec.store.crop_padding, spec.store.flip) == (4, True)
@@ -131,7 +131,7 @@ def test_a_scale_maps_every_row_by_the_same_rules():
     for run in MAIN:
         paper, mini = at("paper", run), at("mini", run)
         assert mini.epochs == paper.epochs / 10
-        assert mini.block == paper.block / 8
+        assert mini.micro_batch == paper.micro_batch / 8
         assert mini.lr == pytest.approx(4 * paper.lr)
         assert mini.schedule.warmup == paper.schedule.warmup / 10
         assert mini.schedule.horizon == paper.schedule.horizon / 10
@@ -163,8 +163,8 @@ def test_a_spec_survives_json():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"block": 0}, {"block": "16"}, {"averaging": "median"}, {"lr": float("nan")}, {"seed": -1}, {"seed": True},
-     {"macro_batch": 20}, {"precision": "fp8"}, {"clip": -1}],
+    [{"micro_batch": 0}, {"micro_batch": "16"}, {"averaging": "median"}, {"lr": float("nan")}, {"seed": -1}, {"seed": True},
+     {"batch": 20}, {"precision": "fp8"}, {"clip": -1}],
 )  # fmt: skip
 def test_a_spec_that_no_run_can_have_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -194,10 +194,10 @@ def paper_file(tmp_path, monkeypatch):
 MISTAKES = {
     "unknown setting": ({"runs__sgd__lrr": 1}, r"papers/geiping2022.yaml: runs.sgd.lrr: unknown key; allowed here: .*lr"),
     "negative rate": ({"runs__sgd__lr": -1}, "papers/geiping2022.yaml: runs.sgd.lr = -1: must be above 0"),
-    "wrong macro-batch": ({"runs__sgd__macro_batch": "some"}, "macro_batch = 'some': must be a whole number, `all` or `block`"),
-    "uneven macro-batch": ({"runs__sgd__macro_batch": 200}, "macro_batch = 200: must be `all`, `block` or a multiple of the block"),
-    "large block": ({"runs__fb__block": 8000}, "runs.fb.block = 1000 at scale mini: must be at most 512, the images of digits"),
-    "large macro-batch": ({"runs__sgd__macro_batch": 8192}, "runs.sgd.macro_batch = 1024 at scale mini: must be at most 512"),
+    "wrong macro-batch": ({"runs__sgd__batch": "some"}, "batch = 'some': must be a whole number, `all` or `micro_batch`"),
+    "uneven macro-batch": ({"runs__sgd__batch": 200}, "batch = 200: must be `all`, `micro_batch` or a multiple of the micro-batch"),
+    "large block": ({"runs__fb__micro_batch": 8000}, "runs.fb.micro_batch = 1000 at scale mini: must be at most 512, the images of digits"),
+    "large macro-batch": ({"runs__sgd__batch": 8192}, "runs.sgd.batch = 1024 at scale mini: must be at most 512"),
     "long warmup in steps": (
         {"runs__fb__schedule": {"unit": "step", "warmup": 301, "decay": "cosine", "horizon": 9}},
         "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's steps",

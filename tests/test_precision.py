@@ -53,7 +53,7 @@ def test_in_bf16_passes_of_several_micro_batches_are_the_loop_up_to_bf16(penalty
 
 def trained(steps):
     """A network of the mini scale after some full-batch steps, with micro-batches of 16 images to measure on."""
-    spec = make_spec(model="resnet_mini", block=16, drop_last=True, shuffle=False, augment=None, epochs=100)
+    spec = make_spec(model="resnet_mini", micro_batch=16, drop_last=True, shuffle=False, augment=None, epochs=100)
     trainer = Trainer([spec], make_dataset(train=64, classes=3))
     for _ in range(steps):
         trainer.step()

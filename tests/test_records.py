@@ -12,7 +12,7 @@ from whysgd.results.former import todays
 from whysgd.results.metrics import read_metrics
 from whysgd.results.paths import measures_folder, record_file, run_folder
 from whysgd.results.records import LINES, as_text, read_record, records_of, write_records
-from whysgd.study.spec import NoiseWatch
+from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import train
 
 
@@ -22,8 +22,8 @@ def finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     specs = [
         make_spec(
-            model="fc_d2_w4", macro_batch=5, penalty=None, clip=None, epochs=20, evaluations=100,
-            noise=NoiseWatch(points=4), seed=seed,
+            model="fc_d2_w4", batch=5, penalty=None, clip=None, epochs=20, evaluations=100,
+            noise=NoiseProbe(points=4), seed=seed,
         )
         for seed in (3, 4)
     ]  # fmt: skip

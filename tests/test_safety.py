@@ -228,7 +228,7 @@ def test_a_configuration_with_a_name_that_is_none_is_refused(tmp_path, place, na
 PAPER = """
 paper: mine
 title: t
-defaults: {dataset: digits, model: resnet_mini, macro_batch: block, block: 8, lr: 0.1, schedule: {unit: epoch, warmup: 0, decay: constant}}
+defaults: {dataset: digits, model: resnet_mini, batch: micro_batch, micro_batch: 8, lr: 0.1, schedule: {unit: epoch, warmup: 0, decay: constant}}
 runs:
   one: {epochs: 3}
 tables:

@@ -8,12 +8,12 @@ from test_novack import REFERENCE_NORMS, RUNS
 
 from whysgd.results.metrics import read_metrics
 from whysgd.study.registry import make
-from whysgd.study.spec import NoiseWatch, Watch
+from whysgd.study.spec import NoiseProbe, Probe
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer
 
 PLAIN = make_spec(
-    model="fc_d3_w8", macro_batch=5, block=5, epochs=4, penalty=None, clip=None, augment=None, shuffle=False, lr=0.3,
+    model="fc_d3_w8", batch=5, micro_batch=5, epochs=4, penalty=None, clip=None, augment=None, shuffle=False, lr=0.3,
     schedule=make("schedule", "step", unit="run", warmup=0, milestones=(0.25, 0.5), factor=0.5), nesterov=False,
     momentum=0.0,
 )  # fmt: skip
@@ -25,7 +25,7 @@ SETTINGS = {
     "residual network": PLAIN.replace(model="resnet_mini", shuffle=True, momentum=0.9),
     "convolutions": PLAIN.replace(model="conv2", shuffle=True),
     "full batch": make_spec(),
-    **{name: RUNS[name].replace(watch=Watch(every=2, micro_batch=3, micro_batches=4))
+    **{name: RUNS[name].replace(probe=Probe(every=2, micro_batch=3, micro_batches=4))
        for name in ("GN", "FT", "sampled FT", "IterGraft", "ExterGraft")},
 }  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec, together):
             )
 
 
-STOPPING = PLAIN.replace(epochs=12, noise=NoiseWatch(points=3), evaluations=6)
+STOPPING = PLAIN.replace(epochs=12, noise=NoiseProbe(points=3), evaluations=6)
 
 
 def with_stop(data, folder):
@@ -113,7 +113,7 @@ def test_a_checkpoint_serves_the_same_seeds_alone(tmp_path, monkeypatch):
 def test_a_seed_that_diverges_leaves_the_others_alone(tmp_path, monkeypatch):
     data, spec, resume = (
         folder_of(make_dataset(), tmp_path / "data"),
-        PLAIN.replace(noise=NoiseWatch(points=2)),
+        PLAIN.replace(noise=NoiseProbe(points=2)),
         Trainer.resume,
     )
     run(seeds_of(spec), data, tmp_path / "fine")

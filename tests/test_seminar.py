@@ -50,7 +50,7 @@ def test_the_settings_are_the_decks_and_ours_at_both_large_scales(scale):
         runs = {"sgd": (None, False), **ROWS}
         for run, (clip, penalty) in runs.items():
             spec = specs[f"{name}-{run}", 0]
-            assert (spec.dataset, spec.model, spec.block, spec.weight_decay) == (dataset, model, 100, 0)
+            assert (spec.dataset, spec.model, spec.micro_batch, spec.weight_decay) == (dataset, model, 100, 0)
             assert (spec.augment, spec.clip, spec.schedule.decay) == (None, clip, "constant")
             assert spec.full_batch == (run != "sgd") == (not spec.shuffle) == spec.nesterov
             assert spec.penalty is None or (spec.penalty.variant, spec.penalty.block_strength) == (
@@ -92,7 +92,7 @@ def test_the_small_scale_keeps_networks_epochs_and_learning_rates():
     assert len(mini) == 7 * 3 + 7  # cifar has one seed
     for (run, seed), spec in mini.items():
         theirs = paper[run, seed]
-        assert (spec.dataset, spec.model, spec.block) == ("digits", theirs.model, 12)
+        assert (spec.dataset, spec.model, spec.micro_batch) == ("digits", theirs.model, 12)
         assert (spec.epochs, spec.lr, spec.schedule) == (theirs.epochs, theirs.lr, theirs.schedule)
 
 
@@ -175,7 +175,7 @@ def test_gd_is_torchs_own_descent_by_autograd(double, momentum, nesterov):
 @pytest.mark.parametrize("block", [1, 2])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
-    spec, _ = run_of("sgd", seed, block=block, steps=30)
+    spec, _ = run_of("sgd", seed, micro_batch=block, steps=30)
     path, w = descend(spec, POINTS, PICTURE["start"]).numpy(), np.array(PICTURE["start"])
     in_epoch = len(POINTS) // block
     for step in range(30):
@@ -190,7 +190,7 @@ def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
 def test_the_penalty_is_the_hessian_product_of_every_block(variant, tolerance, block):
     penalty = {"name": "gradient_norm", "block_strength": 0.8, "eps": 1e-5, **({"variant": variant} if variant else {})}
     methods = {"regularized": {**PICTURE["methods"]["regularized"], "penalty": penalty}}
-    spec, settings = run_of("regularized", methods=methods, block=block, steps=5, lr=0.1)
+    spec, settings = run_of("regularized", methods=methods, micro_batch=block, steps=5, lr=0.1)
     path = descend(spec, POINTS, PICTURE["start"]).numpy()
     for step in range(5):
         w, parts = path[step], []
@@ -276,7 +276,7 @@ MISTAKES = {
     "start": ({"start": [1]}, r"trajectories.start = \[1\]: must have at least 2 entries"),
     "steps": ({"steps": 0}, "trajectories.steps = 0: must be at least 1"),
     "unknown key": ({"learning_rate": 1}, "trajectories.learning_rate: unknown key; allowed here: .*lr"),
-    "block": ({"block": 3}, "trajectories.block = 3: must divide 8, the points, into blocks of equal size"),
+    "micro_batch": ({"micro_batch": 3}, "trajectories.micro_batch = 3: must divide 8, the points, into micro-batches of equal size"),
     "no slope": ({"points": [[0, 1], [0, 2]]}, r"trajectories.points = .*: an x must not be 0"),
     "penalty": (
         {"methods": {"a": {"label": "A", "penalty": {"name": "fisher_trace"}}}},
@@ -284,8 +284,8 @@ MISTAKES = {
     ),
     "clip": ({"methods": {"a": {"label": "A", "clip": 0}}}, "trajectories.methods.a.clip = 0: must be above 0"),
     "macro-batch": (
-        {"methods": {"a": {"label": "A", "macro_batch": 4}}},
-        "trajectories.methods.a.macro_batch = 4: allowed: all, block",
+        {"methods": {"a": {"label": "A", "batch": 4}}},
+        "trajectories.methods.a.batch = 4: allowed: all, micro_batch",
     ),
     "no label": ({"methods": {"a": {}}}, "trajectories.methods.a: label must be given"),
 }  # fmt: skip

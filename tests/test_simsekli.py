@@ -54,7 +54,7 @@ def test_every_cell_of_the_published_grid_is_a_run():
 def test_the_settings_are_as_published():
     for (run, _), spec in specs_at("paper", seeds=[0]).items():
         assert (spec.steps, spec.epochs, spec.stop_accuracy) == (65000, None, 100)
-        assert (spec.block, spec.macro_batch, spec.shuffle, spec.augment) == (100, 100, False, None)
+        assert (spec.micro_batch, spec.batch, spec.shuffle, spec.augment) == (100, 100, False, None)
         assert (spec.lr, spec.momentum, spec.weight_decay, spec.penalty, spec.clip) == (0.1, 0, 0, None, None)
         assert spec.schedule == make(
             "schedule", "step", unit="run", warmup=0, milestones=(0.3333333, 0.6666667), factor=0.5
@@ -70,7 +70,7 @@ def test_the_grid_is_that_of_the_shared_reference():
     assert (theirs["width"], theirs["depth"], theirs["seeds"]) == (WIDTHS, DEPTHS, SEEDS)
     assert theirs["dataset"] == ["mnist", "cifar10"]
     defaults = load_paper("simsekli2019")["defaults"]
-    assert (theirs["iterations"], theirs["batch_size"]) == (defaults["steps"], defaults["block"])
+    assert (theirs["iterations"], theirs["batch_size"]) == (defaults["steps"], defaults["micro_batch"])
     assert theirs["learning_rate"] == defaults["lr"]
 
 
@@ -106,7 +106,7 @@ def test_a_scale_thins_the_grid(scale, depths, widths, runs):
 
 def test_the_mini_scale_has_even_mini_batches_of_the_published_networks():
     for spec in specs_at("mini").values():
-        assert (spec.dataset, spec.block, spec.macro_batch, 512 % spec.block, spec.steps) == ("digits", 16, 16, 0, 650)
+        assert (spec.dataset, spec.micro_batch, spec.batch, 512 % spec.micro_batch, spec.steps) == ("digits", 16, 16, 0, 650)
         assert (spec.lr, spec.schedule.milestones) == (0.1, (0.3333333, 0.6666667))
         assert spec.model in {f"fc_d{d}_w{w}" for d in (2, 4, 8) for w in (4, 8, 16, 32, 64)}
 
@@ -123,7 +123,7 @@ def test_a_thousand_runs_are_planned_from_one_reading_of_each_paper(monkeypatch)
 PAPER = """
 paper: mine
 title: T
-defaults: {dataset: digits, macro_batch: block, block: 4, epochs: 1, lr: 0.1,
+defaults: {dataset: digits, batch: micro_batch, micro_batch: 4, epochs: 1, lr: 0.1,
            schedule: {unit: step, warmup: 0, decay: constant}}
 runs: {slow: {lr: 0.01, model: fc_d2_w8}}
 tables:

@@ -311,7 +311,7 @@ def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
     images = obvious(dataset, PLAN)
     settings = {"augment": None, "store": PLAN, "shuffle": shuffle}
-    sgd = make_spec(macro_batch=5, **settings)
+    sgd = make_spec(batch=5, **settings)
     placed, labels = loader.place(store, torch.device("cpu"), images_on), torch.from_numpy(dataset.train.labels)
     assert isinstance(placed, torch.Tensor) == (images_on == "device")
     ours = loader.DataLoader([sgd], placed, labels, "cpu")
@@ -334,7 +334,7 @@ def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_
 
 def test_steps_are_those_of_one_copy():
     plan = StoredCopies(copies=10, crop_padding=4, flip=True)
-    sgd = make_spec(macro_batch=128, block=128, drop_last=True, epochs=300, store=plan)
+    sgd = make_spec(batch=128, micro_batch=128, drop_last=True, epochs=300, store=plan)
     assert sgd.epochs * steps_per_epoch(sgd, 50_000) == 117_000
     assert steps_per_epoch(make_spec(store=plan), 50_000) == 1
 

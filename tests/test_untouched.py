@@ -32,7 +32,7 @@ CALLS = {
 
 def look(model, some):
     way = filter_normalized(model, 0)
-    return landscape(model, some, grid("line", 3), [way], weight_decay=0.1, lr=0.1, block_strength=0.5, block=4)
+    return landscape(model, some, grid("line", 3), [way], weight_decay=0.1, lr=0.1, block_strength=0.5, micro_batch=4)
 
 
 def test_every_measure_of_the_catalog_is_here():

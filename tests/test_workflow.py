@@ -80,7 +80,7 @@ EDITS = {
 # Edits after which nothing is done again.
 IDLE = [
     ("whysgd/training/loop.py", "", "\n# Why.\n"),
-    ("whysgd/training/setup.py", '"""', '"""So: '),
+    ("whysgd/training/engine.py", '"""', '"""So: '),
     ("whysgd/errors.py", "", "\nUNUSED = 1\n"),
     ("workflow_scripts/make_table.py", "", "\n# Why.\n"),
     ("workflow_scripts/collect_runs.py", '"""', '"""So: '),
@@ -263,7 +263,7 @@ def test_an_image_folder_runs_through_the_same_rules(miniature, image_folder):
     config = copy.deepcopy(TINY) | {"scale": "folder"}
     config["datasets"] = {"mine": {"source": "image_folder", "path": str(image_folder), "label": "my images (JPEG)"}}
     rows = ["sgd", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]
-    changes = {"datasets": {"*": "mine"}, "block_divisor": 8, "skip": {"geiping2022": rows}}
+    changes = {"datasets": {"*": "mine"}, "micro_batch_divisor": 8, "skip": {"geiping2022": rows}}
     config["scales"] = {"folder": config["scales"]["tiny"] | changes}
     overlay = write_config(miniature, "folder.yaml", config)
     table = "results/folder/tables/geiping2022_main.md"

@@ -16,7 +16,7 @@ import torch
 from whysgd.data.augmentation import Draws, crop_and_flip, draw
 from whysgd.data.micro_batches import epoch_micro_batches
 from whysgd.data.store import Store
-from whysgd.study.spec import RunSpec, blocks_per_epoch
+from whysgd.study.spec import RunSpec, micro_batches_per_epoch
 
 # Bytes of images in one chunk: enough to keep a GPU busy, and little beside a CPU's memory.
 CHUNK_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}
@@ -48,9 +48,9 @@ class DataLoader:
         same = not self.spec.shuffle and self.spec.augment is None
         self.seeds = [spec.seed for spec in specs]
         self.specs = [*specs[:1]] if same else [*specs]
-        self.micro_batches_per_epoch = blocks_per_epoch(self.spec, len(labels))
+        self.micro_batches_per_epoch = micro_batches_per_epoch(self.spec, len(labels))
         image_bytes = images.image_bytes if isinstance(images, Store) else images[0].numel()
-        micro_batch_bytes = self.spec.block * image_bytes * len(self.specs)
+        micro_batch_bytes = self.spec.micro_batch * image_bytes * len(self.specs)
         # Whole groups, so that the borders of chunks change no group.
         groups = max(1, (chunk_bytes or CHUNK_BYTES[self.device.type]) // (micro_batch_bytes * most))
         self.per_chunk = groups * most
@@ -70,7 +70,7 @@ class DataLoader:
         Yields:
             images (S, k, n, C, H, W) uint8 and labels (S, k, n); S is 1 if all seeds see the same.
         """
-        n, begin = self.spec.block, first
+        n, begin = self.spec.micro_batch, first
         while first < end:
             chunk = first // self.per_chunk
             # After these an epoch of the same ones is expected: another pass, or the next epoch.

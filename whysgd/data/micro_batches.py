@@ -26,17 +26,17 @@ def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
 def epoch_micro_batches(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:
     """Return the micro-batches of one epoch, each an array of image numbers.
 
-    All have `spec.block` images, except a last one that is not full, which is left out if
+    All have `spec.micro_batch` images, except a last one that is not full, which is left out if
     `spec.drop_last`.
     """
     order = epoch_order(spec, images, epoch)
-    end = len(order) - len(order) % spec.block if spec.drop_last else len(order)
-    return [order[start : min(start + spec.block, end)] for start in range(0, end, spec.block)]
+    end = len(order) - len(order) % spec.micro_batch if spec.drop_last else len(order)
+    return [order[start : min(start + spec.micro_batch, end)] for start in range(0, end, spec.micro_batch)]
 
 
 def step_range(spec: RunSpec, micro_batches: int, step: int) -> tuple[int, int]:
     """Return the first micro-batch of a step and the one after its last, in an epoch of so many micro-batches."""
     if spec.full_batch:
         return 0, micro_batches
-    size = spec.blocks_per_step
+    size = spec.micro_batches_per_step
     return step * size, min((step + 1) * size, micro_batches)

@@ -39,7 +39,7 @@ def gradient_noise(
         model: the network.
         images: of the training set. They are taken in an order from the stream (seed, "noise-order"); a last block that
             is not full is left out.
-        micro_batch: b.
+        micro_batch: images of a micro-batch, b.
         groups: of neighbouring blocks, for the standard errors. Memory is that of so many gradients.
 
     Returns:

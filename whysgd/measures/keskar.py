@@ -92,7 +92,9 @@ def keskar(
     Args:
         model: the network.
         images: of the training set, as they are without augmentation.
-        epsilon, lr, steps: as for `keskar_sharpness`.
+        epsilon: half the width of the box, relative to |θ| + 1.
+        lr: rate of the ascent.
+        steps: steps of an ascent.
         batch: images of a mini-batch; the last one of a pass may have fewer.
         ascents: how many; each takes the images in an order of its own, a new one in each pass, from the streams (seed,
             "keskar", 0), (…, 1), ….

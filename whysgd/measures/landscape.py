@@ -19,13 +19,13 @@ def landscape(
     weight_decay: float = 0.0,
     lr: float = 0.0,
     block_strength: float = 0.0,
-    block: int = 128,
+    micro_batch: int = 128,
 ) -> list[dict[str, float]]:
     """Loss and accuracy at θ + α d_1, or θ + α d_1 + β d_2, in evaluation mode; and the "full loss":
 
         loss + (weight_decay/2) ‖θ‖² + (lr/4) · block_strength · mean_B ‖g_B‖²
 
-    with the gradients g_B of consecutive blocks of images, in their order; a last block that is not full is left out,
+    with the gradients g_B of consecutive micro-batches, in the images' order; a last one that is not full is left out,
     as in training. Every point is computed by itself, so that a grid can be split as one likes.
 
     Args:
@@ -34,22 +34,22 @@ def landscape(
         points: (α,) or (α, β) each.
         directions: d_1, or d_1 and d_2, tensors by name; see `whysgd.measures.directions.filter_normalized`.
         weight_decay, lr, block_strength: of the run; with block_strength = 0 no gradients are computed.
-        block: images of a block.
+        micro_batch: images of a micro-batch.
 
     Returns:
         for each point `alpha`, `beta` (0 on a line), `loss` and `full_loss` in nats, `accuracy` in percent, and
         `penalty`, the last term of the full loss. What is not finite is nan.
 
     Raises:
-        ValueError: a point with more or fewer coordinates than there are directions, or no full block.
+        ValueError: a point with more or fewer coordinates than there are directions, or no full micro-batch.
 
     Source: Li et al. 2018 (arXiv 1712.09913); the full loss is geiping2022's.
     """
     wrong = [point for point in points if len(point) != len(directions)]
     if wrong or len(directions) not in (1, 2):
         raise ValueError(f"point {(wrong or points)[0]}, {len(directions)} directions: one or two coordinates, as many")
-    if block_strength and len(images) < block:
-        raise ValueError(f"block = {block}: {len(images)} images do not fill a block")
+    if block_strength and len(images) < micro_batch:
+        raise ValueError(f"micro_batch = {micro_batch}: {len(images)} images do not fill a micro-batch")
     with untouched(model):
         network = Network(model, images.loss)
         ways = torch.stack([network.layout.vector(direction).to(network.theta) for direction in directions])
@@ -59,7 +59,7 @@ def landscape(
             losses, correct = network.evaluate(theta, images)
             loss, penalty = losses.mean().item(), 0.0
             if block_strength:
-                penalty = lr / 4 * block_strength * mean_gradient_norm2(network, theta, images, block)
+                penalty = lr / 4 * block_strength * mean_gradient_norm2(network, theta, images, micro_batch)
             full = loss + weight_decay / 2 * theta.square().sum().item() + penalty
             lines.append(
                 {
@@ -74,12 +74,12 @@ def landscape(
     return lines
 
 
-def mean_gradient_norm2(network: Network, theta: torch.Tensor, images: Images, block: int) -> float:
+def mean_gradient_norm2(network: Network, theta: torch.Tensor, images: Images, micro_batch: int) -> float:
     """mean_B ‖g_B‖² at θ (P,) over full consecutive blocks."""
-    blocks, total = len(images) // block, 0.0
-    whole = images.first(blocks * block)
-    for inputs, labels in whole.batches(block * network.blocks_at_once(block, images)):
-        gradients = network.gradients(theta, *(part.unflatten(0, (-1, block)) for part in (inputs, labels)))
+    blocks, total = len(images) // micro_batch, 0.0
+    whole = images.first(blocks * micro_batch)
+    for inputs, labels in whole.batches(micro_batch * network.blocks_at_once(micro_batch, images)):
+        gradients = network.gradients(theta, *(part.unflatten(0, (-1, micro_batch)) for part in (inputs, labels)))
         total += gradients.square().sum().item()
     return total / blocks
 

@@ -40,7 +40,7 @@ def landscape_of(
         try:
             lines = landscape(
                 run.model, run.train, where, directions, weight_decay=spec.weight_decay, lr=spec.lr,
-                block_strength=strength, block=spec.block,
+                block_strength=strength, micro_batch=spec.micro_batch,
             )  # fmt: skip
         except ValueError as error:
             raise UserError(f"landscape: {spec.run}: {error}") from None

@@ -53,9 +53,9 @@ class Network:
         theta = theta.detach().requires_grad_()
         return torch.autograd.grad(self.loss(theta, inputs[0], labels[0]), theta)[0][None]
 
-    def blocks_at_once(self, block: int, images: Images) -> int:
+    def blocks_at_once(self, micro_batch: int, images: Images) -> int:
         """How many blocks of so many images to compute at once: their gradients, and the images, must fit."""
-        return max(1, min(NUMBERS_AT_ONCE // len(self.theta), images.batch // block))
+        return max(1, min(NUMBERS_AT_ONCE // len(self.theta), images.batch // micro_batch))
 
     @torch.inference_mode()
     def evaluate(self, theta: torch.Tensor, images: Images) -> tuple[torch.Tensor, torch.Tensor]:

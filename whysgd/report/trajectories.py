@@ -114,7 +114,7 @@ def shown_steps(steps: int) -> list[int]:
 def _coloured(settings: Mapping):
     """Name, settings and colour of each method, and whether it draws micro-batches."""
     for (name, method), colour in zip(settings["methods"].items(), COLOURS * len(settings["methods"]), strict=False):
-        yield name, method, colour, method["macro_batch"] != FULL_BATCH
+        yield name, method, colour, method["batch"] != FULL_BATCH
 
 
 def _paths(settings: Mapping, frame: pd.DataFrame):
@@ -173,6 +173,6 @@ def _label(figure, settings: Mapping, columns: int) -> None:
         look = {"color": colour, "lw": 2, "marker": "o", "mec": "white", "ms": 7}
         handles.append(plt.Line2D([], [], **look, label=method["label"] + seeds))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-    parts = f"{len(settings['points'])} points in micro-batches of {settings['block']}"
+    parts = f"{len(settings['points'])} points in micro-batches of {settings['micro_batch']}"
     steps = f"η = {settings['lr']:g}, {settings['steps']} steps"
     add_heading(figure, settings["title"], f"squared error of w₁w₂x, {parts}, {steps}")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from whysgd.study.spec import RunSpec
 
+# Former names of settings.
+_RENAMED = {"block": "micro_batch", "macro_batch": "batch", "watch": "probe"}
 # Parts of the settings that once had the keys of all names of their kind, with null for those of others.
 _WITH_NULLS = ("schedule", "transform")
 
@@ -14,7 +16,7 @@ def todays(settings: Mapping) -> RunSpec:
     Raises:
         ValueError: the settings are those of no run.
     """
-    found = dict(settings)
+    found = {_RENAMED.get(key, key): value for key, value in settings.items()}
     for part in _WITH_NULLS:
         if isinstance(found.get(part), Mapping):
             found[part] = {key: value for key, value in found[part].items() if value is not None}

@@ -279,6 +279,10 @@ def read_record(file: Path) -> dict:
     place = record_file(*(record["metrics"][key] for key in ("scale", "paper", "run", "seed")))
     if place.parts != Path(file).parts[-4:]:
         raise UserError(f"{file}: is the record of {place}")
-    measures = {name: _with_run(own, record["metrics"]) for name, own in record["measures"].items()}
-    settings = todays(record["metrics"]["settings"]).to_dict()
-    return {**record, "metrics": {**record["metrics"], "settings": settings}, "measures": measures}
+    spec = todays(record["metrics"]["settings"])
+    metrics = {**record["metrics"], "settings": spec.to_dict(), "spec_digest": spec.digest}
+    return {
+        **record,
+        "metrics": metrics,
+        "measures": {n: _with_run(own, metrics) for n, own in record["measures"].items()},
+    }

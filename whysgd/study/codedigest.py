@@ -27,6 +27,7 @@ UNCOUNTED = tuple(
         "errors",
         "results/former",
         "study/codedigest",
+        "study/fields",
         "study/names",
         "study/registry",
         "study/settings",

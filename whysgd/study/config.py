@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field, create_model
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
+from whysgd.study.fields import known
 from whysgd.study.names import TAKEN, is_name, same_but_for_case
-from whysgd.study.registry import DOTTED, allowed, known, names, problem, settings_of
+from whysgd.study.registry import DOTTED, allowed, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
     Augmentation,
@@ -119,8 +120,8 @@ class Rules(Settings):
     """Network of the paper: network to use; "*" and `same` likewise."""
     time_divisor: Divisor | None = None
     """Divides epochs, steps and the times of schedules."""
-    block_divisor: Divisor | None = None
-    """Divides block and macro-batch sizes."""
+    micro_batch_divisor: Divisor | None = None
+    """Divides the sizes of micro-batches and batches."""
     copies_divisor: Divisor | None = None
     """Divides the number of stored copies."""
     strength_divisor: Positive | None = None
@@ -160,8 +161,8 @@ class Scale(Settings):
     """For a paper, rules in place of those below and of `datasets` and `models`."""
     time_divisor: Divisor = 1.0
     """Divides all epochs, steps, and times of schedules that are not shares of the run."""
-    block_divisor: Divisor = 1.0
-    """Divides block and macro-batch sizes."""
+    micro_batch_divisor: Divisor = 1.0
+    """Divides the sizes of micro-batches and batches."""
     copies_divisor: Divisor = 1.0
     """Divides the number of stored copies of an image."""
     strength_divisor: Positive = 1.0

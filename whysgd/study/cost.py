@@ -10,7 +10,7 @@ from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.networks import Network, network
-from whysgd.study.spec import RunSpec, blocks_per_epoch, total_steps, trained_images
+from whysgd.study.spec import RunSpec, micro_batches_per_epoch, total_steps, trained_images
 from whysgd.study.validation import ROOT
 
 DEVICES = ROOT / "config" / "devices.json"
@@ -79,11 +79,12 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
     """Return the cost of a job that trains a run with so many seeds, none of which ends early."""
     net, count = _network(spec, images), trained_images(spec, images.train)
     steps, works = total_steps(spec, count), list(training_work(spec, seeds, images))
-    lines = spec.evaluations + (steps // spec.watch.every if spec.watch else 0)
-    noise = (spec.noise.points + 2) * (count // spec.block) if spec.noise else 0
+    lines = spec.evaluations + (steps // spec.probe.every if spec.probe else 0)
+    noise = (spec.noise.points + 2) * (count // spec.micro_batch) if spec.noise else 0
     files = 4 * net.parameters + 5000 + 250 * lines + 26 * steps + 25 * noise
-    passes, blocks = works[0].passes, min(works[0].micro_batches, max(1, TOGETHER // (spec.block * images.size**2)))
-    held = (EVALUATED + passes * blocks * spec.block) * net.saved
+    most = max(1, TOGETHER // (spec.micro_batch * images.size**2))
+    passes, together = works[0].passes, min(works[0].micro_batches, most)
+    held = (EVALUATED + passes * together * spec.micro_batch) * net.saved
     memory = _memory_mb(device, images, held + 40 * net.parameters * seeds)
     return Cost(START + seconds_of(works, net, device), memory, files * seeds / MB)
 
@@ -91,19 +92,19 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
 def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     """Yield the work of a run's steps, of its history, and of what else is measured along it."""
     count = trained_images(spec, images.train)
-    steps, blocks = total_steps(spec, count), spec.blocks_per_step or blocks_per_epoch(spec, count)
+    steps, blocks = total_steps(spec, count), spec.micro_batches_per_step or micro_batches_per_epoch(spec, count)
     kind = spec.penalty and getattr(spec.penalty, "variant", spec.penalty.name)
     passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
-    yield Work(steps, 1 if sample else passes, blocks * seeds, spec.block)
+    yield Work(steps, 1 if sample else passes, blocks * seeds, spec.micro_batch)
     yield Work(min(spec.evaluations, steps) * seeds, FORWARD, 1, images.train + images.test)
     if sample:
         yield Work(steps, passes, seeds, sample)
     if spec.transform and spec.transform.name == "iter_graft":
-        yield Work(steps, 1, seeds, spec.block)
-    if spec.watch:
-        yield Work(-(-steps // spec.watch.every) * seeds, 1, spec.watch.micro_batches, spec.watch.micro_batch)
+        yield Work(steps, 1, seeds, spec.micro_batch)
+    if spec.probe:
+        yield Work(-(-steps // spec.probe.every) * seeds, 1, spec.probe.micro_batches, spec.probe.micro_batch)
     if spec.noise:
-        yield Work((spec.noise.points + 2) * seeds, 3, count // spec.block, spec.block)
+        yield Work((spec.noise.points + 2) * seeds, 3, count // spec.micro_batch, spec.micro_batch)
 
 
 def measuring_cost(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.study.registry import Chosen, Given, known
+from whysgd.study.fields import Chosen, Given, known
 from whysgd.study.settings import (
     UNIQUE,
     Count,
@@ -149,8 +149,8 @@ class Path(Settings):
 
     label: str
     """What readers see."""
-    macro_batch: Literal["all", "block"] = "all"
-    """Points of one step: `all` blocks, or one `block` that is drawn."""
+    batch: Literal["all", "micro_batch"] = "all"
+    """Points of one step: `all` of them, or one `micro_batch` that is drawn."""
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Momentum of SGD."""
     nesterov: Flag = False
@@ -170,14 +170,14 @@ class Trajectories(Settings):
     """Pairs of x and y."""
     start: Annotated[list[Real], Field(min_length=2, max_length=2)]
     """w1 and w2 before the first step."""
-    block: Count = 1
-    """Points of one block."""
+    micro_batch: Count = 1
+    """Points of one micro-batch."""
     lr: Positive
     """Learning rate."""
     steps: Count
     """Steps of each method."""
     seeds: Count = 1
-    """Seeds 0, 1, … of the methods that draw blocks."""
+    """Seeds 0, 1, … of the methods that draw micro-batches."""
     window: Annotated[list[Real], Field(min_length=4, max_length=4)] = [-0.5, 3.5, -0.5, 3.5]
     """Least and largest w1, least and largest w2 that are shown."""
     methods: Annotated[dict[Name, Path], Field(min_length=1)]

@@ -13,7 +13,7 @@ from whysgd.study.layout import lay_out, with_plan
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
-from whysgd.study.spec import FULL_BATCH, ONE_BLOCK, RunSpec, steps_per_epoch, trained_images
+from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, steps_per_epoch, trained_images
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
 
@@ -152,11 +152,11 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
 def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     """One run at the configured scale.
 
-    The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's times,
-    unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least 1; blocks
-    divided by `block_divisor`, and as many of them in a step as published; learning rate times `lr_factor`; λ of a
-    micro-batch penalty divided by `strength_divisor`; stored copies divided by `copies_divisor`; the scale's
-    augmentation where the row, or its stored copies, have one.
+    The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's
+    times, unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least
+    1; micro-batches divided by `micro_batch_divisor`, and as many of them in a step as published; learning rate
+    times `lr_factor`; λ of a micro-batch penalty divided by `strength_divisor`; stored copies divided by
+    `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -164,7 +164,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         raise UserError(f"papers/{paper}.yaml: runs: no run {run!r}; allowed: {listed(runs)}")
     settings = dict(runs[run])
     where = f"papers/{paper}.yaml: runs.{run}"
-    required = {"dataset", "model", "macro_batch", "block", "lr", "schedule"}
+    required = {"dataset", "model", "batch", "micro_batch", "lr", "schedule"}
     if missing := sorted(required - set(settings)):
         raise UserError(f"{where}: {', '.join(missing)} must be given, here or under defaults")
 
@@ -176,7 +176,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     settings["model"] = _mapped(scale["models"], settings["model"])
     settings["lr"] *= scale["lr_factor"]
     settings |= _scaled_times(settings, scale["time_divisor"])
-    settings |= _scaled_blocks(settings, scale, where)
+    settings |= _scaled_sizes(settings, scale, where)
     if (settings.get("penalty") or {}).get("strength") is not None:
         strength = settings["penalty"]["strength"] / scale["strength_divisor"]
         settings["penalty"] = {**settings["penalty"], "strength": strength}
@@ -214,20 +214,21 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
     return scaled
 
 
-def _scaled_blocks(settings: Mapping, scale: Mapping, where: str) -> dict:
-    """The settings that are numbers of images, with as many blocks in a macro-batch as published."""
+def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
+    """The settings that are numbers of images, with as many micro-batches in a batch as published."""
 
     def divided(images):
-        return max(1, round(images / scale["block_divisor"]))
+        return max(1, round(images / scale["micro_batch_divisor"]))
 
-    block, macro = settings["block"], settings["macro_batch"]
-    macro = block if macro == ONE_BLOCK else macro
-    if macro != FULL_BATCH and macro % block:
-        raise UserError(f"{where}.macro_batch = {macro}: must be `all`, `block` or a multiple of the block, {block}")
-    scaled = {"block": divided(block)}
-    scaled["macro_batch"] = macro if macro == FULL_BATCH else macro // block * scaled["block"]
-    if settings.get("watch"):
-        scaled["watch"] = {**settings["watch"], "micro_batch": divided(settings["watch"]["micro_batch"])}
+    size, batch = settings["micro_batch"], settings["batch"]
+    batch = size if batch == ONE_MICRO_BATCH else batch
+    if batch != FULL_BATCH and batch % size:
+        needed = f"must be `all`, `micro_batch` or a multiple of the micro-batch, {size}"
+        raise UserError(f"{where}.batch = {batch}: {needed}")
+    scaled = {"micro_batch": divided(size)}
+    scaled["batch"] = batch if batch == FULL_BATCH else batch // size * scaled["micro_batch"]
+    if settings.get("probe"):
+        scaled["probe"] = {**settings["probe"], "micro_batch": divided(settings["probe"]["micro_batch"])}
     if (settings.get("penalty") or {}).get("sample"):
         scaled["penalty"] = {**settings["penalty"], "sample": divided(settings["penalty"]["sample"])}
     return scaled
@@ -251,10 +252,10 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         close = nearest(spec.model, names("network"))
         refuse("model", spec.model, f"no such network; allowed: {allowed('network')}{close}")
     images = trained_images(spec, train_images(config, spec.dataset))
-    for key in ("block", "macro_batch"):
+    for key in ("micro_batch", "batch"):
         size = getattr(spec, key)
         if size != FULL_BATCH and size > images:
-            remedy = f"; a larger scales.{spec.scale}.block_divisor makes blocks smaller"
+            remedy = f"; a larger scales.{spec.scale}.micro_batch_divisor makes micro-batches smaller"
             refuse(key, size, f"must be at most {images}, the images of {spec.dataset} that are trained on{remedy}")
     if spec.held_out and images in (0, train_images(config, spec.dataset)):
         refuse(
@@ -262,22 +263,23 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
             spec.held_out,
             f"leaves {images} images of {spec.dataset} to train on: some must be on each side",
         )
-    if spec.watch and spec.watch.micro_batch * spec.watch.micro_batches > images:
-        refuse("watch", dict(spec.watch), f"micro_batch times micro_batches must be at most {images}")
-    if spec.noise and spec.block > images // 2:
-        refuse("block", spec.block, f"must be at most {images // 2}, half of the images: noise needs two blocks")
+    if spec.probe and spec.probe.micro_batch * spec.probe.micro_batches > images:
+        refuse("probe", dict(spec.probe), f"micro_batch times micro_batches must be at most {images}")
+    if spec.noise and spec.micro_batch > images // 2:
+        needed = f"must be at most {images // 2}, half of the images: noise needs two micro-batches"
+        refuse("micro_batch", spec.micro_batch, needed)
     for name in ("gradient_noise", "tail_index"):
         micro_batch = config["scales"][spec.scale]["measuring"][name]["micro_batch"]
         if name in config["measures"] and images < 2 * micro_batch:
             key, needed = f"scales.{spec.scale}.measuring.{name}.micro_batch", f"the {images} images of {spec.run}"
             raise UserError(f"config: {key} = {micro_batch}: must be at most {images // 2}, half of {needed}")
     most = config["scales"][spec.scale]["measuring"]["landscape"]["images"]
-    if config["measures"] and most and hasattr(spec.penalty, "block_strength") and most < spec.block:
+    if config["measures"] and most and hasattr(spec.penalty, "block_strength") and most < spec.micro_batch:
         key = f"scales.{spec.scale}.measuring.landscape.images"
-        raise UserError(f"config: {key} = {most}: must be at least {spec.block}, a block of {spec.run}")
+        raise UserError(f"config: {key} = {most}: must be at least {spec.micro_batch}, a micro-batch of {spec.run}")
     sample = getattr(spec.penalty, "sample", None)
-    if sample and not spec.full_batch and sample > spec.macro_batch:
-        refuse("penalty.sample", sample, f"must be at most {spec.macro_batch}, the images of a step")
+    if sample and not spec.full_batch and sample > spec.batch:
+        refuse("penalty.sample", sample, f"must be at most {spec.batch}, the images of a step")
     if spec.schedule.unit != "run":  # Shares of the run were checked with the specification.
         per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
         length = spec.epochs * per_epoch if spec.epochs else spec.steps

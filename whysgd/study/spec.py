@@ -3,13 +3,13 @@
 This module never imports torch; the workflow reads it at parse time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from whysgd.files import digest_of
-from whysgd.study.registry import Chosen, network
+from whysgd.study.fields import Chosen
 from whysgd.study.settings import (
     Augmentation,
     Count,
@@ -27,8 +27,8 @@ from whysgd.study.settings import (
 )
 from whysgd.study.validation import Problems, problems_of
 
-# What papers/ may say for a macro-batch, beside numbers: every image, or a single block.
-FULL_BATCH, ONE_BLOCK = "all", "block"
+# What papers/ may say for a batch, beside numbers: every image, or a single micro-batch.
+FULL_BATCH, ONE_MICRO_BATCH = "all", "micro_batch"
 
 
 class StoredCopies(Settings):
@@ -61,7 +61,7 @@ class Normalization(Settings):
     """Standard deviation of each channel."""
 
 
-class Watch(Settings):
+class Probe(Settings):
     """A probe of the average micro-batch gradient norm, for the history alone."""
 
     every: Count
@@ -72,7 +72,7 @@ class Watch(Settings):
     """Micro-batches drawn for one line."""
 
 
-class NoiseWatch(Settings):
+class NoiseProbe(Settings):
     """Measurements of the gradient noise along the run, with its tail index."""
 
     points: Count
@@ -81,15 +81,15 @@ class NoiseWatch(Settings):
 
 def _batch(value):
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole and value not in (FULL_BATCH, ONE_BLOCK):
-        refuse("must be a whole number, `all` or `block`")
+    if not whole and value not in (FULL_BATCH, ONE_MICRO_BATCH):
+        refuse("must be a whole number, `all` or `micro_batch`")
     return value if not whole or value >= 1 else refuse("must be at least 1")
 
 
 Batch = Annotated[
     Any,
     AfterValidator(_batch),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "block"]}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["all", "micro_batch"]}]}),
 ]
 
 
@@ -100,10 +100,10 @@ class RunSettings(Settings):
     """The images: mnist, cifar10, … or a name of the configuration's `datasets`."""
     model: Text
     """The network: a name of whysgd/models, or a dotted path to what returns an nn.Module."""
-    macro_batch: Batch
-    """Images of one step; `all` is full batch, `block` one block, that is plain SGD."""
-    block: Count
-    """Images of one block."""
+    batch: Batch
+    """Images of one step; `all` is full batch, `micro_batch` one micro-batch, that is plain SGD."""
+    micro_batch: Count
+    """Images of one micro-batch."""
     lr: Positive
     """Peak learning rate."""
     schedule: Annotated[Any, Chosen("schedule")]
@@ -115,7 +115,7 @@ class RunSettings(Settings):
     shuffle: Flag = False
     """Draw a new order in every epoch; otherwise keep the data set's."""
     drop_last: Flag = True
-    """Leave out a last block that is not full."""
+    """Leave out a last micro-batch that is not full."""
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Momentum of SGD."""
     nesterov: Flag = False
@@ -133,32 +133,33 @@ class RunSettings(Settings):
     epoch e.
     """
     penalty: Annotated[Any, Chosen("penalty")] | None = None
-    """Added to the gradient of every block."""
+    """Added to the gradient of every micro-batch."""
     transform: Annotated[Any, Chosen("transform")] | None = None
     """Scales the gradient of a step."""
     clip: Positive | None = None
     """Largest L2 norm of a step's gradient; null does not clip."""
     held_out: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Share of the training images, the last ones, that is not trained on and selects the step reported as best."""
-    watch: Watch | None = None
+    probe: Probe | None = None
     """Measure the average micro-batch gradient norm along the run."""
     averaging: Literal["mean", "historical"] = "mean"
-    """The true mean over blocks, or the released code's before its fix in 2023."""
+    """The true mean over micro-batches, or the released code's before its fix in 2023."""
     precision: Precision = "auto"
     """Precision of the network's arithmetic, in place of the configuration's."""
     loss: Literal["cross_entropy", "linear_hinge"] = "cross_entropy"
     """Mean cross entropy, or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else."""
     stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
     """End the run at the first evaluation that finds this training accuracy, in percent, or more."""
-    noise: NoiseWatch | None = None
+    noise: NoiseProbe | None = None
     """Measure the gradient noise along the run."""
 
 
 class RunSpec(RunSettings):
     """Everything that determines the result of one run, and nothing else.
 
-    A step consumes `macro_batch` images in blocks of `block`: equal numbers are SGD, the whole training set ("all") is
-    full batch. An epoch is one pass over the training set; over stored copies of it, full batch takes them all in each.
+    A step consumes `batch` images in micro-batches of `micro_batch`: equal numbers are SGD, the whole training set
+    ("all") is full batch. An epoch is one pass over the training set; over stored copies of it, full batch takes
+    them all in each.
     """
 
     paper: Name
@@ -174,12 +175,12 @@ class RunSpec(RunSettings):
 
     @model_validator(mode="after")
     def _fits(self):
-        batch, block, optimizer = self.macro_batch, self.block, self.optimizer
+        batch, micro_batch, optimizer = self.batch, self.micro_batch, self.optimizer
         plain = self.momentum or self.nesterov or self.weight_decay
-        uneven = not self.full_batch and batch != ONE_BLOCK and batch % block
+        uneven = not self.full_batch and batch != ONE_MICRO_BATCH and batch % micro_batch
         problems = {
-            "macro_batch = 'block': must be a number of images, or `all`": batch == ONE_BLOCK,
-            f"macro_batch = {batch}: must be a multiple of the block, {block}": uneven,
+            "batch = 'micro_batch': must be a number of images, or `all`": batch == ONE_MICRO_BATCH,
+            f"batch = {batch}: must be a multiple of the micro-batch, {micro_batch}": uneven,
             "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
             f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
@@ -194,12 +195,12 @@ class RunSpec(RunSettings):
     @property
     def full_batch(self) -> bool:
         """Whether each step takes every image."""
-        return self.macro_batch == FULL_BATCH
+        return self.batch == FULL_BATCH
 
     @property
-    def blocks_per_step(self) -> int | None:
-        """Blocks of one step; None stands for all."""
-        return None if self.full_batch else self.macro_batch // self.block
+    def micro_batches_per_step(self) -> int | None:
+        """Micro-batches of one step; None stands for all."""
+        return None if self.full_batch else self.batch // self.micro_batch
 
     @property
     def reference(self) -> str | None:
@@ -235,11 +236,6 @@ class RunSpec(RunSettings):
         """Equal for equal specifications."""
         return digest_of(self.to_dict())
 
-    @property
-    def folder(self) -> str:
-        """Where the run's results lie, relative to the root of the project."""
-        return f"results/{self.scale}/runs/{self.paper}/{self.run}/seed-{self.seed}"
-
 
 def precision_problem(spec: RunSpec) -> str | None:
     """Return why the run's precision cannot be, or None.
@@ -258,17 +254,8 @@ def is_exact(penalty: MethodSettings) -> bool:
     return getattr(penalty, "exact", True)
 
 
-def in_lockstep(specs: Sequence[RunSpec]) -> bool:
-    """Whether runs can be trained together: plain mini-batch SGD of fully connected networks, equal but for seeds."""
-    spec = specs[0]
-    extras = (spec.penalty, spec.transform, spec.clip, spec.store, spec.watch)
-    plain = spec.blocks_per_step == 1 and all(extra is None for extra in extras) and not spec.held_out
-    same = {other.model_copy(update={"seed": 0}) for other in specs}
-    return plain and (network(spec.model) or ("",))[0] == "fully_connected" and len(same) == 1
-
-
 def resolved_precision(spec: RunSpec, device: str) -> str:
-    """What `precision` means on a device ("cpu" or "cuda").
+    """Return what `precision` means on a device ("cpu" or "cuda").
 
     "auto" is fp32 on a CPU; on a GPU it is bf16, and tf32 for a penalty of differences, which bf16 turns to noise.
     """
@@ -280,27 +267,27 @@ def resolved_precision(spec: RunSpec, device: str) -> str:
 
 
 def trained_images(spec: RunSpec, images: int) -> int:
-    """How many of the data set's training images are trained on; the rest, held out, comes last."""
+    """Return how many of the training images are trained on; the rest, held out, comes last."""
     return images - round(spec.held_out * images)
 
 
 def total_steps(spec: RunSpec, train_images: int) -> int:
-    """Optimizer steps of the run; `train_images` are those trained on, here and below."""
+    """Return the optimizer steps of the run; `train_images` are those trained on, here and below."""
     return spec.steps or spec.epochs * steps_per_epoch(spec, train_images)
 
 
 def epoch_images(spec: RunSpec, train_images: int) -> int:
-    """Images of one epoch, for a training set of `train_images`: all stored copies for full batch, else one."""
+    """Return the images of one epoch of `train_images`: all stored copies for full batch, else one of them."""
     return train_images * (spec.store.copies if spec.store and spec.full_batch else 1)
 
 
 def steps_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Optimizer steps of one epoch, for a training set of `train_images` (the last may have fewer blocks)."""
-    blocks = blocks_per_epoch(spec, train_images)
-    return 1 if spec.full_batch else -(-blocks // spec.blocks_per_step)
+    """Return the optimizer steps of one epoch of `train_images`; the last may have fewer micro-batches."""
+    count = micro_batches_per_epoch(spec, train_images)
+    return 1 if spec.full_batch else -(-count // spec.micro_batches_per_step)
 
 
-def blocks_per_epoch(spec: RunSpec, train_images: int) -> int:
-    """Blocks of one epoch; a last one that is not full counts unless `drop_last`."""
+def micro_batches_per_epoch(spec: RunSpec, train_images: int) -> int:
+    """Return the micro-batches of one epoch; a last one that is not full counts unless `drop_last`."""
     images = epoch_images(spec, train_images)
-    return images // spec.block if spec.drop_last else -(-images // spec.block)
+    return images // spec.micro_batch if spec.drop_last else -(-images // spec.micro_batch)

@@ -12,7 +12,7 @@ COLUMNS = ("method", "seed", "step", "w1", "w2", "loss", "gradient_norm", "sharp
 
 
 def specs_of(settings: Mapping) -> dict[str, list[RunSpec]]:
-    """The runs of each method: one, or for a method that draws blocks, one for each seed.
+    """The runs of each method: one, or for a method that draws micro-batches, one for each seed.
 
     Args:
         settings: `trajectories` of a paper, validated.
@@ -23,13 +23,13 @@ def specs_of(settings: Mapping) -> dict[str, list[RunSpec]]:
     shared = {
         "paper": "none", "scale": "none", "dataset": "points", "model": "two_weights",
         "schedule": {"unit": "step", "warmup": 0.0, "decay": "constant"},
-        **{key: settings[key] for key in ("block", "lr", "steps")},
+        **{key: settings[key] for key in ("micro_batch", "lr", "steps")},
     }  # fmt: skip
     specs = {}
     for name, method in settings["methods"].items():
-        own = {key: value for key, value in method.items() if key not in ("label", "macro_batch")}
-        draws = method["macro_batch"] != FULL_BATCH
-        own |= {"macro_batch": settings["block"] if draws else FULL_BATCH, "shuffle": draws, "run": name}
+        own = {key: value for key, value in method.items() if key not in ("label", "batch")}
+        draws = method["batch"] != FULL_BATCH
+        own |= {"batch": settings["micro_batch"] if draws else FULL_BATCH, "shuffle": draws, "run": name}
         specs[name] = [
             RunSpec.from_dict({**shared, **own, "seed": seed}) for seed in range(settings["seeds"] if draws else 1)
         ]
@@ -45,9 +45,10 @@ def check_trajectories(settings: Mapping | None, file: str) -> None:
     if settings is None:
         return
     where = f"{file}: trajectories"
-    points, block = len(settings["points"]), settings["block"]
-    if points % block:
-        raise UserError(f"{where}.block = {block}: must divide {points}, the points, into blocks of equal size")
+    points, size = len(settings["points"]), settings["micro_batch"]
+    if points % size:
+        needed = f"must divide {points}, the points, into micro-batches of equal size"
+        raise UserError(f"{where}.micro_batch = {size}: {needed}")
     if not any(x for x, _ in settings["points"]):
         raise UserError(f"{where}.points = {settings['points']!r}: an x must not be 0")
     try:

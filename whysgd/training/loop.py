@@ -203,7 +203,7 @@ class Trainer(Setup):
             return
         self.check = DivergenceCheck(len(running), self.device)
         # As many micro-batches of each seed as fit into a pass, evenly.
-        count = -(-(self.spec.blocks_per_step or self.micro_batches) // self.ranks.size)
+        count = -(-(self.spec.micro_batches_per_step or self.micro_batches) // self.ranks.size)
         passes = -(-count // max(1, self.engine.most // len(running)))
         self.loader = DataLoader(specs, self.images, self.labels, self.device, -(-count // passes))
         self.tick = time.perf_counter()
@@ -235,7 +235,7 @@ class Trainer(Setup):
         if self.has_line(batch.step + 1) and self.ranks.leads:
             before = batch.theta.clone()
             line["full_loss"] = loss + 0.5 * spec.weight_decay * before.square().sum(1) + penalty
-            line["micro_batch_norm2"] = probed_norms2(self) if spec.watch else None
+            line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
         context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
@@ -260,7 +260,7 @@ class Trainer(Setup):
         here = slice(own - first, own_end - first)
         weights = micro_batch_weights(count, spec.averaging, batch.theta.dtype, self.device)[here]
         kept = self.objective.statistic_weights(count, batch.theta)[here]
-        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.block)[:, here]
+        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[:, here]
         step = Step(batch.theta, weights, kept, lr, draws=draws)
         if self.needs_full_gradient:
             full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))

@@ -50,10 +50,10 @@ def measured_noise(state: State, spec: RunSpec, objective: Objective, data: tupl
     """
     step, theta, parameters = state.step, state.theta, objective.parameters
     objective = Objective(objective.model, None, spec.loss)
-    mini_batches = len(data[1]) // spec.block
+    mini_batches = len(data[1]) // spec.micro_batch
 
     def gradients() -> Iterator[torch.Tensor]:
-        return micro_batch_gradients(objective, theta, *data, spec.block, normalize)
+        return micro_batch_gradients(objective, theta, *data, spec.micro_batch, normalize)
 
     noise = noise_of(gradients, mini_batches, len(theta))
     line = {"step": step}

@@ -115,7 +115,7 @@ def run_metrics(spec: RunSpec, state: State, manifest: Mapping, sources: Mapping
     best = max(evaluations, key=lambda row: row[f"{selected_on}_accuracy"])
     images = trained_images(spec, manifest["train_images"])
     per_epoch = epoch_images(spec, images)
-    per_epoch -= per_epoch % spec.block if spec.drop_last else 0
+    per_epoch -= per_epoch % spec.micro_batch if spec.drop_last else 0
     passes = state.step / steps_per_epoch(spec, images)
     return {
         "paper": spec.paper,

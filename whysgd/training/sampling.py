@@ -51,7 +51,7 @@ def probed_norms2(trainer) -> torch.Tensor:
 
     Source: Novack et al. 2023, figures 1 and 2.
     """
-    step, seeds, probe = trainer.batch.step, trainer.loader.seeds, trainer.spec.watch
+    step, seeds, probe = trainer.batch.step, trainer.loader.seeds, trainer.spec.probe
     count = probe.micro_batch * probe.micro_batches
     chosen = [stream(seed, "watch", step).choice(trainer.count, count, replace=False) for seed in seeds]
     images, labels = trainer.loader.fresh(chosen, "watch-augment", step)
@@ -77,7 +77,7 @@ def penalty_draws(trainer, count: int, images: int) -> torch.Tensor:
 
 def places_of(trainer, first: int, end: int) -> np.ndarray:
     """Return where the images of the micro-batches first … end − 1 stand in an epoch's order."""
-    n = trainer.spec.block
+    n = trainer.spec.micro_batch
     return np.arange(first * n, min(end * n, epoch_images(trainer.spec, trainer.count)))
 
 

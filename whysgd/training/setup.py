@@ -10,7 +10,7 @@ from whysgd.data.canonical import Dataset
 from whysgd.data.loader import place
 from whysgd.errors import UserError
 from whysgd.models.build import build_model
-from whysgd.study.spec import RunSpec, blocks_per_epoch, steps_per_epoch, total_steps, trained_images
+from whysgd.study.spec import RunSpec, micro_batches_per_epoch, steps_per_epoch, total_steps, trained_images
 from whysgd.training.checkpoint import State
 from whysgd.training.device import engine_on, precision_on, with_index
 from whysgd.training.engine import Engine
@@ -85,15 +85,15 @@ class Setup:
         penalty = penalty_of(spec.penalty) if spec.penalty else None
         self.draw = penalty and getattr(penalty.func, "draw", None)
         self.sampled = getattr(spec.penalty, "sample", None)
-        self.plain = self._engine(spec.block)
+        self.plain = self._engine(spec.micro_batch)
         # A penalty that is sampled has a pass of its own.
-        self.engine = self._engine(spec.block, penalty) if penalty and not self.sampled else self.plain
+        self.engine = self._engine(spec.micro_batch, penalty) if penalty and not self.sampled else self.plain
         self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
         needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
         self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec)
         # The course of the run.
-        self.micro_batches = blocks_per_epoch(spec, self.count)
+        self.micro_batches = micro_batches_per_epoch(spec, self.count)
         self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
         points = min(spec.evaluations, self.total)
         self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
@@ -135,7 +135,7 @@ class Setup:
 
     def has_line(self, step: int) -> bool:
         """Return whether the history has a line for this step, counted from 1."""
-        probe = self.spec.watch
+        probe = self.spec.probe
         return step in self.evaluation_steps or (probe is not None and (step - 1) % probe.every == 0)
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
@@ -156,11 +156,11 @@ def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> No
     for name, needed, given in (("store", spec.store is not None, inputs.copies), ("transform", grafts, inputs.norms)):
         if needed != (given is not None):
             raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
-    if not 1 <= spec.block <= count:
-        raise UserError(f"{spec.run}: block = {spec.block}: must be at most {count}, the images trained on")
-    if spec.noise is not None and count < 2 * spec.block:
+    if not 1 <= spec.micro_batch <= count:
+        raise UserError(f"{spec.run}: micro_batch = {spec.micro_batch}: must be at most {count}, the images trained on")
+    if spec.noise is not None and count < 2 * spec.micro_batch:
         raise UserError(
-            f"{spec.run}: noise: needs two full micro-batches of {spec.block} images, there are {count} images"
+            f"{spec.run}: noise: needs two full micro-batches of {spec.micro_batch} images, there are {count} images"
         )
     channels = dataset.train.images.shape[1]
     if spec.normalize and not len(spec.normalize.mean) == len(spec.normalize.std) == channels:

@@ -1,0 +1,103 @@
+"""Types of fields that name something of the registry, or that take a part of other settings."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ValidationError, WithJsonSchema
+from pydantic_core import core_schema
+
+from whysgd.errors import UserError
+from whysgd.study.registry import TAGS, names, problem, settings_of
+from whysgd.study.settings import refuse
+from whysgd.study.validation import Problems, problems_of
+
+
+def known(kind: str):
+    """Return the type of a text that must be a name of a kind, or a dotted path."""
+
+    def check(value):
+        return value if (why := problem(kind, value)) is None else refuse(why)
+
+    shapes = [{"enum": names(kind)}, {"type": "string", "pattern": ":"}]
+    return Annotated[Any, AfterValidator(check), WithJsonSchema({"anyOf": shapes})]
+
+
+class Given:
+    """Marks a field that must fit a typed model and is kept as it was given, without defaults."""
+
+    def __init__(self, model: type[BaseModel]):
+        self.model = model
+
+    def read(self, value):
+        """Return the mapping, checked."""
+        try:
+            self.model.model_validate(value)
+        except ValidationError as error:
+            raise Problems(problems_of(error, self.model)) from None
+        return dict(value)
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        # The inner schema is only there for editors.
+        inner = handler.generate_schema(self.model)
+        unchanged = core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, _: self.read(value), inner, serialization=unchanged
+        )
+
+
+class Chosen:
+    """Marks a field whose settings are those of the named penalty, transform, optimizer or schedule.
+
+    Args:
+        kind: which of them.
+        partial: settings may be missing, since others will be laid over or under them; they are kept as given.
+        only: the names that are allowed, if not all are.
+    """
+
+    def __init__(self, kind: str, partial: bool = False, only: tuple[str, ...] = ()):
+        self.kind, self.partial, self.only, self.tag = kind, partial, only, TAGS.get(kind, "name")
+
+    def read(self, value):
+        """Return the typed settings of a mapping, or, of partial ones, the mapping."""
+        if isinstance(value, BaseModel):
+            return value
+        if not isinstance(value, Mapping):
+            refuse("must be a mapping")
+        if self.tag not in value:
+            refuse(f"{self.tag} must be given")
+        name = value[self.tag]
+        why = problem(self.kind, name)
+        if self.only and name not in self.only:
+            why = f"allowed: {', '.join(self.only)}"
+        try:
+            model = None if why else settings_of(self.kind, name)
+        except UserError as error:
+            why = str(error).partition(": ")[2]
+        if why:
+            raise Problems([((self.tag,), f" = {name!r}: {why}")])
+        try:
+            read = model.model_validate(value)
+        except ValidationError as error:
+            found = problems_of(error, model, missing=not self.partial)
+            if found:
+                raise Problems(found) from None
+        return dict(value) if self.partial else read
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        return core_schema.no_info_plain_validator_function(
+            self.read, serialization=core_schema.plain_serializer_function_ser_schema(_plain)
+        )
+
+    def __get_pydantic_json_schema__(self, schema, handler):
+        shapes = []
+        for name in self.only or names(self.kind):
+            shape = settings_of(self.kind, name).model_json_schema()
+            shape["properties"][self.tag] = {"const": name}
+            needed = set() if self.partial else {*shape.get("required", [])}
+            shapes.append(shape | {"title": name, "required": sorted({self.tag, *needed})})
+        own = {"type": "object", "properties": {self.tag: {"type": "string", "pattern": ":"}}, "required": [self.tag]}
+        return {"oneOf": shapes if self.only else [*shapes, own | {"title": "a dotted path"}]}
+
+
+def _plain(value):
+    return value.model_dump() if isinstance(value, BaseModel) else value
