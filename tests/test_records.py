@@ -98,7 +98,7 @@ def test_the_records_of_the_repository_are_whole_and_in_their_places():
         record = read_record(file)
         spec = todays(record["metrics"]["settings"])
         assert record_file(spec.scale, spec.paper, spec.run, spec.seed) == file.relative_to(ROOT / "records")
-        assert (spec.digest, spec.run) == (record["metrics"]["spec_digest"], record["metrics"]["run"])
+        assert (spec.run, spec.seed) == (record["metrics"]["run"], record["metrics"]["seed"])
         assert len(record["metrics"]["data"]["sha256"]) == 64
         assert record["metrics"]["code_digest"]
         assert file.stat().st_size < (25_000 if "landscapes" in record else 20_000)
