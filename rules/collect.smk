@@ -6,8 +6,8 @@ rule collect_runs:
         metrics=lambda wildcards: STUDY.batch_files("metrics.json", wildcards.paper),
         histories=lambda wildcards: STUDY.batch_files("history.csv", wildcards.paper),
     output:
-        runs=paths.FRAME.replace("{frame}", "runs"),
-        histories=paths.FRAME.replace("{frame}", "histories"),
+        runs=paths.RUNS,
+        histories=paths.HISTORIES,
     log:
         "results/{scale}/logs/collect_runs/{paper}.log",
     params:
@@ -22,7 +22,7 @@ rule collect_measures:
     input:
         measures=lambda wildcards: STUDY.measure_files(wildcards.paper),
     output:
-        csv=paths.FRAME.replace("{frame}", "measures"),
+        csv=paths.MEASURED,
     log:
         "results/{scale}/logs/collect_measures/{paper}.log",
     params:

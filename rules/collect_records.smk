@@ -5,9 +5,9 @@ rule collect_records:
     input:
         records=lambda wildcards: STUDY.records(wildcards.paper),
     output:
-        runs=paths.FRAME.replace("{frame}", "runs"),
-        histories=paths.FRAME.replace("{frame}", "histories"),
-        measures=paths.FRAME.replace("{frame}", "measures"),
+        runs=paths.RUNS,
+        histories=paths.HISTORIES,
+        measures=paths.MEASURED,
     log:
         "results/{scale}/logs/collect_records/{paper}.log",
     params:

@@ -3,7 +3,7 @@
 
 rule build_dataset:
     input:
-        class_folders,
+        lambda wildcards: STUDY.class_folders(wildcards.dataset),
     output:
         manifest=f"{paths.DATASET}/manifest.json",
         train=f"{paths.DATASET}/train.safetensors",
@@ -25,14 +25,14 @@ rule build_dataset:
 
 rule build_store:
     input:
-        unpack(dataset_files),
+        unpack(lambda wildcards: STUDY.dataset_files(wildcards.dataset)),
     output:
         store=paths.STORE,
         description=paths.STORE.replace(".lmdb", ".json"),
     log:
         paths.STORE.replace(".lmdb", ".log"),
     params:
-        options=store_options,
+        options=lambda wildcards: STUDY.store_options(wildcards.dataset, wildcards.store),
         code=code_digest("whysgd.data.build_store"),
     resources:
         runtime=60,

@@ -4,8 +4,8 @@
 # A kind of figure, `figure`, is a file of whysgd/report/figures/, where its size and colours are.
 rule plot_figure:
     input:
-        unpack(figure_inputs),
-        runs=paths.FRAME.replace("{frame}", "runs"),
+        unpack(lambda wildcards: STUDY.figure_inputs(wildcards.paper, wildcards.table, wildcards.figure)),
+        runs=paths.RUNS,
     output:
         svg=report(
             f"{paths.FIGURE}.svg",
@@ -20,12 +20,10 @@ rule plot_figure:
     wildcard_constraints:
         figure="|".join(map(re.escape, STUDY.figure_names)),
     params:
-        table=table_of,
-        colours=colours_of,
+        table=lambda wildcards: STUDY.table(wildcards.paper, wildcards.table),
+        colours=lambda wildcards: STUDY.colours(wildcards.paper, wildcards.table),
         caption=lambda wildcards: caption(wildcards.figure),
-        code=lambda wildcards: code_digest(
-            "workflow_scripts/plot_figure.py", using=[("figure", wildcards.figure)]
-        ),
+        code=lambda wildcards: code_digest("workflow_scripts/plot_figure.py", using=[("figure", wildcards.figure)]),
     conda:
         "../envs/whysgd.yaml"
     script:
@@ -34,7 +32,7 @@ rule plot_figure:
 
 rule plot_augmentation:
     input:
-        unpack(dataset_files),
+        unpack(lambda wildcards: STUDY.dataset_files(wildcards.dataset)),
         store=paths.STORE,
     output:
         svg=report(
@@ -69,7 +67,7 @@ rule plot_trajectories:
     log:
         "results/{scale}/logs/plot_trajectories/{paper}.log",
     params:
-        settings=trajectories_of,
+        settings=lambda wildcards: STUDY.trajectories(wildcards.paper),
         code=code_digest("workflow_scripts/plot_trajectories.py"),
     conda:
         "../envs/whysgd.yaml"

@@ -4,23 +4,29 @@
 # `measures` is the name of one measure or, where a scale lets them share a job, "all".
 rule measure:
     input:
-        unpack(measuring_inputs),
+        unpack(lambda wildcards: STUDY.measuring_inputs(wildcards.paper, wildcards.run, wildcards.seeds)),
     output:
         paths.MEASURES,
     log:
         "results/{scale}/logs/measure/{paper}/{run}/{seeds}/{measures}.log",
     params:
-        measures=measures_of_job,
-        options=lambda wildcards: json.dumps(measuring_options(wildcards)),
-        code=measuring_code_of,
+        measures=lambda wildcards: STUDY.measures_of_job(wildcards.measures),
+        options=lambda wildcards: STUDY.measuring_options(wildcards.measures),
+        code=lambda wildcards: STUDY.measuring_code(wildcards.paper, wildcards.run, wildcards.measures),
     threads: CONFIG["threads"]
     resources:
-        runtime=lambda wildcards, attempt: STUDY.minutes(measuring_cost(wildcards), attempt),
-        mem_mb=lambda wildcards, attempt: STUDY.megabytes(measuring_cost(wildcards), attempt),
+        runtime=lambda wildcards, attempt: STUDY.minutes(
+            STUDY.measuring_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.measures), attempt
+        ),
+        mem_mb=lambda wildcards, attempt: STUDY.megabytes(
+            STUDY.measuring_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.measures), attempt
+        ),
         gpu=GPU,
+        # A change of resources reruns nothing, unlike one of params: so options that decide no result stand here.
         device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"
+    # An edited shell line reruns nothing by itself: add `--forcerun measure`.
     shell:
         "python -m whysgd measure {params.measures} --run $(dirname {input.metrics:q})"
         " --data $(dirname {input.manifest:q}) --out {output:q} --options {params.options:q}"
@@ -30,18 +36,22 @@ rule measure:
 # A part of the points of a loss landscape; parts run side by side, and those that are there stay.
 rule measure_landscape:
     input:
-        unpack(landscape_inputs),
+        unpack(lambda wildcards: STUDY.landscape_inputs(wildcards.paper, wildcards.run, wildcards.seed, wildcards.kind)),
     output:
         points=paths.LANDSCAPE,
     log:
         "results/{scale}/logs/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
     params:
-        options=landscape_options,
-        code=landscape_code_of,
+        options=lambda wildcards: STUDY.landscape_options(wildcards.paper, wildcards.run, wildcards.kind),
+        code=lambda wildcards: landscape_code(STUDY.spec(wildcards.paper, wildcards.run)),
     threads: CONFIG["threads"]
     resources:
-        runtime=lambda wildcards, attempt: STUDY.minutes(landscape_cost(wildcards), attempt),
-        mem_mb=lambda wildcards, attempt: STUDY.megabytes(landscape_cost(wildcards), attempt),
+        runtime=lambda wildcards, attempt: STUDY.minutes(
+            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind), attempt
+        ),
+        mem_mb=lambda wildcards, attempt: STUDY.megabytes(
+            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind), attempt
+        ),
         gpu=GPU,
         device=CONFIG["device"],
     conda:

@@ -3,7 +3,7 @@
 
 rule make_table:
     input:
-        unpack(table_inputs),
+        unpack(lambda wildcards: STUDY.table_inputs(wildcards.paper, wildcards.table)),
     output:
         csv=f"{paths.TABLE}.csv",
         md=f"{paths.TABLE}.md",
@@ -18,7 +18,7 @@ rule make_table:
     log:
         "results/{scale}/logs/make_table/{paper}_{table}.log",
     params:
-        table=table_of,
+        table=lambda wildcards: STUDY.table(wildcards.paper, wildcards.table),
         code=code_digest("workflow_scripts/make_table.py"),
     conda:
         "../envs/whysgd.yaml"
@@ -28,7 +28,7 @@ rule make_table:
 
 rule check_claims:
     input:
-        unpack(claims_inputs),
+        unpack(lambda wildcards: STUDY.claims_inputs(wildcards.paper)),
     output:
         csv=f"{paths.CLAIMS}.csv",
         md=f"{paths.CLAIMS}.md",
@@ -42,7 +42,7 @@ rule check_claims:
     log:
         "results/{scale}/logs/check_claims/{paper}.log",
     params:
-        claims=claims_of,
+        claims=lambda wildcards: STUDY.claims(wildcards.paper),
         code=code_digest("workflow_scripts/check_claims.py"),
     conda:
         "../envs/whysgd.yaml"

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        unpack(training_inputs),
+        unpack(lambda wildcards: STUDY.training_inputs(wildcards.paper, wildcards.run, wildcards.seeds)),
     output:
         metrics=f"{paths.RUN}/metrics.json",
         history=f"{paths.RUN}/history.csv",
@@ -17,16 +17,20 @@ rule train:
     benchmark:
         "results/{scale}/benchmarks/train/{paper}/{run}/{seeds}.tsv"
     params:
-        spec=spec_json,
+        spec=lambda wildcards: STUDY.spec_json(wildcards.paper, wildcards.run),
         seeds=lambda wildcards: paths.batch_seeds(wildcards.seeds),
         options=training_options,
-        code=training_code_of,
+        code=lambda wildcards: training_code(STUDY.spec(wildcards.paper, wildcards.run)),
     threads: CONFIG["threads"]
     resources:
-        # None of these decides a result, so a change of them is no reason to train again.
-        runtime=lambda wildcards, attempt: STUDY.minutes(training_cost(wildcards), attempt),
-        mem_mb=lambda wildcards, attempt: STUDY.megabytes(training_cost(wildcards), attempt),
+        runtime=lambda wildcards, attempt: STUDY.minutes(
+            STUDY.training_cost(wildcards.paper, wildcards.run, wildcards.seeds), attempt
+        ),
+        mem_mb=lambda wildcards, attempt: STUDY.megabytes(
+            STUDY.training_cost(wildcards.paper, wildcards.run, wildcards.seeds), attempt
+        ),
         gpu=GPU,
+        # A change of resources reruns nothing, unlike one of params: so options that decide no result stand here.
         device=CONFIG["device"],
         engine=CONFIG["engine"],
         images_on=CONFIG["images_on"],
@@ -36,6 +40,7 @@ rule train:
         wait_seconds=0 if workflow.local_exec and not workflow.remote_exec else 24 * 3600,
     conda:
         "../envs/whysgd.yaml"
+    # An edited shell line reruns nothing by itself: add `--forcerun train`.
     shell:
         "exec python -m whysgd train --spec {params.spec:q} --seed {params.seeds} {params.options}"
         " --data $(dirname {input.manifest:q}) --out $(dirname {output.metrics:q})"

@@ -72,7 +72,7 @@ def test_a_run_on_stored_copies_reads_their_store(study):
     mini = Study(load_config())
     run, spec = next((key, spec) for key, spec in mini.runs.items() if spec.store)
     assert mini.training_inputs(*run, "seeds-0")["store"] == f"results/stores/digits/{spec.store.name}.lmdb"
-    options = mini.stores()["digits", spec.store.name].split()
+    options = mini.store_options("digits", spec.store.name).split()
     assert options[:4] == ["--copies", str(spec.store.copies), "--crop-padding", str(spec.store.crop_padding)]
     assert "--clean-first" not in options or spec.store.clean_first
 

@@ -1,4 +1,4 @@
-"""Where results lie. Every path under results/ and records/ is spelled here, and nowhere else.
+"""Where results lie. Every path of a result is spelled here, and nowhere else; only rules name logs.
 
 The patterns have wildcards in braces, for the rules and for `str.format`.
 """
@@ -16,6 +16,7 @@ MEASURES = "results/{scale}/measures/{paper}/{run}/{seeds}/{measures}.json"
 ALL_MEASURES = "all"
 LANDSCAPE = "results/{scale}/landscapes/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.csv"
 FRAME = "results/{scale}/frames/{paper}_{frame}.csv"
+RUNS, HISTORIES, MEASURED = (FRAME.replace("{frame}", name) for name in ("runs", "histories", "measures"))
 TABLE = "results/{scale}/tables/{paper}_{table}"
 CLAIMS = "results/{scale}/claims/{paper}"
 FIGURE = "results/{scale}/figures/{paper}_{table}_{figure}"

@@ -18,6 +18,7 @@ from whysgd.measures.catalog import LANDSCAPES
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
+from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
 from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
@@ -173,6 +174,14 @@ class Study:
             self._known_images[spec.dataset] = images_of(self.config, spec.dataset)
         return self._known_images[spec.dataset]
 
+    def measuring_options(self, measures: str) -> str:
+        """Return the options of the measures of a job, as JSON."""
+        return json.dumps({name: self.measuring.get(name, {}) for name in self.measures_of_job(measures)})
+
+    def measuring_code(self, paper: str, run: str, measures: str) -> str:
+        """Return the digest of the code of the measures of a job."""
+        return measuring_code(self.spec(paper, run), *self.measures_of_job(measures))
+
     def measuring_jobs(self, paper: str) -> list[str]:
         """Return the names of the jobs that measure a batch of a paper: one for all measures, or one for each."""
         together = scale_of(self.config, paper)["measures_share_a_job"]
@@ -240,14 +249,17 @@ class Study:
             for chunk in range(chunks)
         ]
 
-    def stores(self) -> dict[tuple[str, str], str]:
-        """Return how the stored copies of all runs are made, as options, by data set and name."""
-        found = {(spec.dataset, spec.store.name): spec.store for spec in self.runs.values() if spec.store}
-        return {
-            key: f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}"
-            + " --flip" * plan.flip + " --clean-first" * plan.clean_first
-            for key, plan in found.items()
-        }  # fmt: skip
+    def store_options(self, dataset: str, store: str) -> str:
+        """Return how stored copies are made, as options of `build-store`.
+
+        Raises:
+            UserError: no run trains on them.
+        """
+        plans = (spec.store for spec in self.runs.values() if spec.dataset == dataset and spec.store)
+        if (plan := next((plan for plan in plans if plan.name == store), None)) is None:
+            raise UserError(f"no run of the configured papers trains on {dataset}/{store}")
+        flags = " --flip" * plan.flip + " --clean-first" * plan.clean_first
+        return f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}{flags}"
 
     def class_folders(self, dataset: str) -> list[str]:
         """Return the class folders of an image folder: adding or removing an image makes them newer."""
@@ -276,6 +288,14 @@ class Study:
         needed = needed_measures(metrics) & set(self.config["measures"])
         every = ["runs", *names, *(["measures"] if needed else [])]
         return {name: paths.FRAME.format(scale=self.scale, paper=paper, frame=name) for name in every}
+
+    def table_inputs(self, paper: str, table: str) -> dict[str, str]:
+        """Return the frames that a table is made of."""
+        return self.frames(paper, [row["metric"] for row in self.table(paper, table)["rows"]])
+
+    def claims_inputs(self, paper: str) -> dict[str, str]:
+        """Return the frames that the claims of a paper are judged on."""
+        return self.frames(paper, [claim.metric for claim in self.claims(paper)], "histories")
 
     def claims(self, paper: str) -> list[Claim]:
         """Return the claims of a paper that can be judged at this scale."""
