@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, make_spec
 
 from whysgd.study import codedigest, registry
-from whysgd.study.codedigest import code_digest, measuring_code, training_code
+from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 
 
 @pytest.fixture
@@ -43,18 +43,22 @@ def digests():
     """The digest of each run's training, and of each measure of the first."""
     forget()
     trained = {name: training_code(spec) for name, spec in RUNS.items()}
-    return trained | {measure: measuring_code(RUNS["plain"], measure) for measure in MEASURES}
+    measured = {measure: measuring_code(RUNS["plain"], measure) for measure in MEASURES}
+    return trained | measured | {"landscape": landscape_code(RUNS["plain"])}
 
 
-TRAINED, PLAIN_NETWORK = set(RUNS), {*(set(RUNS) - {"linear"}), *MEASURES}
+MEASURED = (*MEASURES, "landscape")
+TRAINED, PLAIN_NETWORK = set(RUNS), {*(set(RUNS) - {"linear"}), *MEASURED}
 NEW_PENALTY = """
 def mine(micro_batches, settings):
     return 0
 """
 # The file, a text in it, what stands there then (or a whole new file), and whose digests change.
 EDITS = {
+    "the times of schedules": ("study/schedule.py", "round(", "int(", TRAINED),
+    "how images are read": ("measures/run.py", "import", "SOMETHING = 1\nimport", {*MEASURED, "landscape"}),
     "the loop": ("training/loop.py", "import", "SOMETHING = 1\nimport", TRAINED),
-    "the loss": ("training/losses.py", "import torch\n", "import torch\n\nSOMETHING = 1\n", {*TRAINED, *MEASURES}),
+    "the loss": ("training/losses.py", "import torch\n", "import torch\n\nSOMETHING = 1\n", {*TRAINED, *MEASURED}),
     "a comment in the loop": ("training/loop.py", "import", "# Why.\nimport", set()),
     "a new penalty": ("training/penalties/mine.py", None, NEW_PENALTY, set()),
     "a new network": ("models/mine.py", None, 'NETWORKS = {"mine": {}}\n\ndef mine(channels, classes, size):\n    pass\n', set()),
@@ -63,7 +67,7 @@ EDITS = {
     "the size of the network": ("models/resnet.py", '"depths": (1, 1)', '"depths": (1, 2)', PLAIN_NETWORK),
     "the network": ("models/resnet.py", "class BasicBlock", "SOMETHING = 1\n\n\nclass BasicBlock", PLAIN_NETWORK),
     "another network": ("models/vgg.py", "class VGG", "SOMETHING = 1\n\n\nclass VGG", set()),
-    "layers": ("models/layers.py", "import", "SOMETHING = 1\nimport", {*TRAINED, *MEASURES}),
+    "layers": ("models/layers.py", "import", "SOMETHING = 1\nimport", {*TRAINED, *MEASURED}),
     "the published penalty": ("training/penalties/gradient_norm.py", "/ 4", "/ 2", {"penalized"}),
     "the label of a penalty": ("training/penalties/gradient_norm.py", 'LABEL = "', 'LABEL = "the ', set()),
     "a default of a penalty": ("training/penalties/gradient_norm.py", "= 0.5", "= 0.25", set()),

@@ -94,3 +94,28 @@ def test_the_state_dict_of_a_real_network_is_complete():
     objective = Objective(model)
     names = {*objective.parameters.names, *objective.buffers.names, *objective.counters}
     assert names == set(model.state_dict())
+
+
+def test_other_batch_norms_keep_statistics_and_other_buffers_stay_as_they_are():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flat, self.linear, self.norm = nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3)
+            self.register_buffer("mask", torch.tensor([1.0, 0.5, 0.0, 2.0]))
+
+        def forward(self, images):
+            return self.norm(self.linear(self.flat(images) * self.mask))
+
+    model = Masked().double()
+    objective = Objective(model)
+    theta = objective.parameters.vector({name: p.detach() for name, p in model.named_parameters()})[None]
+    images = torch.rand(1, 8, 1, 2, 2, dtype=torch.float64)
+    logits, statistics = objective.forward(theta, images)
+    assert objective.buffers.names == ["norm.running_mean", "norm.running_var"]
+    assert objective.momentum == 0.1
+    # torch's own, from the statistics that it starts with.
+    expected = model.train()(images[0])
+    torch.testing.assert_close(logits[0], expected)
+    start = torch.tensor([0.0] * 3 + [1.0] * 3, dtype=torch.float64)
+    own = torch.cat([model.norm.running_mean, model.norm.running_var])
+    torch.testing.assert_close(0.9 * start + statistics[0], own)

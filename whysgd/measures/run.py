@@ -21,6 +21,7 @@ from whysgd.measures.catalog import quantities_of
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
 from whysgd.models.build import build_model
+from whysgd.results.former import todays
 from whysgd.results.metrics import check_file, read_metrics
 from whysgd.results.paths import METRICS, MODEL, dataset_folder
 from whysgd.study.codedigest import measuring_code
@@ -78,7 +79,7 @@ def load_runs(
     metrics = {one["seed"]: one for one in read_metrics(Path(folder, METRICS))}
     if absent := [seed for seed in seeds or () if seed not in metrics]:
         raise UserError(f"{folder}: has no seed {absent[0]}; allowed: {', '.join(map(str, metrics))}")
-    specs = {seed: RunSpec.from_dict(one["settings"]) for seed, one in metrics.items()}
+    specs = {seed: todays(one["settings"]) for seed, one in metrics.items()}
     spec, common = next(iter(specs.values())), next(iter(metrics.values()))
     data = data or dataset_folder(spec.dataset)
     dataset = load_dataset(data)
@@ -92,6 +93,8 @@ def load_runs(
         diverged = metrics[seed]["status"] == "diverged"
         model = None if diverged else _trained_model(Path(folder, MODEL), specs[seed], dataset, device)
         batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
+        if model:
+            model.eval()
         train, test = (
             Images(
                 torch.from_numpy(split.images[:most]).to(device), torch.from_numpy(split.labels[:most]).to(device),

@@ -4,6 +4,7 @@ import inspect
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from whysgd.errors import UserError
 from whysgd.streams import stream
@@ -45,6 +46,8 @@ def _foreign(name: str, offered: dict, seed: int) -> nn.Module:
         model = target(**{key: value for key, value in offered.items() if key in parameters})
     if not isinstance(model, nn.Module):
         raise UserError(f"model = {name!r}: returns a {type(model).__name__}, not an nn.Module")
+    if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
+        raise UserError(f"model = {name!r}: has dropout, whose draws would not be those of the run's seed; set it to 0")
     return model.float()
 
 

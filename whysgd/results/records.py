@@ -17,7 +17,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
 from whysgd.results.former import todays
-from whysgd.results.metrics import is_unchanged, problem_of, read_measured, read_metrics, with_checksum
+from whysgd.results.metrics import check_file, is_unchanged, problem_of, read_measured, read_metrics, with_checksum
 from whysgd.results.paths import (
     HISTORY,
     LAYERS,
@@ -66,6 +66,8 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
     every = read_metrics(folder / METRICS)
+    for name in (HISTORY, NOISE, LAYERS, NOISE_NORMS):
+        check_file(every[0], folder / name)
     taken = _measures(measures or folder / "measures", folder, {metrics["seed"]: metrics for metrics in every})
     tables = {name: _by_seed(folder / name) for name in (HISTORY, NOISE, LAYERS, NOISE_NORMS)}
     records = []

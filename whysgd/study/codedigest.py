@@ -54,7 +54,7 @@ def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:
 
 def training_code(spec) -> str:
     """Return the digest of the code that trains a run."""
-    return code_digest("whysgd.training.loop", using=spec.parts)
+    return code_digest("whysgd.training.loop", "whysgd.study.schedule", using=spec.parts)
 
 
 def measuring_code(spec, *measures: str) -> str:
@@ -65,7 +65,8 @@ def measuring_code(spec, *measures: str) -> str:
 
 def landscape_code(spec) -> str:
     """Return the digest of the code that computes a loss landscape of a run."""
-    return code_digest("whysgd.measures.landscape_part", using=[part for part in spec.parts if part[0] == "network"])
+    parts = [part for part in spec.parts if part[0] == "network"]
+    return code_digest("whysgd.measures.landscape_part", "whysgd.measures.run", using=parts)
 
 
 @cache

@@ -246,6 +246,8 @@ def precision_problem(spec: RunSpec) -> str | None:
     if spec.precision == "bf16" and spec.penalty is not None and not is_exact(spec.penalty):
         why = "a difference of bf16 gradients is noise; allowed: fp32, tf32, auto, or the penalty's variant exact"
         return f"precision = {spec.precision!r}: {why}"
+    if spec.precision == "bf16" and ":" in spec.model:
+        return f"precision = 'bf16': {spec.model} has torch's own layers; allowed: fp32, tf32, auto"
     return None
 
 
@@ -257,13 +259,15 @@ def is_exact(penalty: MethodSettings) -> bool:
 def resolved_precision(spec: RunSpec, device: str) -> str:
     """Return what `precision` means on a device ("cpu" or "cuda").
 
-    "auto" is fp32 on a CPU; on a GPU it is bf16, and tf32 for a penalty of differences, which bf16 turns to noise.
+    "auto" is fp32 on a CPU; on a GPU it is bf16, but tf32 for a penalty of differences, which bf16 turns to noise, and
+    for a network of a dotted path, whose layers do not convert their weights.
     """
     if spec.precision != "auto":
         return spec.precision
     if device != "cuda":
         return "fp32"
-    return "bf16" if spec.penalty is None or is_exact(spec.penalty) else "tf32"
+    exact = spec.penalty is None or is_exact(spec.penalty)
+    return "bf16" if exact and ":" not in spec.model else "tf32"
 
 
 def trained_images(spec: RunSpec, images: int) -> int:

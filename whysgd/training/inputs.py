@@ -73,5 +73,6 @@ def read_reference(spec: RunSpec, dataset: Dataset, norms: Sequence[Path]) -> np
     folder = run_folder(spec.scale, spec.paper, spec.reference)
     files = list(norms) or [batch / NORMS for batch in sorted(folder.glob("seeds-*"))]
     named = [file for file in files if spec.seed in batch_seeds(file.parent.name)]
-    file = (named or files or [folder / batch_name([spec.seed]) / NORMS])[0]
+    # A log that is named lies where it may; among the workflow's, only that of this seed will do.
+    file = (named or list(norms) or [folder / batch_name([spec.seed]) / NORMS])[0]
     return read_norms(file, total_steps(spec, trained_images(spec, len(dataset.train.labels))), spec.seed)

@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from whysgd.models.double_backward import double_backward
 from whysgd.training.losses import image_losses
@@ -57,10 +58,14 @@ class Objective:
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, loss: str = "cross_entropy"):
         self.model, self.dtype, self.loss = model, dtype, loss
         self.parameters = ParameterVector(model.named_parameters())
-        running = [(name, b) for name, b in model.named_buffers() if not name.endswith("num_batches_tracked")]
-        self.buffers = ParameterVector(running)
-        self.counters = {name for name, _ in model.named_buffers()} - set(self.buffers.names)
-        momenta = {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+        norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+        own = {f"{name}.{key}" if name else key: buffer for name, module in norms.items()
+               for key, buffer in module.named_buffers(recurse=False)}  # fmt: skip
+        self.counters = {name for name in own if name.endswith("num_batches_tracked")}
+        self.buffers = ParameterVector((name, buffer) for name, buffer in own.items() if name not in self.counters)
+        # Buffers that are no statistics of batch norm, of a network from elsewhere, stay as they are.
+        self.constants = {name: buffer for name, buffer in model.named_buffers() if name not in own}
+        momenta = {module.momentum for module in norms.values()}
         if len(momenta) > 1 or None in momenta:
             raise ValueError(f"batch norm layers must share one momentum; found {momenta}")
         self.momentum = momenta.pop() if momenta else 0.0

@@ -139,11 +139,11 @@ class Setup:
         return step in self.evaluation_steps or (probe is not None and (step - 1) % probe.every == 0)
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """Return a seed's state dict: weights, running statistics and batch norm's counters."""
+        """Return a seed's state dict: weights, running statistics, batch norm's counters, and constants."""
         objective = self.objective
         named = {**objective.parameters.views(state.theta), **objective.buffers.views(state.running)}
         counters = {name: torch.tensor(state.micro_batches) for name in objective.counters}
-        return {name: tensor.cpu().clone() for name, tensor in {**named, **counters}.items()}
+        return {name: tensor.cpu().clone() for name, tensor in {**named, **counters, **objective.constants}.items()}
 
 
 def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> None:

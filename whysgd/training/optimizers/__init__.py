@@ -7,7 +7,9 @@ function has the name of its file.
 
 from collections.abc import Callable
 from functools import partial
+from inspect import Parameter, signature
 
+from whysgd.errors import UserError
 from whysgd.study.registry import find, make
 from whysgd.study.spec import RunSpec
 
@@ -18,6 +20,8 @@ def optimizer_of(spec: RunSpec) -> Callable:
     settings = spec.optimizer or make("optimizer", "sgd", **own)
     function = find("optimizer", settings.name)
     if isinstance(function, type):
+        if signature(function.step).parameters["closure"].default is Parameter.empty:
+            raise UserError(f"optimizer = {settings.name!r}: calls the loss several times in a step; not supported")
         from whysgd.training.optimizers._torch import step
 
         return partial(step, target=function, settings=settings)

@@ -9,7 +9,8 @@ from whysgd.training.schedules import warmup_rate
 def cosine(settings: HorizonSettings, lr: float, time: int, total: int | None) -> float:
     """Return lr · ½(1 + cos(π (t − w) / T)) for warmup w and horizon T, 0 past T.
 
-    Source: the clock starts when the warmup ends, as in geiping2022's released code.
+    The clock starts when the warmup ends. Source: Loshchilov and Hutter, SGDR, 2017; geiping2022's released code
+    starts it one unit later, and gives the peak twice.
     """
     rising = warmup_rate(settings, lr, time)
     progress = min((time - settings.warmup) / settings.horizon, 1.0)
