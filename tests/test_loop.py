@@ -41,6 +41,7 @@ def folder_of(dataset, path):
 
 TIMES = (
     "cpu_seconds", "peak_memory_mb", "seconds_per_step", "images_per_second", "sessions", "started", "ended", "sha256",
+    "batch",  # which seeds were trained together
 )  # fmt: skip
 
 

@@ -13,19 +13,19 @@ def log(tmp_path, text):
 
 def test_norms_are_read_back_exactly_as_fp32(tmp_path):
     norms = np.random.default_rng(0).lognormal(0, 3, 500).astype(np.float32)
-    file = log(tmp_path, norms_csv(norms.tolist()))
-    assert (read_norms(file, 500).astype(np.float32) == norms).all()
+    file = log(tmp_path, norms_csv({0: norms.tolist()}))
+    assert (read_norms(file, 500, 0).astype(np.float32) == norms).all()
     # A longer log is read as far as needed.
-    assert (read_norms(file, 77).astype(np.float32) == norms[:77]).all()
+    assert (read_norms(file, 77, 0).astype(np.float32) == norms[:77]).all()
 
 
 def test_a_log_with_wider_spacing_is_interpolated(tmp_path):
     text = "step,loss,gradient_norm\n1,9,1.0\n5,9,3.0\n9,9,1.0\n"
     expected = [1.0, 1.5, 2.0, 2.5, 3.0, 2.5, 2.0, 1.5, 1.0, 1.0, 1.0, 1.0]
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 12), expected)
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 12, 0), expected)
     # A history that begins after its first spacing, and lines of it without a norm.
     text = "step,gradient_norm\n4,2.0\n6,\n8,4.0\n"
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 8), [2, 2, 2, 2, 2.5, 3, 3.5, 4])
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 8, 0), [2, 2, 2, 2, 2.5, 3, 3.5, 4])
 
 
 @pytest.mark.parametrize(
@@ -44,25 +44,25 @@ def test_a_log_with_wider_spacing_is_interpolated(tmp_path):
 )
 def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, steps, problem):
     with pytest.raises(UserError, match=problem) as error:
-        read_norms(log(tmp_path, text), steps)
+        read_norms(log(tmp_path, text), steps, 0)
     assert str(error.value).startswith(str(tmp_path))
     assert "\n" not in str(error.value)
 
 
 def test_from_where_the_other_run_diverged_there_is_no_norm(tmp_path):
     text = "step,gradient_norm\n1,1\n2,2\n3,inf\n"
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 2), [1, 2])
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 9), [1, 2] + 7 * [np.nan])
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 2, 0), [1, 2])
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), 9, 0), [1, 2] + 7 * [np.nan])
     sparse = "step,gradient_norm\n1,1\n21,2\n41,nan\n"
     expected = np.interp(np.arange(1, 41), [1, 21], [1, 2])
-    np.testing.assert_allclose(read_norms(log(tmp_path, sparse), 45), [*expected, *5 * [np.nan]])
-    assert np.isnan(read_norms(log(tmp_path, "step,gradient_norm\n1,nan\n"), 3)).all()
+    np.testing.assert_allclose(read_norms(log(tmp_path, sparse), 45, 0), [*expected, *5 * [np.nan]])
+    assert np.isnan(read_norms(log(tmp_path, "step,gradient_norm\n1,nan\n"), 3, 0)).all()
 
 
 def test_a_norm_of_zero_is_a_norm(tmp_path):
-    np.testing.assert_allclose(read_norms(log(tmp_path, "step,gradient_norm\n1,0\n2,1\n"), 2), [0, 1])
+    np.testing.assert_allclose(read_norms(log(tmp_path, "step,gradient_norm\n1,0\n2,1\n"), 2, 0), [0, 1])
 
 
 def test_a_missing_log_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file; the run whose gradient norms are grafted comes first"):
-        read_norms(tmp_path / "no.csv", 3)
+        read_norms(tmp_path / "no.csv", 3, 0)

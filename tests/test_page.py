@@ -82,10 +82,10 @@ def test_measures_are_in_the_order_of_their_titles_and_infinity_is_text(tmp_path
     found = measured(runs_frame({"a": [1.0]}), fisher_trace=np.inf, keskar_sharpness=1 / 3)
     found = provenance([metrics(tmp_path)], course(), found)
     assert list(found["quantities"].items()) == [
-        ("keskar_sharpness", "Keskar sharpness [%]"),
         ("fisher_trace", "Fisher trace [nats²]"),
+        ("keskar_sharpness", "Keskar sharpness [%]"),
     ]
-    assert found["runs"]["p/a"][0]["measures"] == [[0.33333, 0.1], ["inf", 0.1]]
+    assert found["runs"]["p/a"][0]["measures"] == [["inf", 0.1], [0.33333, 0.1]]
     json.dumps(found, allow_nan=False)
 
 

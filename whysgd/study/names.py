@@ -19,6 +19,11 @@ def is_name(value) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
+def is_dotted(value) -> bool:
+    """Whether it is a dotted path such as my_package.my_module:my_function."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*", value) is not None
+
+
 def same_but_for_case(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that are one file where letters' case does not count, as on a Mac; None if there are none."""
     seen: dict[str, str] = {}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from whysgd.study.names import LONGEST, NEEDED, is_name
+from whysgd.study.names import LONGEST, NEEDED, is_dotted, is_name
 
 
 class Settings(BaseModel):
@@ -46,6 +46,10 @@ def _name(value: str) -> str:
     return value if is_name(value) else refuse(NEEDED)
 
 
+def _method(value: str) -> str:
+    return value if is_name(value) or is_dotted(value) else refuse(f"{NEEDED}, or a dotted path to a function")
+
+
 def _scalar(value):
     return value if is_real(value) or isinstance(value, str) else refuse("must be a finite number or a text")
 
@@ -62,6 +66,7 @@ Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$", "maxLength": LONGEST}
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
+Method = Annotated[str, AfterValidator(_method)]
 Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["number", "string"]})]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 UNIQUE = AfterValidator(_unique)

@@ -15,6 +15,7 @@ from whysgd.study.settings import (
     Count,
     Flag,
     Index,
+    Method,
     MethodSettings,
     Name,
     NotNegative,
@@ -22,7 +23,6 @@ from whysgd.study.settings import (
     Precision,
     Real,
     Settings,
-    Text,
     refuse,
 )
 from whysgd.study.validation import Problems, problems_of
@@ -98,7 +98,7 @@ class RunSettings(Settings):
 
     dataset: Name
     """The images: mnist, cifar10, … or a name of the configuration's `datasets`."""
-    model: Text
+    model: Method
     """The network: a name of whysgd/models, or a dotted path to what returns an nn.Module."""
     batch: Batch
     """Images of one step; `all` is full batch, `micro_batch` one micro-batch, that is plain SGD."""
