@@ -1,6 +1,5 @@
 """The index page and Snakemake's report in a real browser, Chromium, without a network; `make test-browser` runs these."""
 
-import json
 import shutil
 
 import numpy as np
@@ -15,6 +14,7 @@ from test_page import HEADER, course, metrics
 from whysgd.report import page
 from whysgd.report.correlations import correlate
 from whysgd.report.measures import wide
+from whysgd.results.metrics import read_metrics
 
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
@@ -218,8 +218,10 @@ def test_a_click_on_a_number_shows_what_is_behind_it(browser, index, world):
     assert dialog.is_displayed()
     assert browser.one("dialog h2").text == name
     assert number.text in browser.one("dialog header + p").text
-    paths = [world / f"results/tiny/runs/{name}/seed-{seed}/metrics.json" for seed in (0, 1)]
-    records = [json.loads(path.read_text()) for path in paths]
+    files = sorted((world / f"results/tiny/runs/{name}").glob("*/metrics.json"))
+    found = [(file, metrics) for file in files for metrics in read_metrics(file)]
+    paths, records = [file for file, _ in found], [metrics for _, metrics in found]
+    assert len(records) == 2
     values = [cell.text for cell in browser.all("dialog td.marked")]
     assert values[:2] == [f"{record['final']['test_accuracy']:.2f}" for record in records]
     mean = sum(record["final"]["test_accuracy"] for record in records) / 2
@@ -227,7 +229,7 @@ def test_a_click_on_a_number_shows_what_is_behind_it(browser, index, world):
     text = dialog.text
     for record in records:
         for part in (record["data"]["sha256"], record["code_digest"], record["device"], record["engine"], record["spec_digest"],
-                     record["versions"]["torch"], record["model_sha256"], str(record["settings"]["lr"])):  # fmt: skip
+                     record["versions"]["torch"], record["weights_sha256"], str(record["settings"]["lr"])):  # fmt: skip
             assert part in text
     assert len(browser.all("dialog svg path")) == 4  # training and test accuracy of two seeds
     assert "Keskar sharpness [%]" in text
