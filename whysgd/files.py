@@ -93,7 +93,7 @@ def _refuse_constant(name: str):
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """Of a file's content."""
+    """Return the sha256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

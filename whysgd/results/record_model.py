@@ -22,7 +22,7 @@ class RecordedData(_Open):
     label: Text
     """As tables name it, e.g. CIFAR-10 (JPEG)."""
     sha256: Annotated[str, Field(min_length=64)]
-    """Of the canonical data set."""
+    """Digest of the canonical data set."""
     train_images: Count
     """Training images."""
     test_images: Count
@@ -44,7 +44,7 @@ class RecordedMetrics(_Open):
     best: dict[str, Any]
     """Those of the selected evaluation."""
     parameters: Count
-    """Of the network."""
+    """Number of the network's parameters."""
     settings: dict[str, Any]
     """The whole specification."""
     spec_digest: str
@@ -53,7 +53,7 @@ class RecordedMetrics(_Open):
     code_digest: Digest
     """Digest of the training code."""
     versions: dict[str, Any]
-    """Of Python and the packages."""
+    """Versions of Python and the packages."""
     device: Text
     precision: Any
     started: Any
@@ -80,12 +80,12 @@ class Record(Settings):
     measures: dict[str, RecordedMeasure]
     """By name."""
     history: Columns
-    """Of history.csv, some lines."""
+    """Some lines of history.csv."""
     noise: Columns | None = None
-    """Of noise.csv."""
+    """All lines of noise.csv."""
     layers: Columns | None = None
-    """Of layers.csv, some steps."""
+    """Some steps of layers.csv."""
     noise_norms: Columns | None = None
-    """Of the first and last measured step, in order of size or as quantiles."""
+    """The first and last measured step, in order of size or as quantiles."""
     landscapes: dict[Literal["line", "plane"], Columns] | None = None
     """Loss landscapes around the weights."""

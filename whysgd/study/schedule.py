@@ -11,7 +11,7 @@ class ScheduleSettings(Settings):
     """Learning rate over time. All times are in units of `unit`."""
 
     unit: Literal["epoch", "step", "run"]
-    """Of all times; `run` stands for shares of the run, the same at every scale, counted in its steps."""
+    """Unit of all times; `run` stands for shares of the run, the same at every scale, counted in its steps."""
     warmup: NotNegative = 0.0
     """Time from 0 to the peak."""
     decay: str
