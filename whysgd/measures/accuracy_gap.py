@@ -50,7 +50,7 @@ def accuracy_gap(model: torch.nn.Module, images: Images, test: Images) -> dict[s
 
 
 def _loss_and_accuracy(losses: torch.Tensor, correct: torch.Tensor) -> tuple[Estimate, Estimate]:
-    """Return mean loss and accuracy, from each image's loss (n,) and 1 where the network is right, 0 where it is wrong."""
+    """Return mean loss and accuracy; `correct` (n,) is 1 where the network is right, 0 where it is wrong."""
     n, share = len(losses), correct.mean().item()
     error = finite(losses.std() / math.sqrt(n)) if n > 1 else math.nan
     loss = Estimate(finite(losses.mean()), None if math.isnan(error) else error, n)
