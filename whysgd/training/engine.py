@@ -1,5 +1,9 @@
 """The sums over the micro-batches of a step, for all seeds at once.
 
+How seeds share a pass: a pass takes S seeds and k micro-batches of each. θ (S, P) is repeated to (S·k, P), a parameter
+vector for each pair; `whysgd.models.layers` turns S·k sets of weights into one grouped convolution, and
+`whysgd.training.grouping` says how many pairs a pass takes at most. A large network has one pair in a pass.
+
 `Engine.sums` goes through the micro-batches pass by pass, and `Engine.one_pass` computes one: a function of tensors
 alone, backward passes included. Eager, it runs as it is written; compiled, it is traced into one graph of plain
 operations, so that a compiler fuses across forward, backward and the penalty's second derivatives, and on a GPU torch's
