@@ -1,8 +1,6 @@
 """Figures of tables: what each needs, and what is drawn of a table's rows."""
 
 import runpy
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,15 +110,6 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
     for wrong in ("no_such", "no_such.module:f"):
         with pytest.raises(UserError, match=f"figure '{wrong}': (allowed: accuracy, comparison|no such module)"):
             needs(wrong)
-
-
-def test_the_workflow_reads_needs_and_captions_without_a_drawing_library():
-    code = (
-        "import sys; from whysgd.study.figures import FIGURES, caption, needs; [(needs(f), caption(f)) for f in FIGURES];"
-        "print([name for name in ('matplotlib', 'pandas', 'numpy') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_curves_have_a_line_for_each_row_or_in_a_table_with_columns_a_panel_for_each():
