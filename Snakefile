@@ -44,7 +44,7 @@ for paper in CONFIG["papers"]:
 
 
 onsuccess:
-    # A target that needs no table, a run's metrics say, leaves nothing to print.
+    # A target such as one run's metrics.json makes no table: then there is nothing to print.
     if os.path.exists(os.path.dirname(paths.TABLE.format(scale=STUDY.scale, paper="", table=""))):
         shell("python -m whysgd show {STUDY.scale:q} >&2")
 

@@ -8,18 +8,29 @@ import math
 import time
 from statistics import median
 
+import numpy as np
 import torch
 from common import digits, median_ratio, side_by_side, write_table
-from processes import spec_and_images
 
+from whysgd.data.canonical import Dataset, Split
 from whysgd.study.config import load_config
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
+from whysgd.study.spec import RunSpec
 from whysgd.training import objective
 from whysgd.training.device import prepare_device
 from whysgd.training.loop import Options, Trainer
 
 ROUNDS = 5
+
+
+def half_width() -> tuple[RunSpec, Dataset]:
+    """Return SGD on ResNet-18 at half width, and random images of CIFAR-10's size for it."""
+    random = np.random.default_rng(0)
+    split = Split(random.integers(0, 256, (1280, 3, 32, 32), dtype=np.uint8), random.integers(0, 10, 1280))
+    dataset = Dataset(split, split, {"classes": list("0123456789"), "mean": [0.5] * 3, "std": [0.25] * 3})
+    spec = scaled_spec(load_config(settings={"scale": "midi"}), "geiping2022", "sgd", 0)
+    return spec.replace(normalize=None), dataset
 
 
 def in_torchs_layout(trainer: Trainer):
@@ -66,7 +77,7 @@ def main() -> None:
     def mini(precision, engine):
         return Trainer([exact.replace(precision=precision)], dataset, Options(engine=engine))
 
-    half, images = spec_and_images("ResNet-18 at half width, SGD")
+    half, images = half_width()
 
     def large(precision, engine):
         return Trainer([half.replace(precision=precision)], images, Options(engine=engine))

@@ -1,5 +1,6 @@
 """The benchmarks run, and what they compare is the same computation."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -25,6 +26,11 @@ from whysgd.training.loop import Options, Trainer
 
 # Those that draw nothing: the loop draws otherwise.
 COMPARED = [name for name in steps.PENALTIES if name not in ("FT", "UJ")]
+
+
+@pytest.mark.parametrize("name", [file.stem for file in (ROOT / "benchmarks").glob("*.py")])
+def test_every_benchmark_finds_what_it_imports(name):
+    importlib.import_module(name)
 
 
 @pytest.mark.parametrize("penalty", [steps.PENALTIES[name] for name in COMPARED], ids=COMPARED)

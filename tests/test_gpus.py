@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import HUNG, ROOT, run
+from conftest import ROOT, run
 
 import whysgd.training.device
 import whysgd.training.loop
 from whysgd.__main__ import main
 from whysgd.errors import UserError
-from whysgd.training.gpus import CLAIMED, VISIBLE, claim_gpu, claim_gpus, visible_gpus
+from whysgd.training.gpus import VISIBLE, claim_gpu, visible_gpus
 
 HOLD = """
 import os, sys, time
@@ -35,7 +35,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     monkeypatch.setattr("tempfile.tempdir", str(locks))
     monkeypatch.setenv("TMPDIR", str(locks))
-    for variable in (VISIBLE, CLAIMED, "WORLD_SIZE"):
+    for variable in (VISIBLE, "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
 
     def with_cards(*lines: str, status: int = 0):
@@ -97,30 +97,6 @@ def test_a_gpu_is_the_same_under_its_number_its_uuid_and_none(machine):
             assert sorted(map(claimed, (first, second))) == ["GPU-aa11", "GPU-bb33"]
             with job("0,2") as third:
                 assert "(0, 2); waiting" in third.stderr.readline()
-
-
-def test_who_starts_jobs_claims_the_free_gpus_for_them(monkeypatch):
-    monkeypatch.setenv(VISIBLE, "0,1,2")
-    with job("1") as holder:
-        assert claimed(holder) == "1"
-        claimed_here = claim_gpus()
-        assert list(claimed_here) == ["0", "2"]
-        # Its jobs do not wait for it; others do.
-        monkeypatch.setenv(VISIBLE, "2")
-        with pytest.raises(
-            UserError, match=r"every GPU is taken by another training job \(2\), and none was free in time"
-        ):
-            claim_gpus(until=0)
-        with job() as other:
-            assert "(2); waiting" in other.stderr.readline()
-        monkeypatch.setenv(CLAIMED, "2")
-        assert claim_gpu() is None
-        assert os.environ[VISIBLE] == "2"
-        script = "from whysgd.training.gpus import claim_gpu; print(claim_gpu())"
-        own = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=HUNG)
-        assert own.stdout == "None\n"
-    for lock in claimed_here.values():
-        lock.release()
 
 
 def test_a_claim_leaves_this_process_one_gpu_until_it_is_released(machine, monkeypatch):

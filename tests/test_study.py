@@ -72,9 +72,12 @@ def test_a_run_on_stored_copies_reads_their_store(study):
     mini = Study(load_config())
     run, spec = next((key, spec) for key, spec in mini.runs.items() if spec.store)
     assert mini.training_inputs(*run, "seeds-0")["store"] == f"results/stores/digits/{spec.store.name}.lmdb"
-    options = mini.store_options("digits", spec.store.name).split()
+    for clean_first in (False, True):
+        copies = spec.store.replace(clean_first=clean_first)
+        mini.runs = {run: spec.replace(store=copies)}
+        options = mini.store_options("digits", copies.name).split()
+        assert ("--clean-first" in options) == clean_first
     assert options[:4] == ["--copies", str(spec.store.copies), "--crop-padding", str(spec.store.crop_padding)]
-    assert "--clean-first" not in options or spec.store.clean_first
 
 
 def test_a_specification_is_handed_over_without_its_seed(study):

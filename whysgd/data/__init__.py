@@ -1,1 +1,1 @@
-"""Data: sources, the canonical store, augmentation, and blocks."""
+"""Data: sources, the canonical store, augmentation, and micro-batches."""

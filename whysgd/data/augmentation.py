@@ -32,7 +32,7 @@ def draw(
     """The augmentation of every image of the data set in one epoch.
 
     The stream is that of (seed, "augment", epoch): an image's draw does not depend on the order or
-    the block in which it is used. What is drawn for another purpose has a stream of that name.
+    the micro-batch in which it is used. What is drawn for another purpose has a stream of that name.
     """
     top, left, flip = (
         torch.from_numpy(part).to(device) for part in _draw(stream(seed, purpose, epoch), augmentation, images)

@@ -75,7 +75,7 @@ def landscape(
 
 
 def mean_gradient_norm2(network: Network, theta: torch.Tensor, images: Images, micro_batch: int) -> float:
-    """mean_B ‖g_B‖² at θ (P,) over full consecutive blocks."""
+    """mean_B ‖g_B‖² at θ (P,) over full consecutive micro-batches."""
     blocks, total = len(images) // micro_batch, 0.0
     whole = images.first(blocks * micro_batch)
     for inputs, labels in whole.batches(micro_batch * network.blocks_at_once(micro_batch, images)):

@@ -26,7 +26,7 @@ def landscape_of(
             None, or one that diverged: this run itself.
 
     Raises:
-        UserError: `like` has another network; the images do not fill a block.
+        UserError: `like` has another network; the images do not fill a micro-batch.
     """
     where = part_of(grid(kind, points), chunk, of)
     lines = []

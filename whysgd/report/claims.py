@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.measures import COLUMNS as MEASURES
+from whysgd.report.measures import titled
 from whysgd.report.statistics import SIGNIFICANT, holm, mean, rank_correlation, recovered, smallest_p, welch
 from whysgd.report.table import Cell, Table
 from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
@@ -22,11 +22,7 @@ MEANINGS = {
         "the mean |log ratio| of the average micro-batch gradient norm to that of small-batch SGD, over the first tenth"
         " of training"
     ),
-    **{
-        name: f"{QUANTITIES[name].label}{f' [{QUANTITIES[name].unit}]' if QUANTITIES[name].unit else ''}"
-        " of the trained network"
-        for name in MEASURED
-    },
+    **{name: f"{titled(name)} of the trained network" for name in MEASURED},
 }
 # What is said of some kinds of comparisons below the verdicts.
 EXPLAINED = {
@@ -100,7 +96,7 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list
 
     norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
     runs of a seed have, up to a tenth of the steps; if there is none, their first one. A seed without such a line,
-    because one of the runs was not made or watches nothing, has no number; one in which a run ended before the tenth,
+    because one of the runs was not made or has no `probe`, has no number; one in which a run ended before the tenth,
     or had a norm of 0, has an infinite one: it imitates nothing.
 
     Args:
@@ -199,10 +195,12 @@ def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, 
 def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
     """Judge every run of some tables.
 
-    A run is on the claimed side of the bound if its mean over seeds is, and the 95 % interval of each seed wholly; it
-    is on the other side if its mean is, or at the bound, and each of these intervals wholly, of two seeds or more:
-    among a hundred runs some seed's interval lies there by chance. The claim holds if all runs are on the claimed side,
-    fails if one is on the other, and is undetermined otherwise, also if a seed has no number.
+    A run is on the claimed side if its mean over seeds and the whole 95 % interval of each seed lie beyond the bound.
+    It is on the other side if the mean and all these intervals lie at the bound or short of it, and it has two seeds or
+    more: among a hundred runs the interval of a single seed lies there by chance.
+
+    The claim holds if all runs are on the claimed side, fails if one is on the other, and is undetermined otherwise,
+    also if a seed has no number.
     """
     sign, bound = claimed.sign, claimed.bound
     against, unclear, lost, sides = [], [], [], {}

@@ -23,7 +23,7 @@ EXTRAS = ("noise", "layers", "noise_norms", "line", "plane")
 
 
 def with_records(config: Mapping, root: Path = ROOT) -> dict:
-    """The configuration whose runs are those that have records: `tables_at`, `seeds_of` and `expand` go by it.
+    """The configuration whose runs are those that have records: `tables_at` and `seeds_of` go by it.
 
     Args:
         config: a validated configuration; its scale and papers say whose records are looked for.

@@ -285,7 +285,7 @@ def _impossible(read: Mapping):
         if pair := same_but_for_case((*read[key], *taken)):
             yield (key, pair[-1]), f": {' and '.join(pair)}: differ in case alone"
     for scale, rules in read["scales"].items():
-        for key in ("table_seeds", "grids"):
+        for key in ("tables", "grids", "table_seeds", "skip", "rules_of"):
             for name in rules[key]:
                 yield from unknown(("scales", scale, key, name), name, papers)
         for name, target in rules["datasets"].items():

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 
-from whysgd.measures.catalog import QUANTITIES
+from whysgd.study.claims import ACCURACIES, MEASURED, METRICS
 from whysgd.study.fields import Chosen, Given, known
 from whysgd.study.settings import (
     UNIQUE,
@@ -22,8 +22,8 @@ from whysgd.study.settings import (
 )
 from whysgd.study.spec import RunSettings
 
-TableMetric = Literal[("test_accuracy", "best_test_accuracy", *QUANTITIES)]
-ClaimMetric = Literal[("test_accuracy", "best_test_accuracy", "early_norm_ratio", *QUANTITIES)]
+TableMetric = Literal[(*ACCURACIES, *MEASURED)]
+ClaimMetric = Literal[METRICS]
 
 
 def _some_settings() -> type[Settings]:

@@ -31,7 +31,7 @@ class Step:
     Attributes:
         theta: θ (S, P), one row for each seed.
         weights: the weight (N,) of each micro-batch in the gradient; None: 1 for a single one.
-        kept: its weight (N,) in the running statistics; None: a single one that does not move them.
+        kept: its weight (N,) in the running statistics; None: they do not move them.
         lr: η, which scales geiping2022's penalty.
         full_gradient: ḡ (S, P) at the same θ, if the penalty needs it.
         draws: what the penalty draws (S, N, …), if it draws.

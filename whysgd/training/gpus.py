@@ -13,7 +13,6 @@ import tempfile
 import time
 from contextlib import suppress
 from itertools import takewhile
-from math import inf
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,8 +20,6 @@ from filelock import FileLock, Timeout
 from whysgd.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# A process that has claimed cards tells each job that it starts here which of them is the job's.
-CLAIMED = "WHYSGD_CLAIMED_GPU"
 
 
 def claim_gpu() -> FileLock | None:
@@ -31,67 +28,38 @@ def claim_gpu() -> FileLock | None:
     To be called before torch looks for GPUs. Under torchrun nothing is claimed: ranks go by their number.
 
     Returns:
-        the lock, held until it is released or forgotten; None where the choice is left to torch, or where who started
-        this process holds its GPU.
+        the lock, held until it is released or forgotten; None where the choice is left to torch.
 
     Raises:
         UserError: the folder of the locks cannot be used.
     """
-    visible = os.environ.get(VISIBLE)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or (visible is not None and visible == os.environ.get(CLAIMED)):
-        return None
-    claimed = claim_gpus(1)
-    if not claimed:
-        return None
-    os.environ[VISIBLE], lock = next(iter(claimed.items()))
-    return lock
-
-
-def claim_gpus(most: int | None = None, until: float = inf) -> dict[str, FileLock]:
-    """Take the visible GPUs that are free, for this process and the jobs it starts; wait while all are taken.
-
-    Args:
-        most: take no more than so many; None takes all.
-        until: wait no longer than to this moment of `time.monotonic`.
-
-    Returns:
-        their locks, by what CUDA_VISIBLE_DEVICES calls them; empty without GPUs.
-
-    Raises:
-        UserError: the folder of the locks cannot be used, or no GPU was free in time.
-    """
-    gpus = visible_gpus()
+    gpus = {} if int(os.environ.get("WORLD_SIZE", "1")) > 1 else visible_gpus()
     if not gpus:
-        return {}
+        return None
     # Not in a run's folder: every copy of the project on this machine must find the same locks.
     folder = Path(tempfile.gettempdir(), f"whysgd-gpus-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        return _wait_for_some(gpus, folder, most or len(gpus), until)
+        os.environ[VISIBLE], lock = _wait_for_one(gpus, folder)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be used for the locks of GPUs ({error.strerror or error}); set TMPDIR"
         ) from None
+    return lock
 
 
-def _wait_for_some(gpus: dict[str, str], folder: Path, most: int, until: float) -> dict[str, FileLock]:
+def _wait_for_one(gpus: dict[str, str], folder: Path) -> tuple[str, FileLock]:
     locks = {entry: FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', card)}.lock") for entry, card in gpus.items()}
     waits = False
     while True:
-        taken: dict[str, FileLock] = {}
         for entry, lock in locks.items():
             with suppress(Timeout):
-                if len(taken) < most:
-                    lock.acquire(timeout=0)
-                    taken[entry] = lock
-        if taken:
-            return taken
-        all_taken = f"every GPU is taken by another training job ({', '.join(gpus)})"
-        if time.monotonic() > until:
-            raise UserError(f"{all_taken}, and none was free in time")
+                lock.acquire(timeout=0)
+                return entry, lock
         if not waits:
             waits = True
-            print(f"{all_taken}; waiting for the first that is free", file=sys.stderr, flush=True)
+            taken = f"every GPU is taken by another training job ({', '.join(gpus)})"
+            print(f"{taken}; waiting for the first that is free", file=sys.stderr, flush=True)
         time.sleep(1)
 
 

@@ -107,7 +107,8 @@ def train(
                 print(f"{out}: finished already; remove {METRICS} there to train again", file=sys.stderr)
                 return finished if ranks.leads else []
             trainer = Trainer(specs, dataset, replace(options, device=device), inputs, ranks)
-            trainer.resume(states or trainer.states)
+            if states is not None:
+                trainer.resume(states)
             make_steps(trainer, out, identity, options, asked)
             if not ranks.leads:
                 return []

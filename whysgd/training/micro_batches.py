@@ -73,7 +73,7 @@ class MicroBatches:
         return self._gradients(self.objective, theta, self.images, self.labels)
 
     def mean_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss (K,) of each micro-batch with other labels (K, n)."""
+        """Return the mean loss (K,) of each micro-batch for logits (K, n, classes) and labels (K, n)."""
         return self.objective.mean_losses(logits, labels)
 
     def squared_norm(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -152,7 +152,7 @@ def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> No
     Raises:
         UserError: in one line.
     """
-    grafts = spec.transform is not None and spec.transform.name == "exter_graft"
+    grafts = spec.reference is not None
     for name, needed, given in (("store", spec.store is not None, inputs.copies), ("transform", grafts, inputs.norms)):
         if needed != (given is not None):
             raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")

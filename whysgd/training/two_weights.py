@@ -29,7 +29,7 @@ class TwoWeights(Objective):
     """L_B(w) of K micro-batches of points: x (K, n) in place of images, y (K, n) of labels; w is (K, 2)."""
 
     def __init__(self):
-        self.model, self.dtype, self.momentum = None, None, 0.0
+        self.model, self.dtype = None, None
 
     def forward(self, theta: torch.Tensor, images: torch.Tensor):
         """Return f(x) (K, n), and no statistics (K, 0)."""
@@ -61,7 +61,7 @@ def descend(spec: RunSpec, points: np.ndarray, start: tuple[float, float]) -> to
         first, end = step_range(spec, len(micro_batches), number % in_epoch)
         chosen = np.stack(micro_batches[first:end])[None]
         weights = micro_batch_weights(end - first, spec.averaging, torch.float64)
-        step = Step(theta, weights, torch.zeros_like(weights), spec.lr)
+        step = Step(theta, weights, lr=spec.lr)
         gradient = engine.sums(step, [(x[chosen], y[chosen])]).gradient
         context = Context(gradient.norm(dim=1))
         for transform in transforms:

@@ -6,7 +6,7 @@ from whysgd.report.figures._steps import draw_steps
 
 NEEDS = ("histories",)
 CAPTION = (
-    "Average micro-batch gradient norm, the square root of the mean of the squared norms of the watched micro-"
+    "Average micro-batch gradient norm, the square root of the mean of the squared norms of the probed micro-"
     "batches, over update steps: mean over seeds, and a band from the lowest to the highest seed. Neighbouring lines "
     "of a long history are averaged."
 )

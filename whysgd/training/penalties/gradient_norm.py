@@ -41,7 +41,7 @@ def gradient_norm(micro_batches, settings: GradientNormSettings):
     Source: Geiping et al. 2022, equation 5 and released code.
     """
     # The exact product differentiates the gradient: its graph must be made before the gradient is asked for.
-    g = micro_batches.attached_gradient.detach() if settings.variant == "exact" else micro_batches.gradient
+    g = micro_batches.attached_gradient.detach() if settings.exact else micro_batches.gradient
     v = settings.block_strength * g
     if micro_batches.full_gradient is not None:
         v = v + settings.acc_strength * micro_batches.full_gradient
