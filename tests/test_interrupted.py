@@ -14,7 +14,16 @@ from whysgd.errors import StopSignal
 from whysgd.training import loop
 from whysgd.training.checkpoint import State, load_checkpoint, save_checkpoint
 from whysgd.training.loop import Trainer
-from whysgd.training.stopping import stop_requests
+from whysgd.training.stopping import ASKING, stop_requests
+
+
+@pytest.fixture(autouse=True)
+def signals_of_a_terminal():
+    """A shell without job control ignores SIGINT for what it starts in the background, nohup ignores SIGHUP."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ASKING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def flip_a_bit(file: Path) -> None:
@@ -87,21 +96,17 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, mo
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(dataset, tmp_path, monkeypatch, capsys, number):
     spec, data, step = make_spec(epochs=6), folder_of(dataset, tmp_path / "data"), Trainer.step
     run(spec, data, tmp_path / "whole")
-    before = signal.signal(number, signal.default_int_handler)
 
     def signalled(self):
         if self.batch.step == 2:
             signal.raise_signal(number)
         return step(self)
 
-    try:
-        monkeypatch.setattr(Trainer, "step", signalled)
-        with pytest.raises(StopSignal) as stopped:
-            run(spec, data, tmp_path / "cut")
-        monkeypatch.undo()
-        assert signal.getsignal(number) is signal.default_int_handler
-    finally:
-        signal.signal(number, before)
+    monkeypatch.setattr(Trainer, "step", signalled)
+    with pytest.raises(StopSignal) as stopped:
+        run(spec, data, tmp_path / "cut")
+    monkeypatch.undo()
+    assert signal.getsignal(number) is signal.default_int_handler
     assert stopped.value.number == number
     name = signal.Signals(number).name
     assert str(stopped.value) == f"{tmp_path / 'cut'}: step 3: ended by {name}, saved; run it again to continue"
