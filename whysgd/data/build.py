@@ -1,5 +1,6 @@
 """Building the canonical form of a data set from its source."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from safetensors.numpy import save_file
 
 from whysgd.data.canonical import MANIFEST, content_digest
 from whysgd.data.catalog import BUILT_IN
-from whysgd.data.sources import Source, load_digits, load_image_folder, load_torchvision
+from whysgd.data.sources import Source, first_of_each_class, load_digits, load_image_folder, load_torchvision
 from whysgd.errors import UserError
 from whysgd.files import write_atomically, write_json
 
@@ -55,7 +56,11 @@ def _load_source(name: str, own: dict | None, data_dir: Path) -> Source:
         return load_image_folder(Path(own["path"]), own["train_images"], own["test_images"])
     if name not in BUILT_IN:
         raise UserError(f"{name!r}: no such data set; allowed: {', '.join(BUILT_IN)} and those of `datasets`")
-    return load_digits() if name == "digits" else load_torchvision(name, data_dir)
+    if name == "digits":
+        return load_digits()
+    known = BUILT_IN[name]
+    source = load_torchvision(known.get("of", name), data_dir)
+    return replace(source, train=first_of_each_class(source.train, known["train"])) if "of" in known else source
 
 
 def _check_promises(name: str, source: Source, sha256: str, data_dir: Path) -> None:

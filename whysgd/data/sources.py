@@ -139,6 +139,16 @@ def _remove_half_extracted(folder: Path, resources: list[tuple[str, str]]) -> No
             file.unlink()
 
 
+def first_of_each_class(split: Split, images: int) -> Split:
+    """Return the first images of each class, equally many, in the order of the split."""
+    each = images // len(np.unique(split.labels))
+    ranks = np.empty(len(split.labels), int)
+    for label in np.unique(split.labels):
+        own = split.labels == label
+        ranks[own] = np.arange(own.sum())
+    return Split(split.images[ranks < each], split.labels[ranks < each])
+
+
 def _channels_first(images) -> np.ndarray:
     images = np.asarray(images)
     return images[:, None] if images.ndim == 3 else np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -77,14 +77,23 @@ def _digest(entries: tuple[str, ...], using: tuple[tuple[str, str], ...]) -> str
         # A class of torch is named here; its version is in the metrics. A network's sizes stand in its family's file.
         listing.append(f"{kind} {name} {registry.network(name) if kind == 'network' else ''}")
         waiting += [file] if file else []
-    found: dict[Path, str] = {}
+    found = set()
     while waiting:
-        path = waiting.pop()
-        if path not in found and _place(path) not in UNCOUNTED:
-            found[path], imported = read(path)
-            waiting.extend(imported)
-    listing += [f"{_place(path)} {digest}" for path, digest in found.items()]
+        if (path := waiting.pop()) not in found:
+            found.add(path)
+            line, imported = _line(path)
+            listing += line
+            waiting += imported
     return hashlib.sha256("\n".join(sorted(listing)).encode()).hexdigest()[:16]
+
+
+@cache
+def _line(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """The line of a file in the listing, none if it does not count, and what it imports."""
+    if (place := _place(path)) in UNCOUNTED:
+        return (), ()
+    digest, imported = read(path)
+    return (f"{place} {digest}",), imported
 
 
 def _place(path: Path) -> str:

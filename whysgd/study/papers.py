@@ -155,7 +155,8 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's
     times, unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least
     1; micro-batches divided by `micro_batch_divisor`, and as many of them in a step as published; learning rate
-    times `lr_factor`; λ of a micro-batch penalty divided by `strength_divisor`; stored copies divided by
+    times `lr_factor`, and where a step is a single micro-batch divided by `micro_batch_divisor`, because the best
+    learning rate of small batches grows with the batch (Goyal et al. 2017, arXiv 1706.02677); λ of a micro-batch penalty divided by `strength_divisor`; stored copies divided by
     `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
@@ -174,7 +175,8 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         settings["normalize"] = None
     settings["dataset"] = dataset
     settings["model"] = _mapped(scale["models"], settings["model"])
-    settings["lr"] *= scale["lr_factor"]
+    single = settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
+    settings["lr"] *= scale["lr_factor"] / (scale["micro_batch_divisor"] if single else 1)
     settings |= _scaled_times(settings, scale["time_divisor"])
     settings |= _scaled_sizes(settings, scale, where)
     if (settings.get("penalty") or {}).get("strength") is not None:
