@@ -10,7 +10,7 @@ import pytest
 from whysgd.errors import UserError
 from whysgd.report.claims import MEANINGS, Values, claims_blocks, early_norm_ratios, evaluate_claims, judge_claim
 from whysgd.report.measures import COLUMNS as MEASURES
-from whysgd.report.statistics import welch
+from whysgd.report.statistics import difference
 from whysgd.report.table import to_markdown
 from whysgd.study.claims import (
     ACCURACIES,
@@ -45,7 +45,12 @@ def claim(check, metric="test_accuracy", **other):
 
 def verdict(check, values, metric="test_accuracy", rows=ROWS, intervals=()):
     """The verdict and the evidence where every run is made."""
-    return judge_claim(claim(check, metric).at_scale(RUNS, rows), Values(values, dict(intervals)))
+    return judge_claim(claim(check, metric).at_scale(RUNS, rows), Values(seeded(values), dict(intervals)))
+
+
+def seeded(values):
+    """Lists of values as the values of seeds 0, 1, …"""
+    return {run: dict(enumerate(own)) for run, own in values.items()}
 
 
 @pytest.mark.parametrize(
@@ -231,9 +236,12 @@ def test_verdicts(check, values, expected):
 
 def test_the_evidence_has_the_numbers_that_decided():
     values = {"a": [95.0, 96.0, 97.5], "b": [90.0, 94.0, 91.0, 92.5]}
-    difference, half = welch({"a": 1.0, "b": -1.0}, values)
-    interval = f"[{difference - half:+.2f}, {difference + half:+.2f}]"
-    assert verdict("a - b >= 2 points", values)[1] == f"a - b = {difference:+.2f} {interval}, claimed ≥ 2"
+    found, half = difference({"a": 1.0, "b": -1.0}, seeded(values))
+    interval = f"[{found - half:+.2f}, {found + half:+.2f}]"
+    assert (
+        verdict("a - b >= 2 points", values)[1]
+        == f"a - b = {found:+.2f} {interval}, claimed ≥ 2 (about 6 seeds would decide)"
+    )
     assert verdict("a > b", {"a": [2.0], "b": [1.0]})[1] == "a - b = +1.00, claimed > 0 (one seed: no interval)"
     assert verdict("a > b", {"a": [0.04], "b": [0.0115]}, "flatness")[1].startswith("a - b = +0.0285,")
     assert "a: has no such number for one of its seeds" in verdict("a < b", {"a": [math.inf], "b": [0.3]})[1]
@@ -247,8 +255,8 @@ def test_the_evidence_has_the_numbers_that_decided():
 
 
 def test_the_evidence_of_a_gap_has_percent_and_the_interval_that_decided():
-    difference, half = welch({"gn": 1.0, "lb": -0.5, "sb": -0.5}, SURE)
-    interval = f"[{difference - half:+.2f}, {difference + half:+.2f}]"
+    found, half = difference({"gn": 1.0, "lb": -0.5, "sb": -0.5}, seeded(SURE))
+    interval = f"[{found - half:+.2f}, {found + half:+.2f}]"
     assert verdict("gap(gn) >= 0.5", SURE)[1] == f"gap(gn) = 75 %, claimed 50 %; points over that: +1.00 {interval}"
     assert verdict("gap(gn) <= 0.9", SURE)[1].startswith("gap(gn) = 75 %, claimed 90 %; points under that: +0.60 [")
 
@@ -341,7 +349,7 @@ def test_seeds_without_a_number_are_left_out_of_a_trend():
 
 
 def test_a_part_that_is_not_at_this_scale_keeps_a_claim_from_holding():
-    values = Values({"a": [90.0, 90.01, 90.02], "b": [80.0, 80.01, 80.02]})
+    values = Values(seeded({"a": [90.0, 90.01, 90.02], "b": [80.0, 80.01, 80.02]}))
     for check, expected in (("a > b", "holds"), ("a > b and c > z", "undetermined"), ("b > a", "fails"),
                             ("b > a and c > z", "fails")):  # fmt: skip
         found, evidence = judge_claim(claim(check).at_scale({"a", "b"}, {}), values)
@@ -414,8 +422,8 @@ def test_early_norms_are_compared_over_the_first_tenth():
         history("a", steps, [1.0] * 5, seed=2),  # without its reference
     ])  # fmt: skip
     # By hand: half of ln 4 and of ln 9 (norms are roots), and half of 0, 0 and 3.
-    assert early_norm_ratios(histories, "a", "sb") == pytest.approx([(np.log(2) + np.log(3)) / 2, 0.5])
-    assert early_norm_ratios(histories, "sb", "sb") == [0.0, 0.0]
+    assert early_norm_ratios(histories, "a", "sb") == pytest.approx({0: (np.log(2) + np.log(3)) / 2, 1: 0.5})
+    assert early_norm_ratios(histories, "sb", "sb") == {0: 0.0, 1: 0.0}
 
 
 @pytest.mark.parametrize(
@@ -432,4 +440,4 @@ def test_early_norms_are_compared_over_the_first_tenth():
 )
 def test_early_norms_survive_what_is_missing(mine, theirs, expected):
     histories = pd.concat([history("a", *mine), history("sb", *theirs)])
-    assert early_norm_ratios(histories, "a", "sb") == pytest.approx(expected)
+    assert list(early_norm_ratios(histories, "a", "sb").values()) == pytest.approx(expected)

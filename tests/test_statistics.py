@@ -8,35 +8,87 @@ from scipy import stats
 
 from whysgd.report.statistics import (
     bootstrap,
+    difference,
     holm,
     percentile_interval,
     pooled,
     rank_correlation,
     recovered,
+    seeds_needed,
     smallest_p,
     spearman,
-    welch,
 )
 
 # 3, 4 and 2 seeds: means 88.5, 86 and 90, so 2.5 of 4 points.
 VALUES = {"gn": [88.0, 88.5, 89.0], "lb": [85.5, 86.5, 86.0, 86.0], "sb": [89.8, 90.2]}
+MINUS = {"a": 1.0, "b": -1.0}
 
 
-@pytest.mark.parametrize(("a", "b"), [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]), ([1.0, 2.0], [1.5, 1.6, 9.0])])
-def test_the_interval_is_welchs(a, b):
-    difference, half = welch({"a": 1.0, "b": -1.0}, {"a": a, "b": b})
+def seeded(values):
+    """Lists of values as the values of seeds 0, 1, …"""
+    return {run: dict(enumerate(own)) for run, own in values.items()}
+
+
+@pytest.mark.parametrize(("a", "b"), [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]), ([1.0, 2.0], [1.5, 1.6])])
+def test_the_interval_of_runs_with_other_seeds_or_with_two_is_welchs(a, b):
+    found, half = difference(MINUS, seeded({"a": a, "b": b}))
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    assert (difference - half, difference + half) == pytest.approx((interval.low, interval.high))
+    assert (found - half, found + half) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_interval_of_runs_with_the_same_seeds_is_that_of_pairs_in_whatever_order():
+    a, b = [95.0, 96.0, 97.5], [90.0, 94.0, 91.0]
+    found, half = difference(MINUS, {"a": dict(enumerate(a)), "b": dict(reversed(list(enumerate(b))))})
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (found - half, found + half) == pytest.approx((interval.low, interval.high))
+    mean, half = difference({"a": 1.0}, seeded({"a": a}))
+    interval = stats.ttest_1samp(a, 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((interval.low, interval.high))
+
+
+DRAWS = {
+    "normal": lambda generator, shape: generator.normal(size=shape),
+    "t3": lambda generator, shape: generator.standard_t(3, shape),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("shared", [0.0, 0.7], ids=["independent", "correlated"])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_of_a_difference_covers_it_as_often_as_it_says(seeds, shared, draw):
+    """Two runs of which one varies three times as much, with a common part of each seed; also with heavy tails."""
+    generator, studies = np.random.default_rng(seeds), 1500
+    common, a, b = DRAWS[draw](generator, (3, studies, seeds))
+    a, b = 1.0 + 3 * (shared * common + a), shared * common + b
+    pairs = (
+        difference(MINUS, seeded({"a": own, "b": other})) for own, other in zip(a.tolist(), b.tolist(), strict=True)
+    )
+    inside = np.mean([abs(found - 1.0) <= half for found, half in pairs])
+    assert 0.93 < inside < (0.97 if draw == "normal" else 0.99)
 
 
 def test_one_seed_has_no_interval_and_what_does_not_vary_none_to_speak_of():
-    assert welch({"a": 1.0, "b": -2.0}, {"a": [3.0], "b": [1.0, 2.0]}) == (0.0, None)
-    assert welch({"a": 1.0, "b": -1.0}, {"a": [3.0, 3.0], "b": [1.0, 1.0]}) == (2.0, 0.0)
+    assert difference({"a": 1.0, "b": -2.0}, seeded({"a": [3.0], "b": [1.0, 2.0]})) == (0.0, None)
+    assert difference(MINUS, seeded({"a": [3.0, 3.0], "b": [1.0, 1.0]})) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize("margin", [0.2, -0.5, 1.0])
+def test_as_many_seeds_as_are_said_to_be_needed_just_suffice(margin):
+    """Their differences vary as much as those measured: by turns ±s, scaled to the same variance."""
+    values = seeded({"a": [1.0, 3.0, 2.0], "b": [1.5, 2.0, 2.5]})
+    needed = seeds_needed(MINUS, values, margin)
+    halves = []
+    for count in (needed - 1, needed):
+        turns = np.array([(-1.0) ** index for index in range(count)])
+        turns *= np.std([-0.5, 1.0, -0.5], ddof=1) / np.std(turns, ddof=1)
+        halves.append(difference(MINUS, seeded({"a": turns, "b": np.zeros(count)}))[1])
+    assert halves[1] < abs(margin) <= halves[0]
+    assert seeds_needed(MINUS, values, 0.0) is None
 
 
 def test_fiellers_interval_has_the_shares_that_a_grid_search_does_not_reject():
     """t's degrees of freedom are those at the measured share."""
-    gap = recovered("gn", "lb", "sb", VALUES)
+    gap = recovered("gn", "lb", "sb", seeded(VALUES))
     assert (gap.value, gap.resolved) == (pytest.approx(2.5 / 4), True)
     n = np.array([len(VALUES[run]) for run in ("gn", "lb", "sb")])
     s2 = np.array([np.var(VALUES[run], ddof=1) for run in ("gn", "lb", "sb")])
@@ -57,7 +109,7 @@ def test_fiellers_interval_covers_the_truth_as_often_as_it_says():
     inside, studies, truth = 0, 1500, (("gn", 87.4, 4), ("lb", 85.0, 5), ("sb", 89.0, 6))
     for _ in range(studies):
         drawn = {run: generator.normal(mean, 1.0, seeds).tolist() for run, mean, seeds in truth}
-        gap = recovered("gn", "lb", "sb", drawn)
+        gap = recovered("gn", "lb", "sb", seeded(drawn))
         inside += gap.low is None or gap.low <= 0.6 <= gap.high
     assert 0.93 < inside / studies < 0.975
 
@@ -74,9 +126,9 @@ def test_fiellers_interval_covers_the_truth_as_often_as_it_says():
     ],
 )
 def test_a_gap_that_says_nothing_is_not_resolved(values, expected):
-    gap = recovered("gn", "lb", "sb", dict(zip(("gn", "lb", "sb"), values, strict=True)))
+    gap = recovered("gn", "lb", "sb", seeded(dict(zip(("gn", "lb", "sb"), values, strict=True))))
     assert (gap.value, gap.low, gap.high, gap.resolved) == expected
-    assert recovered("gn", "lb", "none", dict(zip(("gn", "lb"), values, strict=False))) is None
+    assert recovered("gn", "lb", "none", seeded(dict(zip(("gn", "lb"), values, strict=False)))) is None
 
 
 @pytest.mark.parametrize(

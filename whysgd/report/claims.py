@@ -9,7 +9,18 @@ import pandas as pd
 
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import titled
-from whysgd.report.statistics import SIGNIFICANT, holm, mean, rank_correlation, recovered, smallest_p, welch
+from whysgd.report.statistics import (
+    MOST_SEEDS,
+    SIGNIFICANT,
+    Seeds,
+    difference,
+    holm,
+    mean,
+    rank_correlation,
+    recovered,
+    seeds_needed,
+    smallest_p,
+)
 from whysgd.report.table import Cell, Table
 from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
 
@@ -45,9 +56,9 @@ EARLY_PART = 10  # a tenth of the steps is early
 
 
 class Values(NamedTuple):
-    """A claim's metric over seeds, by run, and the 95 % intervals (low, high) of those values that have their own."""
+    """A claim's metric by run and seed, and the 95 % intervals (low, high) of those values that have their own."""
 
-    over_seeds: Mapping[str, Sequence[float]]
+    over_seeds: Mapping[str, Seeds]
     intervals: Mapping[str, Sequence[tuple[float, float]]] = {}
 
 
@@ -84,14 +95,18 @@ def _values(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame, measures:
         judged = {run for comparison in claim.comparisons for run in comparison.runs}
         return Values({run: early_norm_ratios(histories, run, to) for run, to in claim.references if run in judged})
     if claim.metric not in MEASURED:
-        return Values({run: group[claim.metric].astype(float).tolist() for run, group in runs.groupby("run")})
-    found = {run: group[["value", "low", "high"]].astype(float)
+        return Values({run: _by_seed(group, claim.metric) for run, group in runs.groupby("run")})
+    found = {run: group[["seed", "value", "low", "high"]]
              for run, group in measures[measures.quantity == claim.metric].groupby("run")}  # fmt: skip
-    intervals = {run: group[["low", "high"]].to_numpy().tolist() for run, group in found.items()}
-    return Values({run: group.value.tolist() for run, group in found.items()}, intervals)
+    intervals = {run: group[["low", "high"]].astype(float).to_numpy().tolist() for run, group in found.items()}
+    return Values({run: _by_seed(group, "value") for run, group in found.items()}, intervals)
 
 
-def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list[float]:
+def _by_seed(lines: pd.DataFrame, column: str) -> Seeds:
+    return dict(zip(lines.seed, lines[column].astype(float), strict=True))
+
+
+def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> Seeds:
     """Return the mean of |ln(norm of run / norm of reference)| over the first tenth of training, for each seed.
 
     norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
@@ -104,7 +119,7 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list
         run, reference: names of runs.
     """
     norms = histories[histories.micro_batch_norm2.notna()]
-    ratios = []
+    ratios = {}
     for seed, mine in norms[norms.run == run].groupby("seed"):
         theirs = norms[(norms.run == reference) & (norms.seed == seed)]
         both = mine.merge(theirs, on="step", suffixes=("", "_reference")).sort_values("step")
@@ -113,10 +128,10 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> list
         early = both[both.step <= tenth]
         early = both.head(1) if early.empty else early
         if ends.min() < tenth or (early.filter(like="norm2") == 0).any(axis=None):
-            ratios.append(np.inf)
+            ratios[seed] = np.inf
         elif len(early):
             logs = 0.5 * np.log(early.micro_batch_norm2 / early.micro_batch_norm2_reference)
-            ratios.append(float(logs.abs().mean()))
+            ratios[seed] = float(logs.abs().mean())
     return ratios
 
 
@@ -146,15 +161,15 @@ def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
 
 
 def _judge_difference(claimed: Difference, values: Values, metric: str) -> tuple[str, str]:
-    """Judge by the side of the threshold that the whole 95 % interval (`welch`) lies on."""
+    """Judge by the side of the threshold that the whole 95 % interval of `difference` lies on."""
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
     form = "+.3f" if metric == EARLY else "+.3g" if metric in MEASURED else "+.2f"
-    difference, half = welch(dict(claimed.weights), values.over_seeds)
+    found, half = difference(dict(claimed.weights), values.over_seeds)
     name = " ".join(f"{'+' if weight > 0 else '-'} {run}" for run, weight in claimed.weights).removeprefix("+ ")
     wanted = f"claimed {'>' if claimed.strict else '≥'} {claimed.needed:g}"
-    sentence = f"{name} = {difference:{form}}{_interval(difference, half, form)}, {wanted}{_why(half)}"
-    return _verdict(claimed, difference, half), sentence
+    verdict, why = _verdict(claimed, found, half, values)
+    return verdict, f"{name} = {found:{form}}{_interval(found, half, form)}, {wanted}{why}"
 
 
 def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str]:
@@ -163,25 +178,25 @@ def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str
     The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval.
     """
     (run, start, end), gap = claimed.needs, recovered(*claimed.needs, values.over_seeds)
-    difference, half = welch(dict(claimed.linear.weights), values.over_seeds)
+    ahead, half = difference(dict(claimed.linear.weights), values.over_seeds)
     # Adding 0 makes -0 a 0.
     percent = "undefined" if gap.value is None else f"{round(100 * gap.value) + 0} %"
     name = f"gap({run}) = {percent}"
     if half is not None and not gap.resolved:
-        total, width = welch({end: 1.0, start: -1.0}, values.over_seeds)
+        total, width = difference({end: 1.0, start: -1.0}, values.over_seeds)
         sign = "is below 0" if width is not None and total + width < 0 else "is not clearly above 0"
         total = f"{total:+.2f}{_interval(total, width)}"
         return UNDETERMINED, f"{name}, but {end} - {start} = {total} {sign}: there is no gap to recover"
     wanted = f"claimed {100 * claimed.share:g} %; points {'over' if claimed.sign > 0 else 'under'} that:"
-    sentence = f"{name}, {wanted} {difference:+.2f}{_interval(difference, half)}{_why(half)}"
-    return _verdict(claimed.linear, difference, half), sentence
+    verdict, why = _verdict(claimed.linear, ahead, half, values)
+    return verdict, f"{name}, {wanted} {ahead:+.2f}{_interval(ahead, half)}{why}"
 
 
 def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, str]:
     """Judge by the sign of the rank correlation, if that is significant."""
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
-    pairs = [(place, value) for place, run in enumerate(claimed.runs) for value in values.over_seeds[run]]
+    pairs = [(place, value) for place, run in enumerate(claimed.runs) for value in values.over_seeds[run].values()]
     places, numbers = zip(*pairs, strict=True)
     name, wanted = f"spearman({', '.join(claimed.runs)})", f"claimed {'>' if claimed.sign > 0 else '<'} 0"
     if len(pairs) < 3 or len(set(numbers)) == 1:
@@ -205,7 +220,7 @@ def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, st
     sign, bound = claimed.sign, claimed.bound
     against, unclear, lost, sides = [], [], [], {}
     for run in claimed.needs:
-        seeds = values.over_seeds[run]
+        seeds = values.over_seeds[run].values()
         if not all(map(math.isfinite, seeds)):
             lost.append(run)
             continue
@@ -243,7 +258,7 @@ def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, s
     """
     rows, lost, total = [], 0, 0
     for row in claimed.rows:
-        pairs = [(place, value) for run, place in row for value in values.over_seeds[run]]
+        pairs = [(place, value) for run, place in row for value in values.over_seeds[run].values()]
         finite = [(place, value) for place, value in pairs if math.isfinite(value)]
         total, lost = total + len(pairs), lost + len(pairs) - len(finite)
         places, numbers = [place for place, _ in finite], [value for _, value in finite]
@@ -270,25 +285,25 @@ JUDGES = {
 
 def _lost(runs: Iterable[str], values: Values) -> str | None:
     """Return a sentence on the runs that have a value that is no number; None if there is none."""
-    lost = [run for run in runs if not all(map(math.isfinite, values.over_seeds[run]))]
+    lost = [run for run in runs if not all(map(math.isfinite, values.over_seeds[run].values()))]
     why = "has no such number for one of its seeds: it diverged, or the number is not defined"
     return f"{', '.join(lost)}: {why}" if lost else None
 
 
-def _verdict(claimed: Difference, difference: float, half: float | None) -> str:
+def _verdict(claimed: Difference, found: float, half: float | None, values: Values) -> tuple[str, str]:
+    """Return the verdict, and for one that is undetermined how many seeds would decide."""
     if half is None:
-        return UNDETERMINED
-    low, high, needed = difference - half, difference + half, claimed.needed
+        return UNDETERMINED, " (one seed: no interval)"
+    low, high, needed = found - half, found + half, claimed.needed
     holds, fails = (low > needed, high <= needed) if claimed.strict else (low >= needed, high < needed)
-    return HOLDS if holds else FAILS if fails else UNDETERMINED
+    if holds or fails:
+        return HOLDS if holds else FAILS, ""
+    seeds = seeds_needed(dict(claimed.weights), values.over_seeds, found - needed)
+    return UNDETERMINED, f" (about {seeds} seeds would decide)" if seeds else f" (no {MOST_SEEDS} seeds would decide)"
 
 
 def _interval(difference: float, half: float | None, form: str = "+.2f") -> str:
     return "" if half is None else f" [{difference - half:{form}}, {difference + half:{form}}]"
-
-
-def _why(half: float | None) -> str:
-    return " (one seed: no interval)" if half is None else ""
 
 
 def explanation(claims: pd.DataFrame) -> str:
@@ -300,7 +315,8 @@ def explanation(claims: pd.DataFrame) -> str:
     if all(some & {"each", "trend"} for some in kinds):
         sentence = f"About {'; '.join(parts)}."
     else:
-        sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals over seeds."
+        sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals, paired by seed where the runs"
+        sentence += " have the same."
     return sentence + "".join(text for kind, text in EXPLAINED.items() if any(kind in some for some in kinds))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import variance
 
@@ -14,17 +14,25 @@ from whysgd.streams import stream
 LEVEL = 0.95
 # Largest p at which a rank correlation decides; resamples of a bootstrap.
 SIGNIFICANT, RESAMPLES = 0.05, 2000
+# More seeds than anyone trains.
+MOST_SEEDS = 100
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Collection[float]) -> float:
     """Return the mean, exactly summed."""
     return math.fsum(values) / len(values)
 
 
-def welch(weights: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> tuple[float, float | None]:
+# The values of a run, by seed.
+Seeds = Mapping[int, float]
+
+
+def difference(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tuple[float, float | None]:
     """Return a weighted sum of means, d = Σ c·mean, and half the width t·s of its 95 % interval.
 
-    s² = Σ c² s_r²/n_r, with the Welch–Satterthwaite degrees of freedom; the seeds of two runs count as independent.
+    Runs with the same three seeds or more are paired by seed, because a seed draws the same initial weights and order
+    of the images in each: s² = s_d²/n, with s_d² the variance of Σ c·value over the n seeds and n − 1 degrees of
+    freedom. Others count as independent: s² = Σ c² s_r²/n_r with the Welch–Satterthwaite degrees of freedom.
 
     Args:
         weights: c of each run.
@@ -33,23 +41,47 @@ def welch(weights: Mapping[str, float], values: Mapping[str, Sequence[float]]) -
     Returns:
         d, and t·s, None if a run has fewer than two seeds.
     """
-    difference = math.fsum(weight * mean(values[run]) for run, weight in weights.items())
+    total = math.fsum(weight * mean(values[run].values()) for run, weight in weights.items())
     if min(len(values[run]) for run in weights) < 2:
-        return difference, None
-    spread, t = _spread(weights, values)
-    return difference, t * spread**0.5
+        return total, None
+    spread, degrees = _spread(weights, values)
+    return total, _t(degrees) * spread**0.5
 
 
-def _spread(weights: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> tuple[float, float]:
-    """Return s² of a weighted sum, and t of its degrees of freedom (0 where nothing varies)."""
+def _t(degrees: float) -> float:
+    """Return Student's t of the level; 0 where nothing varies, and so nothing has degrees of freedom."""
+    return float(stdtrit(degrees, 0.5 + LEVEL / 2)) if degrees else 0.0
+
+
+def _spread(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tuple[float, float]:
+    """Return s² of a weighted sum of means, and its degrees of freedom."""
+    seeds = values[next(iter(weights))].keys()
+    if len(seeds) > 2 and all(values[run].keys() == seeds for run in weights):
+        sums = [math.fsum(weight * values[run][seed] for run, weight in weights.items()) for seed in seeds]
+        return variance(sums) / len(seeds), len(seeds) - 1
+    counts = [len(values[run]) for run in weights]
     parts = [
-        (weight**2 * variance(values[run]) / len(values[run]), len(values[run])) for run, weight in weights.items()
+        weight**2 * variance(values[run].values()) / n for (run, weight), n in zip(weights.items(), counts, strict=True)
     ]
-    spread = math.fsum(part for part, _ in parts)
-    if spread == 0:
-        return 0.0, 0.0
-    degrees = spread**2 / math.fsum(part**2 / (n - 1) for part, n in parts)
-    return spread, float(stdtrit(degrees, 0.5 + LEVEL / 2))
+    spread = math.fsum(parts)
+    return spread, spread and spread**2 / math.fsum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True))
+
+
+def seeds_needed(weights: Mapping[str, float], values: Mapping[str, Seeds], margin: float) -> int | None:
+    """Return with how many seeds the 95 % interval would be narrower than the margin on each side, if all else stays.
+
+    This is the least n with t_(n−1)·s_d/√n < |margin|, s_d² = n·s² the variance over seeds measured so far.
+
+    Args:
+        weights, values: as for `difference`; at least two seeds of each run.
+        margin: from the difference to the number that it is compared with.
+
+    Returns:
+        n, or None if it is more than `MOST_SEEDS`.
+    """
+    each = _spread(weights, values)[0] * mean([len(values[run]) for run in weights])
+    enough = (n for n in range(3, MOST_SEEDS + 1) if _t(n - 1) * (each / n) ** 0.5 < abs(margin))
+    return next(enough, None)
 
 
 @dataclass(frozen=True)
@@ -59,7 +91,7 @@ class Gap:
     Attributes:
         value: (run − start) / (end − start) of the means; None if both ends are the same.
         low, high: Fieller's 95 % interval; None where a run has one seed, or the interval is not bounded.
-        resolved: whether the whole Welch interval of end − start is above 0. If not, the value says nothing.
+        resolved: whether the whole interval of end − start is above 0. If not, the value says nothing.
     """
 
     value: float | None
@@ -68,21 +100,21 @@ class Gap:
     resolved: bool
 
 
-def recovered(run: str, start: str, end: str, values: Mapping[str, Sequence[float]]) -> Gap | None:
+def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> Gap | None:
     """Return the gap that a run recovers; None if one of the three runs has no values.
 
     Fieller's interval (E. C. Fieller, Some problems in interval estimation, 1954) has the shares ρ that the data do not
-    reject: (a − ρ·b)² ≤ t²·(V_a − 2ρ·C + ρ²·V_b), a = run − start, b = end − start, C the variance of the start's mean,
-    which the two share. t is that of Welch's interval of a − ρ·b at the measured ρ.
+    reject: (a − ρ·b)² ≤ t²·(V_a − 2ρ·C + ρ²·V_b), a = run − start, b = end − start, C their covariance. Variances and
+    t are those of `difference`, t that of a − ρ·b at the measured ρ.
 
     Args:
         run, start, end: names of the run and of those it lies between.
-        values: accuracies over seeds, by run.
+        values: accuracies by run and seed.
     """
     if not all(values.get(name) for name in (run, start, end)):
         return None
     above, total = ({name: 1.0, start: -1.0} for name in (run, end))
-    (a, half), (b, width) = welch(above, values), welch(total, values)
+    (a, half), (b, width) = difference(above, values), difference(total, values)
     resolved = width is not None and b - width > 0
     if b == 0:
         return Gap(None, None, None, resolved)
@@ -90,8 +122,8 @@ def recovered(run: str, start: str, end: str, values: Mapping[str, Sequence[floa
     if half is None or width is None:
         return Gap(share, None, None, resolved)
     (v_a, _), (v_b, _) = _spread(above, values), _spread(total, values)
-    shared = variance(values[start]) / len(values[start])
-    _, t = _spread({run: 1.0, start: share - 1.0, end: -share}, values)
+    both, _ = _spread({run: 1.0, end: 1.0, start: -2.0}, values)
+    shared, t = (both - v_a - v_b) / 2, _t(_spread({run: 1.0, start: share - 1.0, end: -share}, values)[1])
     # The inequality is square·ρ² − 2·middle·ρ + rest ≤ 0, an interval if the square is positive.
     square, middle, rest = b**2 - t**2 * v_b, a * b - t**2 * shared, a**2 - t**2 * v_a
     if square <= 0:

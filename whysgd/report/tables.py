@@ -97,7 +97,10 @@ def _gap(row: dict, runs: pd.DataFrame) -> dict:
     if row["gap"] is None:
         return {}
     needed = runs[runs.run.isin([row["run"], *row["gap"].values()])]
-    values = {run: group[row["metric"]].astype(float).tolist() for run, group in needed.groupby("run")}
+    values = {
+        run: dict(zip(group.seed, group[row["metric"]].astype(float), strict=True))
+        for run, group in needed.groupby("run")
+    }
     gap = recovered(row["run"], row["gap"]["from"], row["gap"]["to"], values)
     numbers = (None, None, None, None) if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
     return dict(zip(GAP_COLUMNS, (row["published_gap"], *numbers), strict=True))
