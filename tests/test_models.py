@@ -19,7 +19,7 @@ from whysgd.training.objective import Objective
 PARAMETERS = {
     "resnet18": 11_173_962, "resnet34": 21_282_122, "resnet50": 23_520_842, "resnet101": 42_512_970,
     "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_426, "vgg11": 9_750_922,
-    "vgg16_bn": 15_253_578,
+    "vgg16_bn": 15_253_578, "resnet_small": 78_042, "resnet_small_conv": 78_042,
 }  # fmt: skip
 
 
@@ -52,6 +52,14 @@ def test_parameter_counts_of_networks_for_one_image_size(name):
 
 def test_the_mini_network_has_the_size_of_the_study():
     assert sum(p.numel() for p in build_model("resnet_mini", 1, 10, 0).parameters()) == 5122
+
+
+@pytest.mark.parametrize("name", ["resnet_small", "resnet_small_conv"])
+def test_the_small_network_halves_its_images_first(name):
+    model = build_model(name, 3, 10, 0)
+    assert model.stem(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 16, 16)
+    assert model.blocks(torch.zeros(1, 16, 16, 16)).shape == (1, 64, 4, 4)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def resnet_peer(block, depths, shortcut="C"):
@@ -170,7 +178,7 @@ def test_outputs_are_those_of_the_same_layers_of_torch(double, name, channels, s
 
 
 STACKED = [
-    "resnet_mini", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn", "fc_d2_w7", "fc_d4_w16", "alexnet_ch4",
+    "resnet_mini", "resnet_small", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn", "fc_d2_w7", "fc_d4_w16", "alexnet_ch4",
     "conv1", "conv2",
 ]  # fmt: skip
 

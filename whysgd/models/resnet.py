@@ -1,4 +1,4 @@
-"""Residual networks with the CIFAR stem: 3×3 convolution of stride 1, no max-pool.
+"""Residual networks with the CIFAR stem: 3×3 convolution, no max-pool.
 
 Source: He et al. 2016 (arXiv 1512.03385). In the form of geiping2022, wherever the shape changes the shortcut
 is "C" (average pool, then 1×1 convolution, then batch norm); in that of novack2023 it is "B" (1×1 convolution
@@ -25,6 +25,9 @@ NETWORKS = {
     "resnet18_conv_half": {"block": "basic", "depths": (2, 2, 2, 2), "width": 32, "shortcut": "B"},
     # One block of width 8 and one of width 16, for the mini scale.
     "resnet_mini": {"block": "basic", "depths": (1, 1), "width": 8},
+    # Three blocks behind a stem of stride 2, for a small scale on a CPU.
+    "resnet_small": {"block": "basic", "depths": (1, 1, 1), "width": 16, "stride": 2},
+    "resnet_small_conv": {"block": "basic", "depths": (1, 1, 1), "width": 16, "stride": 2, "shortcut": "B"},
 }
 
 
@@ -92,14 +95,16 @@ class ResNet(nn.Module):
         depths: blocks of each stage.
         width: channels of the stem and the first stage.
         shortcut: "B" or "C".
+        stride: of the stem.
     """
 
     def __init__(
-        self, channels: int, classes: int, block: str, depths: tuple[int, ...], width: int, shortcut: str = "C"
-    ):
+        self, channels: int, classes: int, block: str, depths: tuple[int, ...], width: int, shortcut: str = "C",
+        stride: int = 1,
+    ):  # fmt: skip
         super().__init__()
         unit = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
-        self.stem = Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.stem = Conv2d(channels, width, 3, stride, 1, bias=False)
         self.norm = BatchNorm2d(width)
         blocks, inputs = [], width
         for stage, depth in enumerate(depths):
