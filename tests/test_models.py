@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from conftest import make_dataset, make_spec
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -14,11 +15,12 @@ from whysgd.study.papers import load_paper, scaled_spec
 from whysgd.study.registry import network
 from whysgd.study.validation import ROOT
 from whysgd.training.objective import Objective
+from whysgd.training.setup import Setup
 
 # Parameters for 3 channels and 10 classes, as counted for these networks with the CIFAR stem.
 PARAMETERS = {
     "resnet18": 11_173_962, "resnet34": 21_282_122, "resnet50": 23_520_842, "resnet101": 42_512_970,
-    "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_426, "vgg11": 9_750_922,
+    "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_298, "vgg11": 9_750_922,
     "vgg16_bn": 15_253_578, "resnet_small": 78_042, "resnet_small_conv": 78_042,
 }  # fmt: skip
 
@@ -78,7 +80,9 @@ def resnet_peer(block, depths, shortcut="C"):
 
 def densenet_peer():
     peer = torchvision.models.densenet121(num_classes=10)
-    peer.features.conv0, peer.features.pool0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    # The stem is a bare convolution.
+    peer.features.conv0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    peer.features.norm0, peer.features.relu0, peer.features.pool0 = nn.Identity(), nn.Identity(), nn.Identity()
     return peer
 
 
@@ -213,13 +217,54 @@ def test_initial_weights_depend_on_the_seed_alone(name):
     assert not torch.equal(first[key], other[key])
 
 
-def test_initial_weights_have_the_stated_distribution():
-    model = build_model("resnet18", 3, 10, 0)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            expected = (2 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
-            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
-        elif isinstance(module, nn.BatchNorm2d):
+def he(mode):
+    return lambda weight: nn.init.kaiming_normal_(weight, mode=mode, nonlinearity="relu")
+
+
+def uniform(weight):
+    return nn.init.kaiming_uniform_(weight, a=5**0.5)
+
+
+# What torch's functions draw: weights of convolutions, of linear maps; and whose biases are not zero.
+INITS = {
+    "torch": (uniform, uniform, (nn.Conv2d, nn.Linear)),
+    "he_fan_out": (he("fan_out"), uniform, (nn.Linear,)),
+    "he_fan_in": (he("fan_in"), uniform, ()),
+    "vgg": (he("fan_out"), lambda weight: nn.init.normal_(weight, 0, 0.01), ()),
+}
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_initial_weights_have_the_distribution_of_torchs_functions(init):
+    convolution, linear, drawn = INITS[init]
+    for module in build_model("alexnet_ch64", 3, 10, 0, init=init).modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        ours = module.weight.detach()
+        torch.manual_seed(0)
+        theirs = (convolution if isinstance(module, nn.Conv2d) else linear)(torch.empty_like(ours))
+        # The fourth moment tells uniform from normal; means within five standard errors.
+        for power in (2, 4):
+            assert (ours**power).mean().item() == pytest.approx((theirs**power).mean().item(), rel=0.2)
+        assert abs(ours.mean()) < 5 * theirs.std() / ours.numel() ** 0.5
+        bound = ours[0].numel() ** -0.5 * (1 + 1e-6) if isinstance(module, drawn) else 0
+        # A bias has as few as ten numbers.
+        assert 0.7 * bound <= module.bias.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("name", "init"),
+    [("resnet_mini", "he_fan_out"), ("densenet121", "he_fan_in"), ("alexnet_ch8", "torch"), ("fc_d2_w8", "torch"),
+     ("conv1", "torch"), ("vgg11", "he_fan_out")],
+)  # fmt: skip
+def test_each_network_has_initial_weights_of_its_own(name, init):
+    own, given = build_model(name, 3, 10, 0).parameters(), build_model(name, 3, 10, 0, init=init).parameters()
+    assert all(torch.equal(a, b) for a, b in zip(own, given, strict=True))
+
+
+def test_norm_layers_begin_as_the_identity():
+    for module in build_model("resnet18", 3, 10, 0).modules():
+        if isinstance(module, nn.BatchNorm2d):
             # No zero-init of the last norm of a block.
             assert (module.weight == 1).all()
             assert (module.bias == 0).all()
@@ -227,19 +272,18 @@ def test_initial_weights_have_the_stated_distribution():
             assert (module.running_var == 1).all()
 
 
-@pytest.mark.parametrize("name", ["fc_d3_w128", "alexnet_ch64", "conv2"])
-def test_initial_weights_of_some_networks_are_uniform_as_torchs(name):
-    for module in build_model(name, 3, 10, 0).modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            convolution = isinstance(module, nn.Conv2d)
-            fan_in = module.in_channels * module.kernel_size[0] ** 2 if convolution else module.in_features
-            bound = fan_in**-0.5
-            assert module.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
-            # Five standard errors.
-            assert abs(module.weight.mean().item()) < 5 * bound / (3 * module.weight.numel()) ** 0.5
-            for parameter in module.parameters():
-                # A bias has as few as ten numbers.
-                assert (0.99 if parameter.dim() > 1 else 0.7) * bound < parameter.abs().max() <= bound * (1 + 1e-6)
+def test_a_run_says_how_its_weights_are_drawn():
+    config = load_config([ROOT / "config/paper.yaml"])
+    for paper, run, init in (
+        ("geiping2022", "sgd", "he_fan_out"), ("geiping2022", "sgd.densenet121", None),
+        ("novack2023", "resnet18-cifar10.sb-sgd", "torch"), ("novack2023", "vgg11-cifar10.lb-gn", "he_fan_out"),
+        ("novack2023", "vgg16-cifar10.ngd", None), ("simsekli2019", "mnist-cross_entropy-d2-w4", "torch"),
+    ):  # fmt: skip
+        assert scaled_spec(config, paper, run, 0).init == init
+    spec = make_spec(init="torch")
+    theta = Setup([spec], make_dataset()).states[0].theta
+    model = build_model("resnet_mini", 1, 3, spec.seed, 8, "torch")
+    assert torch.equal(theta, torch.cat([p.flatten() for p in model.parameters()]))
 
 
 @pytest.mark.parametrize(

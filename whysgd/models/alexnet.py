@@ -35,7 +35,7 @@ class AlexNet(nn.Module):
     """
 
     # As in the released code; see `whysgd.models.build.initialize`.
-    torch_default = True
+    init = "torch"
 
     def __init__(self, channels: int, classes: int, size: int, width: int):
         super().__init__()

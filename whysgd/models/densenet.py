@@ -1,4 +1,4 @@
-"""Densely connected networks with the CIFAR stem: 3×3 convolution of stride 1, no max-pool.
+"""Densely connected networks with the CIFAR stem: a bare 3×3 convolution of stride 1.
 
 Source: Huang et al. 2017 (arXiv 1608.06993), in torchvision's form (bottleneck of 4 growth rates, transitions
 that halve channels and size), as in geiping2022.
@@ -45,7 +45,7 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Stem, dense blocks with transitions between them, norm, ReLU, mean over pixels, linear.
+    """Bare convolution, dense blocks with transitions between them, norm, ReLU, mean over pixels, linear.
 
     Args:
         channels: of the images.
@@ -54,11 +54,13 @@ class DenseNet(nn.Module):
         growth: channels that each layer adds; the stem has twice as many.
     """
 
+    # As in the released code; see `whysgd.models.build.initialize`.
+    init = "he_fan_in"
+
     def __init__(self, channels: int, classes: int, depths: tuple[int, ...], growth: int):
         super().__init__()
         width = 2 * growth
         self.stem = Conv2d(channels, width, 3, 1, 1, bias=False)
-        self.stem_norm = BatchNorm2d(width)
         layers: list[nn.Module] = []
         for stage, depth in enumerate(depths):
             for _ in range(depth):
@@ -73,7 +75,7 @@ class DenseNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) to logits (n, classes)."""
-        out = self.layers(F.relu(self.stem_norm(self.stem(x))))
+        out = self.layers(self.stem(x))
         return self.head(F.relu(self.norm(out)).mean((2, 3)))
 
 
