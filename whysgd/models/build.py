@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from whysgd.errors import UserError
+from whysgd.models.layers import Dropout
 from whysgd.streams import stream
 from whysgd.study.registry import find, network, problem
 
@@ -58,8 +59,12 @@ def _foreign(name: str, offered: dict, seed: int) -> nn.Module:
         model = target(**{key: value for key, value in offered.items() if key in parameters})
     if not isinstance(model, nn.Module):
         raise UserError(f"model = {name!r}: returns a {type(model).__name__}, not an nn.Module")
+    dropouts = [key for key, module in model.named_modules() if type(module) is nn.Dropout]
+    for layer, key in enumerate(dropouts):
+        # Its draws become those of the run's seed.
+        model.set_submodule(key, Dropout(model.get_submodule(key).p, layer))
     if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
-        raise UserError(f"model = {name!r}: has dropout, whose draws would not be those of the run's seed; set it to 0")
+        raise UserError(f"model = {name!r}: allowed is torch.nn.Dropout, no other kind of dropout; set it to 0")
     return model.float()
 
 
