@@ -33,7 +33,7 @@ def test_filters_point_where_the_gaussian_numbers_say(model):
 
 
 def test_directions_differ_with_seed_and_index_only(model):
-    weight = "stem.weight"
+    weight = "stem.0.weight"
     one = filter_normalized(model, 3, 1)[weight]
     assert torch.equal(one, filter_normalized(model, 3, 1)[weight])
     assert torch.allclose(one.float(), filter_normalized(model.float(), 3, 1)[weight])
@@ -59,5 +59,5 @@ def test_a_network_of_another_shape_gives_no_norms(model):
 
 def test_filters_of_zeros_stay_zero(model):
     with torch.no_grad():
-        model.stem.weight[0] = 0
-    assert not filter_normalized(model, 0)["stem.weight"][0].any()
+        model.stem[0].weight[0] = 0
+    assert not filter_normalized(model, 0)["stem.0.weight"][0].any()

@@ -57,7 +57,7 @@ def test_batch_norm_has_torchs_derivatives_to_second_order(shape):
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["resnet_mini", "densenet121", "vgg16_bn", "conv1", "conv2"])
+@pytest.mark.parametrize("name", ["resnet_mini", "densenet121", "vgg16_bn_small", "conv1", "conv2"])
 def test_products_of_whole_networks_are_torchs(name):
     model = build_model(name, 3, 10, 0).double()
     objective = Objective(model)

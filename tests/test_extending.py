@@ -184,8 +184,8 @@ def test_what_a_run_cannot_repeat_or_does_not_support_is_told():
     from whysgd.models.build import build_model
     from whysgd.training.optimizers import optimizer_of
 
-    with pytest.raises(UserError, match="has dropout, whose draws"):
-        build_model("torchvision.models:vgg11", 3, 10, 0, 32)
+    with pytest.raises(UserError, match=r"torch.nn:Dropout2d'.*: allowed is torch.nn.Dropout"):
+        build_model("torch.nn:Dropout2d", 3, 10, 0, 32)
     with pytest.raises(UserError, match="calls the loss several times in a step"):
         optimizer_of(spec_with(optimizer={"name": "torch.optim:LBFGS"}))
     with pytest.raises(ValueError, match=r"precision = 'bf16': torchvision\.models:resnet18 has torch's own layers"):

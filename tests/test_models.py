@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from conftest import make_dataset, make_spec
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -8,18 +9,27 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from whysgd.errors import UserError
 from whysgd.models.alexnet import SMALLEST, final_size
 from whysgd.models.build import build_model
-from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+from whysgd.models.layers import BatchNorm2d, Conv2d, GhostNorm2d, GroupNorm, Linear, dropout_keys
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
-from whysgd.study.registry import network
+from whysgd.study.registry import make, network
 from whysgd.study.validation import ROOT
+from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
+from whysgd.training.setup import Setup
 
 # Parameters for 3 channels and 10 classes, as counted for these networks with the CIFAR stem.
 PARAMETERS = {
     "resnet18": 11_173_962, "resnet34": 21_282_122, "resnet50": 23_520_842, "resnet101": 42_512_970,
-    "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_426, "vgg11": 9_750_922,
-    "vgg16_bn": 15_253_578, "resnet_small": 78_042, "resnet_small_conv": 78_042,
+    "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_298, "vgg11": 9_750_922,
+    "vgg16_bn_small": 15_253_578, "resnet_small": 78_042, "resnet_small_conv": 78_042,
+    # As torchvision has it, and as geiping2022's released code counts its own.
+    "vgg16_bn": 134_309_962, "densenet161": 26_482_378, "densenet169": 12_493_322, "densenet201": 18_104_330,
+    "vgg13_bn_linear": 9_416_010, "vgg19_bn_linear": 20_040_522, "resnet20_w64": 4_327_754,
+    "resnet20_bare_w64": 4_326_986, "resnet18_standard": 11_181_642, "densenet121_efficient": 6_983_338,
+    # As published: 0.27 to 1.7 and 36.5 millions.
+    "resnet20": 272_474, "resnet32": 466_906, "resnet56": 855_770, "resnet110": 1_730_714, "wrn16_4": 2_748_890,
+    "wrn28_10": 36_479_194, "linear": 30_730,
 }  # fmt: skip
 
 
@@ -78,7 +88,9 @@ def resnet_peer(block, depths, shortcut="C"):
 
 def densenet_peer():
     peer = torchvision.models.densenet121(num_classes=10)
-    peer.features.conv0, peer.features.pool0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    # The stem is a bare convolution.
+    peer.features.conv0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    peer.features.norm0, peer.features.relu0, peer.features.pool0 = nn.Identity(), nn.Identity(), nn.Identity()
     return peer
 
 
@@ -97,13 +109,34 @@ PEERS = {
     "resnet18_conv": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2], "B"),
     "densenet121": densenet_peer,
     "vgg11": lambda: vgg_peer(torchvision.models.vgg11),
-    "vgg16_bn": lambda: vgg_peer(torchvision.models.vgg16_bn),
+    "vgg16_bn_small": lambda: vgg_peer(torchvision.models.vgg16_bn),
+    "vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=10, dropout=0.0),
+    "resnet18_standard_conv": lambda: ResNet(BasicBlock, [2, 2, 2, 2], num_classes=10),
+    "resnet18_conv_gelu": lambda: replaced(resnet_peer(BasicBlock, [2, 2, 2, 2], "B"), nn.ReLU, lambda old: nn.GELU()),
+    "resnet18_conv_group8": lambda: replaced(
+        resnet_peer(BasicBlock, [2, 2, 2, 2], "B"), nn.BatchNorm2d, lambda old: nn.GroupNorm(8, old.num_features)
+    ),
+    "densenet121_standard": lambda: torchvision.models.densenet121(num_classes=10),
 }
+
+
+def replaced(peer, kind, make):
+    """A network with others in place of its layers of a kind."""
+    for name, module in list(peer.named_modules()):
+        if isinstance(module, kind):
+            peer.set_submodule(name, make(module))
+    return peer
+
+
+@pytest.fixture
+def undropped(monkeypatch):
+    """Dropout that drops nothing; its keys are unused."""
+    monkeypatch.setattr("whysgd.models.layers.Dropout.forward", lambda self, x: x)
 
 
 @pytest.mark.parametrize("name", PEERS)
 @pytest.mark.parametrize("training", [True, False])
-def test_outputs_are_those_of_torchvisions_network(name, training):
+def test_outputs_are_those_of_torchvisions_network(name, training, undropped):
     model, peer = build_model(name, 3, 10, 0).double(), PEERS[name]().double()
     # Both register their layers in the same order: that of use, shortcuts last in each block.
     ours, theirs = list(model.state_dict().values()), list(peer.state_dict().values())
@@ -168,7 +201,7 @@ SIZED_PEERS = {
 
 @pytest.mark.parametrize(("name", "channels", "size"), SIZED_PEERS)
 @pytest.mark.parametrize("training", [True, False])
-def test_outputs_are_those_of_the_same_layers_of_torch(double, name, channels, size, training):
+def test_outputs_are_those_of_the_same_layers_of_torch(double, undropped, name, channels, size, training):
     model, peer = build_model(name, channels, 10, 0, size).double(), SIZED_PEERS[name, channels, size]()
     torch.manual_seed(0)
     for mine, other in zip(model.parameters(), peer.parameters(), strict=True):
@@ -178,7 +211,9 @@ def test_outputs_are_those_of_the_same_layers_of_torch(double, name, channels, s
 
 
 STACKED = [
-    "resnet_mini", "resnet_small", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn", "fc_d2_w7", "fc_d4_w16", "alexnet_ch4",
+    "linear", "resnet_mini_preact", "resnet_mini_bare", "resnet_mini_group4th", "resnet_mini_nonorm_tanh",
+    "resnet_mini_efficient", "vgg11_bn_half",
+    "resnet_mini", "resnet_small", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn_small", "fc_d2_w7", "fc_d4_w16", "alexnet_ch4",
     "conv1", "conv2",
 ]  # fmt: skip
 
@@ -192,9 +227,13 @@ def test_a_stacked_network_is_a_loop_over_blocks(name):
     thetas = torch.stack([theta, 1.01 * theta])
     images = torch.randn(2, 2, 3, 32, 32, dtype=torch.float64)
     labels = torch.randint(0, 10, (2, 2))
-    losses, gradients, statistics = objective.gradients(thetas, images, labels)
+    keys = torch.tensor([1, 2])
+    with dropout_keys(keys):
+        losses, gradients, statistics = objective.gradients(thetas, images, labels)
     for i in range(2):
-        loss, gradient, statistic = objective.gradients(thetas[i : i + 1], images[i : i + 1], labels[i : i + 1])
+        own = slice(i, i + 1)
+        with dropout_keys(keys[own]):
+            loss, gradient, statistic = objective.gradients(thetas[own], images[own], labels[own])
         torch.testing.assert_close(losses[i], loss[0], rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(gradients[i], gradient[0], rtol=1e-7, atol=1e-9)
         torch.testing.assert_close(statistics[i], statistic[0], rtol=1e-9, atol=1e-9)
@@ -213,13 +252,55 @@ def test_initial_weights_depend_on_the_seed_alone(name):
     assert not torch.equal(first[key], other[key])
 
 
-def test_initial_weights_have_the_stated_distribution():
-    model = build_model("resnet18", 3, 10, 0)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            expected = (2 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
-            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
-        elif isinstance(module, nn.BatchNorm2d):
+def he(mode):
+    return lambda weight: nn.init.kaiming_normal_(weight, mode=mode, nonlinearity="relu")
+
+
+def uniform(weight):
+    return nn.init.kaiming_uniform_(weight, a=5**0.5)
+
+
+# What torch's functions draw: weights of convolutions, of linear maps; and whose biases are not zero.
+INITS = {
+    "torch": (uniform, uniform, (nn.Conv2d, nn.Linear)),
+    "he_fan_out": (he("fan_out"), uniform, (nn.Linear,)),
+    "he_fan_in": (he("fan_in"), uniform, ()),
+    "vgg": (he("fan_out"), lambda weight: nn.init.normal_(weight, 0, 0.01), ()),
+}
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_initial_weights_have_the_distribution_of_torchs_functions(init):
+    convolution, linear, drawn = INITS[init]
+    for module in build_model("alexnet_ch64", 3, 10, 0, init=init).modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        ours = module.weight.detach()
+        torch.manual_seed(0)
+        theirs = (convolution if isinstance(module, nn.Conv2d) else linear)(torch.empty_like(ours))
+        # The fourth moment tells uniform from normal; means within five standard errors.
+        for power in (2, 4):
+            assert (ours**power).mean().item() == pytest.approx((theirs**power).mean().item(), rel=0.2)
+        assert abs(ours.mean()) < 5 * theirs.std() / ours.numel() ** 0.5
+        bound = ours[0].numel() ** -0.5 * (1 + 1e-6) if isinstance(module, drawn) else 0
+        # A bias has as few as ten numbers.
+        assert 0.7 * bound <= module.bias.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("name", "init"),
+    [("resnet_mini", "he_fan_out"), ("densenet121", "he_fan_in"), ("alexnet_ch8", "torch"), ("fc_d2_w8", "torch"),
+     ("conv1", "torch"), ("vgg11", "he_fan_out"), ("vgg11_bn_half", "vgg"), ("vgg16_bn_linear", "vgg"),
+     ("resnet_mini_group8", "he_fan_out")],
+)  # fmt: skip
+def test_each_network_has_initial_weights_of_its_own(name, init):
+    own, given = build_model(name, 3, 10, 0).parameters(), build_model(name, 3, 10, 0, init=init).parameters()
+    assert all(torch.equal(a, b) for a, b in zip(own, given, strict=True))
+
+
+def test_norm_layers_begin_as_the_identity():
+    for module in build_model("resnet18", 3, 10, 0).modules():
+        if isinstance(module, nn.BatchNorm2d):
             # No zero-init of the last norm of a block.
             assert (module.weight == 1).all()
             assert (module.bias == 0).all()
@@ -227,19 +308,18 @@ def test_initial_weights_have_the_stated_distribution():
             assert (module.running_var == 1).all()
 
 
-@pytest.mark.parametrize("name", ["fc_d3_w128", "alexnet_ch64", "conv2"])
-def test_initial_weights_of_some_networks_are_uniform_as_torchs(name):
-    for module in build_model(name, 3, 10, 0).modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            convolution = isinstance(module, nn.Conv2d)
-            fan_in = module.in_channels * module.kernel_size[0] ** 2 if convolution else module.in_features
-            bound = fan_in**-0.5
-            assert module.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
-            # Five standard errors.
-            assert abs(module.weight.mean().item()) < 5 * bound / (3 * module.weight.numel()) ** 0.5
-            for parameter in module.parameters():
-                # A bias has as few as ten numbers.
-                assert (0.99 if parameter.dim() > 1 else 0.7) * bound < parameter.abs().max() <= bound * (1 + 1e-6)
+def test_a_run_says_how_its_weights_are_drawn():
+    config = load_config([ROOT / "config/paper.yaml"])
+    for paper, run, init in (
+        ("geiping2022", "sgd", "he_fan_out"), ("geiping2022", "sgd.densenet121", None),
+        ("novack2023", "resnet18-cifar10.sb-sgd", "torch"), ("novack2023", "vgg11-cifar10.lb-gn", "he_fan_out"),
+        ("novack2023", "vgg16-cifar10.ngd", None), ("simsekli2019", "mnist-cross_entropy-d2-w4", "torch"),
+    ):  # fmt: skip
+        assert scaled_spec(config, paper, run, 0).init == init
+    spec = make_spec(init="torch")
+    theta = Setup([spec], make_dataset()).states[0].theta
+    model = build_model("resnet_mini", 1, 3, spec.seed, 8, "torch")
+    assert torch.equal(theta, torch.cat([p.flatten() for p in model.parameters()]))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +343,7 @@ MISNAMED = [
 
 @pytest.mark.parametrize("name", MISNAMED)
 def test_a_size_that_cannot_be_is_refused_wherever_a_network_is_named(name, monkeypatch):
-    allowed = r".*resnet18, .*, alexnet_ch<channels>, fc_d<depth>_w<width>, or a dotted path"
+    allowed = r".*resnet18, .*, alexnet_ch<channels>, .*fc_d<depth>_w<width>, .*, or a dotted path"
     with pytest.raises(UserError, match=f"^model = '{name}': no such network; allowed: {allowed}"):
         build_model(name, 3, 10, 0)
     with pytest.raises(UserError, match=rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
@@ -282,6 +362,64 @@ def test_a_network_of_any_size_may_be_named_in_papers_and_scales(name, monkeypat
     assert scaled_spec(load_config([ROOT / "config/paper.yaml"]), "geiping2022", "sgd", 0).model == name
 
 
+def test_a_name_says_the_variant():
+    assert network("resnet18_conv_half") == ("resnet", {"depths": (2, 2, 2, 2), "shortcut": "B", "width": 32})
+    assert network("resnet_mini_group8_gelu")[1]["norm"] == "group8"
+    # Nothing of another family, nothing twice, nothing alone.
+    for name in ("densenet121_conv", "fc_d2_w8_gelu", "resnet18_half_half", "vgg16_bn_torchvision", "_gelu", "gelu"):
+        assert network(name) is None
+
+
+class WidePeer(nn.Module):
+    """A block of a wide network, written out."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        inner = self.norm1(x).relu()
+        out = self.conv2(self.norm2(self.conv1(inner)).relu())
+        return out + (x if self.shortcut is None else self.shortcut(inner))
+
+
+def test_a_wide_network_is_that_of_its_paper():
+    model = build_model("wrn16_4", 3, 10, 0).double()
+    widths = [(16, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)]
+    peer = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False), *(WidePeer(*shape) for shape in widths), nn.BatchNorm2d(256), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10),
+    ).double()  # fmt: skip
+    for mine, other in zip(model.parameters(), peer.parameters(), strict=True):
+        other.data.copy_(mine)
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(model(x), peer(x), rtol=1e-10, atol=1e-10)
+
+
+def test_ghost_norm_is_batch_norm_of_parts():
+    ghost, x = build_model("resnet_mini_ghost", 1, 3, 0).double().stem[1], torch.randn(130, 8, 4, 4).double()
+    parts = x.split(65)
+    norms = [nn.BatchNorm2d(8).double() for _ in parts]
+    expected = torch.cat([norm(part) for norm, part in zip(norms, parts, strict=True)])
+    torch.testing.assert_close(ghost(x), expected)
+    torch.testing.assert_close(ghost.running_var, (norms[0].running_var + norms[1].running_var) / 2)
+    torch.testing.assert_close(ghost.running_mean, (norms[0].running_mean + norms[1].running_mean) / 2)
+
+
+def test_a_full_batch_run_with_other_norms_trains():
+    for model in ("resnet_mini_group4th", "resnet_mini_ghost", "resnet_mini_nonorm_gelu"):
+        trainer = Trainer(
+            [make_spec(model=model, penalty=make("penalty", "gradient_norm", variant="exact"))], make_dataset(70)
+        )
+        for _ in range(3):
+            trainer.after_step(trainer.step())
+        assert trainer.states[0].theta.isfinite().all()
+
+
 def test_a_name_says_the_size():
     assert network("fc_d3_w128") == ("fully_connected", {"depth": 3, "width": 128})
     assert network("alexnet_ch64") == ("alexnet", {"width": 64})
@@ -292,7 +430,7 @@ def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():
     with pytest.raises(UserError, match=message):
         build_model("alexnet_ch4", 1, 10, 0, size=8)
     assert min(size for size in range(1, 100) if final_size(size) >= 1) == SMALLEST
-    assert build_model("alexnet_ch4", 1, 10, 0, SMALLEST)(torch.zeros(2, 1, SMALLEST, SMALLEST)).shape == (2, 10)
+    assert build_model("alexnet_ch4", 1, 10, 0, SMALLEST).eval()(torch.zeros(2, 1, SMALLEST, SMALLEST)).shape == (2, 10)
 
 
 LAYERS = {
@@ -303,12 +441,14 @@ LAYERS = {
     "grouped conv 1x1": (lambda: Conv2d(4, 4, 1, groups=2), (4, 6, 6)),
     "grouped conv": (lambda: Conv2d(4, 4, 3, groups=2), (4, 6, 6)),
     "batch norm": (lambda: BatchNorm2d(3), (3, 4, 4)),
+    "ghost norm": (lambda: GhostNorm2d(3), (3, 4, 4)),
+    "group norm": (lambda: GroupNorm(2, 4), (4, 4, 4)),
     "linear": (lambda: Linear(5, 3), (5,)),
     "linear without bias": (lambda: Linear(5, 3, bias=False), (5,)),
 }
 
 
-@pytest.mark.parametrize("images", [3, 17])
+@pytest.mark.parametrize("images", [3, 17, 130])
 @pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS.keys())
 def test_a_stacked_layer_is_a_loop_over_blocks(double, make, shape, images):
     k, layer = 4, make()

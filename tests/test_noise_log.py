@@ -4,6 +4,8 @@ from conftest import make_dataset
 from test_loop import folder_of, run
 from test_seeds import PLAIN, seeds_of
 
+from whysgd.measures.network import Network
+from whysgd.models.build import build_model
 from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import Trainer
 from whysgd.training.noise_log import noise_steps
@@ -25,10 +27,13 @@ def test_the_noise_of_a_seed_is_that_of_its_micro_batches(model):
     trainer.record_noise()
     (found,) = state.noise
     images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    # Evaluation mode: batch norm has the statistics of the steps before.
+    network = Network(build_model(spec.model, 2, 3, 0, 8).double().eval())
+    network.model.load_state_dict(trainer.tensors(state))
     gradients = torch.cat([
-        trainer.objective.gradients(
-            before[None], trainer.normalize(images[i : i + 5])[None], labels[None, i : i + 5]
-        )[1]
+        network.gradients(
+            before, trainer.normalize(images[i : i + 5])[None], labels[None, i : i + 5]
+        )
         for i in (0, 5, 10, 15)
     ])  # fmt: skip
     noise = gradients - gradients.mean(0)

@@ -181,7 +181,7 @@ def test_steps_equal_plain_pytorch(images, spec, together):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["resnet18_conv_half", "vgg11_half", "vgg16_bn_half"])
+@pytest.mark.parametrize("model", ["resnet18_conv_half", "vgg11_half", "vgg16_bn_small_half"])
 @pytest.mark.parametrize("name", ["GN", "FT", "AJ", "UJ"])
 def test_steps_of_the_papers_networks_equal_plain_pytorch(model, name):
     spec = RUNS[name].replace(model=model, steps=3, lr=0.05)

@@ -1,15 +1,13 @@
-"""AlexNet for small images, with as many channels as one likes and no dropout.
+"""AlexNet for small images, with as many channels as one likes.
 
-Source: Şimşekli et al. 2019 (arXiv 1901.06053), as in its released code, except for the dropout before the first two
-linear maps of the head. There it acts in training and not where the tail index is measured. Here the network is
-deterministic, so that all gradient noise, that of training too, comes from the mini-batch.
+Source: Şimşekli et al. 2019 (arXiv 1901.06053), as in its released code.
 """
 
 import torch
 from torch import nn
 
 from whysgd.errors import UserError
-from whysgd.models.layers import Conv2d, Linear
+from whysgd.models.layers import Conv2d, Dropout, Linear
 
 # Kernel, stride and padding of what changes the size: the first convolution and the three max-pools.
 GEOMETRY = ((4, 2, 2), (3, 2, 0), (3, 2, 0), (3, 2, 0))
@@ -24,6 +22,8 @@ WRITTEN = "alexnet_ch<channels>"
 class AlexNet(nn.Module):
     """Five convolutions, each with ReLU, max-pools after the first, second and last, and three linear maps.
 
+    Dropout of 1/2 acts before the first two linear maps.
+
     Args:
         channels: of the images.
         classes: number of logits.
@@ -35,7 +35,7 @@ class AlexNet(nn.Module):
     """
 
     # As in the released code; see `whysgd.models.build.initialize`.
-    torch_default = True
+    init = "torch"
 
     def __init__(self, channels: int, classes: int, size: int, width: int):
         super().__init__()
@@ -55,8 +55,9 @@ class AlexNet(nn.Module):
         # An integer's bit length is ⌊1 + log2⌋ of it.
         hidden = features * features.bit_length()
         self.head = nn.Sequential(
-            Linear(features, hidden), nn.ReLU(), Linear(hidden, hidden), nn.ReLU(), Linear(hidden, classes)
-        )
+            Dropout(layer=0), Linear(features, hidden), nn.ReLU(),
+            Dropout(layer=1), Linear(hidden, hidden), nn.ReLU(), Linear(hidden, classes),
+        )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, C, size, size) to logits (n, classes)."""

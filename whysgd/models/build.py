@@ -7,11 +7,22 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from whysgd.errors import UserError
+from whysgd.models.layers import Dropout
 from whysgd.streams import stream
 from whysgd.study.registry import find, network, problem
 
+# How weights and biases are drawn, first of convolutions, then of linear maps; see `initialize`.
+INITS = {
+    "torch": (("uniform", "uniform"), ("uniform", "uniform")),
+    "he_fan_out": (("fan_out", "zero"), ("uniform", "uniform")),
+    "he_fan_in": (("fan_in", "zero"), ("uniform", "zero")),
+    "vgg": (("fan_out", "zero"), ("small", "zero")),
+}
 
-def build_model(name: str, channels: int, classes: int, seed: int, size: int = 32) -> nn.Module:
+
+def build_model(
+    name: str, channels: int, classes: int, seed: int, size: int = 32, init: str | None = None
+) -> nn.Module:
     """The network `name` in fp32 on the CPU, its weights a function of the seed alone.
 
     Args:
@@ -21,6 +32,8 @@ def build_model(name: str, channels: int, classes: int, seed: int, size: int = 3
         classes: number of logits.
         seed: of the run.
         size: height and width of the images.
+        init: how its weights are drawn, see `initialize`; None: as the network says by its attribute `init`. A dotted
+            path has no choice.
 
     Raises:
         UserError: no such network, or not for images of this size.
@@ -31,7 +44,7 @@ def build_model(name: str, channels: int, classes: int, seed: int, size: int = 3
     if found is None:
         raise UserError(f"model = {name!r}: no such network; {problem('network', name)}")
     model = find("network", name)(channels, classes, size, **found[1])
-    initialize(model, seed, getattr(model, "torch_default", False))
+    initialize(model, seed, init or getattr(model, "init", "he_fan_out"))
     return model
 
 
@@ -46,41 +59,52 @@ def _foreign(name: str, offered: dict, seed: int) -> nn.Module:
         model = target(**{key: value for key, value in offered.items() if key in parameters})
     if not isinstance(model, nn.Module):
         raise UserError(f"model = {name!r}: returns a {type(model).__name__}, not an nn.Module")
+    dropouts = [key for key, module in model.named_modules() if type(module) is nn.Dropout]
+    for layer, key in enumerate(dropouts):
+        # Its draws become those of the run's seed.
+        model.set_submodule(key, Dropout(model.get_submodule(key).p, layer))
     if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
-        raise UserError(f"model = {name!r}: has dropout, whose draws would not be those of the run's seed; set it to 0")
+        raise UserError(f"model = {name!r}: allowed is torch.nn.Dropout, no other kind of dropout; set it to 0")
     return model.float()
 
 
-def initialize(model: nn.Module, seed: int, torch_default: bool = False) -> None:
+def initialize(model: nn.Module, seed: int, init: str = "he_fan_out") -> None:
     """Set all weights and buffers in place.
 
-    Convolutions: normal with standard deviation √(2/fan_out) (He et al. 2015, as in torchvision's
-    ResNets and the published code), biases 0; linear layers: uniform in ±1/√fan_in (torch's default), biases
-    too; batch norm: weight 1, bias 0, also the last one of a residual block.
+    Norm layers: weight 1, bias 0, also the last one of a residual block. Of the others, by `init`:
+
+    - "torch": all uniform in ±1/√fan_in, torch's default (novack2023's ResNet-18, simsekli2019).
+    - "he_fan_out": convolutions normal with standard deviation √(2/fan_out) (He et al. 2015), their biases 0; linear
+      maps as torch has them (geiping2022's residual networks, novack2023's VGG-11).
+    - "he_fan_in": convolutions normal with √(2/fan_in); biases 0; linear weights as torch has them (geiping2022's
+      DenseNets).
+    - "vgg": convolutions as in he_fan_out; linear weights normal with 0.01; biases 0 (torchvision's VGGs).
 
     Args:
         model: a network of `whysgd.models.layers`.
         seed: of the run.
-        torch_default: set convolutions as linear layers are set, which is torch's default. A network asks for
-            it by an attribute of this name.
+        init: one of these names.
 
     Raises:
         TypeError: a layer of another kind has parameters; nothing may stay as memory happened to be.
     """
     random = stream(seed, "init")
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and not torch_default:
-            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
-            _fill(module.weight, random.standard_normal(module.weight.shape) * (2 / fan_out) ** 0.5)
-            if module.bias is not None:
-                _fill(module.bias, 0.0)
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            fan_in = module.weight[0].numel()
-            bound = fan_in**-0.5
-            for parameter in module.parameters():
-                _fill(parameter, random.uniform(-bound, bound, parameter.shape))
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            shape, convolves = module.weight.shape, isinstance(module, nn.Conv2d)
+            fan_in, fan_out = shape[1:].numel(), shape[0] * shape[2:].numel() // (module.groups if convolves else 1)
+            deviations = {"fan_out": (2 / fan_out) ** 0.5, "fan_in": (2 / fan_in) ** 0.5, "small": 0.01}
+            for parameter, rule in zip((module.weight, module.bias), INITS[init][0 if convolves else 1], strict=True):
+                if parameter is None:
+                    continue
+                if rule in deviations:
+                    _fill(parameter, random.standard_normal(shape) * deviations[rule])
+                else:
+                    bound = fan_in**-0.5 if rule == "uniform" else 0
+                    _fill(parameter, random.uniform(-bound, bound, parameter.shape) if bound else 0.0)
+        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
             _fill(module.weight, 1.0)
             _fill(module.bias, 0.0)
         elif any(True for _ in module.parameters(recurse=False)):

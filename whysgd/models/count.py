@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from whysgd.models.build import build_model
+from whysgd.models.layers import dropout_keys
 
 
 class _Operations(TorchDispatchMode):
@@ -36,7 +37,8 @@ def count(name: str, channels: int, size: int, classes: int, images: int = 4) ->
 
     inputs = torch.zeros(images, channels, size, size, device="meta")
     flops, operations = FlopCounterMode(display=False), _Operations()
-    with flops, operations, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    keys = dropout_keys(torch.zeros(1, dtype=torch.int64, device="meta"))
+    with keys, flops, operations, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(inputs)
     kept = sum(storage.nbytes() for key, storage in saved.items() if key not in own)
     parameters = sum(parameter.numel() for parameter in model.parameters())

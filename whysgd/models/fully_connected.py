@@ -27,7 +27,7 @@ class FullyConnected(nn.Module):
     """
 
     # As in the released code; see `whysgd.models.build.initialize`.
-    torch_default = True
+    init = "torch"
 
     def __init__(self, channels: int, classes: int, size: int, depth: int, width: int):
         super().__init__()

@@ -16,11 +16,24 @@ Measured on two CPU cores with the network of the mini scale: a regularized step
 this way, 504 ms in a loop over micro-batches, 55 ms with torch.func.vmap.
 """
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from whysgd.models.double_backward import batch_norm, convolution, in_double_backward
+
+# Variants of every family that has some: what a name's ending sets. "nonorm" leaves norms out, "group4th" has groups of
+# four channels.
+VARIANTS = {
+    "group1": {"norm": "group1"}, "group8": {"norm": "group8"}, "group32": {"norm": "group32"},
+    "group4th": {"norm": "group4th"}, "ghost": {"norm": "ghost"}, "nonorm": {"norm": "none"},
+    "gelu": {"activation": "GELU"}, "silu": {"activation": "SiLU"}, "elu": {"activation": "ELU"},
+    "leaky": {"activation": "LeakyReLU"}, "softplus": {"activation": "Softplus"}, "tanh": {"activation": "Tanh"},
+}  # fmt: skip
+_KEYS: ContextVar[torch.Tensor | None] = ContextVar("dropout keys", default=None)
 
 
 class Conv2d(nn.Conv2d):
@@ -60,13 +73,69 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm over each micro-batch; weights and buffers (C,), or K sets (K, C)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
+        if self.training and self.weight.dim() == 1:
+            self.num_batches_tracked.add_(1)
+        return self.normalize(x, self.running_mean.view(-1), self.running_var.view(-1))
+
+    def normalize(self, x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """Return y, and in training mode move these running statistics."""
         weight, bias = self.weight.reshape(-1), self.bias.reshape(-1)
         if in_double_backward() and self.training:
             return batch_norm(x, mean, variance, weight, bias, self.momentum, self.eps)
-        if self.training and self.weight.dim() == 1:
-            self.num_batches_tracked.add_(1)
         return F.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, self.eps)
+
+
+class GhostNorm2d(BatchNorm2d):
+    """Batch norm over parts of at least 64 images of each micro-batch; it moves its statistics by the parts' mean.
+
+    Source: Hoffer et al. 2017 (arXiv 1705.08741).
+    """
+
+    def normalize(self, x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """Return y, and in training mode move these running statistics."""
+        parts = x.chunk(max(len(x) // 64, 1)) if self.training else [x]
+        means, variances = ([start.clone() for _ in parts] for start in (mean, variance))
+        normalize = super().normalize
+        out = torch.cat([normalize(*part) for part in zip(parts, means, variances, strict=True)])
+        mean.copy_(torch.stack(means).mean(0))
+        variance.copy_(torch.stack(variances).mean(0))
+        return out
+
+
+class GroupNorm(nn.GroupNorm):
+    """Norm over groups of channels of each image; weights (C,), or K sets (K, C)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        copies = self.weight.numel() // self.num_channels
+        weight, bias = self.weight.reshape(-1).to(x.dtype), self.bias.reshape(-1).to(x.dtype)
+        return F.group_norm(x, copies * self.num_groups, weight, bias, self.eps)
+
+
+def norm_layer(kind: str, channels: int) -> nn.Module:
+    """Return the norm "batch", "ghost", "group<groups>" (at most one for each channel), "group4th" or "none"."""
+    if not kind.startswith("group"):
+        return {"batch": BatchNorm2d, "ghost": GhostNorm2d, "none": nn.Identity}[kind](channels)
+    return GroupNorm(channels // 4 if kind == "group4th" else min(int(kind[5:]), channels), channels)
+
+
+def stem(kind: str, channels: int, width: int, norm, activation, stride: int = 1) -> list[nn.Module]:
+    """Return the layers "cifar" (3×3), "standard" (7×7 of stride 2, max-pool) or "efficient" (three 3×3, max-pool).
+
+    Args:
+        channels, width: of the images, and of what follows.
+        norm, activation: functions of channels, and of nothing.
+        stride: of cifar's convolution.
+    """
+    # Kernel size, channels and stride of each convolution.
+    shapes = {
+        "cifar": [(3, width, stride)], "standard": [(7, width, 2)],
+        "efficient": [(3, width // 2, 2), (3, width // 2, 1), (3, width, 1)],
+    }  # fmt: skip
+    layers: list[nn.Module] = []
+    for kernel, outputs, step in shapes[kind]:
+        layers += [Conv2d(channels, outputs, kernel, step, kernel // 2, bias=False), norm(outputs), activation()]
+        channels = outputs
+    return layers if kind == "cifar" else [*layers, nn.MaxPool2d(3, 2, 1)]
 
 
 class Linear(nn.Linear):
@@ -100,3 +169,44 @@ def concatenate(parts: list[torch.Tensor], copies: int | None) -> torch.Tensor:
     if copies is None:
         return torch.cat(parts, 1)
     return torch.cat([part.unflatten(1, (copies, -1)) for part in parts], 2).flatten(1, 2)
+
+
+@contextmanager
+def dropout_keys(keys: torch.Tensor | None):
+    """Give `Dropout` the keys (K,) int64 of the micro-batches that pass."""
+    token = _KEYS.set(keys)
+    try:
+        yield
+    finally:
+        _KEYS.reset(token)
+
+
+class Dropout(nn.Module):
+    """In training mode set each number to 0 with probability p, and divide the others by 1 − p.
+
+    What is dropped is a function of the micro-batch's key, this layer and the number's place in the micro-batch alone,
+    so it is the same in every pass of a step, whatever else shares it: the generator SplitMix64, begun at the key
+    (Steele et al., Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
+
+    Args:
+        p: from 0 to below 1.
+        layer: its number among those of the network.
+    """
+
+    def __init__(self, p: float = 0.5, layer: int = 0):
+        super().__init__()
+        self.p, self.layer = p, layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        keys = _KEYS.get()
+        if keys is None:
+            raise RuntimeError("dropout in training mode needs keys: whysgd.models.layers.dropout_keys")
+        # Each layer has 2^40 places of its own. Products wrap around, which makes the constants negative.
+        places = torch.arange(1, x.numel() // len(keys) + 1, device=x.device).view(len(x), 1, -1) + (self.layer << 40)
+        bits = places * -0x61C8864680B583EB + keys[:, None]
+        bits = (bits ^ (bits >> 30 & (1 << 34) - 1)) * -0x40A7B892E31B1A47
+        bits = (bits ^ (bits >> 27 & (1 << 37) - 1)) * -0x6B2FB644ECCEEE15
+        kept = bits >> 33 & (1 << 31) - 1 >= self.p * (1 << 31)
+        return (x.reshape(len(x), len(keys), -1) * kept / (1 - self.p)).view(x.shape)

@@ -1,88 +1,84 @@
-"""Residual networks with the CIFAR stem: 3×3 convolution, no max-pool.
+"""Residual networks for small images.
 
-Source: He et al. 2016 (arXiv 1512.03385). In the form of geiping2022, wherever the shape changes the shortcut
-is "C" (average pool, then 1×1 convolution, then batch norm); in that of novack2023 it is "B" (1×1 convolution
-with the stride, then batch norm). No zero-init of the last norm.
+Source: He et al. 2016 (arXiv 1512.03385), with a 3×3 convolution as stem and no max-pool. In the form of geiping2022,
+wherever the shape changes the shortcut is "C" (average pool, then 1×1 convolution, then norm); in that of novack2023 it
+is "B" (1×1 convolution with the stride, then norm); "A" is B without norm. No zero-init of the last norm. The preact
+form has norm and activation before each convolution (He et al. 2016, arXiv 1603.05027), as wide networks have
+(Zagoruyko and Komodakis 2016, arXiv 1605.07146).
 """
+
+from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from whysgd.models.layers import BatchNorm2d, Conv2d, Linear
+from whysgd.models.layers import Conv2d, Linear, norm_layer, stem
 
 # The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {
-    "resnet18": {"block": "basic", "depths": (2, 2, 2, 2), "width": 64},
-    "resnet34": {"block": "basic", "depths": (3, 4, 6, 3), "width": 64},
-    "resnet50": {"block": "bottleneck", "depths": (3, 4, 6, 3), "width": 64},
-    "resnet101": {"block": "bottleneck", "depths": (3, 4, 23, 3), "width": 64},
-    "resnet152": {"block": "bottleneck", "depths": (3, 8, 36, 3), "width": 64},
-    # novack2023's, with strided convolutions as shortcuts.
-    "resnet18_conv": {"block": "basic", "depths": (2, 2, 2, 2), "width": 64, "shortcut": "B"},
-    # Half width, for the midi scale.
-    "resnet18_half": {"block": "basic", "depths": (2, 2, 2, 2), "width": 32},
-    "resnet18_conv_half": {"block": "basic", "depths": (2, 2, 2, 2), "width": 32, "shortcut": "B"},
+    "resnet18": {"depths": (2, 2, 2, 2)},
+    "resnet34": {"depths": (3, 4, 6, 3)},
+    "resnet50": {"depths": (3, 4, 6, 3), "bottleneck": True},
+    "resnet101": {"depths": (3, 4, 23, 3), "bottleneck": True},
+    "resnet152": {"depths": (3, 8, 36, 3), "bottleneck": True},
+    # CIFAR's own. geiping2022's released code gives them 64 channels, though its settings say 16: resnet20_w64.
+    "resnet20": {"depths": (3, 3, 3), "width": 16, "shortcut": "B"},
+    "resnet32": {"depths": (5, 5, 5), "width": 16},
+    "resnet56": {"depths": (9, 9, 9), "width": 16},
+    "resnet110": {"depths": (18, 18, 18), "width": 16},
+    "wrn16_4": {"depths": (2, 2, 2), "width": 64, "stem_width": 16, "preact": True, "shortcut": "A"},
+    "wrn28_10": {"depths": (4, 4, 4), "width": 160, "stem_width": 16, "preact": True, "shortcut": "A"},
     # One block of width 8 and one of width 16, for the mini scale.
-    "resnet_mini": {"block": "basic", "depths": (1, 1), "width": 8},
+    "resnet_mini": {"depths": (1, 1), "width": 8},
     # Three blocks behind a stem of stride 2, for a small scale on a CPU.
-    "resnet_small": {"block": "basic", "depths": (1, 1, 1), "width": 16, "stride": 2},
-    "resnet_small_conv": {"block": "basic", "depths": (1, 1, 1), "width": 16, "stride": 2, "shortcut": "B"},
+    "resnet_small": {"depths": (1, 1, 1), "width": 16, "stride": 2},
 }
+# What a name's ending sets, beside the variants of `whysgd.models.layers`: resnet18_conv_gelu.
+VARIANTS = {
+    "bare": {"shortcut": "A"}, "conv": {"shortcut": "B"}, "pool": {"shortcut": "C"}, "preact": {"preact": True},
+    "standard": {"stem_kind": "standard"}, "efficient": {"stem_kind": "efficient"},
+    "half": {"width": 32}, "w64": {"width": 64},
+}  # fmt: skip
+WRITTEN = "resnet<depth>_<variant>"
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut."""
+class Block(nn.Module):
+    """Two 3×3 convolutions, or 1×1, 3×3 (with the stride) and 1×1 to four times the channels, and a shortcut.
 
-    expansion = 1
-
-    def __init__(self, inputs: int, width: int, stride: int, kind: str):
-        super().__init__()
-        self.conv1 = Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.norm1 = BatchNorm2d(width)
-        self.conv2 = Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm2 = BatchNorm2d(width)
-        self.shortcut = shortcut(inputs, width, stride, kind)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = F.relu(self.norm1(self.conv1(x)))
-        out = self.norm2(self.conv2(out))
-        return F.relu(out + self.shortcut(x))
-
-
-class Bottleneck(nn.Module):
-    """1×1, 3×3 (with the stride) and 1×1 convolutions, the last four times as wide, and a shortcut."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, width: int, stride: int, kind: str):
-        super().__init__()
-        self.conv1 = Conv2d(inputs, width, 1, bias=False)
-        self.norm1 = BatchNorm2d(width)
-        self.conv2 = Conv2d(width, width, 3, stride, 1, bias=False)
-        self.norm2 = BatchNorm2d(width)
-        self.conv3 = Conv2d(width, 4 * width, 1, bias=False)
-        self.norm3 = BatchNorm2d(4 * width)
-        self.shortcut = shortcut(inputs, 4 * width, stride, kind)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = F.relu(self.norm1(self.conv1(x)))
-        out = F.relu(self.norm2(self.conv2(out)))
-        out = self.norm3(self.conv3(out))
-        return F.relu(out + self.shortcut(x))
-
-
-def shortcut(inputs: int, outputs: int, stride: int, kind: str) -> nn.Module:
-    """Shortcut "B" or "C" where the shape changes, the identity elsewhere.
-
-    Odd sizes are rounded up, as the 3×3 convolution of stride 2 beside it does.
+    Args:
+        inputs, width, stride: channels that come in, and of its convolutions; stride.
+        shortcut: "A", "B" or "C" where the shape changes.
+        bottleneck: three convolutions instead of two.
+        preact: norm and activation come before each convolution.
+        norm, activation: functions of channels, and of nothing.
     """
-    if inputs == outputs and stride == 1:
-        return nn.Identity()
-    if kind == "B":
-        return nn.Sequential(Conv2d(inputs, outputs, 1, stride, bias=False), BatchNorm2d(outputs))
-    pool = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
-    return nn.Sequential(*pool, Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs))
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str, bottleneck, preact, norm, activation):
+        super().__init__()
+        # Kernel size, channels and stride of each convolution.
+        shapes = [(1, width, 1), (3, width, stride), (1, 4 * width, 1)] if bottleneck else [
+            (3, width, stride), (3, width, 1)
+        ]  # fmt: skip
+        layers, channels = [], inputs
+        for kernel, outputs, step in shapes:
+            convolution = Conv2d(channels, outputs, kernel, step, kernel // 2, bias=False)
+            layers += [norm(channels), activation(), convolution] if preact else [
+                convolution, norm(outputs), activation()
+            ]  # fmt: skip
+            channels = outputs
+        self.changes = stride > 1 or channels != inputs
+        self.before = nn.Sequential(*layers[:2]) if preact else nn.Identity()
+        self.body = nn.Sequential(*layers[2:]) if preact else nn.Sequential(*layers[:-1])
+        # Odd sizes are rounded up, as the convolution of stride 2 does.
+        pool = [nn.AvgPool2d(stride, ceil_mode=True)] if shortcut == "C" and stride > 1 else []
+        convolution = Conv2d(inputs, channels, 1, 1 if shortcut == "C" else stride, bias=False)
+        last = [] if shortcut == "A" else [norm(channels)]
+        self.shortcut = nn.Sequential(*pool, convolution, *last) if self.changes else nn.Identity()
+        self.after = nn.Identity() if preact else activation()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.before(x)
+        return self.after(self.body(inner) + self.shortcut(inner if self.changes else x))
 
 
 class ResNet(nn.Module):
@@ -91,34 +87,38 @@ class ResNet(nn.Module):
     Args:
         channels: of the images.
         classes: number of logits.
-        block: "basic" or "bottleneck".
         depths: blocks of each stage.
-        width: channels of the stem and the first stage.
-        shortcut: "B" or "C".
-        stride: of the stem.
+        width: channels of the first stage.
+        shortcut, bottleneck, preact: see `Block`.
+        stem_kind, stride: see `whysgd.models.layers.stem`; cifar's is a bare convolution before preact blocks.
+        stem_width: its channels; None: those of the first stage.
+        norm, activation: see `whysgd.models.layers.norm_layer`; a class of torch.nn.
     """
 
     def __init__(
-        self, channels: int, classes: int, block: str, depths: tuple[int, ...], width: int, shortcut: str = "C",
-        stride: int = 1,
+        self, channels: int, classes: int, depths: tuple[int, ...], width: int = 64, shortcut: str = "C",
+        bottleneck: bool = False, preact: bool = False, stem_kind: str = "cifar", stride: int = 1,
+        stem_width: int | None = None, norm: str = "batch", activation: str = "ReLU",
     ):  # fmt: skip
         super().__init__()
-        unit = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
-        self.stem = Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.norm = BatchNorm2d(width)
-        blocks, inputs = [], width
+        kinds = {"norm": partial(norm_layer, norm), "activation": getattr(nn, activation)}
+        inputs = stem_width or width
+        layers = stem(stem_kind, channels, inputs, stride=stride, **kinds)
+        self.stem = nn.Sequential(*(layers[:1] if preact and stem_kind == "cifar" else layers))
+        blocks = []
         for stage, depth in enumerate(depths):
+            outputs = width * 2**stage
             for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(unit(inputs, width * 2**stage, stride, shortcut))
-                inputs = width * 2**stage * unit.expansion
+                step = 2 if stage > 0 and index == 0 else 1
+                blocks.append(Block(inputs, outputs, step, shortcut, bottleneck, preact, **kinds))
+                inputs = outputs * (4 if bottleneck else 1)
         self.blocks = nn.Sequential(*blocks)
+        self.last = nn.Sequential(kinds["norm"](inputs), kinds["activation"]()) if preact else nn.Identity()
         self.head = Linear(inputs, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) to logits (n, classes)."""
-        out = F.relu(self.norm(self.stem(x)))
-        return self.head(self.blocks(out).mean((2, 3)))
+        return self.head(self.last(self.blocks(self.stem(x))).mean((2, 3)))
 
 
 def resnet(channels: int, classes: int, size: int, **arguments) -> ResNet:

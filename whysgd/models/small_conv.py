@@ -33,7 +33,7 @@ class SmallConv(nn.Module):
     """
 
     # See `whysgd.models.build.initialize`.
-    torch_default = True
+    init = "torch"
 
     def __init__(self, channels: int, classes: int, size: int, convolutions: int, width: int, hidden: int = 64):
         super().__init__()

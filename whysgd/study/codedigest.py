@@ -35,7 +35,7 @@ UNCOUNTED = tuple(
     )
 )
 # Constants that say what files have and how tables call it.
-DECLARED = ("LABEL", "NETWORKS", "PATTERN", "QUANTITIES", "WRITTEN")
+DECLARED = ("LABEL", "NETWORKS", "PATTERN", "QUANTITIES", "VARIANTS", "WRITTEN")
 
 
 def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:

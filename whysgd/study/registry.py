@@ -135,13 +135,23 @@ def short(name: str) -> str:
 
 
 def network(name: str) -> tuple[str, dict] | None:
-    """Return the family of a network of this repository and its arguments; None if there is no such network."""
+    """Return the family of a network of this repository and its arguments; None if there is no such network.
+
+    A name that ends with _<variant> is the network without that, changed as the family's `VARIANTS` say.
+    """
     for file in _sources("network"):
         found = constants(file)
         if name in found["NETWORKS"]:
             return file.stem, found["NETWORKS"][name]
         if match := re.fullmatch(found.get("PATTERN", "(?!)"), name):
             return file.stem, {key: int(number) for key, number in match.groupdict().items()}
+        base, _, ending = name.rpartition("_")
+        if base and "VARIANTS" in found:
+            change = (found["VARIANTS"] | constants(file.with_name("layers.py"))["VARIANTS"]).get(ending)
+            rest = change and network(base)
+            # Nothing is set twice.
+            if rest and rest[0] == file.stem and not change.items() <= rest[1].items():
+                return file.stem, {**rest[1], **change}
     return None
 
 

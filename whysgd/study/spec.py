@@ -100,6 +100,8 @@ class RunSettings(Settings):
     """The images: mnist, cifar10, … or a name of the configuration's `datasets`."""
     model: Method
     """The network: a name of whysgd/models, or a dotted path to what returns an nn.Module."""
+    init: Literal["torch", "he_fan_out", "he_fan_in", "vgg"] | None = None
+    """How the initial weights are drawn, see docs/methods.md; null takes the network's own, as a dotted path does."""
     batch: Batch
     """Images of one step; `all` is full batch, `micro_batch` one micro-batch, that is plain SGD."""
     micro_batch: Count

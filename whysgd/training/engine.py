@@ -35,6 +35,7 @@ class Step:
         lr: η, which scales geiping2022's penalty.
         full_gradient: ḡ (S, P) at the same θ, if the penalty needs it.
         draws: what the penalty draws (S, N, …), if it draws.
+        keys: of dropout (S, N), if the network has some; every pass of the step drops the same.
     """
 
     theta: torch.Tensor
@@ -43,6 +44,7 @@ class Step:
     lr: float = 0.0
     full_gradient: torch.Tensor | None = None
     draws: torch.Tensor | None = None
+    keys: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Engine:
                     theta[rows], images[own], labels[own], weights[here], kept[here], step.lr,
                     None if step.full_gradient is None else step.full_gradient[rows],
                     None if step.draws is None else step.draws[rows, here],
+                    None if step.keys is None else step.keys[rows, here],
                 ))  # fmt: skip
             parts = chunks[0] if len(chunks) == 1 else [torch.cat(part) for part in zip(*chunks, strict=True)]
             totals = parts if totals is None else [a.add_(b) for a, b in zip(totals, parts, strict=True)]
@@ -111,7 +114,7 @@ class Engine:
             totals = torch.zeros_like(theta), statistics, *theta.new_zeros(2, len(theta))
         return Sums(*totals)
 
-    def one_pass(self, theta, images, labels, weights, kept, lr, full_gradient=None, draws=None):
+    def one_pass(self, theta, images, labels, weights, kept, lr, full_gradient=None, draws=None, keys=None):
         """Return the sums of one pass over k micro-batches of S seeds, in the order of `Sums`. No side effects."""
         seeds, k = len(theta), labels.shape[1]
 
@@ -123,6 +126,7 @@ class Engine:
         micro_batches = MicroBatches(
             self.objective, self.gradients, pairs(theta, 1), pairs(self.normalize(images), 2), pairs(labels, 2), lr,
             None if full_gradient is None else pairs(full_gradient, 1), None if draws is None else pairs(draws, 2),
+            None if keys is None else pairs(keys, 2),
         )  # fmt: skip
         added, values = (0.0, None) if self.penalty is None else self.penalty(micro_batches)
         g = micro_batches.gradient

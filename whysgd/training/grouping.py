@@ -2,6 +2,7 @@
 
 import torch
 
+from whysgd.models.layers import dropout_keys
 from whysgd.training.dense import fits_dense
 from whysgd.training.objective import Objective
 
@@ -41,6 +42,7 @@ def saved_bytes(objective: Objective, images: int, shape: tuple[int, ...], devic
     theta = torch.zeros((1, len(objective.parameters)), device=device, requires_grad=True)
     inputs = torch.zeros((1, images, *shape), device=device)
     labels = torch.zeros((1, images), dtype=torch.int64, device=device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    keys = dropout_keys(labels.new_zeros(1))
+    with keys, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         objective.losses(theta, inputs, labels)
     return sum(storage.nbytes() for storage in kept.values())

@@ -43,7 +43,13 @@ from whysgd.training.noise_log import measured_noise
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
-from whysgd.training.sampling import micro_batch_norm, penalty_draws, probed_norms2, sampled_penalty
+from whysgd.training.sampling import (
+    dropout_keys_of,
+    micro_batch_norm,
+    penalty_draws,
+    probed_norms2,
+    sampled_penalty,
+)
 from whysgd.training.schedules import learning_rate
 from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
@@ -262,7 +268,8 @@ class Trainer(Setup):
         weights = micro_batch_weights(count, spec.averaging, batch.theta.dtype, self.device)[here]
         kept = self.objective.statistic_weights(count, batch.theta)[here]
         draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[:, here]
-        step = Step(batch.theta, weights, kept, lr, draws=draws)
+        keys = dropout_keys_of(self, count)
+        step = Step(batch.theta, weights, kept, lr, draws=draws, keys=None if keys is None else keys[:, here])
         if self.needs_full_gradient:
             full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
             step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 
 from whysgd.models.double_backward import double_backward
+from whysgd.models.layers import dropout_keys
 from whysgd.training.objective import Objective
 
 
@@ -24,20 +25,22 @@ class MicroBatches:
         lr: the current learning rate η.
         full_gradient: ḡ (K, P) of the whole step at the same θ, if the penalty needs it.
         draws: what the penalty's `draw` drew for these micro-batches (K, …), if it has one.
+        keys: of dropout (K,), if the network has some.
     """
 
     def __init__(
-        self, objective: Objective, gradients: Callable, theta, images, labels, lr, full_gradient=None, draws=None
-    ):
+        self, objective: Objective, gradients: Callable, theta, images, labels, lr, full_gradient=None, draws=None,
+        keys=None,
+    ):  # fmt: skip
         self.objective, self._gradients, self.images, self.labels = objective, gradients, images, labels
         self.theta = theta.detach().requires_grad_()
-        self.lr, self.full_gradient, self.draws = lr, full_gradient, draws
+        self.lr, self.full_gradient, self.draws, self.keys = lr, full_gradient, draws, keys
         self.losses_now = self.statistics = self._gradient = None
 
     @cached_property
     def logits(self) -> torch.Tensor:
         """The logits (K, n, classes), with their graph to `theta`."""
-        with double_backward():
+        with double_backward(), dropout_keys(self.keys):
             logits, self.statistics = self.objective.forward(self.theta, self.images)
         return logits
 
@@ -70,7 +73,8 @@ class MicroBatches:
 
     def gradients_at(self, theta: torch.Tensor):
         """Return losses, gradients and statistics at θ (K, P)."""
-        return self._gradients(self.objective, theta, self.images, self.labels)
+        with dropout_keys(self.keys):
+            return self._gradients(self.objective, theta, self.images, self.labels)
 
     def mean_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss (K,) of each micro-batch for logits (K, n, classes) and labels (K, n)."""

@@ -37,7 +37,8 @@ def noise_steps(points: int, total: int) -> set[int]:
 def measured_noise(state: State, spec: RunSpec, objective: Objective, data: tuple, normalize: Callable) -> dict:
     """Measure the gradient noise of a seed once; the result is ready for JSON.
 
-    It is that of the full micro-batches of the training images as they are, in their order, in training mode, in fp32.
+    It is that of the full micro-batches of the training images as they are, in their order, in evaluation mode, in
+    fp32.
 
     Args:
         state, spec: of the seed.
@@ -49,7 +50,7 @@ def measured_noise(state: State, spec: RunSpec, objective: Objective, data: tupl
         `line` (a line of noise.csv), `layers` (lines of layers.csv) and `norms`, ‖U_b‖ of each micro-batch.
     """
     step, theta, parameters = state.step, state.theta, objective.parameters
-    objective = Objective(objective.model, None, spec.loss)
+    objective = Objective(objective.model, None, spec.loss, state.running)
     mini_batches = len(data[1]) // spec.micro_batch
 
     def gradients() -> Iterator[torch.Tensor]:

@@ -53,10 +53,14 @@ class Objective:
         model: gives the architecture; its own weights and buffers are never used or changed.
         dtype: of the activations in training; None: that of θ. Losses, gradients and statistics are in that of θ.
         loss: see `whysgd.training.losses`.
+        running: batch norm's statistics (Q,), for gradients in evaluation mode; None: those of training mode.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, loss: str = "cross_entropy"):
-        self.model, self.dtype, self.loss = model, dtype, loss
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype | None = None, loss: str = "cross_entropy",
+        running: torch.Tensor | None = None,
+    ):  # fmt: skip
+        self.model, self.dtype, self.loss, self.running = model, dtype, loss, running
         self.parameters = ParameterVector(model.named_parameters())
         norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
         own = {f"{name}.{key}" if name else key: buffer for name, module in norms.items()
@@ -71,7 +75,7 @@ class Objective:
         self.momentum = momenta.pop() if momenta else 0.0
 
     def forward(self, theta: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of K micro-batches in training mode, and what they add to the running statistics.
+        """Return the logits of K micro-batches in the objective's mode, and what they add to the running statistics.
 
         Args:
             theta: (K, P).
@@ -91,14 +95,19 @@ class Objective:
             lead, inputs = (k,), images.transpose(0, 1).flatten(1, 2)
         # Batch norm updates its buffers in place: b ← (1 − m)·b + m·statistic. Starting from zero
         # leaves m·statistic, and the network's own running statistics are out of its reach.
-        fresh = {
-            name: theta.new_zeros((*lead, *shape))
-            for name, shape in zip(self.buffers.names, self.buffers.shapes, strict=True)
-        }
+        if self.running is None:
+            fresh = {
+                name: theta.new_zeros((*lead, *shape))
+                for name, shape in zip(self.buffers.names, self.buffers.shapes, strict=True)
+            }
+        else:
+            fresh = {
+                name: buffer.clone() for name, buffer in self.buffers.views(self.running.expand(*lead, -1)).items()
+            }
         # Counters are out of its reach, too.
         fresh_counters = dict.fromkeys(self.counters, torch.zeros((), dtype=torch.int64, device=theta.device))
         named = {**self.parameters.views(theta), **fresh, **fresh_counters}
-        logits = functional_call(self.model.train(), named, (inputs,)).to(theta.dtype)
+        logits = functional_call(self.model.train(self.running is None), named, (inputs,)).to(theta.dtype)
         statistics = self.buffers.vector(fresh, len(lead)).view(k, -1) if fresh else theta.new_zeros(k, 0)
         return logits.view(n, k, -1).transpose(0, 1), statistics
 

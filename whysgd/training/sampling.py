@@ -6,6 +6,7 @@ Each function takes a `whysgd.training.loop.Trainer` between two steps and chang
 import numpy as np
 import torch
 
+from whysgd.models.layers import Dropout, dropout_keys
 from whysgd.streams import stream
 from whysgd.study.spec import epoch_images
 from whysgd.training.engine import Engine, Step
@@ -24,7 +25,8 @@ def sampled_penalty(trainer, epoch: int, first: int, end: int, lr: float) -> lis
         random = (stream(seed, "sample", trainer.batch.step) for seed in seeds)
         group = trainer.loader.take(epoch, [one.choice(places, count, replace=False) for one in random])
         draws = penalty_draws(trainer, 1, count) if trainer.draw else None
-        sums = sums_of_one(trainer.sampler, Step(theta, lr=lr, draws=draws), group)
+        keys = dropout_keys_of(trainer, 1, "sample-dropout")
+        sums = sums_of_one(trainer.sampler, Step(theta, lr=lr, draws=draws, keys=keys), group)
         added, value = sums.gradient, sums.penalty
     return trainer.ranks.sum(added, value)
 
@@ -32,13 +34,14 @@ def sampled_penalty(trainer, epoch: int, first: int, end: int, lr: float) -> lis
 def micro_batch_norm(trainer, epoch: int, first: int, end: int) -> torch.Tensor:
     """Return the gradient norm (S,) of one of the micro-batches first … end − 1 of each seed, without penalty."""
     theta, seeds = trainer.batch.theta, trainer.loader.seeds
-    norms = theta.new_zeros(len(theta))
+    norms, keys = theta.new_zeros(len(theta)), dropout_keys_of(trainer, end - first)
     for row, seed in enumerate(seeds if trainer.ranks.leads else ()):
-        chosen = first + int(stream(seed, "graft", trainer.batch.step).integers(end - first))
+        index = int(stream(seed, "graft", trainer.batch.step).integers(end - first))
         # A last micro-batch may be smaller, so each seed has a pass of its own.
-        group = trainer.loader.take(epoch, [places_of(trainer, chosen, chosen + 1)] * len(seeds))
+        group = trainer.loader.take(epoch, [places_of(trainer, first + index, first + index + 1)] * len(seeds))
         own = slice(row, row + 1)
-        norms[row] = sums_of_one(trainer.plain, Step(theta[own]), [part[own] for part in group]).gradient.norm()
+        step = Step(theta[own], keys=None if keys is None else keys[own, index : index + 1])
+        norms[row] = sums_of_one(trainer.plain, step, [part[own] for part in group]).gradient.norm()
     return trainer.ranks.sum(norms)[0]
 
 
@@ -58,10 +61,11 @@ def probed_norms2(trainer) -> torch.Tensor:
     images, labels = (part.unflatten(1, (-1, probe.micro_batch)) for part in (images, labels))
     most = trainer.most_for(probe.micro_batch)
     totals = trainer.batch.theta.new_zeros(len(seeds))
+    keys = dropout_keys_of(trainer, probe.micro_batches, "watch-dropout")
     for row, theta in enumerate(trainer.batch.theta):
         for start in range(0, probe.micro_batches, most):
             inputs, own = trainer.normalize(images[row, start : start + most]), labels[row, start : start + most]
-            with torch.enable_grad():
+            with torch.enable_grad(), dropout_keys(None if keys is None else keys[row, start : start + most]):
                 gradients = trainer.objective.gradients(theta.expand(len(own), -1), inputs, own)[1]
             totals[row] += gradients.square().sum()
     return totals / probe.micro_batches
@@ -73,6 +77,14 @@ def penalty_draws(trainer, count: int, images: int) -> torch.Tensor:
     drawn = [trainer.draw(stream(seed, name, step), count, images, trainer.classes) for seed in trainer.loader.seeds]
     draws = torch.from_numpy(np.stack(drawn)).to(like.dtype)
     return draws.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else draws
+
+
+def dropout_keys_of(trainer, count: int, purpose: str = "dropout") -> torch.Tensor | None:
+    """Return the keys (S, count) of so many micro-batches of a step; None for a network without dropout."""
+    if not any(isinstance(module, Dropout) for module in trainer.objective.model.modules()):
+        return None
+    random = (stream(seed, purpose, trainer.batch.step) for seed in trainer.loader.seeds)
+    return torch.from_numpy(np.stack([one.integers(1 << 63, size=count) for one in random])).to(trainer.device)
 
 
 def places_of(trainer, first: int, end: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -78,8 +79,8 @@ class Setup:
         images, self.classes = dataset.train.images[: self.count], len(dataset.manifest["classes"])
         statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
         self.normalize = Normalizer(statistics["mean"], statistics["std"], dtype, device)
-        shape = (images.shape[1], self.classes)
-        models = [build_model(spec.model, *shape, seed, images.shape[2]).to(device, dtype) for seed in self.seeds]
+        build = partial(build_model, spec.model, images.shape[1], self.classes, size=images.shape[2], init=spec.init)
+        models = [build(seed=seed).to(device, dtype) for seed in self.seeds]
         self.objective = Objective(models[0], torch.bfloat16 if self.precision == "bf16" else None, spec.loss)
         self.pixels = images.shape[2] * images.shape[3]
         penalty = penalty_of(spec.penalty) if spec.penalty else None
