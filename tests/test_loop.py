@@ -89,10 +89,11 @@ def dying_after(monkeypatch, steps):
 
 
 def plain_rate(schedule, lr, t):
-    """Warmup from zero, then a cosine whose clock starts when the warmup ends."""
+    """Warmup from zero, then a cosine whose clock starts at the first time after it."""
     if t < schedule.warmup:
         return lr * t / schedule.warmup
-    return lr * (1 + math.cos(math.pi * min(1, (t - schedule.warmup) / schedule.horizon))) / 2
+    late = max(0, t - math.floor(schedule.warmup) - 1) if schedule.warmup else t
+    return lr * (1 + math.cos(math.pi * min(1, late / schedule.horizon))) / 2
 
 
 def plain_batches(spec, images, epoch):
