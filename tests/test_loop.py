@@ -60,6 +60,7 @@ def results(folder, seed=None):
         lines = (folder / name).read_text().splitlines()
         texts[name] = [line for line in lines[1:] if seed is None or line.startswith(f"{seed},")]
     tensors = load_file(folder / "model.safetensors")
+    tensors |= {f"{name}/best": tensor for name, tensor in load_file(folder / "best.safetensors").items()}
     own = {name: tensor for name, tensor in tensors.items() if seed is None or name.startswith(f"{seed}/")}
     return [{k: v for k, v in one.items() if k not in TIMES} for one in metrics], texts, own
 

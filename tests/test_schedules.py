@@ -12,7 +12,6 @@ from whysgd.study.spec import RunSpec
 from whysgd.training.knee import KneeLRScheduler
 from whysgd.training.schedules import learning_rate
 
-
 PEAK = 0.3
 # Decays after a warmup of geiping2022's released code: the schedule, the length, and torch's scheduler behind the warmup.
 RELEASED = {

@@ -22,7 +22,6 @@ from whysgd.data.loader import DataLoader
 from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
-from whysgd.measures.accuracy import evaluate
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
 from whysgd.study.spec import RunSpec
@@ -62,8 +61,8 @@ def train(
 ) -> list[dict]:
     """Train some seeds of a run to their end and write the results into one folder.
 
-    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors, noise.csv, layers.csv and
-    noise_norms.csv, each with the seed as a key or a column. A batch that is finished already is left alone.
+    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors, best.safetensors, noise.csv, layers.csv
+    and noise_norms.csv, each with the seed as a key or a column. A batch that is finished already is left alone.
 
     SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it after the step under way, with a checkpoint. An interrupted batch resumes
     from its checkpoint and, on a CPU with as many threads, ends bit-identical to an uninterrupted one, apart from
@@ -322,21 +321,23 @@ class Trainer(Setup):
             state.seconds += seconds
 
     def evaluate(self, step: dict, row: int, accuracies: bool = True) -> dict:
-        """Return one line of the history: the step just made, and all splits after it, in fp32 whatever the precision.
+        """Return one line of the history: the step just made, and all splits after it; keep the best weights.
 
         Args:
             step: what `step` returned.
             row: which of the running seeds.
-            accuracies: measure losses and accuracies; the line has none otherwise.
+            accuracies: measure all losses and accuracies; the line has those of the held-out images at most otherwise.
         """
         state = self.batch.states[row]
         line = {"step": state.step}
         line |= {key: value[row].item() if isinstance(value, torch.Tensor) else value for key, value in step.items()}
-        if accuracies:
-            allow_tf32(False)
-            for split, (images, labels) in self.data.items():
-                measured = evaluate(self.objective, state.theta, state.running, images, labels, self.normalize)
-                line |= {f"{split}_{key}": value for key, value in measured.items()}
+        if accuracies or self.selects(state.step):
+            line |= self.measured(state.theta, state.running, None if accuracies else ["validation"])
+        # The first of equals is selected.
+        if line.get("validation_accuracy", -1) > state.selected.get("validation_accuracy", -1):
+            state.selected = {key: line[key] for key in ("step", "validation_accuracy")}
+            state.selected["micro_batches"] = state.micro_batches
+            state.best = {"theta": state.theta.clone(), "running": state.running.clone()}
         line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"])}
         # Where a seed diverges between two lines there is no other.
         line.setdefault("full_loss", line["step_loss"])

@@ -17,7 +17,7 @@ class CosineSettings(HorizonSettings):
 def cosine(settings: CosineSettings, lr: float, time: int, total: int | None) -> float:
     """Return lr · (f + (1 − f) · ½(1 + cos(π s / T))) at time s of the clock, for floor f and horizon T; f · lr past T.
 
-    Source: Loshchilov and Hutter, SGDR, 2017; the clock (`DecaySettings.clock`) and the floor of 1/25 are geiping2022's.
+    Source: Loshchilov and Hutter, SGDR, 2017; the clock (`DecaySettings.clock`) and a floor of 1/25 are geiping2022's.
     """
     rising = warmup_rate(settings, lr, time)
     progress = min(settings.clock(time) / settings.horizon, 1.0)
