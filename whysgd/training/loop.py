@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from whysgd.training.engine import Step
 from whysgd.training.events import Events
 from whysgd.training.inputs import read_inputs
 from whysgd.training.noise_log import measured_noise
+from whysgd.training.optimizers import Losses
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
@@ -238,10 +239,21 @@ class Trainer(Setup):
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
-        context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
-        for transform in self.transforms:
-            gradient = transform(gradient, context)
-        self.optimizer(batch.theta, batch.optimizer, gradient, lr)
+
+        def transformed(theta, gradient):
+            if self.transforms:
+                small_norm = partial(micro_batch_norm, self, epoch, first, end)
+                context = Context(gradient.norm(dim=1), small_norm, reference, theta, self.objective.parameters)
+            for transform in self.transforms:
+                gradient = transform(gradient, context)
+            return gradient
+
+        def at(theta, rows):
+            gradient, loss, penalty = self.gradient(epoch, first, end, lr, theta, rows)
+            return loss + penalty, transformed(theta, gradient)
+
+        gradient = transformed(batch.theta, gradient)
+        self.optimizer(batch.theta, batch.optimizer, gradient, lr, losses=Losses(loss + penalty, at))
         for state in batch.states:
             state.step += 1
             state.micro_batches += end - first
@@ -249,30 +261,40 @@ class Trainer(Setup):
             line["step_length"] = (batch.theta - before).norm(dim=1)
         return line
 
-    def gradient(self, epoch: int, first: int, end: int, lr: float) -> tuple[torch.Tensor, ...]:
+    def gradient(self, epoch, first, end, lr, theta=None, rows: slice = slice(None)) -> tuple[torch.Tensor, ...]:
         """Return the gradient of a step, from the micro-batches first … end − 1, and move the running statistics.
+
+        Args:
+            theta: another θ, of the seeds of these rows, at which running statistics stay as they are.
 
         Returns:
             ḡ = mean_B [g_B + penalty_B] (S, P); the mean loss (S,) in training mode; the mean penalty (S,).
         """
         spec, batch, count = self.spec, self.batch, end - first
+        moves, theta = theta is None, batch.theta if theta is None else theta
         own, own_end = self.ranks.share(first, end)
         here = slice(own - first, own_end - first)
-        weights = micro_batch_weights(count, spec.averaging, batch.theta.dtype, self.device)[here]
-        kept = self.objective.statistic_weights(count, batch.theta)[here]
-        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[:, here]
-        step = Step(batch.theta, weights, kept, lr, draws=draws)
+        weights = micro_batch_weights(count, spec.averaging, theta.dtype, self.device)[here]
+        kept = self.objective.statistic_weights(count, theta)[here]
+        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[rows, here]
+        step = Step(theta, weights, kept, lr, draws=draws)
         if self.needs_full_gradient:
-            full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
+            full = self.plain.sums(replace(step, draws=None), self._groups(epoch, own, own_end, rows))
             step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])
-        sums = self.engine.sums(step, self.loader.groups(epoch, own, own_end))
+        sums = self.engine.sums(step, self._groups(epoch, own, own_end, rows))
         gradient, statistics, loss, penalty = self.ranks.sum(*sums)
-        batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
+        if moves:
+            batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
         loss, penalty = loss / count, penalty / count
         if self.sampled:
             added, penalty = sampled_penalty(self, epoch, first, end, lr)
             gradient = gradient + added
         return gradient, loss, penalty
+
+    def _groups(self, epoch: int, first: int, end: int, rows: slice):
+        """Yield the loader's groups, of the seeds of these rows."""
+        for group in self.loader.groups(epoch, first, end):
+            yield [part[rows] if len(part) > 1 else part for part in group]
 
     def after_step(self, step: dict) -> None:
         """Write the history's lines of a step, and take the seeds that have ended out of the batch.

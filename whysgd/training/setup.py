@@ -92,7 +92,7 @@ class Setup:
         self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
         needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
-        self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec)
+        self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec, self.objective.parameters)
         # The course of the run.
         self.micro_batches = micro_batches_per_epoch(spec, self.count)
         self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
