@@ -272,7 +272,8 @@ def test_weight_decay_spares_what_is_exempt():
     named = dict(peer.model.named_parameters())
     spared = [p for name, p in named.items() if "bias" in name or "norm" in name]
     others = [p for name, p in named.items() if not ("bias" in name or "norm" in name)]
-    assert spared and others
+    assert spared
+    assert others
     groups = [{"params": spared, "weight_decay": 0.0}, {"params": others}]
     theirs = torch.optim.SGD(groups, lr=LR, momentum=0.9, weight_decay=0.1)
     for _ in range(4):

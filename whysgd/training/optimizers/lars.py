@@ -20,7 +20,8 @@ def lars(theta, state: dict, gradient, lr: float, settings: LARSSettings, layout
 
         r_l = trust · ‖w_l‖ / (‖g_l‖ + wd · ‖w_l‖ + eps)       with clip: min(r_l / lr, 1);  1 if either norm is 0
 
-    Source: You et al. 2017 (arXiv 1708.03888), in the form of NVIDIA's apex, as geiping2022.
+    Source: You et al. 2017 (arXiv 1708.03888), in the form of NVIDIA's apex. geiping2022's code computes the gradients
+    again after it has scaled them, so that there it is SGD without weight decay.
     """
     direction, gradients, weights = (
         decayed(gradient, theta, settings, layout).clone(), layout.views(gradient), layout.views(theta),

@@ -4,11 +4,9 @@ from whysgd.study.settings import Count, MethodSettings
 from whysgd.training.optimizers import Losses
 
 LABEL = "L-BFGS"
-_LISTS, _VECTORS, _NUMBERS = (
-    ("old_dirs", "old_stps", "ro"),
-    ("d", "prev_flat_grad"),
-    ("t", "H_diag", "prev_loss", "n_iter"),
-)
+# What torch's keeps: one for each pair, vectors of length P, and numbers.
+_LISTS, _VECTORS = ("old_dirs", "old_stps", "ro"), ("d", "prev_flat_grad")
+_NUMBERS = ("t", "H_diag", "prev_loss", "n_iter")
 
 
 class LBFGSSettings(MethodSettings):
