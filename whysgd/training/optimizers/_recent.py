@@ -1,5 +1,15 @@
 """Some recent values of each seed, in an optimizer's state."""
 
+from whysgd.study.settings import Count
+from whysgd.training.optimizers.sgd import SGDSettings
+
+
+class RecentSettings(SGDSettings):
+    """SGD that looks back at its last steps."""
+
+    interval: Count = 10
+    """Steps that are looked back at."""
+
 
 def recent(state: dict, like, interval: int):
     """Return the last values (seeds, interval); −∞ stands for those before the first step."""

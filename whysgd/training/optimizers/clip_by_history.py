@@ -1,18 +1,10 @@
 """Gradient descent that clips by its own history."""
 
-from whysgd.study.settings import Count
-from whysgd.training.optimizers._recent import limit_of, recent, remember
-from whysgd.training.optimizers.sgd import SGDSettings, sgd
+from whysgd.training.optimizers._recent import RecentSettings, limit_of, recent, remember
+from whysgd.training.optimizers.sgd import sgd
 
 
-class ClipByHistorySettings(SGDSettings):
-    """SGD with a largest gradient norm that the last steps set."""
-
-    interval: Count = 10
-    """Steps that are looked back at."""
-
-
-def clip_by_history(theta, state: dict, gradient, lr: float, settings: ClipByHistorySettings, layout) -> None:
+def clip_by_history(theta, state: dict, gradient, lr: float, settings: RecentSettings, layout) -> None:
     """Make a step of SGD with g ← g · c/(‖g‖ + 1e-6) if ‖g‖ > c, the largest norm, clipped, of the last steps.
 
     Source: geiping2022's code, which by mistake scales the parameters in place of the gradients, and makes no step

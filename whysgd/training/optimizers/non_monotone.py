@@ -1,28 +1,15 @@
 """Gradient descent with a non-monotone line search."""
 
-from pydantic import Field
-
-from whysgd.study.settings import Count, Positive
 from whysgd.training.optimizers import Losses
-from whysgd.training.optimizers._recent import limit_of, recent, remember
-from whysgd.training.optimizers.sgd import SGDSettings, decayed, momentum_direction
+from whysgd.training.optimizers._recent import RecentSettings, limit_of, recent, remember
+from whysgd.training.optimizers.sgd import decayed, momentum_direction
+
+# What a step is multiplied by, and how often at most.
+FACTOR, TRIALS = 0.25, 10
 
 
-class NonMonotoneSettings(SGDSettings):
-    """SGD that shortens a step until the loss is below the largest of the last ones."""
-
-    interval: Count = 10
-    """Losses that are looked back at."""
-    factor: Positive = Field(0.25, lt=1)
-    """What a step is multiplied by."""
-    trials: Count = 10
-    """How often, at most."""
-
-
-def non_monotone(
-    theta, state: dict, gradient, lr: float, settings: NonMonotoneSettings, layout, losses: Losses
-) -> None:
-    """Make the first step lr · factor^k · d with L(θ − lr · factor^k · d) below the largest of the last losses.
+def non_monotone(theta, state: dict, gradient, lr: float, settings: RecentSettings, layout, losses: Losses) -> None:
+    """Make the first step lr · d/4^k with L(θ − lr · d/4^k) below the largest of the last losses.
 
     d is SGD's direction, and the loss of θ is one of the last. There is no limit until they are all there.
 
@@ -35,10 +22,10 @@ def non_monotone(
     direction = momentum_direction(state, decayed(gradient, theta, settings, layout), settings)
     for row in range(len(theta)):
         own, length = slice(row, row + 1), lr
-        for _ in range(settings.trials if limit[row].isfinite() and lr else 0):
+        for _ in range(TRIALS if limit[row].isfinite() and lr else 0):
             if losses.at(theta[own] - length * direction[own], own)[0] < limit[row]:
                 break
-            length *= settings.factor
+            length *= FACTOR
         theta[row].add_(direction[row], alpha=-length)
 
 

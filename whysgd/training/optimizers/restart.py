@@ -1,19 +1,11 @@
 """Gradient descent that restarts its momentum."""
 
-from whysgd.study.settings import Count
 from whysgd.training.optimizers import Losses
-from whysgd.training.optimizers._recent import limit_of, recent, remember
-from whysgd.training.optimizers.sgd import SGDSettings, sgd
+from whysgd.training.optimizers._recent import RecentSettings, limit_of, recent, remember
+from whysgd.training.optimizers.sgd import sgd
 
 
-class RestartSettings(SGDSettings):
-    """SGD that forgets its momentum where the loss does not fall."""
-
-    interval: Count = 10
-    """Losses that are looked back at."""
-
-
-def restart(theta, state: dict, gradient, lr: float, settings: RestartSettings, layout, losses: Losses) -> None:
+def restart(theta, state: dict, gradient, lr: float, settings: RecentSettings, layout, losses: Losses) -> None:
     """Make a step of SGD, with no momentum from before where the loss is not below the largest of the last ones.
 
     Only losses below it are remembered.

@@ -1,25 +1,16 @@
 """Gradient descent with a line search for the strong Wolfe conditions."""
 
-from whysgd.study.settings import Count, Positive
 from whysgd.training.optimizers import Losses
 from whysgd.training.optimizers.sgd import SGDSettings, decayed, momentum_direction
 
-
-class WolfeSettings(SGDSettings):
-    """SGD with the length of a step from a line search, which begins at the learning rate."""
-
-    c1: Positive = 1e-4
-    """Share of the decrease in proportion to the slope that is demanded."""
-    c2: Positive = 0.9
-    """Share of the slope that may be left."""
-    trials: Count = 10
-    """Losses in a step, at most."""
+# The shares of the slope of the two conditions, and losses in a step at most.
+C1, C2, TRIALS = 1e-4, 0.9, 10
 
 
-def wolfe(theta, state: dict, gradient, lr: float, settings: WolfeSettings, layout, losses: Losses) -> None:
+def wolfe(theta, state: dict, gradient, lr: float, settings: SGDSettings, layout, losses: Losses) -> None:
     """Make a step along SGD's direction, or against the gradient if that goes uphill, as long as the search says.
 
-    φ(t) = L(θ + t d) + ½ weight_decay ‖θ + t d‖² falls by c1 t |φ′(0)| at least, and |φ′(t)| ≤ c2 |φ′(0)|.
+    φ(t) = L(θ + t d) + ½ weight_decay ‖θ + t d‖² falls by 1e-4 t |φ′(0)| at least, and |φ′(t)| ≤ 0.9 |φ′(0)|.
 
     Source: Nocedal and Wright 2006, algorithm 3.5, by the line search of torch.optim.LBFGS; geiping2022.
     """
@@ -41,9 +32,7 @@ def wolfe(theta, state: dict, gradient, lr: float, settings: WolfeSettings, layo
 
         start, d = theta[row].clone(), direction[row] if direction[row] @ g[row] < 0 else -g[row]
         value, slope = point(theta[own], losses.now[own], gradient[own])[0], d @ g[row]
-        *_, length, _ = _strong_wolfe(
-            along, start, lr, d, value, g[row], slope, settings.c1, settings.c2, max_ls=settings.trials
-        )
+        *_, length, _ = _strong_wolfe(along, start, lr, d, value, g[row], slope, C1, C2, max_ls=TRIALS)
         theta[row] = start + length * d
 
 
