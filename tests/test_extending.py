@@ -187,6 +187,6 @@ def test_what_a_run_cannot_repeat_or_does_not_support_is_told():
     with pytest.raises(UserError, match="has dropout, whose draws"):
         build_model("torchvision.models:vgg11", 3, 10, 0, 32)
     with pytest.raises(UserError, match="calls the loss several times in a step"):
-        optimizer_of(spec_with(optimizer={"name": "torch.optim:LBFGS"}), None)
+        optimizer_of(spec_with(optimizer={"name": "torch.optim:LBFGS"}))
     with pytest.raises(ValueError, match=r"precision = 'bf16': torchvision\.models:resnet18 has torch's own layers"):
         spec_with(model="torchvision.models:resnet18", precision="bf16", penalty=None)

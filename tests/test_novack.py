@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_dataset, make_spec
+from conftest import ROOT, make_dataset, make_spec
 from safetensors.torch import load_file
 from test_loop import assert_equal_results, dying_after, folder_of, plain_batches, results, run
 from torch.nn import functional as F
@@ -23,6 +23,8 @@ from whysgd.measures.run import load_runs
 from whysgd.models.build import build_model
 from whysgd.results.paths import BEST, NORMS
 from whysgd.streams import stream
+from whysgd.study.config import load_config
+from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import Probe, StoredCopies, trained_images
 from whysgd.training.checkpoint import HISTORY_COLUMNS
@@ -441,3 +443,10 @@ def test_a_trainer_is_given_what_its_run_needs(images):
     for spec, inputs in ((RUNS["ExterGraft"], Inputs()), (RUNS["LB"], Inputs(norms=REFERENCE_NORMS[None]))):
         with pytest.raises(UserError, match="transform: the run and what it is given do not agree"):
             Trainer([spec], images, inputs=inputs)
+
+
+@pytest.mark.parametrize(("scale", "steps", "every"), [("mini", 250, 1), ("midi", 500, 2), ("paper", 5000, 20)])
+def test_each_scale_looks_at_the_held_out_images_as_often(scale, steps, every):
+    config = load_config([ROOT / f"config/{scale}.yaml"] if scale != "mini" else [])
+    spec = scaled_spec(config, "novack2023", "resnet18-cifar10.lb-gn", 0)
+    assert (spec.steps, spec.select_every) == (steps, every)

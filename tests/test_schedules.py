@@ -7,6 +7,7 @@ from conftest import make_spec
 from torch.optim import lr_scheduler
 
 from whysgd.results.former import todays
+from whysgd.study.papers import _scaled_times
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.knee import KneeLRScheduler
@@ -56,6 +57,13 @@ def test_300_steps_with_a_warmup_of_5_end_where_the_released_code_does():
 def test_an_exponential_decay_of_the_whole_run_multiplies_by_gamma():
     schedule = make("schedule", "exponential", unit="run", gamma=0.05)
     assert learning_rate(schedule, 1.0, 40, 40) == pytest.approx(0.05)
+
+
+def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
+    schedule = {"unit": "epoch", "decay": "exponential", "gamma": 0.99, "warmup": 10}
+    assert _scaled_times({"schedule": schedule, "epochs": 300}, 10) == {
+        "epochs": 30, "schedule": {**schedule, "gamma": pytest.approx(0.99**10), "warmup": 1.0},
+    }  # fmt: skip
 
 
 def test_warmup_begins_at_zero_and_the_clock_in_closed_form_starts_when_it_ends():

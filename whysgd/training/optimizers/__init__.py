@@ -33,7 +33,7 @@ class Losses:
     at: Callable
 
 
-def optimizer_of(spec: RunSpec, layout) -> Callable:
+def optimizer_of(spec: RunSpec, layout=None) -> Callable:
     """Return the optimizer of a run, as a function of θ, its state, the gradient, the learning rate and `losses`.
 
     Raises:
@@ -56,4 +56,4 @@ def optimizer_of(spec: RunSpec, layout) -> Callable:
     function = partial(function, settings=settings, **({"layout": layout} if "layout" in given else {}))
     if "losses" in given:
         return function
-    return lambda theta, state, gradient, lr, losses: function(theta, state, gradient, lr)
+    return lambda theta, state, gradient, lr, losses=None: function(theta, state, gradient, lr)
