@@ -9,6 +9,7 @@ rule train:
         history=f"{paths.RUN}/history.csv",
         norms=f"{paths.RUN}/gradient_norms.csv",
         model=f"{paths.RUN}/model.safetensors",
+        best=f"{paths.RUN}/best.safetensors",
         noise=f"{paths.RUN}/noise.csv",
         layers=f"{paths.RUN}/layers.csv",
         noise_norms=f"{paths.RUN}/noise_norms.csv",

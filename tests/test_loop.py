@@ -60,6 +60,7 @@ def results(folder, seed=None):
         lines = (folder / name).read_text().splitlines()
         texts[name] = [line for line in lines[1:] if seed is None or line.startswith(f"{seed},")]
     tensors = load_file(folder / "model.safetensors")
+    tensors |= {f"{name}/best": tensor for name, tensor in load_file(folder / "best.safetensors").items()}
     own = {name: tensor for name, tensor in tensors.items() if seed is None or name.startswith(f"{seed}/")}
     return [{k: v for k, v in one.items() if k not in TIMES} for one in metrics], texts, own
 
@@ -89,10 +90,11 @@ def dying_after(monkeypatch, steps):
 
 
 def plain_rate(schedule, lr, t):
-    """Warmup from zero, then a cosine whose clock starts when the warmup ends."""
+    """Warmup from zero, then a cosine whose clock starts at the first time after it."""
     if t < schedule.warmup:
         return lr * t / schedule.warmup
-    return lr * (1 + math.cos(math.pi * min(1, (t - schedule.warmup) / schedule.horizon))) / 2
+    late = max(0, t - math.floor(schedule.warmup) - 1) if schedule.warmup else t
+    return lr * (1 + math.cos(math.pi * min(1, late / schedule.horizon))) / 2
 
 
 def plain_batches(spec, images, epoch):

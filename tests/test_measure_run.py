@@ -169,10 +169,10 @@ def test_damaged_or_foreign_files_are_named(finished, tmp_path):
     with pytest.raises(UserError, match=r"metrics\.json: not the metrics of a run"):
         first(tmp_path, data)
     (tmp_path / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
-    changed = bytearray((run / "model.safetensors").read_bytes())
+    changed = bytearray((run / "best.safetensors").read_bytes())
     changed[-9] ^= 1
-    (tmp_path / "model.safetensors").write_bytes(changed)
-    with pytest.raises(UserError, match=r"model\.safetensors: was changed after the run wrote it; remove it to train"):
+    (tmp_path / "best.safetensors").write_bytes(changed)
+    with pytest.raises(UserError, match=r"best\.safetensors: was changed after the run wrote it; remove it to train"):
         first(tmp_path, data)
     other = folder_of(make_dataset(train=26), tmp_path / "other")
     with pytest.raises(UserError, match=r"other: is not the data set that the run in .* was trained on"):
@@ -190,9 +190,9 @@ def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
     pd.testing.assert_frame_equal(whole, parts)
     assert len(whole) == 9
     center = whole[(whole.alpha == 0) & (whole.beta == 0)].iloc[0]
-    final = loaded.metrics["final"]
-    assert center.loss == pytest.approx(final["train_loss"], rel=1e-5)
-    assert center.accuracy == pytest.approx(final["train_accuracy"])
+    best = loaded.metrics["best"]
+    assert center.loss == pytest.approx(best["train_loss"], rel=1e-5)
+    assert center.accuracy == pytest.approx(best["train_accuracy"])
     theta = torch.cat([p.detach().flatten() for p in loaded.model.parameters()])
     rest = center.full_loss - center.loss - center.penalty
     assert center.penalty > 0

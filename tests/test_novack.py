@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_dataset, make_spec
+from conftest import ROOT, make_dataset, make_spec
 from safetensors.torch import load_file
 from test_loop import assert_equal_results, dying_after, folder_of, plain_batches, results, run
 from torch.nn import functional as F
@@ -17,16 +17,21 @@ from whysgd.data.augmentation import draw
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import Dataset, Split
 from whysgd.errors import UserError
+from whysgd.measures.accuracy import evaluate
+from whysgd.measures.accuracy_gap import accuracy_gap
+from whysgd.measures.run import load_runs
 from whysgd.models.build import build_model
-from whysgd.results.paths import NORMS
+from whysgd.results.paths import BEST, NORMS
 from whysgd.streams import stream
+from whysgd.study.config import load_config
+from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import Probe, StoredCopies, trained_images
 from whysgd.training.checkpoint import HISTORY_COLUMNS
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer
 from whysgd.training.penalties import penalty_of
-from whysgd.training.results import run_metrics
+from whysgd.training.results import best_of, run_metrics
 from whysgd.training.sampling import probed_norms2
 
 # 29 images, of which 23 are trained on: micro-batches of 5 (the last of 3), steps of 2 (the last of an epoch of 1).
@@ -272,7 +277,7 @@ def test_no_test_image_influences_selection(images):
             if state.step in trainer.evaluation_steps:
                 rows.append(trainer.evaluate(step, 0))
         state.history, state.seconds = rows, 1.0
-        metrics = run_metrics(spec, state, dataset.manifest, {})
+        metrics = run_metrics(spec, state, dataset.manifest, {}, best_of(trainer, state))
         assert metrics["best"]["selected_on"] == "validation"
         best = max(row["validation_accuracy"] for row in rows)
         first = next(row for row in rows if row["validation_accuracy"] == best)
@@ -288,6 +293,61 @@ def test_no_test_image_influences_selection(images):
     assert len({tuple(test) for test in tests}) == 4
     by_test = {int(np.argmax(test)) for test in tests}
     assert len(by_test) > 1
+
+
+@pytest.mark.parametrize("every", [None, 3])
+def test_the_weights_of_the_selected_step_are_kept(images, tmp_path, every):
+    spec, data = novack_spec(steps=30, evaluations=3, batch=5, select_every=every), folder_of(images, tmp_path / "data")
+    specs = [spec.replace(seed=seed) for seed in (0, 1)]
+    trainer, looks = Trainer(specs, images), {0: [], 1: []}
+    while trainer.batch is not None:
+        made = trainer.batch.step + 1
+        trainer.after_step(trainer.step())
+        for seed, state in enumerate(trainer.states):
+            if made in (10, 20, 30) or (every and made % every == 1):
+                found = evaluate(
+                    trainer.objective, state.theta, state.running, *trainer.data["validation"], trainer.normalize
+                )
+                looks[seed].append((found["accuracy"], -made, trainer.tensors(state)))
+    metrics = run(specs, data, tmp_path / "run")
+    kept, loaded = load_file(tmp_path / "run" / BEST), list(load_runs(tmp_path / "run", tmp_path / "data"))
+    steps = []
+    for seed, own in looks.items():
+        accuracy, negative, weights = max(own, key=lambda look: look[:2])
+        steps.append(-negative)
+        assert metrics[seed]["best"]["step"] == -negative
+        assert metrics[seed]["best"]["validation_accuracy"] == accuracy
+        assert {name for name in kept if name.startswith(f"{seed}/")} == {f"{seed}/{name}" for name in weights}
+        assert all(torch.equal(kept[f"{seed}/{name}"], tensor) for name, tensor in weights.items())
+        # Measures see these weights, and the reported accuracies are theirs.
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in loaded[seed].model.state_dict().items())
+        gap = accuracy_gap(loaded[seed].model, loaded[seed].train, loaded[seed].test)
+        for quantity in ("train_accuracy", "test_accuracy"):
+            assert gap[quantity].value == pytest.approx(metrics[seed]["best"][quantity])
+    assert min(steps) < 30
+    with open(tmp_path / "run/history.csv", newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["seed"] == "0"]
+    assert [bool(line["validation_accuracy"]) for line in lines] == [True] * len(looks[0])
+    assert [int(line["step"]) for line in lines if line["test_accuracy"]] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("stop", [2, 9, 28])
+def test_an_interrupted_run_keeps_the_weights_of_the_same_step(images, tmp_path, monkeypatch, stop):
+    spec, data = novack_spec(steps=30, evaluations=3, batch=5, select_every=3), folder_of(images, tmp_path / "data")
+    specs = [spec.replace(seed=seed) for seed in (0, 1)]
+    whole = run(specs, data, tmp_path / "whole")
+    with dying_after(monkeypatch, stop):
+        run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
+    assert [one["best"] for one in run(specs, data, tmp_path / "cut")] == [one["best"] for one in whole]
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+
+
+def test_a_run_that_does_not_select_keeps_no_other_weights(images, tmp_path):
+    data = folder_of(images, tmp_path / "data")
+    run(novack_spec(held_out=0.0), data, tmp_path / "run")
+    assert load_file(tmp_path / "run" / BEST) == {}
+    with pytest.raises(ValueError, match="select_every = 3: needs held_out"):
+        novack_spec(held_out=0.0, select_every=3)
 
 
 def test_held_out_images_are_the_last_and_are_never_trained_on(images):
@@ -383,3 +443,10 @@ def test_a_trainer_is_given_what_its_run_needs(images):
     for spec, inputs in ((RUNS["ExterGraft"], Inputs()), (RUNS["LB"], Inputs(norms=REFERENCE_NORMS[None]))):
         with pytest.raises(UserError, match="transform: the run and what it is given do not agree"):
             Trainer([spec], images, inputs=inputs)
+
+
+@pytest.mark.parametrize(("scale", "steps", "every"), [("mini", 250, 1), ("midi", 500, 2), ("paper", 5000, 20)])
+def test_each_scale_looks_at_the_held_out_images_as_often(scale, steps, every):
+    config = load_config([ROOT / f"config/{scale}.yaml"] if scale != "mini" else [])
+    spec = scaled_spec(config, "novack2023", "resnet18-cifar10.lb-gn", 0)
+    assert (spec.steps, spec.select_every) == (steps, every)

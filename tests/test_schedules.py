@@ -6,14 +6,68 @@ import torch
 from conftest import make_spec
 from torch.optim import lr_scheduler
 
+from whysgd.results.former import todays
+from whysgd.study.papers import _scaled_times
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.knee import KneeLRScheduler
 from whysgd.training.schedules import learning_rate
 
+PEAK = 0.3
+# Decays after a warmup of geiping2022's released code: the schedule, the length, and torch's scheduler behind the warmup.
+RELEASED = {
+    "300 steps": ({"decay": "cosine", "horizon": 300}, 5, 300, lambda o: lr_scheduler.CosineAnnealingLR(o, 300)),
+    "over 4000": ({"decay": "cosine", "horizon": 4000}, 400, 3000, lambda o: lr_scheduler.CosineAnnealingLR(o, 4000)),
+    "no warmup": ({"decay": "cosine", "horizon": 300}, 0, 300, lambda o: lr_scheduler.CosineAnnealingLR(o, 300)),
+    "part of a unit": ({"decay": "cosine", "horizon": 30}, 2.5, 30, lambda o: lr_scheduler.CosineAnnealingLR(o, 30)),
+    "floored": (
+        {"decay": "cosine", "horizon": 300, "floor": 1 / 25}, 5, 300,
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 300, eta_min=0.3 / 25),
+    ),
+    "linear": ({"decay": "linear", "horizon": 300}, 5, 300, lambda o: lr_scheduler.LinearLR(o, 1, 0, 300)),
+    "exponential": ({"decay": "exponential", "gamma": 0.99}, 5, 300, lambda o: lr_scheduler.ExponentialLR(o, 0.99)),
+    "drops": (
+        {"decay": "step", "milestones": (300 // 2.667 + 6, 300 // 1.6 + 6, 300 // 1.142 + 6)}, 5, 300,
+        lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1),
+    ),
+    "torch's own": (
+        {"decay": "torch.optim.lr_scheduler:MultiStepLR", "milestones": [112, 187, 262]}, 5, 300,
+        lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1),
+    ),
+}  # fmt: skip
 
-def test_warmup_begins_at_zero_and_the_cosine_clock_starts_when_it_ends():
+
+@pytest.mark.parametrize("unit", ["epoch", "step"])
+@pytest.mark.parametrize(("values", "warmup", "length", "peer"), RELEASED.values(), ids=RELEASED)
+def test_after_a_warmup_the_peak_is_given_twice_as_released(values, warmup, length, peer, unit):
+    values = dict(values)
+    schedule = make("schedule", values.pop("decay"), unit=unit, warmup=warmup, **values)
+    rising = [PEAK * time / warmup for time in range(math.floor(warmup) + 1)] if warmup else []
+    expected = rising + run_with(peer, length)[: length - len(rising)]
+    assert [learning_rate(schedule, PEAK, t) for t in range(length)] == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+def test_300_steps_with_a_warmup_of_5_end_where_the_released_code_does():
     schedule = make("schedule", "cosine", unit="epoch", warmup=5, horizon=300)
+    assert [learning_rate(schedule, 0.1, t) for t in (5, 6)] == [0.1, 0.1]
+    assert learning_rate(schedule, 0.1, 299) == pytest.approx(0.1 * 0.5 * (1 + math.cos(math.pi * 293 / 300)))
+    assert learning_rate(schedule, 0.1, 299) == pytest.approx(1.34e-4, abs=5e-7)
+
+
+def test_an_exponential_decay_of_the_whole_run_multiplies_by_gamma():
+    schedule = make("schedule", "exponential", unit="run", gamma=0.05)
+    assert learning_rate(schedule, 1.0, 40, 40) == pytest.approx(0.05)
+
+
+def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
+    schedule = {"unit": "epoch", "decay": "exponential", "gamma": 0.99, "warmup": 10}
+    assert _scaled_times({"schedule": schedule, "epochs": 300}, 10) == {
+        "epochs": 30, "schedule": {**schedule, "gamma": pytest.approx(0.99**10), "warmup": 1.0},
+    }  # fmt: skip
+
+
+def test_warmup_begins_at_zero_and_the_clock_in_closed_form_starts_when_it_ends():
+    schedule = make("schedule", "cosine", unit="epoch", warmup=5, horizon=300, phase="closed")
     rates = [learning_rate(schedule, 0.1, t) for t in range(300)]
     assert rates[:6] == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08, 0.1])
     assert rates[155] == pytest.approx(0.05)
@@ -25,8 +79,8 @@ def test_warmup_begins_at_zero_and_the_cosine_clock_starts_when_it_ends():
 def test_the_long_runs_never_decay_to_zero():
     schedule = make("schedule", "cosine", unit="epoch", warmup=400, horizon=4000)
     assert learning_rate(schedule, 0.4, 400) == 0.4
-    assert learning_rate(schedule, 0.4, 2999) == pytest.approx(0.2 * (1 + math.cos(math.pi * 2599 / 4000)))
-    assert learning_rate(schedule, 0.4, 4400) == pytest.approx(0, abs=1e-15)
+    assert learning_rate(schedule, 0.4, 2999) == pytest.approx(0.2 * (1 + math.cos(math.pi * 2598 / 4000)))
+    assert learning_rate(schedule, 0.4, 4401) == pytest.approx(0, abs=1e-15)
     assert learning_rate(schedule, 0.4, 9999) == pytest.approx(0, abs=1e-15)
 
 
@@ -35,14 +89,14 @@ def test_after_the_warmup_it_is_torchs_cosine():
     peer = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
     for time in range(40):
         assert learning_rate(
-            make("schedule", "cosine", unit="step", warmup=7, horizon=40), 0.3, 7 + time
+            make("schedule", "cosine", unit="step", warmup=7, horizon=40, phase="closed"), 0.3, 7 + time
         ) == pytest.approx(peer.get_last_lr()[0])
         optimizer.step()
         peer.step()
 
 
 def test_times_need_not_be_whole():
-    schedule = make("schedule", "cosine", unit="epoch", warmup=0.5, horizon=30.0)
+    schedule = make("schedule", "cosine", unit="epoch", warmup=0.5, horizon=30.0, phase="closed")
     assert learning_rate(schedule, 1.0, 0) == 0
     assert learning_rate(schedule, 1.0, 1) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5 / 30)))
 
@@ -50,9 +104,6 @@ def test_times_need_not_be_whole():
 def test_constant():
     schedule = make("schedule", "constant", unit="step", warmup=0)
     assert [learning_rate(schedule, 0.2, t) for t in (0, 1, 1000)] == [0.2] * 3
-
-
-PEAK = 0.3
 
 
 def run_with(peer, steps):
@@ -129,7 +180,10 @@ def test_linear_and_step_decay_have_a_clock_of_their_own_units(unit):
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
 def test_with_a_warmup_the_rest_of_the_run_is_the_horizon(decay):
-    rates = [learning_rate(make("schedule", decay, unit="run", warmup=0.25), PEAK, step, 40) for step in range(40)]
+    rates = [
+        learning_rate(make("schedule", decay, unit="run", warmup=0.25, phase="closed"), PEAK, step, 40)
+        for step in range(40)
+    ]
     assert rates[:10] == pytest.approx([PEAK * step / 10 for step in range(10)])
     assert rates[10:] == pytest.approx(
         [learning_rate(make("schedule", decay, unit="step", warmup=0, horizon=30), PEAK, step) for step in range(30)],
@@ -151,7 +205,7 @@ def test_warmup_and_explore_never_round_to_more_than_the_run():
 RUN = {"unit": "run", "warmup": 0}
 KNEE, STEP = {**RUN, "decay": "knee", "explore": 0.5}, {**RUN, "decay": "step", "milestones": [0.5]}
 WRONG = {
-    "decay": ({**RUN, "decay": "sudden"}, "schedule.decay = 'sudden': allowed: constant, cosine, knee, linear, one-cycle, step, or a dotted path"),
+    "decay": ({**RUN, "decay": "sudden"}, "schedule.decay = 'sudden': allowed: constant, cosine, exponential, knee, linear, one-cycle, step, or a dotted path"),
     "unit": ({"unit": "week", "warmup": 0, "decay": "constant"}, "schedule.unit = 'week': allowed: epoch, step, run"),
     "knee in epochs": ({**KNEE, "unit": "epoch"}, "schedule.unit = 'epoch': knee allows: run"),
     "one-cycle in steps": ({**RUN, "unit": "step", "decay": "one-cycle"}, "schedule.unit = 'step': one-cycle allows: run"),
@@ -164,7 +218,7 @@ WRONG = {
     "no horizon": ({**RUN, "decay": "linear", "horizon": 0}, "schedule.horizon = 0: must be above 0"),
     "horizon of knee": ({**KNEE, "horizon": 1}, "schedule.horizon: unknown key; allowed here: decay, explore"),
     "horizon of constant": ({**RUN, "decay": "constant", "horizon": 1}, "schedule.horizon: unknown key"),
-    "explore of cosine": ({**RUN, "decay": "cosine", "explore": 0.5}, "schedule.explore: unknown key; allowed here: decay, horizon"),
+    "explore of cosine": ({**RUN, "decay": "cosine", "explore": 0.5}, "schedule.explore: unknown key; allowed here: decay, floor"),
     "factor of linear": ({**RUN, "decay": "linear", "factor": 0.5}, "schedule.factor: unknown key"),
     "warmup of one-cycle": ({**RUN, "warmup": 0.1, "decay": "one-cycle"}, "schedule.warmup = 0.1: must be 0, one-cycle has its own"),
     "step without milestones": ({**RUN, "decay": "step"}, "schedule: milestones must be given"),
@@ -189,3 +243,11 @@ def test_a_schedule_that_cannot_be_is_one_line(values, message):
 def test_milestones_survive_json():
     spec = make_spec(schedule=make("schedule", "step", unit="run", warmup=0, milestones=(0, 0.5)))
     assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_settings_from_before_the_choice_of_a_phase_keep_the_clock_of_their_time():
+    old = {"unit": "epoch", "warmup": 5.0, "decay": "cosine", "horizon": 300.0, "explore": None}
+    values = {**make_spec().to_dict(), "schedule": old}
+    assert todays(values).schedule.phase == "closed"
+    assert todays({**values, "schedule": {**old, "phase": "released"}}).schedule.phase == "released"
+    assert todays({**values, "schedule": {**old, "warmup": 0.0}}).schedule.phase == "released"

@@ -100,8 +100,8 @@ def test_the_pipeline_makes_everything_and_prints_the_tables(miniature):
                  "claims/geiping2022.md", "index.html", "figures/geiping2022_main_curves.svg",
                  "figures/geiping2022_main_comparison.png"):  # fmt: skip
         assert (place / name).stat().st_size > 200, name
-    files = ["gradient_norms.csv", "history.csv", "layers.csv", "metrics.json", "model.safetensors", "noise.csv",
-             "noise_norms.csv"]  # fmt: skip
+    files = ["best.safetensors", "gradient_norms.csv", "history.csv", "layers.csv", "metrics.json", "model.safetensors",
+             "noise.csv", "noise_norms.csv"]  # fmt: skip
     assert sorted(file.name for file in (miniature / FB).iterdir() if file.name != ".lock") == files
     metrics = read_json(miniature / FB / "metrics.json")
     assert list(metrics["seeds"]) == ["0", "1"]

@@ -23,7 +23,7 @@ from whysgd.measures.images import Images
 from whysgd.models.build import build_model
 from whysgd.results.former import todays
 from whysgd.results.metrics import check_file, read_metrics
-from whysgd.results.paths import METRICS, MODEL, dataset_folder
+from whysgd.results.paths import BEST, METRICS, MODEL, dataset_folder
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.registry import find, settings_of
 from whysgd.study.spec import RunSpec, trained_images
@@ -43,7 +43,7 @@ class TrainedRun:
 
     Attributes:
         spec, metrics: what it is, and what its training left.
-        model: with its final weights, on the device; None if it diverged.
+        model: with its final weights, or those of the selected step, on the device; None if it diverged.
         train, test: the images it was trained on, and the test set.
         label: of the data set.
     """
@@ -66,7 +66,7 @@ def load_runs(
     """Yield the seeds of a finished batch, one after another, each ready to be measured.
 
     Args:
-        folder: of the batch, with metrics.json and model.safetensors.
+        folder: of the batch, with metrics.json and its weights.
         data: folder of the canonical data set; None takes the workflow's.
         device: where to measure.
         images: take only the first so many training images; None takes all that were trained on.
@@ -85,13 +85,15 @@ def load_runs(
     dataset = load_dataset(data)
     if dataset.manifest["sha256"] != common["data"].get("sha256"):
         raise UserError(f"{data}: is not the data set that the run in {folder} was trained on")
-    check_file(common, Path(folder, MODEL))
+    # Of a run that selects a step, the weights of that step are measured.
+    file = Path(folder, BEST if spec.held_out and BEST in common["sha256"] else MODEL)
+    check_file(common, file)
     count = trained_images(spec, len(dataset.train.labels))
     statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
     normalize = Normalizer(statistics["mean"], statistics["std"], torch.float32, device)
     for seed in seeds or metrics:
         diverged = metrics[seed]["status"] == "diverged"
-        model = None if diverged else _trained_model(Path(folder, MODEL), specs[seed], dataset, device)
+        model = None if diverged else _trained_model(file, specs[seed], dataset, device)
         batch = batch_size(model, dataset.train.images.shape[1:], device) if model else LARGEST
         if model:
             model.eval()

@@ -20,4 +20,7 @@ def todays(settings: Mapping) -> RunSpec:
     for part in _WITH_NULLS:
         if isinstance(found.get(part), Mapping):
             found[part] = {key: value for key, value in found[part].items() if value is not None}
+    schedule = found.get("schedule")
+    if isinstance(schedule, Mapping) and schedule.get("decay") in ("cosine", "linear") and schedule.get("warmup"):
+        found["schedule"] = {"phase": "closed", **schedule}  # the only one before there was a choice
     return RunSpec.from_dict(found)

@@ -29,6 +29,8 @@ PAGE = "results/{scale}/index.html"
 # What training leaves in the folder of a batch. The three logs of the gradient noise have a head alone where a run does
 # not measure it.
 METRICS, HISTORY, NORMS, MODEL = "metrics.json", "history.csv", "gradient_norms.csv", "model.safetensors"
+# The weights of the selected step, of a run that selects one on held-out images; empty for others.
+BEST = "best.safetensors"
 NOISE, LAYERS, NOISE_NORMS = "noise.csv", "layers.csv", "noise_norms.csv"
 _BATCH = re.compile(r"seeds-(\d+)(?:-(\d+))?")
 

@@ -97,6 +97,8 @@ def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
     yield Work(steps, 1 if sample else passes, blocks * seeds, spec.micro_batch)
     yield Work(min(spec.evaluations, steps) * seeds, FORWARD, 1, images.train + images.test)
+    if spec.select_every:
+        yield Work(steps // spec.select_every * seeds, FORWARD, 1, images.train - count)
     if sample:
         yield Work(steps, passes, seeds, sample)
     if spec.transform and spec.transform.name == "iter_graft":

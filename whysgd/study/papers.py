@@ -209,8 +209,10 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
     times = {key: schedule[key] / divisor for key in ("warmup", "horizon") if schedule.get(key) is not None}
     if schedule.get("milestones") is not None:
         times["milestones"] = [time / divisor for time in schedule["milestones"]]
+    if schedule.get("gamma") is not None:
+        times["gamma"] = schedule["gamma"] ** divisor
     scaled = {"schedule": schedule if schedule["unit"] == "run" else {**schedule, **times}}
-    for key in ("epochs", "steps"):
+    for key in ("epochs", "steps", "select_every"):
         if settings.get(key) is not None:
             scaled[key] = max(1, round(settings[key] / divisor))
     return scaled

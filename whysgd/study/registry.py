@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from whysgd.errors import UserError, listed, nearest
-from whysgd.study.schedule import ScheduleSettings
+from whysgd.study.schedule import DecaySettings
 from whysgd.study.settings import Count, Flag, MethodSettings, Positive, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +170,7 @@ def constants(file: Path) -> dict[str, Any]:
     """Return the constants at the top level of a file that are plain data, without running it."""
     found = {}
     for node in ast.parse(file.read_text(encoding="utf-8"), str(file)).body:
-        if not isinstance(node, ast.Assign):
+        if not isinstance(node, ast.Assign) or isinstance(node.targets[0], ast.Attribute):
             continue
         with suppress(ValueError):
             value, target = ast.literal_eval(node.value), node.targets[0]
@@ -213,7 +213,7 @@ def _module_file(module: str) -> Path | None:
 @cache
 def _open_settings(kind: str) -> type[BaseModel]:
     """Return settings with any options beside those that all of a kind have."""
-    base = ScheduleSettings if kind == "schedule" else MethodSettings
+    base = DecaySettings if kind == "schedule" else MethodSettings
     return type(
         "AnySettings", (base,), {"model_config": ConfigDict(frozen=True, extra="allow"), "__module__": __name__}
     )

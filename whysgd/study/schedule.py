@@ -1,5 +1,6 @@
 """What all learning-rate schedules have in common; each is a file of `whysgd.training.schedules`."""
 
+import math
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
@@ -33,7 +34,21 @@ class ScheduleSettings(Settings):
         return self.model_copy(update={"unit": "step", "warmup": round(self.warmup * total)})
 
 
-class HorizonSettings(ScheduleSettings):
+class DecaySettings(ScheduleSettings):
+    """A decay whose clock starts after the warmup."""
+
+    phase: Literal["released", "closed"] = "released"
+    """When the decay's clock starts after a warmup: one unit late, as in geiping2022's released code, or at its end."""
+
+    def clock(self, time: int) -> float:
+        """Return the time on the decay's clock: t − ⌊w⌋ − 1, at least 0, as released, which gives the peak twice after
+        a warmup of whole units; t − w in closed form, and without a warmup.
+        """
+        late = self.phase == "released" and self.warmup > 0
+        return max(0, time - math.floor(self.warmup) - 1) if late else time - self.warmup
+
+
+class HorizonSettings(DecaySettings):
     """A fall to zero over a horizon."""
 
     horizon: Positive | None = None

@@ -142,6 +142,10 @@ class RunSettings(Settings):
     """Largest L2 norm of a step's gradient; null does not clip."""
     held_out: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Share of the training images, the last ones, that is not trained on and selects the step reported as best."""
+    select_every: Count | None = None
+    """Steps between two looks at the held-out images alone, the first step being one, beside the evaluations; a scale
+    divides it as it does steps.
+    """
     probe: Probe | None = None
     """Measure the average micro-batch gradient norm along the run."""
     averaging: Literal["mean", "historical"] = "mean"
@@ -186,6 +190,7 @@ class RunSpec(RunSettings):
             "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
             f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
+            f"select_every = {self.select_every!r}: needs held_out": self.select_every and not self.held_out,
             "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
             precision_problem(self): precision_problem(self),
         }

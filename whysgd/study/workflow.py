@@ -130,8 +130,9 @@ class Study:
         return self._trained(paper, run, paths.batch_seeds(seeds))
 
     def _trained(self, paper: str, run: str, batch: list[int]) -> dict:
+        weights = paths.BEST if self.spec(paper, run).held_out else paths.MODEL
         own = {name: self._run_file(paper, run, batch, file)
-               for name, file in (("metrics", paths.METRICS), ("model", paths.MODEL))}  # fmt: skip
+               for name, file in (("metrics", paths.METRICS), ("model", weights))}  # fmt: skip
         return {**self.dataset_files(self.spec(paper, run).dataset), **own}
 
     def measures_of_job(self, measures: str) -> list[str]:

@@ -39,6 +39,8 @@ class State:
         running: batch norm's running statistics (Q,).
         norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
         optimizer: what the optimizer remembers, tensors (P,) by name; empty before the first step.
+        best: θ and running statistics of the selected step, tensors by name; empty for runs that do not select.
+        selected: its step, micro_batches and validation_accuracy.
         step: optimizer steps made; micro_batches: micro-batches that passed through batch norm.
         history: one dict for each line, with `HISTORY_COLUMNS`.
         noise: one dict for each measurement of the gradient noise, see `whysgd.training.noise_log`.
@@ -51,6 +53,8 @@ class State:
     running: torch.Tensor
     norms: torch.Tensor
     optimizer: dict[str, torch.Tensor] = field(default_factory=dict)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    selected: dict = field(default_factory=dict)
     step: int = 0
     micro_batches: int = 0
     seconds: float = 0.0
@@ -62,7 +66,8 @@ class State:
 
 
 _TENSORS = ("theta", "running", "norms")
-_NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended")
+_NAMED = ("optimizer", "best")
+_NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended", "selected")
 
 
 class Batch:
@@ -102,7 +107,8 @@ def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> Non
     tensors, numbers = {}, []
     for index, state in enumerate(states):
         own = {name: getattr(state, name) for name in _TENSORS}
-        own |= {f"optimizer.{name}": tensor for name, tensor in state.optimizer.items()}
+        for part in _NAMED:
+            own |= {f"{part}.{name}": tensor for name, tensor in getattr(state, part).items()}
         # Rows of a batch share their memory, which a file does not.
         tensors |= {f"{index}.{name}": tensor.cpu().clone() for name, tensor in own.items()}
         plain = {name: getattr(state, name) for name in _NUMBERS}
@@ -163,9 +169,10 @@ def _read(path: Path, identity: str, device) -> list[State]:
             for place, one in enumerate(numbers["noise"]):
                 one["norms"] = tensors[f"{index}.noise.{place}"].tolist()
             own = {name: tensors[f"{index}.{name}"].to(device) for name in _TENSORS}
-            start = f"{index}.optimizer."
-            optimizer = {name[len(start) :]: tensors[name].to(device) for name in tensors if name.startswith(start)}
-            states.append(State(**own, optimizer=optimizer, **numbers))
+            for part in _NAMED:
+                start = f"{index}.{part}."
+                own[part] = {name[len(start) :]: tensors[name].to(device) for name in tensors if name.startswith(start)}
+            states.append(State(**own, **numbers))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _UnfitError(f"not readable ({error!r})") from None
     for state in states:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from whysgd.data.loader import DataLoader
 from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
-from whysgd.measures.accuracy import evaluate
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
 from whysgd.study.spec import RunSpec
@@ -40,6 +39,7 @@ from whysgd.training.engine import Step
 from whysgd.training.events import Events
 from whysgd.training.inputs import read_inputs
 from whysgd.training.noise_log import measured_noise
+from whysgd.training.optimizers import Losses
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
@@ -68,8 +68,8 @@ def train(
 ) -> list[dict]:
     """Train some seeds of a run to their end and write the results into one folder.
 
-    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors, noise.csv, layers.csv and
-    noise_norms.csv, each with the seed as a key or a column. A batch that is finished already is left alone.
+    These are metrics.json, history.csv, gradient_norms.csv, model.safetensors, best.safetensors, noise.csv, layers.csv
+    and noise_norms.csv, each with the seed as a key or a column. A batch that is finished already is left alone.
 
     SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it after the step under way, with a checkpoint. An interrupted batch resumes
     from its checkpoint and, on a CPU with as many threads, ends bit-identical to an uninterrupted one, apart from
@@ -245,10 +245,21 @@ class Trainer(Setup):
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
-        context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
-        for transform in self.transforms:
-            gradient = transform(gradient, context)
-        self.optimizer(batch.theta, batch.optimizer, gradient, lr)
+
+        def transformed(theta, gradient):
+            if self.transforms:
+                small_norm = partial(micro_batch_norm, self, epoch, first, end)
+                context = Context(gradient.norm(dim=1), small_norm, reference, theta, self.objective.parameters)
+            for transform in self.transforms:
+                gradient = transform(gradient, context)
+            return gradient
+
+        def at(theta, rows):
+            gradient, loss, penalty = self.gradient(epoch, first, end, lr, theta, rows)
+            return loss + penalty, transformed(theta, gradient)
+
+        gradient = transformed(batch.theta, gradient)
+        self.optimizer(batch.theta, batch.optimizer, gradient, lr, losses=Losses(loss + penalty, at))
         for state in batch.states:
             state.step += 1
             state.micro_batches += end - first
@@ -256,31 +267,42 @@ class Trainer(Setup):
             line["step_length"] = (batch.theta - before).norm(dim=1)
         return line
 
-    def gradient(self, epoch: int, first: int, end: int, lr: float) -> tuple[torch.Tensor, ...]:
+    def gradient(self, epoch, first, end, lr, theta=None, rows: slice = slice(None)) -> tuple[torch.Tensor, ...]:
         """Return the gradient of a step, from the micro-batches first … end − 1, and move the running statistics.
+
+        Args:
+            theta: another θ, of the seeds of these rows, at which running statistics stay as they are.
 
         Returns:
             ḡ = mean_B [g_B + penalty_B] (S, P); the mean loss (S,) in training mode; the mean penalty (S,).
         """
         spec, batch, count = self.spec, self.batch, end - first
+        moves, theta = theta is None, batch.theta if theta is None else theta
         own, own_end = self.ranks.share(first, end)
         here = slice(own - first, own_end - first)
-        weights = micro_batch_weights(count, spec.averaging, batch.theta.dtype, self.device)[here]
-        kept = self.objective.statistic_weights(count, batch.theta)[here]
-        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[:, here]
+        weights = micro_batch_weights(count, spec.averaging, theta.dtype, self.device)[here]
+        kept = self.objective.statistic_weights(count, theta)[here]
+        draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[rows, here]
         keys = dropout_keys_of(self, count)
-        step = Step(batch.theta, weights, kept, lr, draws=draws, keys=None if keys is None else keys[:, here])
+        keys = None if keys is None else keys[rows, here]
+        step = Step(theta, weights, kept, lr, draws=draws, keys=keys)
         if self.needs_full_gradient:
-            full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
+            full = self.plain.sums(replace(step, draws=None), self._groups(epoch, own, own_end, rows))
             step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])
-        sums = self.engine.sums(step, self.loader.groups(epoch, own, own_end))
+        sums = self.engine.sums(step, self._groups(epoch, own, own_end, rows))
         gradient, statistics, loss, penalty = self.ranks.sum(*sums)
-        batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
+        if moves:
+            batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
         loss, penalty = loss / count, penalty / count
         if self.sampled:
             added, penalty = sampled_penalty(self, epoch, first, end, lr)
             gradient = gradient + added
         return gradient, loss, penalty
+
+    def _groups(self, epoch: int, first: int, end: int, rows: slice):
+        """Yield the loader's groups, of the seeds of these rows."""
+        for group in self.loader.groups(epoch, first, end):
+            yield [part[rows] if len(part) > 1 else part for part in group]
 
     def after_step(self, step: dict) -> None:
         """Write the history's lines of a step, and take the seeds that have ended out of the batch.
@@ -329,21 +351,23 @@ class Trainer(Setup):
             state.seconds += seconds
 
     def evaluate(self, step: dict, row: int, accuracies: bool = True) -> dict:
-        """Return one line of the history: the step just made, and all splits after it, in fp32 whatever the precision.
+        """Return one line of the history: the step just made, and all splits after it; keep the best weights.
 
         Args:
             step: what `step` returned.
             row: which of the running seeds.
-            accuracies: measure losses and accuracies; the line has none otherwise.
+            accuracies: measure all losses and accuracies; the line has those of the held-out images at most otherwise.
         """
         state = self.batch.states[row]
         line = {"step": state.step}
         line |= {key: value[row].item() if isinstance(value, torch.Tensor) else value for key, value in step.items()}
-        if accuracies:
-            allow_tf32(False)
-            for split, (images, labels) in self.data.items():
-                measured = evaluate(self.objective, state.theta, state.running, images, labels, self.normalize)
-                line |= {f"{split}_{key}": value for key, value in measured.items()}
+        if accuracies or self.selects(state.step):
+            line |= self.measured(state.theta, state.running, None if accuracies else ["validation"])
+        # The first of equals is selected.
+        if line.get("validation_accuracy", -1) > state.selected.get("validation_accuracy", -1):
+            state.selected = {key: line[key] for key in ("step", "validation_accuracy")}
+            state.selected["micro_batches"] = state.micro_batches
+            state.best = {"theta": state.theta.clone(), "running": state.running.clone()}
         line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"])}
         # Where a seed diverges between two lines there is no other.
         line.setdefault("full_loss", line["step_loss"])

@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 import whysgd
 from whysgd.files import csv_text, sha256_of, write_atomically, write_json, write_text
 from whysgd.results import metrics as saved_metrics
-from whysgd.results.paths import HISTORY, METRICS, MODEL, NORMS
+from whysgd.results.paths import BEST, HISTORY, METRICS, MODEL, NORMS
 from whysgd.study.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
 from whysgd.training.checkpoint import HISTORY_COLUMNS, State
 from whysgd.training.device import device_name
@@ -62,8 +63,11 @@ def write_results(trainer, manifest: Mapping, out: Path, code: str, sources: Map
     """
     states = {spec.seed: state for spec, state in zip(trainer.specs, trainer.states, strict=True)}
     weights = {seed: trainer.tensors(state) for seed, state in states.items()}
-    named = {f"{seed}/{name}": tensor for seed, own in weights.items() for name, tensor in own.items()}
-    write_atomically(out / MODEL, lambda path: save_file(named, path))
+    best = {seed: trainer.tensors(replace(state, **state.best, micro_batches=state.selected["micro_batches"]))
+            for seed, state in states.items() if state.best}  # fmt: skip
+    for file, tensors in ((MODEL, weights), (BEST, best)):
+        named = {f"{seed}/{name}": tensor for seed, own in tensors.items() for name, tensor in own.items()}
+        write_atomically(out / file, lambda path, named=named: save_file(named, path))
     history = [{"seed": seed, **line} for seed, state in states.items() for line in state.history]
     texts = {
         HISTORY: csv_text(("seed", *HISTORY_COLUMNS), history),
@@ -77,11 +81,11 @@ def write_results(trainer, manifest: Mapping, out: Path, code: str, sources: Map
         "engine": trainer.engine_used, "cpu_seconds": cpu_seconds / len(states),
     }  # fmt: skip
     metrics = [
-        {**run_metrics(spec, states[spec.seed], manifest, sources), **common,
+        {**run_metrics(spec, states[spec.seed], manifest, sources, best_of(trainer, states[spec.seed])), **common,
          "weights_sha256": weights_digest(weights[spec.seed])}
         for spec in trainer.specs
     ]  # fmt: skip
-    content = saved_metrics.joined(metrics, {name: sha256_of(out / name) for name in (*texts, MODEL)})
+    content = saved_metrics.joined(metrics, {name: sha256_of(out / name) for name in (*texts, MODEL, BEST)})
     write_json(out / METRICS, content)
     return saved_metrics.split(content)
 
@@ -95,24 +99,34 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def run_metrics(spec: RunSpec, state: State, manifest: Mapping, sources: Mapping) -> dict:
+def best_of(trainer, state: State) -> dict:
+    """Return the step, losses and accuracies of the selected step, or, for a run without one, of the evaluation of
+    highest test accuracy.
+    """
+    if state.best:
+        return {"step": state.selected["step"], **trainer.measured(**state.best)}
+    evaluations = [row for row in state.history if row["test_accuracy"] is not None]
+    return max(evaluations, key=lambda row: row["test_accuracy"])
+
+
+def run_metrics(spec: RunSpec, state: State, manifest: Mapping, sources: Mapping, best: Mapping) -> dict:
     """Return the metrics of a seed, apart from what is known of its training as a whole.
 
     Args:
         spec, state: the run and where and why it ended; its history has at least one line.
         manifest, sources: as for `write_results`.
+        best: of `best_of`.
 
     Returns:
         final and best loss and accuracy on all splits, in nats and percent, None where they are not finite or there is
-        no such split; best is the evaluation of highest accuracy on the held-out images, or, if there are none, on the
-        test set, and `selected_on` says which; all settings; on what and with what it was trained; times.
+        no such split; best is the step of highest accuracy on the held-out images, or, if there are none, the
+        evaluation of highest test accuracy, and `selected_on` says which; all settings; on what and with what it was
+        trained; times.
     """
     splits = ("train", "validation", "test")
     measured = tuple(f"{split}_{measure}" for split in splits for measure in ("loss", "accuracy"))
     final = state.history[-1]
     selected_on = "validation" if spec.held_out else "test"
-    evaluations = [row for row in state.history if row["test_accuracy"] is not None]
-    best = max(evaluations, key=lambda row: row[f"{selected_on}_accuracy"])
     images = trained_images(spec, manifest["train_images"])
     per_epoch = epoch_images(spec, images)
     per_epoch -= per_epoch % spec.micro_batch if spec.drop_last else 0
@@ -126,7 +140,7 @@ def run_metrics(spec: RunSpec, state: State, manifest: Mapping, sources: Mapping
         "stopped_at_accuracy": spec.stop_accuracy if state.ended == "stopped" else None,
         "steps": state.step,
         "final": {key: _finite(final[key]) for key in measured},
-        "best": {"step": best["step"], "selected_on": selected_on, **{key: _finite(best[key]) for key in measured}},
+        "best": {"step": best["step"], "selected_on": selected_on, **{key: _finite(best.get(key)) for key in measured}},
         "parameters": len(state.theta),
         "settings": spec.to_dict(),
         "spec_digest": spec.digest,

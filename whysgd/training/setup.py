@@ -1,6 +1,6 @@
 """What stays the same in a run: its network, its course, and the images to train and to measure on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,10 +10,11 @@ from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset
 from whysgd.data.loader import place
 from whysgd.errors import UserError
+from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
 from whysgd.study.spec import RunSpec, micro_batches_per_epoch, steps_per_epoch, total_steps, trained_images
 from whysgd.training.checkpoint import State
-from whysgd.training.device import engine_on, precision_on, with_index
+from whysgd.training.device import allow_tf32, engine_on, precision_on, with_index
 from whysgd.training.engine import Engine
 from whysgd.training.grouping import choose_grouping
 from whysgd.training.inputs import NOTHING, Inputs
@@ -92,7 +93,7 @@ class Setup:
         self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
         needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
-        self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec)
+        self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec, self.objective.parameters)
         # The course of the run.
         self.micro_batches = micro_batches_per_epoch(spec, self.count)
         self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
@@ -137,7 +138,21 @@ class Setup:
     def has_line(self, step: int) -> bool:
         """Return whether the history has a line for this step, counted from 1."""
         probe = self.spec.probe
-        return step in self.evaluation_steps or (probe is not None and (step - 1) % probe.every == 0)
+        probed = probe is not None and (step - 1) % probe.every == 0
+        return step in self.evaluation_steps or probed or self.selects(step)
+
+    def selects(self, step: int) -> bool:
+        """Return whether the held-out images are looked at after this step, counted from 1, beside evaluations."""
+        return self.spec.select_every is not None and (step - 1) % self.spec.select_every == 0
+
+    def measured(self, theta: torch.Tensor, running: torch.Tensor, splits: Iterable[str] | None = None) -> dict:
+        """Return losses and accuracies on these splits, or on all, in fp32 whatever the precision."""
+        found = {}
+        allow_tf32(False)
+        for split in splits or self.data:
+            measured = evaluate(self.objective, theta, running, *self.data[split], self.normalize)
+            found |= {f"{split}_{key}": value for key, value in measured.items()}
+        return found
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
         """Return a seed's state dict: weights, running statistics, batch norm's counters, and constants."""

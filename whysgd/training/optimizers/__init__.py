@@ -1,11 +1,16 @@
 """Optimizers, one file each: `optimizer(theta, state, gradient, lr, settings)` makes one step in place.
 
-theta (seeds, P) holds the parameters of all seeds and `gradient` has its shape. `state` is a dictionary of tensors
-of that shape, empty before the first step; the optimizer keeps in it what it remembers, and checkpoints save it. The
-function has the name of its file.
+theta (seeds, P) holds the parameters of all seeds and `gradient` has its shape. `state` is a dictionary of tensors with
+a row for each seed, empty before the first step; the optimizer keeps in it what it remembers, and checkpoints save it.
+The function has the name of its file.
+
+It may have two more arguments: `layout`, the names and places of parameters in θ (`objective.ParameterVector`), and
+`losses`, a `Losses` of the step. `full_batch = True` on the function says that it compares losses, or goes row by row,
+which only the full batch without transforms allows.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 
@@ -14,15 +19,41 @@ from whysgd.study.registry import find, make
 from whysgd.study.spec import RunSpec
 
 
-def optimizer_of(spec: RunSpec) -> Callable:
-    """Return the optimizer of a run, as a function of θ, its state, the gradient and the learning rate."""
+@dataclass(frozen=True)
+class Losses:
+    """The loss of a step as a function of θ, over all of its micro-batches, penalty included.
+
+    Attributes:
+        now: the losses (seeds,) at θ.
+        at: `at(theta, rows)` returns losses and gradients, after the transforms, of the seeds of a slice at other θ;
+            batch norm's running statistics stay as they are.
+    """
+
+    now: object
+    at: Callable
+
+
+def optimizer_of(spec: RunSpec, layout=None) -> Callable:
+    """Return the optimizer of a run, as a function of θ, its state, the gradient, the learning rate and `losses`.
+
+    Raises:
+        UserError: it does not fit the run.
+    """
     own = {key: getattr(spec, key) for key in ("momentum", "nesterov", "weight_decay")}
     settings = spec.optimizer or make("optimizer", "sgd", **own)
     function = find("optimizer", settings.name)
     if isinstance(function, type):
         if signature(function.step).parameters["closure"].default is Parameter.empty:
-            raise UserError(f"optimizer = {settings.name!r}: calls the loss several times in a step; not supported")
+            raise UserError(f"optimizer = {settings.name!r}: calls the loss several times in a step; allowed: lbfgs")
         from whysgd.training.optimizers._torch import step
 
-        return partial(step, target=function, settings=settings)
-    return partial(function, settings=settings)
+        function = partial(step, target=function)
+    where, given = f"{spec.run}: optimizer = {settings.name!r}", signature(function).parameters
+    if getattr(function, "full_batch", False) and (not spec.full_batch or spec.clip or spec.transform):
+        raise UserError(f"{where}: compares losses; allowed only with batch: all, without clip and transform")
+    if "losses" in given and getattr(spec.penalty, "sample", None):
+        raise UserError(f"{where}: needs a penalty of all micro-batches; allowed: sample: null")
+    function = partial(function, settings=settings, **({"layout": layout} if "layout" in given else {}))
+    if "losses" in given:
+        return function
+    return lambda theta, state, gradient, lr, losses=None: function(theta, state, gradient, lr)

@@ -5,6 +5,8 @@ steps. η is a function of time, so a schedule has no state to save. The functio
 "run", whose times are shares of the run, it is given settings with times in whole steps.
 """
 
+import math
+
 from whysgd.study.registry import find
 from whysgd.study.schedule import ScheduleSettings
 
@@ -22,7 +24,8 @@ def learning_rate(settings: ScheduleSettings, lr: float, time: int, total: int |
     if isinstance(schedule, type):
         from whysgd.training.schedules._torch import rate
 
-        return rate(schedule, settings, lr, time)
+        rising = warmup_rate(settings, lr, time)
+        return rate(schedule, settings, lr, math.floor(settings.clock(time))) if rising is None else rising
     return schedule(settings.in_steps(total) if settings.unit == "run" else settings, lr, time, total)
 
 

@@ -3,15 +3,23 @@
 import math
 
 from whysgd.study.schedule import HorizonSettings
+from whysgd.study.settings import Share
 from whysgd.training.schedules import warmup_rate
 
 
-def cosine(settings: HorizonSettings, lr: float, time: int, total: int | None) -> float:
-    """Return lr · ½(1 + cos(π (t − w) / T)) for warmup w and horizon T, 0 past T.
+class CosineSettings(HorizonSettings):
+    """A cosine's fall to zero, or to a floor."""
 
-    The clock starts when the warmup ends. Source: Loshchilov and Hutter, SGDR, 2017; geiping2022's released code
-    starts it one unit later, and gives the peak twice.
+    floor: Share = 0.0
+    """Lowest rate, as a share of the peak."""
+
+
+def cosine(settings: CosineSettings, lr: float, time: int, total: int | None) -> float:
+    """Return lr · (f + (1 − f) · ½(1 + cos(π s / T))) at time s of the clock, for floor f and horizon T; f · lr past T.
+
+    Source: Loshchilov and Hutter, SGDR, 2017; the clock (`DecaySettings.clock`) and a floor of 1/25 are geiping2022's.
     """
     rising = warmup_rate(settings, lr, time)
-    progress = min((time - settings.warmup) / settings.horizon, 1.0)
-    return lr * 0.5 * (1.0 + math.cos(math.pi * progress)) if rising is None else rising
+    progress = min(settings.clock(time) / settings.horizon, 1.0)
+    share = 0.5 * (1.0 + math.cos(math.pi * progress))
+    return lr * (settings.floor + (1.0 - settings.floor) * share) if rising is None else rising

@@ -22,11 +22,14 @@ class Context:
         micro_batch_norm: a function that computes the gradient norm (seeds,) of one micro-batch of the step, drawn at
             random, at the same θ and without penalty.
         reference_norm: the norm (seeds,) that a finished run had at the same step, if one was given.
+        theta, layout: θ (seeds, P), and the names and places of parameters in it (`objective.ParameterVector`).
     """
 
     norm: object
     micro_batch_norm: Callable | None = None
     reference_norm: object = None
+    theta: object = None
+    layout: object = None
 
 
 def transforms_of(spec) -> list[partial]:
