@@ -76,7 +76,7 @@ def _meta(dataset: Dataset, plan: StoredCopies) -> dict:
     image_bytes = images[0].nbytes
     return {
         "format": FORMAT,
-        **dict(plan),
+        **plan.content,
         "images": len(images),
         "shape": list(images.shape[1:]),
         "classes": dataset.manifest["classes"],

@@ -20,4 +20,7 @@ def todays(settings: Mapping) -> RunSpec:
     for part in _WITH_NULLS:
         if isinstance(found.get(part), Mapping):
             found[part] = {key: value for key, value in found[part].items() if value is not None}
+    if found.get("store"):
+        # Copies were once read in the data set's order, which runs that shuffle do not see.
+        found["store"] = {"shuffle_copies": bool(found.get("shuffle")), **found["store"]}
     return RunSpec.from_dict(found)

@@ -44,10 +44,20 @@ class StoredCopies(Settings):
     """Seed of the draws; one store serves all runs."""
     clean_first: Flag = False
     """Let the first copy be the images as they are."""
+    shuffle_copies: Flag = True
+    """Keep the images of each copy in an order of its own, drawn once from the store's seed, as the released code
+    writes its store; false keeps the data set's order. It decides the micro-batches of runs that do not shuffle: copies
+    follow one another, and copy e mod N has each image once, either way.
+    """
+
+    @property
+    def content(self) -> dict:
+        """What decides the file; the order of a copy is applied when it is read."""
+        return self.model_dump(exclude={"shuffle_copies"})
 
     @property
     def name(self) -> str:
-        """The name of its file, equal for equal values."""
+        """The name of its file, equal for equal content."""
         parts = [f"x{self.copies}", f"crop{self.crop_padding}", f"seed{self.seed}"]
         return "-".join(parts + ["flip"] * self.flip + ["clean"] * self.clean_first)
 
