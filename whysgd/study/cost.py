@@ -99,7 +99,7 @@ def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     yield Work(min(spec.evaluations, steps) * seeds, FORWARD, 1, images.train + images.test)
     if sample:
         yield Work(steps, passes, seeds, sample)
-    if spec.transform and spec.transform.name == "iter_graft":
+    if any(one.name == "iter_graft" for one in spec.transforms):
         yield Work(steps, 1, seeds, spec.micro_batch)
     if spec.probe:
         yield Work(-(-steps // spec.probe.every) * seeds, 1, spec.probe.micro_batches, spec.probe.micro_batch)

@@ -9,7 +9,7 @@ from whysgd.errors import UserError, listed, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
-from whysgd.study.layout import lay_out, with_plan
+from whysgd.study.layout import lay_out, reference_of, with_plan
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
@@ -142,10 +142,10 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
             if row["planned"]:
                 seeds.setdefault(row["run"], set()).update(own)
     for run in seeds:
-        reference = (paper["runs"][run].get("transform") or {}).get("reference")
+        reference = reference_of(paper["runs"][run])
         while reference is not None:
             seeds[reference] |= seeds[run]
-            reference = (paper["runs"][reference].get("transform") or {}).get("reference")
+            reference = reference_of(paper["runs"][reference])
     return {run: sorted(own) for run, own in seeds.items()}
 
 

@@ -144,10 +144,14 @@ class RunSettings(Settings):
     """
     penalty: Annotated[Any, Chosen("penalty")] | None = None
     """Added to the gradient of every micro-batch."""
-    transform: Annotated[Any, Chosen("transform")] | None = None
-    """Scales the gradient of a step."""
+    transform: Annotated[Any, Chosen("transform", several=True)] | None = None
+    """Changes the gradient of a step; a list of transforms is applied in its order."""
     clip: Positive | None = None
-    """Largest L2 norm of a step's gradient; null does not clip."""
+    """Largest norm of a step's gradient; null does not clip."""
+    micro_batch_clip: Positive | None = None
+    """Largest norm of each micro-batch's gradient, penalty included; null does not clip."""
+    clip_norm: Literal["l2", "max"] = "l2"
+    """The norm that both are of: the L2 norm, or the largest entry."""
     held_out: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Share of the training images, the last ones, that is not trained on and selects the step reported as best."""
     probe: Probe | None = None
@@ -192,7 +196,12 @@ class RunSpec(RunSettings):
             "batch = 'micro_batch': must be a number of images, or `all`": batch == ONE_MICRO_BATCH,
             f"batch = {batch}: must be a multiple of the micro-batch, {micro_batch}": uneven,
             "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
-            f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
+            f"clip = {self.clip!r}: cannot be given beside a transform; name clip among the transforms": (
+                self.clip and self.transform
+            ),
+            "micro_batch_clip: cannot be given beside a penalty that is sampled": (
+                self.micro_batch_clip and getattr(self.penalty, "sample", None)
+            ),
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
             "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
             precision_problem(self): precision_problem(self),
@@ -215,14 +224,20 @@ class RunSpec(RunSettings):
     @property
     def reference(self) -> str | None:
         """The run of the same paper whose gradient norms are grafted onto this one."""
-        return getattr(self.transform, "reference", None)
+        return next((one.reference for one in self.transforms if hasattr(one, "reference")), None)
+
+    @property
+    def transforms(self) -> tuple[MethodSettings, ...]:
+        """The transforms of a step's gradient, in order, without `clip`."""
+        return self.transform if isinstance(self.transform, tuple) else (self.transform,) if self.transform else ()
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:
         """The kind and name of everything of the registry that the run uses; its code digest covers them."""
         optimizer = self.optimizer.name if self.optimizer else "sgd"
         named = [("network", self.model), ("optimizer", optimizer), ("schedule", self.schedule.decay)]
-        named += [(kind, chosen.name) for kind in ("penalty", "transform") if (chosen := getattr(self, kind))]
+        named += [("penalty", self.penalty.name)] if self.penalty else []
+        named += [("transform", one.name) for one in self.transforms]
         return tuple(named + [("transform", "clip")] * (self.clip is not None))
 
     def to_dict(self) -> dict:

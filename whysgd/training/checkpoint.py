@@ -19,13 +19,13 @@ from whysgd.files import write_atomically
 # step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
 # before the step, in training mode: step_loss (mean over micro-batches, nats), full_loss (with ½·weight_decay·‖θ‖² and
 # the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
-# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that probe it). step_length:
-# L2, of the step made. At the weights after it, in evaluation mode: losses (nats) and accuracies (percent) on all
-# splits, empty on lines without an evaluation; parameter_norm (L2).
+# clipped (0 or 1), clipped_micro_batches (how many), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for
+# runs that probe it). step_length: L2, of the step made. At the weights after it, in evaluation mode: losses (nats)
+# and accuracies (percent) on all splits, empty on lines without an evaluation; parameter_norm (L2).
 HISTORY_COLUMNS = (
-    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "step_length",
-    "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
-    "test_loss", "test_accuracy",
+    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "clipped_micro_batches",
+    "step_length", "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss",
+    "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
-from math import inf
 from pathlib import Path
 
 import torch
@@ -47,7 +46,7 @@ from whysgd.training.sampling import micro_batch_norm, penalty_draws, probed_nor
 from whysgd.training.schedules import learning_rate
 from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
-from whysgd.training.transforms import Context
+from whysgd.training.transforms import Context, transformed
 
 DEFAULTS = Options()
 
@@ -225,12 +224,12 @@ class Trainer(Setup):
         lr = learning_rate(spec.schedule, spec.lr, epoch if spec.schedule.unit == "epoch" else batch.step, self.total)
         first, end = step_range(spec, self.micro_batches, within)
         # The gradient, penalty included.
-        gradient, loss, penalty = self.gradient(epoch, first, end, lr)
+        gradient, loss, penalty, clipped = self.gradient(epoch, first, end, lr)
         norm = gradient.norm(dim=1)
         batch.norms[:, batch.step] = norm
         line = {
             "epoch": epoch + 1, "lr": lr, "step_loss": loss, "penalty": penalty, "gradient_norm": norm,
-            "clipped": norm > (inf if spec.clip is None else spec.clip),
+            "clipped": torch.zeros_like(norm), "clipped_micro_batches": clipped,
         }  # fmt: skip
         before = None
         if self.has_line(batch.step + 1) and self.ranks.leads:
@@ -239,9 +238,9 @@ class Trainer(Setup):
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
-        context = Context(norm, lambda: micro_batch_norm(self, epoch, first, end), reference)
-        for transform in self.transforms:
-            gradient = transform(gradient, context)
+        graft, seeds = lambda: micro_batch_norm(self, epoch, first, end), self.loader.seeds
+        context = Context(norm, graft, reference, batch.theta, seeds, batch.step, line)
+        gradient = transformed(self.transforms, gradient, context)
         self.optimizer(batch.theta, batch.optimizer, gradient, lr)
         for state in batch.states:
             state.step += 1
@@ -254,7 +253,8 @@ class Trainer(Setup):
         """Return the gradient of a step, from the micro-batches first … end − 1, and move the running statistics.
 
         Returns:
-            ḡ = mean_B [g_B + penalty_B] (S, P); the mean loss (S,) in training mode; the mean penalty (S,).
+            ḡ = mean_B [g_B + penalty_B] (S, P), each micro-batch's clipped if it shall be; the mean loss (S,) in
+            training mode; the mean penalty (S,); how many micro-batches were clipped (S,).
         """
         spec, batch, count = self.spec, self.batch, end - first
         own, own_end = self.ranks.share(first, end)
@@ -264,16 +264,16 @@ class Trainer(Setup):
         draws = None if self.draw is None or self.sampled else penalty_draws(self, count, spec.micro_batch)[:, here]
         step = Step(batch.theta, weights, kept, lr, draws=draws)
         if self.needs_full_gradient:
-            full = self.plain.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
+            full = self.first.sums(replace(step, draws=None), self.loader.groups(epoch, own, own_end))
             step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])
         sums = self.engine.sums(step, self.loader.groups(epoch, own, own_end))
-        gradient, statistics, loss, penalty = self.ranks.sum(*sums)
+        gradient, statistics, loss, penalty, clipped = self.ranks.sum(*sums)
         batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
         loss, penalty = loss / count, penalty / count
         if self.sampled:
             added, penalty = sampled_penalty(self, epoch, first, end, lr)
             gradient = gradient + added
-        return gradient, loss, penalty
+        return gradient, loss, penalty, clipped
 
     def after_step(self, step: dict) -> None:
         """Write the history's lines of a step, and take the seeds that have ended out of the batch.
@@ -337,7 +337,8 @@ class Trainer(Setup):
             for split, (images, labels) in self.data.items():
                 measured = evaluate(self.objective, state.theta, state.running, images, labels, self.normalize)
                 line |= {f"{split}_{key}": value for key, value in measured.items()}
-        line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"])}
+        line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"]),
+                 "clipped_micro_batches": int(line["clipped_micro_batches"])}  # fmt: skip
         # Where a seed diverges between two lines there is no other.
         line.setdefault("full_loss", line["step_loss"])
         return {column: line.get(column) for column in HISTORY_COLUMNS}

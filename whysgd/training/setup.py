@@ -87,7 +87,11 @@ class Setup:
         self.sampled = getattr(spec.penalty, "sample", None)
         self.plain = self._engine(spec.micro_batch)
         # A penalty that is sampled has a pass of its own.
-        self.engine = self._engine(spec.micro_batch, penalty) if penalty and not self.sampled else self.plain
+        clip = None if spec.micro_batch_clip is None else (spec.micro_batch_clip, spec.clip_norm)
+        # What is clipped, too, is the gradient that a penalty needs beforehand.
+        self.first = self._engine(spec.micro_batch, clip=clip) if clip else self.plain
+        needs_penalty = penalty and not self.sampled
+        self.engine = self._engine(spec.micro_batch, penalty, clip=clip) if needs_penalty else self.first
         self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
         needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
@@ -111,9 +115,9 @@ class Setup:
         self.labels = torch.from_numpy(dataset.train.labels[: self.count])
         self.states = [self._start(model) for model in models]
 
-    def _engine(self, images: int, penalty=None, penalty_alone: bool = False) -> Engine:
+    def _engine(self, images: int, penalty=None, penalty_alone: bool = False, clip=None) -> Engine:
         compiled = self.engine_name == "compiled"
-        return Engine(self.objective, penalty, self.most_for(images), self.normalize, compiled, penalty_alone)
+        return Engine(self.objective, penalty, self.most_for(images), self.normalize, compiled, penalty_alone, clip)
 
     def most_for(self, images: int) -> int:
         """Return how many micro-batches of so many images share a pass, those of all seeds counted."""
