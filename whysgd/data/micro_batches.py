@@ -7,7 +7,7 @@ from whysgd.study.spec import RunSpec, epoch_images
 
 
 def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
-    """Return the order in which an epoch visits its images: the data set's, or a permutation of its own.
+    """Return the order in which an epoch visits its images: the data set's, or one of its own.
 
     Image i of stored copy c has the number c · images + i. A stochastic epoch e visits copy e mod N, full batch all,
     one after another. Without `shuffle` the images of a copy have, in every epoch, the order of the stream (store's
@@ -21,7 +21,8 @@ def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
     first = epoch % spec.store.copies if spec.store and not spec.full_batch else 0
     count = epoch_images(spec, images)
     if spec.shuffle:
-        return first * images + stream(spec.seed, "order", epoch).permutation(count)
+        random = stream(spec.seed, "order", epoch)
+        return first * images + (random.integers(count, size=count) if spec.replacement else random.permutation(count))
     if not spec.store or not spec.store.shuffle_copies:
         return first * images + np.arange(count)
     copies = range(first, first + count // images)

@@ -10,7 +10,7 @@ from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.networks import Network, network
-from whysgd.study.spec import RunSpec, micro_batches_per_epoch, total_steps, trained_images
+from whysgd.study.spec import RunSpec, micro_batches_per_epoch, phases, total_steps, trained_images
 from whysgd.study.validation import ROOT
 
 DEVICES = ROOT / "config" / "devices.json"
@@ -92,7 +92,10 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
 def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     """Yield the work of a run's steps, of its history, and of what else is measured along it."""
     count = trained_images(spec, images.train)
-    steps, blocks = total_steps(spec, count), spec.micro_batches_per_step or micro_batches_per_epoch(spec, count)
+    steps, parts = total_steps(spec, count), phases(spec, count)
+    each = [part.spec.micro_batches_per_step or micro_batches_per_epoch(part.spec, count) for part in parts]
+    lengths = [end - part.step for part, end in zip(parts, [*(part.step for part in parts[1:]), steps], strict=True)]
+    blocks = sum(length * one for length, one in zip(lengths, each, strict=True)) / steps
     kind = spec.penalty and getattr(spec.penalty, "variant", spec.penalty.name)
     passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
     yield Work(steps, 1 if sample else passes, blocks * seeds, spec.micro_batch)

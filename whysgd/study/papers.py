@@ -13,7 +13,7 @@ from whysgd.study.layout import lay_out, reference_of, with_plan
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
-from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, steps_per_epoch, trained_images
+from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, epoch_at, total_steps, trained_images
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
 
@@ -211,6 +211,8 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
     for key in ("epochs", "steps"):
         if settings.get(key) is not None:
             scaled[key] = max(1, round(settings[key] / divisor))
+    if settings.get("switch"):
+        scaled["switch"] = [{**one, "at": max(1, round(one["at"] / divisor))} for one in settings["switch"]]
     return scaled
 
 
@@ -220,13 +222,20 @@ def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
     def divided(images):
         return max(1, round(images / scale["micro_batch_divisor"]))
 
-    size, batch = settings["micro_batch"], settings["batch"]
-    batch = size if batch == ONE_MICRO_BATCH else batch
-    if batch != FULL_BATCH and batch % size:
-        needed = f"must be `all`, `micro_batch` or a multiple of the micro-batch, {size}"
-        raise UserError(f"{where}.batch = {batch}: {needed}")
+    def batch_of(batch, key):
+        batch = size if batch == ONE_MICRO_BATCH else batch
+        if batch != FULL_BATCH and batch % size:
+            needed = f"must be `all`, `micro_batch` or a multiple of the micro-batch, {size}"
+            raise UserError(f"{where}.{key} = {batch}: {needed}")
+        return batch if batch == FULL_BATCH else batch // size * scaled["micro_batch"]
+
+    size = settings["micro_batch"]
     scaled = {"micro_batch": divided(size)}
-    scaled["batch"] = batch if batch == FULL_BATCH else batch // size * scaled["micro_batch"]
+    scaled["batch"] = batch_of(settings["batch"], "batch")
+    if settings.get("switch"):
+        scaled["switch"] = [
+            {**one, "to": batch_of(one["to"], f"switch[{index}].to")} for index, one in enumerate(settings["switch"])
+        ]
     if settings.get("probe"):
         scaled["probe"] = {**settings["probe"], "micro_batch": divided(settings["probe"]["micro_batch"])}
     if (settings.get("penalty") or {}).get("sample"):
@@ -281,10 +290,8 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     if sample and not spec.full_batch and sample > spec.batch:
         refuse("penalty.sample", sample, f"must be at most {spec.batch}, the images of a step")
     if spec.schedule.unit != "run":  # Shares of the run were checked with the specification.
-        per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
-        length = spec.epochs * per_epoch if spec.epochs else spec.steps
-        if spec.steps and spec.schedule.unit == "epoch":
-            length = -(-spec.steps // steps_per_epoch(spec, images))
+        steps = total_steps(spec, images)
+        length = epoch_at(spec, images, steps - 1) + 1 if spec.schedule.unit == "epoch" else steps
         last = max(getattr(spec.schedule, "milestones", (0,)))
         for key, value in (("warmup", spec.schedule.warmup), ("milestones", last)):
             if value > length:

@@ -4,7 +4,7 @@ This module never imports torch; the workflow reads it at parse time.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
@@ -29,6 +29,8 @@ from whysgd.study.validation import Problems, problems_of
 
 # What papers/ may say for a batch, beside numbers: every image, or a single micro-batch.
 FULL_BATCH, ONE_MICRO_BATCH = "all", "micro_batch"
+# Augmented copies of an image of which the loss max_up takes the largest.
+MAX_UP = 10
 
 
 class StoredCopies(Settings):
@@ -103,6 +105,17 @@ Batch = Annotated[
 ]
 
 
+class Switch(Settings):
+    """A change of the batch along the run."""
+
+    at: Count
+    """Epochs, or steps, that are made before it, counted from the run's start."""
+    unit: Literal["epoch", "step"] = "epoch"
+    """Unit of `at`."""
+    to: Batch
+    """Images of one step from then on; `all` is full batch, `micro_batch` one micro-batch."""
+
+
 class RunSettings(Settings):
     """What papers/*.yaml say of a run."""
 
@@ -114,6 +127,10 @@ class RunSettings(Settings):
     """Images of one step; `all` is full batch, `micro_batch` one micro-batch, that is plain SGD."""
     micro_batch: Count
     """Images of one micro-batch."""
+    switch: tuple[Switch, ...] = ()
+    """Changes from stochastic steps to full batch, or back, in order of time. A new epoch begins at each, and what is
+    counted in epochs, such as the schedule, goes on counting.
+    """
     lr: Positive
     """Peak learning rate."""
     schedule: Annotated[Any, Chosen("schedule")]
@@ -124,6 +141,8 @@ class RunSettings(Settings):
     """Optimizer steps, instead of epochs."""
     shuffle: Flag = False
     """Draw a new order in every epoch; otherwise keep the data set's."""
+    replacement: Flag = False
+    """Draw each image of an epoch from all of them, with replacement; needs `shuffle`."""
     drop_last: Flag = True
     """Leave out a last micro-batch that is not full."""
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
@@ -202,6 +221,8 @@ class RunSpec(RunSettings):
             "micro_batch_clip: cannot be given beside a penalty that is sampled": (
                 self.micro_batch_clip and getattr(self.penalty, "sample", None)
             ),
+            "replacement: needs shuffle": self.replacement and not self.shuffle,
+            switch_problem(self): switch_problem(self),
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
             "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
             precision_problem(self): precision_problem(self),
@@ -276,6 +297,21 @@ def precision_problem(spec: RunSpec) -> str | None:
     return None
 
 
+def switch_problem(spec: RunSpec) -> str | None:
+    """Return why a run's batch cannot change as it says, or None."""
+    before = 0
+    for index, one in enumerate(spec.switch):
+        if one.unit != spec.switch[0].unit:
+            return f"switch[{index}].unit = {one.unit!r}: must be that of all, {spec.switch[0].unit!r}"
+        end = spec.epochs if one.unit == "epoch" else spec.steps
+        if one.at <= before or (end and one.at >= end):
+            return f"switch[{index}].at = {one.at}: must be later than the one before, and before the run's end"
+        if one.to not in (FULL_BATCH, ONE_MICRO_BATCH) and one.to % spec.micro_batch:
+            return f"switch[{index}].to = {one.to}: must be a multiple of the micro-batch, {spec.micro_batch}"
+        before = one.at
+    return None
+
+
 def is_exact(penalty: MethodSettings) -> bool:
     """Return whether a penalty is differentiated, and not a difference of gradients."""
     return getattr(penalty, "exact", True)
@@ -302,7 +338,39 @@ def trained_images(spec: RunSpec, images: int) -> int:
 
 def total_steps(spec: RunSpec, train_images: int) -> int:
     """Return the optimizer steps of the run; `train_images` are those trained on, here and below."""
-    return spec.steps or spec.epochs * steps_per_epoch(spec, train_images)
+    last = phases(spec, train_images)[-1]
+    return spec.steps or last.step + (spec.epochs - last.epoch) * steps_per_epoch(last.spec, train_images)
+
+
+class Phase(NamedTuple):
+    """A part of a run with steps of one size: its specification, and its first step and epoch, both from 0."""
+
+    spec: RunSpec
+    step: int
+    epoch: int
+
+
+def phases(spec: RunSpec, train_images: int) -> list[Phase]:
+    """Return the parts of a run between its switches, in order; a run without them is one."""
+    found = [Phase(spec.model_copy(update={"switch": ()}), 0, 0)]
+    for one in spec.switch:
+        before, step, epoch = found[-1]
+        per_epoch = steps_per_epoch(before, train_images)
+        here = (one.at - epoch) * per_epoch + step if one.unit == "epoch" else one.at
+        batch = spec.micro_batch if one.to == ONE_MICRO_BATCH else one.to
+        found.append(Phase(before.model_copy(update={"batch": batch}), here, epoch - (step - here) // per_epoch))
+    return found
+
+
+def phase_at(spec: RunSpec, train_images: int, step: int) -> Phase:
+    """Return the part of a run that has a step, counted from 0."""
+    return [phase for phase in phases(spec, train_images) if phase.step <= step][-1]
+
+
+def epoch_at(spec: RunSpec, train_images: int, step: int) -> int:
+    """Return the epoch of a step, both counted from 0."""
+    phase = phase_at(spec, train_images, step)
+    return phase.epoch + (step - phase.step) // steps_per_epoch(phase.spec, train_images)
 
 
 def epoch_images(spec: RunSpec, train_images: int) -> int:

@@ -24,7 +24,7 @@ from whysgd.files import digest_of
 from whysgd.measures.accuracy import evaluate
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
-from whysgd.study.spec import RunSpec
+from whysgd.study.spec import RunSpec, micro_batches_per_epoch, phase_at, steps_per_epoch
 from whysgd.training.checkpoint import (
     HISTORY_COLUMNS,
     Batch,
@@ -198,12 +198,17 @@ class Trainer(Setup):
             self.batch.share()
             self.loader.close()
         self.batch = Batch([self.states[index] for index in running]) if running else None
-        self.rows, specs = running, [self.specs[index] for index in running]
+        self.rows = running
         if not running:
             return
         self.check = DivergenceCheck(len(running), self.device)
+        # Which part of the run this is.
+        self.phase = phase_at(self.spec, self.count, self.batch.step)
+        self.micro_batches = micro_batches_per_epoch(self.phase.spec, self.count)
+        self.steps_per_epoch = steps_per_epoch(self.phase.spec, self.count)
+        specs = [self.phase.spec.model_copy(update={"seed": self.seeds[index]}) for index in running]
         # As many micro-batches of each seed as fit into a pass, evenly.
-        count = -(-(self.spec.micro_batches_per_step or self.micro_batches) // self.ranks.size)
+        count = -(-(self.phase.spec.micro_batches_per_step or self.micro_batches) // self.ranks.size)
         passes = -(-count // max(1, self.engine.most // len(running)))
         self.loader = DataLoader(specs, self.images, self.labels, self.device, -(-count // passes))
         self.tick = time.perf_counter()
@@ -220,9 +225,10 @@ class Trainer(Setup):
             self.tick = time.perf_counter()
         allow_tf32(self.precision == "tf32")
         # The learning rate, and which micro-batches of the epoch.
-        epoch, within = divmod(batch.step, self.steps_per_epoch)
+        epoch, within = divmod(batch.step - self.phase.step, self.steps_per_epoch)
+        epoch += self.phase.epoch
         lr = learning_rate(spec.schedule, spec.lr, epoch if spec.schedule.unit == "epoch" else batch.step, self.total)
-        first, end = step_range(spec, self.micro_batches, within)
+        first, end = step_range(self.phase.spec, self.micro_batches, within)
         # The gradient, penalty included.
         gradient, loss, penalty, clipped = self.gradient(epoch, first, end, lr)
         norm = gradient.norm(dim=1)
@@ -283,9 +289,9 @@ class Trainer(Setup):
         """
         spec, batch = self.spec, self.batch
         due = batch.step in self.evaluation_steps
-        stops = due and spec.stop_accuracy is not None
+        stops, switches = due and spec.stop_accuracy is not None, batch.step in {phase.step for phase in self.phases}
         self.check.add(step["step_loss"])
-        diverged = self.check.read(wait=due)
+        diverged = self.check.read(wait=due or switches)
         if any(diverged):
             diverged = self.check.read(wait=True)
         if due:
@@ -311,7 +317,7 @@ class Trainer(Setup):
             end = "finished" if state.step == self.total else "stopped" if enough else ""
             state.ended = "diverged" if bad else end
         self.record_noise()
-        if any(state.ended for state in batch.states):
+        if switches or any(state.ended for state in batch.states):
             self._gather()
         self.tick = time.perf_counter()
 

@@ -78,7 +78,7 @@ def penalty_draws(trainer, count: int, images: int) -> torch.Tensor:
 def places_of(trainer, first: int, end: int) -> np.ndarray:
     """Return where the images of the micro-batches first … end − 1 stand in an epoch's order."""
     n = trainer.spec.micro_batch
-    return np.arange(first * n, min(end * n, epoch_images(trainer.spec, trainer.count)))
+    return np.arange(first * n, min(end * n, epoch_images(trainer.phase.spec, trainer.count)))
 
 
 def sums_of_one(engine: Engine, step: Step, group):

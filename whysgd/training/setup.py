@@ -10,7 +10,7 @@ from whysgd.data.canonical import Dataset
 from whysgd.data.loader import place
 from whysgd.errors import UserError
 from whysgd.models.build import build_model
-from whysgd.study.spec import RunSpec, micro_batches_per_epoch, steps_per_epoch, total_steps, trained_images
+from whysgd.study.spec import RunSpec, phases, total_steps, trained_images
 from whysgd.training.checkpoint import State
 from whysgd.training.device import engine_on, precision_on, with_index
 from whysgd.training.engine import Engine
@@ -59,6 +59,7 @@ class Setup:
 
     Attributes:
         states: how each seed begins.
+        phases: the parts of the run with steps of one size; the loop keeps the current one as `phase`.
 
     Raises:
         UserError: the run does not fit the images, or the device.
@@ -97,8 +98,7 @@ class Setup:
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
         self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec)
         # The course of the run.
-        self.micro_batches = micro_batches_per_epoch(spec, self.count)
-        self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
+        self.phases, self.total = phases(spec, self.count), total_steps(spec, self.count)
         points = min(spec.evaluations, self.total)
         self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
         self.noise_steps = noise_steps(spec.noise.points, self.total) if spec.noise else set()
