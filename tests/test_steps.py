@@ -19,7 +19,7 @@ PLAIN = make_spec(penalty=None, clip=None, schedule=make("schedule", "constant",
 def gradient_of(trainer, row, images, labels, loss=F.cross_entropy):
     """The gradient (P,) of a seed's loss of images (n, C, H, W) uint8, by an nn.Module and autograd."""
     spec, objective = trainer.specs[row], trainer.objective
-    model = build_model(spec.model, images.shape[1], trainer.classes, 0).double().train()
+    model = build_model(spec.model, images.shape[1], trainer.classes, 0, images.shape[2]).double().train()
     with torch.no_grad():
         for name, value in objective.parameters.views(trainer.batch.theta[row]).items():
             model.get_parameter(name).copy_(value)

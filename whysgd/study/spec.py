@@ -29,6 +29,7 @@ from whysgd.study.validation import Problems, problems_of
 
 # What papers/ may say for a batch, beside numbers: every image, or a single micro-batch.
 FULL_BATCH, ONE_MICRO_BATCH = "all", "micro_batch"
+LOSSES = ("cross_entropy", "linear_hinge", "incorrect_cross_entropy", "max_up")
 # Augmented copies of an image of which the loss max_up takes the largest.
 MAX_UP = 10
 
@@ -179,10 +180,23 @@ class RunSettings(Settings):
     """The true mean over micro-batches, or the released code's before its fix in 2023."""
     precision: Precision = "auto"
     """Precision of the network's arithmetic, in place of the configuration's."""
-    loss: Literal["cross_entropy", "linear_hinge"] = "cross_entropy"
-    """Mean cross entropy, or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else."""
+    loss: Literal[LOSSES] = "cross_entropy"
+    """Mean cross entropy; or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else; or
+    cross entropy, counted as 0 where the image is classified correctly; or the largest of ten augmented copies of an
+    image. History and measures have plain cross entropy for the last two.
+    """
+    label_smoothing: Annotated[NotNegative, Field(lt=0.5)] = 0.0
+    """Share of the label's weight in the cross entropy that the other classes get, in training alone."""
     stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
-    """End the run at the first evaluation that finds this training accuracy, in percent, or more."""
+    """End the run when an evaluation finds this training accuracy, in percent, or more."""
+    stop_after: Count = 1
+    """Evaluations in a row that must find it."""
+    ema: Annotated[Positive, Field(lt=1)] | None = None
+    """Momentum of an exponential moving average of weights and running statistics, moved at the end of each epoch, of
+    which full batch makes one in a step. History, saved weights and measures are of the average; null takes none.
+    """
+    test_time_flips: Flag = False
+    """Evaluate, for the history, the mean of the probabilities that an image and its mirror image are given."""
     noise: NoiseProbe | None = None
     """Measure the gradient noise along the run."""
 
@@ -221,8 +235,13 @@ class RunSpec(RunSettings):
             "micro_batch_clip: cannot be given beside a penalty that is sampled": (
                 self.micro_batch_clip and getattr(self.penalty, "sample", None)
             ),
+            "stop_after: needs stop_accuracy": self.stop_after > 1 and self.stop_accuracy is None,
+            "test_time_flips: has probabilities, which linear_hinge is not of": (
+                self.test_time_flips and self.loss == "linear_hinge"
+            ),
             "replacement: needs shuffle": self.replacement and not self.shuffle,
             switch_problem(self): switch_problem(self),
+            loss_problem(self): loss_problem(self),
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
             "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
             precision_problem(self): precision_problem(self),
@@ -236,6 +255,11 @@ class RunSpec(RunSettings):
     def full_batch(self) -> bool:
         """Whether each step takes every image."""
         return self.batch == FULL_BATCH
+
+    @property
+    def measured_loss(self) -> str:
+        """The loss that history and measures have: without what only training adds to cross entropy."""
+        return "linear_hinge" if self.loss == "linear_hinge" else "cross_entropy"
 
     @property
     def micro_batches_per_step(self) -> int | None:
@@ -309,6 +333,19 @@ def switch_problem(spec: RunSpec) -> str | None:
         if one.to not in (FULL_BATCH, ONE_MICRO_BATCH) and one.to % spec.micro_batch:
             return f"switch[{index}].to = {one.to}: must be a multiple of the micro-batch, {spec.micro_batch}"
         before = one.at
+    return None
+
+
+def loss_problem(spec: RunSpec) -> str | None:
+    """Return why a run's loss does not go with its other settings, or None."""
+    if spec.label_smoothing and spec.loss == "linear_hinge":
+        return "label_smoothing: is of cross entropy, not of linear_hinge"
+    if spec.loss == "max_up" and spec.augment is None:
+        return "loss = 'max_up': needs augment; without, all copies of an image are the same"
+    if spec.loss == "max_up" and (spec.probe or spec.noise):
+        return "loss = 'max_up': cannot be given beside probe or noise, which see each image once"
+    if spec.penalty and spec.penalty.name == "fisher_trace" and (spec.label_smoothing or spec.loss not in LOSSES[:2]):
+        return "penalty = 'fisher_trace': needs the plain cross entropy, of which the predicted labels are"
     return None
 
 

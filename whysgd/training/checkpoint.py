@@ -38,6 +38,7 @@ class State:
         theta: parameters (P,).
         running: batch norm's running statistics (Q,).
         norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
+        average: exponential moving average of both, (P + Q,), for runs that have it, else empty.
         optimizer: what the optimizer remembers, tensors (P,) by name; empty before the first step.
         step: optimizer steps made; micro_batches: micro-batches that passed through batch norm.
         history: one dict for each line, with `HISTORY_COLUMNS`.
@@ -59,9 +60,10 @@ class State:
     history: list[dict] = field(default_factory=list)
     noise: list[dict] = field(default_factory=list)
     ended: str = ""
+    average: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
-_TENSORS = ("theta", "running", "norms")
+_TENSORS = ("theta", "running", "norms", "average")
 _NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended")
 
 
@@ -72,12 +74,12 @@ class Batch:
         states: of these seeds, at least one. Their tensors become views of the rows.
 
     Attributes:
-        theta, running, norms, optimizer: as in `State`, with a leading dimension for the seeds.
+        theta, running, norms, average, optimizer: as in `State`, with a leading dimension for the seeds.
     """
 
     def __init__(self, states: Sequence[State]):
         self.states = list(states)
-        self.theta, self.running, self.norms = (
+        self.theta, self.running, self.norms, self.average = (
             torch.stack([getattr(state, name) for state in states]) for name in _TENSORS
         )
         self.optimizer = {
@@ -93,7 +95,8 @@ class Batch:
     def share(self) -> None:
         """Make the tensors of the states views of the rows; optimizers may have made new ones since."""
         for row, state in enumerate(self.states):
-            state.theta, state.running, state.norms = self.theta[row], self.running[row], self.norms[row]
+            for name in _TENSORS:
+                setattr(state, name, getattr(self, name)[row])
             state.optimizer = {name: tensor[row] for name, tensor in self.optimizer.items()}
 
 

@@ -248,6 +248,8 @@ class Trainer(Setup):
         context = Context(norm, graft, reference, batch.theta, seeds, batch.step, line)
         gradient = transformed(self.transforms, gradient, context)
         self.optimizer(batch.theta, batch.optimizer, gradient, lr)
+        if spec.ema and within == self.steps_per_epoch - 1:
+            batch.average.lerp_(torch.cat([batch.theta, batch.running], 1), 1 - spec.ema)
         for state in batch.states:
             state.step += 1
             state.micro_batches += end - first
@@ -306,7 +308,7 @@ class Trainer(Setup):
                 batch.states[row].history.append(line)
                 if self.loader.seeds[row] in self.events:
                     self.events[self.loader.seeds[row]].add(line)
-                accurate[row] = stops and line["train_accuracy"] >= spec.stop_accuracy
+                accurate[row] = stops and self._accurate(batch.states[row])
             if self.progress is not None:
                 self.progress.step()
                 if shown := [line for line in lines if line["train_accuracy"] is not None]:
@@ -320,6 +322,12 @@ class Trainer(Setup):
         if switches or any(state.ended for state in batch.states):
             self._gather()
         self.tick = time.perf_counter()
+
+    def _accurate(self, state: State) -> bool:
+        """Return whether the last evaluations, as many as it takes, have found the accuracy that ends a run."""
+        found = [line["train_accuracy"] for line in state.history if line["train_accuracy"] is not None]
+        last = found[-self.spec.stop_after :]
+        return len(last) == self.spec.stop_after and min(last) >= self.spec.stop_accuracy
 
     def _count_time(self) -> None:
         """Share the time since the last tick among the running seeds."""
@@ -335,13 +343,14 @@ class Trainer(Setup):
             row: which of the running seeds.
             accuracies: measure losses and accuracies; the line has none otherwise.
         """
-        state = self.batch.states[row]
+        state, spec = self.batch.states[row], self.spec
         line = {"step": state.step}
         line |= {key: value[row].item() if isinstance(value, torch.Tensor) else value for key, value in step.items()}
         if accuracies:
             allow_tf32(False)
             for split, (images, labels) in self.data.items():
-                measured = evaluate(self.objective, state.theta, state.running, images, labels, self.normalize)
+                shown = (images, labels, self.normalize, spec.measured_loss, spec.test_time_flips)
+                measured = evaluate(self.objective, *self.evaluated(state), *shown)
                 line |= {f"{split}_{key}": value for key, value in measured.items()}
         line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"]),
                  "clipped_micro_batches": int(line["clipped_micro_batches"])}  # fmt: skip

@@ -70,6 +70,7 @@ def probed_norms2(trainer) -> torch.Tensor:
 def penalty_draws(trainer, count: int, images: int) -> torch.Tensor:
     """Return what the penalty draws in a step for so many micro-batches of so many images, (S, count, …)."""
     name, step, like = trainer.spec.penalty.name, trainer.batch.step, trainer.batch.theta
+    images *= trainer.loader.repeats
     drawn = [trainer.draw(stream(seed, name, step), count, images, trainer.classes) for seed in trainer.loader.seeds]
     draws = torch.from_numpy(np.stack(drawn)).to(like.dtype)
     return draws.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else draws

@@ -81,7 +81,8 @@ class Setup:
         self.normalize = Normalizer(statistics["mean"], statistics["std"], dtype, device)
         shape = (images.shape[1], self.classes)
         models = [build_model(spec.model, *shape, seed, images.shape[2]).to(device, dtype) for seed in self.seeds]
-        self.objective = Objective(models[0], torch.bfloat16 if self.precision == "bf16" else None, spec.loss)
+        lower = torch.bfloat16 if self.precision == "bf16" else None
+        self.objective = Objective(models[0], lower, spec.loss, spec.label_smoothing)
         self.pixels = images.shape[2] * images.shape[3]
         penalty = penalty_of(spec.penalty) if spec.penalty else None
         self.draw = penalty and getattr(penalty.func, "draw", None)
@@ -130,7 +131,8 @@ class Setup:
         objective, named = self.objective, {name: p.detach() for name, p in model.named_parameters()}
         theta, buffers = objective.parameters.vector(named), objective.buffers
         running = buffers.vector(dict(model.named_buffers())).clone() if buffers.names else theta[:0]
-        return State(theta, running, theta.new_zeros(self.total), started=now())
+        average = torch.cat([theta, running]) if self.spec.ema else theta[:0]
+        return State(theta, running, theta.new_zeros(self.total), started=now(), average=average)
 
     @property
     def engine_used(self) -> str:
@@ -142,10 +144,15 @@ class Setup:
         probe = self.spec.probe
         return step in self.evaluation_steps or (probe is not None and (step - 1) % probe.every == 0)
 
+    def evaluated(self, state: State) -> tuple[torch.Tensor, ...]:
+        """Return θ (P,) and running statistics (Q,) to evaluate and save: the averages, of a run that has them."""
+        sizes = [len(state.theta), len(state.running)]
+        return state.average.split(sizes) if self.spec.ema else (state.theta, state.running)
+
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
         """Return a seed's state dict: weights, running statistics, batch norm's counters, and constants."""
-        objective = self.objective
-        named = {**objective.parameters.views(state.theta), **objective.buffers.views(state.running)}
+        objective, (theta, running) = self.objective, self.evaluated(state)
+        named = {**objective.parameters.views(theta), **objective.buffers.views(running)}
         counters = {name: torch.tensor(state.micro_batches) for name in objective.counters}
         return {name: tensor.cpu().clone() for name, tensor in {**named, **counters, **objective.constants}.items()}
 
