@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from whysgd.data.augmentation import Draws, crop_and_flip, draw
+from whysgd.data.image_transforms import image_transform, transform_each
 from whysgd.data.micro_batches import epoch_micro_batches
 from whysgd.data.store import Store
 from whysgd.study.spec import MAX_UP, RunSpec, micro_batches_per_epoch
@@ -45,6 +46,7 @@ class DataLoader:
         self.spec, self.device, self.most = specs[0], torch.device(device), most
         self.images, self.labels = images, labels
         # Of each image of a micro-batch the network sees so many copies, each augmented on its own.
+        self.transforms = [image_transform(one) for one in (self.spec.augment.transforms if self.spec.augment else ())]
         self.repeats = MAX_UP if self.spec.loss == "max_up" else 1
         # Where nothing is drawn all seeds see the same images.
         same = not self.spec.shuffle and self.spec.augment is None
@@ -179,6 +181,9 @@ class DataLoader:
             parts = [draw.take(own) for draw, own in zip(draws, keys, strict=True)]
             whole = (torch.cat([getattr(part, name) for part in parts]) for name in ("top", "left", "flip"))
             images = crop_and_flip(images, Draws(*map(self._moved, whole)), self.spec.augment.crop_padding)
+            if self.transforms:
+                images = transform_each(images.cpu(), torch.cat([part.seeds for part in parts]), self.transforms)
+                images = self._moved(images)
         return images.unflatten(0, (seeds, -1)), labels.view(seeds, -1)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:

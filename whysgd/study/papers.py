@@ -181,7 +181,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         strength = settings["penalty"]["strength"] / scale["strength_divisor"]
         settings["penalty"] = {**settings["penalty"], "strength": strength}
     if settings.get("augment") and scale["augmentation"]:
-        settings["augment"] = scale["augmentation"]
+        settings["augment"] = {**settings["augment"], **scale["augmentation"]}
     if settings.get("store"):
         copies = max(1, round(settings["store"]["copies"] / scale["copies_divisor"]))
         settings["store"] = {**settings["store"], "copies": copies, **(scale["augmentation"] or {})}

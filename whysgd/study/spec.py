@@ -157,7 +157,7 @@ class RunSettings(Settings):
     normalize: Normalization | None = None
     """Mean and std of each channel; null takes the training set's own."""
     augment: Augmentation | None = None
-    """Random crop and flip; null trains on the images as they are."""
+    """Random crop, flip and other transforms; null trains on the images as they are."""
     store: StoredCopies | None = None
     """Train on augmented copies that are drawn once and stored: full batch on all of them, others on copy e mod N in
     epoch e.
@@ -283,6 +283,7 @@ class RunSpec(RunSettings):
         named = [("network", self.model), ("optimizer", optimizer), ("schedule", self.schedule.decay)]
         named += [("penalty", self.penalty.name)] if self.penalty else []
         named += [("transform", one.name) for one in self.transforms]
+        named += [("augmentation", one.path) for one in (self.augment.transforms if self.augment else ())]
         return tuple(named + [("transform", "clip")] * (self.clip is not None))
 
     def to_dict(self) -> dict:
