@@ -25,6 +25,7 @@ from whysgd.data.build_store import build_store, map_size
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
+from whysgd.streams import stream
 from whysgd.study.spec import Augmentation, StoredCopies, steps_per_epoch
 from whysgd.training.loop import Trainer
 
@@ -82,7 +83,7 @@ def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_pat
 def test_what_it_is_stands_inside(tmp_path):
     dataset = colour()
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
-    assert {key: store.meta[key] for key in dict(PLAN)} == dict(PLAN)
+    assert {key: store.meta[key] for key in PLAN.content} == PLAN.content
     assert store.meta["classes"] == store.classes == dataset.manifest["classes"]
     assert store.meta["source"] == {key: dataset.manifest[key] for key in ("name", "label", "sha256")}
     content = hashlib.sha256(np.ascontiguousarray(store.read()))
@@ -322,13 +323,17 @@ def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_
         copy = images[epoch % 3 * 23 :][:23]
         order = [int(np.flatnonzero((copy == image).all((1, 2, 3)))[0]) for image in seen]
         assert sorted(order) == list(range(23))
-        assert shuffle or order == list(range(23))
+        assert shuffle or order == stream(PLAN.seed, "store-order", epoch % 3).permutation(23).tolist()
         assert np.array_equal(found, dataset.train.labels[order])
     full = make_spec(**settings)
     ours = loader.DataLoader([full], placed, labels, "cpu")
     assert ours.micro_batches_per_epoch == 14
     seen = torch.cat([x.flatten(0, 2) for x, _ in ours.groups(0, 0, 14)]).numpy()
     assert len(seen) == 69
+    orders = [23 * c + stream(PLAN.seed, "store-order", c).permutation(23) for c in range(3)]
+    assert shuffle or np.array_equal(seen, images[np.concatenate(orders)])
+    plain = loader.DataLoader([full.replace(store=PLAN.replace(shuffle_copies=False))], placed, labels, "cpu")
+    seen = torch.cat([x.flatten(0, 2) for x, _ in plain.groups(0, 0, 14)]).numpy()
     assert shuffle or np.array_equal(seen, images)
 
 

@@ -10,20 +10,25 @@ import numpy as np
 import torch
 
 from whysgd.streams import stream
-from whysgd.study.spec import Augmentation
+from whysgd.study.settings import Augmentation, CropAndFlip
 
 
 @dataclass(frozen=True)
 class Draws:
-    """One augmentation of each image: crop offsets in [0, 2·padding] and whether it is flipped, all (n,)."""
+    """One augmentation of each image: crop offsets in [0, 2·padding] and whether it is flipped, all (n,).
+
+    `seeds` (n,) are those of other transforms, if there are any.
+    """
 
     top: torch.Tensor
     left: torch.Tensor
     flip: torch.Tensor
+    seeds: torch.Tensor | None = None
 
     def take(self, index: torch.Tensor) -> "Draws":
         """The draws of the images `index` (any shape)."""
-        return Draws(self.top[index], self.left[index], self.flip[index])
+        seeds = None if self.seeds is None else self.seeds[index]
+        return Draws(self.top[index], self.left[index], self.flip[index], seeds)
 
 
 def draw(
@@ -32,15 +37,19 @@ def draw(
     """The augmentation of every image of the data set in one epoch.
 
     The stream is that of (seed, "augment", epoch): an image's draw does not depend on the order or
-    the micro-batch in which it is used. What is drawn for another purpose has a stream of that name.
+    the micro-batch in which it is used. What is drawn for another purpose has a stream of that name. The seeds of other
+    transforms are from (seed, "augment-transforms", epoch).
     """
     top, left, flip = (
         torch.from_numpy(part).to(device) for part in _draw(stream(seed, purpose, epoch), augmentation, images)
     )  # fmt: skip
-    return Draws(top, left, flip)
+    seeds = None
+    if augmentation.transforms:
+        seeds = torch.from_numpy(stream(seed, f"{purpose}-transforms", epoch).integers(2**63 - 1, size=images))
+    return Draws(top, left, flip, seeds)
 
 
-def draw_copy(augmentation: Augmentation, images: int, seed: int, copy: int) -> tuple[np.ndarray, ...]:
+def draw_copy(augmentation: CropAndFlip, images: int, seed: int, copy: int) -> tuple[np.ndarray, ...]:
     """The augmentation of every image of one stored copy: top, left and flip, all (n,).
 
     The stream is that of (seed, "store", copy): an image's draw depends on its copy, its index and the number of
@@ -49,7 +58,7 @@ def draw_copy(augmentation: Augmentation, images: int, seed: int, copy: int) -> 
     return _draw(stream(seed, "store", copy), augmentation, images)
 
 
-def _draw(random: np.random.Generator, augmentation: Augmentation, images: int) -> tuple[np.ndarray, ...]:
+def _draw(random: np.random.Generator, augmentation: CropAndFlip, images: int) -> tuple[np.ndarray, ...]:
     top, left = random.integers(0, 2 * augmentation.crop_padding + 1, size=(2, images))
     flip = random.integers(0, 2, size=images).astype(bool) if augmentation.flip else np.zeros(images, bool)
     return top, left, flip

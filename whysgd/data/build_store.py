@@ -27,7 +27,8 @@ from whysgd.data.canonical import Dataset
 from whysgd.data.store import FORMAT, Store, lmdb_library, open_store, trailer
 from whysgd.errors import UserError
 from whysgd.files import digest_of, write_json
-from whysgd.study.spec import Augmentation, StoredCopies
+from whysgd.study.settings import CropAndFlip
+from whysgd.study.spec import StoredCopies
 
 lmdb = lmdb_library()
 PAGE = 4096
@@ -76,7 +77,7 @@ def _meta(dataset: Dataset, plan: StoredCopies) -> dict:
     image_bytes = images[0].nbytes
     return {
         "format": FORMAT,
-        **dict(plan),
+        **plan.content,
         "images": len(images),
         "shape": list(images.shape[1:]),
         "classes": dataset.manifest["classes"],
@@ -217,7 +218,7 @@ def draws_of_copy(plan: StoredCopies, images: int, copy: int) -> tuple[np.ndarra
     """Top, left and flip of every image of a copy; None for a copy that is left as it is."""
     if plan.clean_first and copy == 0:
         return None
-    return draw_copy(Augmentation(crop_padding=plan.crop_padding, flip=plan.flip), images, plan.seed, copy)
+    return draw_copy(CropAndFlip(crop_padding=plan.crop_padding, flip=plan.flip), images, plan.seed, copy)
 
 
 def chunk_of_copies(images: np.ndarray, plan: StoredCopies, draws: Callable, start: int, count: int) -> np.ndarray:

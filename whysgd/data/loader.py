@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from whysgd.data.augmentation import Draws, crop_and_flip, draw
+from whysgd.data.image_transforms import image_transform, transform_each
 from whysgd.data.micro_batches import epoch_micro_batches
 from whysgd.data.store import Store
-from whysgd.study.spec import RunSpec, micro_batches_per_epoch
+from whysgd.study.spec import MAX_UP, RunSpec, micro_batches_per_epoch
 
 # Bytes of images in one chunk: enough to keep a GPU busy, and little beside a CPU's memory.
 CHUNK_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}
@@ -44,13 +45,16 @@ class DataLoader:
     ):  # fmt: skip
         self.spec, self.device, self.most = specs[0], torch.device(device), most
         self.images, self.labels = images, labels
+        # Of each image of a micro-batch the network sees so many copies, each augmented on its own.
+        self.transforms = [image_transform(one) for one in (self.spec.augment.transforms if self.spec.augment else ())]
+        self.repeats = MAX_UP if self.spec.loss == "max_up" else 1
         # Where nothing is drawn all seeds see the same images.
         same = not self.spec.shuffle and self.spec.augment is None
         self.seeds = [spec.seed for spec in specs]
         self.specs = [*specs[:1]] if same else [*specs]
         self.micro_batches_per_epoch = micro_batches_per_epoch(self.spec, len(labels))
         image_bytes = images.image_bytes if isinstance(images, Store) else images[0].numel()
-        micro_batch_bytes = self.spec.micro_batch * image_bytes * len(self.specs)
+        micro_batch_bytes = self.spec.micro_batch * self.repeats * image_bytes * len(self.specs)
         # Whole groups, so that the borders of chunks change no group.
         groups = max(1, (chunk_bytes or CHUNK_BYTES[self.device.type]) // (micro_batch_bytes * most))
         self.per_chunk = groups * most
@@ -68,9 +72,10 @@ class DataLoader:
         """Yield the micro-batches first … end − 1 of an epoch, in order, in groups of neighbours of equal size.
 
         Yields:
-            images (S, k, n, C, H, W) uint8 and labels (S, k, n); S is 1 if all seeds see the same.
+            images (S, k, n, C, H, W) uint8 and labels (S, k, n); S is 1 if all seeds see the same. The copies of an
+            image that `max_up` takes are neighbours among the n.
         """
-        n, begin = self.spec.micro_batch, first
+        n, begin = self.spec.micro_batch * self.repeats, first
         while first < end:
             chunk = first // self.per_chunk
             # After these an epoch of the same ones is expected: another pass, or the next epoch.
@@ -116,16 +121,16 @@ class DataLoader:
         plans = self._plans(epoch)
         plans = plans * (len(places) // len(plans))
         numbers = [np.concatenate(micro_batches)[own] for (micro_batches, _), own in zip(plans, places, strict=True)]
-        return self._gather(numbers, [draws for _, draws in plans])
+        return self._gather(numbers, [draws for _, draws in plans], places)
 
     def fresh(self, numbers: Sequence[np.ndarray], purpose: str, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (S, m, C, H, W) and labels (S, m) of each seed's numbers, augmented by draws of their own.
 
         These are from the streams (seed, purpose, index).
         """
-        augment, count = self.spec.augment, len(self.images)
+        augment, count = self.spec.augment, len(self.images) * self.repeats
         draws = [draw(augment, count, seed, index, purpose=purpose) if augment else None for seed in self.seeds]
-        return self._gather(numbers, draws)
+        return self._gather(numbers, draws, numbers)
 
     def close(self) -> None:
         """Stop preparing chunks."""
@@ -139,7 +144,8 @@ class DataLoader:
         plans = self._plans(epoch)
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             numbers = [np.concatenate(micro_batches[here]) for micro_batches, _ in plans]
-            images, labels = self._gather(numbers, [draws for _, draws in plans])
+            places = here.start * self.spec.micro_batch + np.arange(len(numbers[0]))
+            images, labels = self._gather(numbers, [draws for _, draws in plans], [places] * len(plans))
             return images, labels, self.stream.record_event() if self.stream else None
 
     def _plans(self, epoch: int) -> list[tuple[list[np.ndarray], Draws | None]]:
@@ -147,7 +153,7 @@ class DataLoader:
         # One thread may look ahead into the next epoch while the other one takes images of this one.
         with self.lock:
             if epoch not in self.plans:
-                augment, count = self.spec.augment, len(self.images)
+                augment, count = self.spec.augment, len(self.images) * self.repeats
                 plans = [
                     (epoch_micro_batches(spec, len(self.labels), epoch),
                      draw(augment, count, spec.seed, epoch) if augment else None)
@@ -156,9 +162,14 @@ class DataLoader:
                 self.plans = {**dict(list(self.plans.items())[-1:]), epoch: plans}
             return self.plans[epoch]
 
-    def _gather(self, numbers: Sequence[np.ndarray], draws: Sequence[Draws | None]):
-        """Return the images and labels of each seed's numbers, on the device, augmented by the seed's draws."""
-        seeds, order = len(numbers), torch.from_numpy(np.concatenate(numbers))
+    def _gather(self, numbers: Sequence[np.ndarray], draws: Sequence[Draws | None], places: Sequence[np.ndarray]):
+        """Return the images and labels of each seed's numbers, on the device, augmented by the seed's draws.
+
+        An image has the draws of its number, or, where the epoch may have it twice, of its place in the epoch.
+        """
+        keys = np.stack(places if self.spec.replacement else numbers)[..., None] * self.repeats
+        keys = torch.from_numpy((keys + np.arange(self.repeats)).reshape(len(numbers), -1))
+        seeds, order = len(numbers), torch.from_numpy(np.concatenate(numbers).repeat(self.repeats))
         labels = self._moved(self.labels[order % len(self.labels)])
         if isinstance(self.images, Store):
             images = self._moved(torch.from_numpy(self.images.take(order.numpy())))
@@ -167,9 +178,12 @@ class DataLoader:
         else:
             images = self._moved(self.images[order])
         if draws[0] is not None:
-            parts = [draw.take(own) for draw, own in zip(draws, order.view(seeds, -1), strict=True)]
+            parts = [draw.take(own) for draw, own in zip(draws, keys, strict=True)]
             whole = (torch.cat([getattr(part, name) for part in parts]) for name in ("top", "left", "flip"))
             images = crop_and_flip(images, Draws(*map(self._moved, whole)), self.spec.augment.crop_padding)
+            if self.transforms:
+                images = transform_each(images.cpu(), torch.cat([part.seeds for part in parts]), self.transforms)
+                images = self._moved(images)
         return images.unflatten(0, (seeds, -1)), labels.view(seeds, -1)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:

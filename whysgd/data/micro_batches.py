@@ -7,20 +7,26 @@ from whysgd.study.spec import RunSpec, epoch_images
 
 
 def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:
-    """Return the order in which an epoch visits its images: the data set's, or a permutation of its own.
+    """Return the order in which an epoch visits its images: the data set's, or one of its own.
 
-    Image i of stored copy c has the number c · images + i. A stochastic epoch e visits copy e mod N, full batch all.
+    Image i of stored copy c has the number c · images + i. A stochastic epoch e visits copy e mod N, full batch all,
+    one after another. Without `shuffle` the images of a copy have, in every epoch, the order of the stream (store's
+    seed, "store-order", c), or, without the store's `shuffle_copies`, the data set's.
 
     Args:
         spec: the run.
         images: of the training set, or of one copy.
         epoch: from 0.
     """
-    first = epoch % spec.store.copies * images if spec.store and not spec.full_batch else 0
+    first = epoch % spec.store.copies if spec.store and not spec.full_batch else 0
     count = epoch_images(spec, images)
-    if not spec.shuffle:
-        return first + np.arange(count)
-    return first + stream(spec.seed, "order", epoch).permutation(count)
+    if spec.shuffle:
+        random = stream(spec.seed, "order", epoch)
+        return first * images + (random.integers(count, size=count) if spec.replacement else random.permutation(count))
+    if not spec.store or not spec.store.shuffle_copies:
+        return first * images + np.arange(count)
+    copies = range(first, first + count // images)
+    return np.concatenate([c * images + stream(spec.store.seed, "store-order", c).permutation(images) for c in copies])
 
 
 def epoch_micro_batches(spec: RunSpec, images: int, epoch: int) -> list[np.ndarray]:

@@ -100,7 +100,7 @@ def load_runs(
         train, test = (
             Images(
                 torch.from_numpy(split.images[:most]).to(device), torch.from_numpy(split.labels[:most]).to(device),
-                normalize, batch, seed, spec.loss,
+                normalize, batch, seed, spec.measured_loss,
             )
             for split, most in ((dataset.train, min(count, images or count)), (dataset.test, None))
         )  # fmt: skip

@@ -14,7 +14,7 @@ from whysgd.results.metrics import KEYS
 from whysgd.results.paths import RECORDS as ROOT
 from whysgd.results.recorded import older_measure, older_training
 from whysgd.results.records import HISTORY_KEPT, read_record
-from whysgd.study.spec import RunSpec, steps_per_epoch
+from whysgd.study.spec import RunSpec, epoch_at
 
 
 def read_record_frames(
@@ -58,7 +58,8 @@ def _history(record: dict, file: Path) -> pd.DataFrame:
     try:
         lines = pd.DataFrame(record["history"])
         lines = lines.reindex(columns=HISTORY_KEPT)
-        lines.insert(1, "epoch", (lines.step - 1) // steps_per_epoch(spec, metrics["data"]["train_images"]) + 1)
+        images = metrics["data"]["train_images"]
+        lines.insert(1, "epoch", [epoch_at(spec, images, step - 1) + 1 for step in lines.step])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: history: not columns of one length ({error!r})") from None
     for index, key in enumerate(KEYS):

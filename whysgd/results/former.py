@@ -23,4 +23,7 @@ def todays(settings: Mapping) -> RunSpec:
     schedule = found.get("schedule")
     if isinstance(schedule, Mapping) and schedule.get("decay") in ("cosine", "linear") and schedule.get("warmup"):
         found["schedule"] = {"phase": "closed", **schedule}  # the only one before there was a choice
+    if found.get("store"):
+        # Copies were once read in the data set's order, which runs that shuffle do not see.
+        found["store"] = {"shuffle_copies": bool(found.get("shuffle")), **found["store"]}
     return RunSpec.from_dict(found)

@@ -14,8 +14,8 @@ from whysgd.study.names import TAKEN, is_name, same_but_for_case
 from whysgd.study.registry import DOTTED, allowed, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
-    Augmentation,
     Count,
+    CropAndFlip,
     Divisor,
     Flag,
     Index,
@@ -169,7 +169,7 @@ class Scale(Settings):
     """Divides λ of every penalty on micro-batches."""
     lr_factor: Positive = 1.0
     """Multiplies every learning rate."""
-    augmentation: Augmentation | None = None
+    augmentation: CropAndFlip | None = None
     """Replaces the augmentation of the rows, and of stored copies, that have one; null keeps it."""
 
 

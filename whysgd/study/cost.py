@@ -10,7 +10,7 @@ from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.study.networks import Network, network
-from whysgd.study.spec import RunSpec, micro_batches_per_epoch, total_steps, trained_images
+from whysgd.study.spec import MAX_UP, RunSpec, micro_batches_per_epoch, phases, total_steps, trained_images
 from whysgd.study.validation import ROOT
 
 DEVICES = ROOT / "config" / "devices.json"
@@ -92,16 +92,21 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
 def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     """Yield the work of a run's steps, of its history, and of what else is measured along it."""
     count = trained_images(spec, images.train)
-    steps, blocks = total_steps(spec, count), spec.micro_batches_per_step or micro_batches_per_epoch(spec, count)
+    steps, parts = total_steps(spec, count), phases(spec, count)
+    each = [part.spec.micro_batches_per_step or micro_batches_per_epoch(part.spec, count) for part in parts]
+    lengths = [end - part.step for part, end in zip(parts, [*(part.step for part in parts[1:]), steps], strict=True)]
+    blocks = sum(length * one for length, one in zip(lengths, each, strict=True)) / steps
+    size = spec.micro_batch * (MAX_UP if spec.loss == "max_up" else 1)
     kind = spec.penalty and getattr(spec.penalty, "variant", spec.penalty.name)
     passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
-    yield Work(steps, 1 if sample else passes, blocks * seeds, spec.micro_batch)
-    yield Work(min(spec.evaluations, steps) * seeds, FORWARD, 1, images.train + images.test)
+    yield Work(steps, 1 if sample else passes, blocks * seeds, size)
+    forward = FORWARD * (1 + spec.test_time_flips)
+    yield Work(min(spec.evaluations, steps) * seeds, forward, 1, images.train + images.test)
     if spec.select_every:
-        yield Work(steps // spec.select_every * seeds, FORWARD, 1, images.train - count)
+        yield Work(steps // spec.select_every * seeds, forward, 1, images.train - count)
     if sample:
         yield Work(steps, passes, seeds, sample)
-    if spec.transform and spec.transform.name == "iter_graft":
+    if any(one.name == "iter_graft" for one in spec.transforms):
         yield Work(steps, 1, seeds, spec.micro_batch)
     if spec.probe:
         yield Work(-(-steps // spec.probe.every) * seeds, 1, spec.probe.micro_batches, spec.probe.micro_batch)

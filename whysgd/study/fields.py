@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError, WithJsonSchema
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from whysgd.errors import UserError
 from whysgd.study.registry import TAGS, names, problem, settings_of
@@ -52,13 +52,30 @@ class Chosen:
         kind: which of them.
         partial: settings may be missing, since others will be laid over or under them; they are kept as given.
         only: the names that are allowed, if not all are.
+        several: a list of mappings is allowed, too.
     """
 
-    def __init__(self, kind: str, partial: bool = False, only: tuple[str, ...] = ()):
+    def __init__(self, kind: str, partial: bool = False, only: tuple[str, ...] = (), several: bool = False):
         self.kind, self.partial, self.only, self.tag = kind, partial, only, TAGS.get(kind, "name")
+        self.several = several
 
     def read(self, value):
-        """Return the typed settings of a mapping, or, of partial ones, the mapping."""
+        """Return the typed settings of a mapping, or of each of several; of partial ones, the mapping."""
+        if not (self.several and isinstance(value, list | tuple)):
+            return self._read(value)
+        found, problems = [], []
+        for index, one in enumerate(value):
+            try:
+                found.append(self._read(one))
+            except Problems as error:
+                problems += [((index, *path), text) for path, text in error.found]
+            except PydanticCustomError as error:
+                problems.append(((index,), f": {error.message()}"))
+        if problems:
+            raise Problems(problems)
+        return tuple(found)
+
+    def _read(self, value):
         if isinstance(value, BaseModel):
             return value
         if not isinstance(value, Mapping):
@@ -96,8 +113,11 @@ class Chosen:
             needed = set() if self.partial else {*shape.get("required", [])}
             shapes.append(shape | {"title": name, "required": sorted({self.tag, *needed})})
         own = {"type": "object", "properties": {self.tag: {"type": "string", "pattern": ":"}}, "required": [self.tag]}
-        return {"oneOf": shapes if self.only else [*shapes, own | {"title": "a dotted path"}]}
+        one = {"oneOf": shapes if self.only else [*shapes, own | {"title": "a dotted path"}]}
+        return {"anyOf": [one, {"type": "array", "items": one}]} if self.several else one
 
 
 def _plain(value):
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     return value.model_dump() if isinstance(value, BaseModel) else value

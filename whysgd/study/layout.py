@@ -119,15 +119,23 @@ def _settings(run: Mapping, changes: Mapping, values: Mapping, names: Mapping, w
         if not settings.get("penalty"):
             raise UserError(f"{where}.strength: column {column!r} has no penalty; must be null there")
         settings["penalty"] = {**settings["penalty"], "strength": values["strength"]}
-    transform = settings.get("transform") or {}
-    if transform.get("reference") in names:
-        reference = names[transform["reference"]]
-        if reference is None:
-            raise UserError(
-                f"{where}.lr: column {column!r} needs the run of column {transform['reference']!r}; not null"
-            )
-        settings["transform"] = {**transform, "reference": reference}
+    if (wanted := reference_of(settings)) in names:
+        if (reference := names[wanted]) is None:
+            raise UserError(f"{where}.lr: column {column!r} needs the run of column {wanted!r}; not null")
+        settings["transform"] = [
+            {**one, "reference": reference} if "reference" in one else one for one in _transforms(settings)
+        ]
     return settings
+
+
+def reference_of(settings: Mapping) -> str | None:
+    """Return the run whose gradient norms a run grafts, from its settings as they are given."""
+    return next((one["reference"] for one in _transforms(settings) if one.get("reference")), None)
+
+
+def _transforms(settings: Mapping) -> list[Mapping]:
+    given = settings.get("transform") or []
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _without(row: Mapping, *keys: str) -> dict:
@@ -174,7 +182,7 @@ def _check_figures(table: dict, runs: Mapping, where: str) -> None:
 
 def _check_references(paper: dict, places: Mapping, file: str) -> None:
     for run, settings in paper["runs"].items():
-        reference = (settings.get("transform") or {}).get("reference")
+        reference = reference_of(settings)
         if reference is not None and (reference == run or reference not in paper["runs"]):
             allowed = listed(name for name in paper["runs"] if name != run)
             key = f"{places[run]}: run {run}: transform.reference"
@@ -182,7 +190,7 @@ def _check_references(paper: dict, places: Mapping, file: str) -> None:
         chain = [run]
         while reference is not None and reference not in chain:
             chain.append(reference)
-            reference = (paper["runs"].get(reference, {}).get("transform") or {}).get("reference")
+            reference = reference_of(paper["runs"].get(reference, {}))
         if reference is not None:
             circle = " -> ".join([*chain, reference])
             raise UserError(f"{file}: {places[run]}: run {run}: transform.reference: goes in a circle: {circle}")
@@ -257,7 +265,7 @@ def with_plan(
         planned[name] = {**table, "rows": rows, "planes": [run for run in table["planes"] if run in made]}
     made = {row["run"]: None for table in planned.values() for row in table["rows"] if row["planned"]}
     for run in made:
-        reference = (runs[run].get("transform") or {}).get("reference")
+        reference = reference_of(runs[run])
         if reference is not None and reference not in made and recorded is None:
             raise UserError(f"{where}: {reference!r} is not run at this scale, but {run!r} takes its gradient norms")
     return planned

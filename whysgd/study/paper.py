@@ -35,7 +35,7 @@ def _some_settings() -> type[Settings]:
         notes = [one for part in get_args(field.annotation) for one in getattr(part, "__metadata__", ())]
         chosen = [one for one in (*field.metadata, *notes) if isinstance(one, Chosen)]
         if chosen:
-            annotation = Annotated[Any, Chosen(chosen[0].kind, partial=True)] | None
+            annotation = Annotated[Any, Chosen(chosen[0].kind, partial=True, several=chosen[0].several)] | None
             fields[key] = (annotation, Field(None, description=field.description))
         else:
             fields[key] = (field.annotation, field)

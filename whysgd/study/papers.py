@@ -9,11 +9,11 @@ from whysgd.errors import UserError, listed, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
-from whysgd.study.layout import lay_out, with_plan
+from whysgd.study.layout import lay_out, reference_of, with_plan
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
-from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, steps_per_epoch, trained_images
+from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, epoch_at, total_steps, trained_images
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
 
@@ -142,10 +142,10 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
             if row["planned"]:
                 seeds.setdefault(row["run"], set()).update(own)
     for run in seeds:
-        reference = (paper["runs"][run].get("transform") or {}).get("reference")
+        reference = reference_of(paper["runs"][run])
         while reference is not None:
             seeds[reference] |= seeds[run]
-            reference = (paper["runs"][reference].get("transform") or {}).get("reference")
+            reference = reference_of(paper["runs"][reference])
     return {run: sorted(own) for run, own in seeds.items()}
 
 
@@ -155,9 +155,10 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's
     times, unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least
     1; micro-batches divided by `micro_batch_divisor`, and as many of them in a step as published; learning rate
-    times `lr_factor`, and where a step is a single micro-batch divided by `micro_batch_divisor`, because the best
-    learning rate of small batches grows with the batch (Goyal et al. 2017, arXiv 1706.02677); λ of a micro-batch penalty divided by `strength_divisor`; stored copies divided by
-    `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one.
+    times `lr_factor`, and divided by `micro_batch_divisor` where a step is a single micro-batch, because the best
+    learning rate grows with the batch (Goyal et al. 2017, arXiv 1706.02677); λ of a micro-batch penalty divided by
+    `strength_divisor`; stored copies divided by `copies_divisor`; the scale's augmentation where the row, or its
+    stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -183,7 +184,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         strength = settings["penalty"]["strength"] / scale["strength_divisor"]
         settings["penalty"] = {**settings["penalty"], "strength": strength}
     if settings.get("augment") and scale["augmentation"]:
-        settings["augment"] = scale["augmentation"]
+        settings["augment"] = {**settings["augment"], **scale["augmentation"]}
     if settings.get("store"):
         copies = max(1, round(settings["store"]["copies"] / scale["copies_divisor"]))
         settings["store"] = {**settings["store"], "copies": copies, **(scale["augmentation"] or {})}
@@ -215,6 +216,8 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
     for key in ("epochs", "steps", "select_every"):
         if settings.get(key) is not None:
             scaled[key] = max(1, round(settings[key] / divisor))
+    if settings.get("switch"):
+        scaled["switch"] = [{**one, "at": max(1, round(one["at"] / divisor))} for one in settings["switch"]]
     return scaled
 
 
@@ -224,13 +227,20 @@ def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
     def divided(images):
         return max(1, round(images / scale["micro_batch_divisor"]))
 
-    size, batch = settings["micro_batch"], settings["batch"]
-    batch = size if batch == ONE_MICRO_BATCH else batch
-    if batch != FULL_BATCH and batch % size:
-        needed = f"must be `all`, `micro_batch` or a multiple of the micro-batch, {size}"
-        raise UserError(f"{where}.batch = {batch}: {needed}")
+    def batch_of(batch, key):
+        batch = size if batch == ONE_MICRO_BATCH else batch
+        if batch != FULL_BATCH and batch % size:
+            needed = f"must be `all`, `micro_batch` or a multiple of the micro-batch, {size}"
+            raise UserError(f"{where}.{key} = {batch}: {needed}")
+        return batch if batch == FULL_BATCH else batch // size * scaled["micro_batch"]
+
+    size = settings["micro_batch"]
     scaled = {"micro_batch": divided(size)}
-    scaled["batch"] = batch if batch == FULL_BATCH else batch // size * scaled["micro_batch"]
+    scaled["batch"] = batch_of(settings["batch"], "batch")
+    if settings.get("switch"):
+        scaled["switch"] = [
+            {**one, "to": batch_of(one["to"], f"switch[{index}].to")} for index, one in enumerate(settings["switch"])
+        ]
     if settings.get("probe"):
         scaled["probe"] = {**settings["probe"], "micro_batch": divided(settings["probe"]["micro_batch"])}
     if (settings.get("penalty") or {}).get("sample"):
@@ -285,10 +295,8 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     if sample and not spec.full_batch and sample > spec.batch:
         refuse("penalty.sample", sample, f"must be at most {spec.batch}, the images of a step")
     if spec.schedule.unit != "run":  # Shares of the run were checked with the specification.
-        per_epoch = 1 if spec.schedule.unit == "epoch" else steps_per_epoch(spec, images)
-        length = spec.epochs * per_epoch if spec.epochs else spec.steps
-        if spec.steps and spec.schedule.unit == "epoch":
-            length = -(-spec.steps // steps_per_epoch(spec, images))
+        steps = total_steps(spec, images)
+        length = epoch_at(spec, images, steps - 1) + 1 if spec.schedule.unit == "epoch" else steps
         last = max(getattr(spec.schedule, "milestones", (0,)))
         for key, value in (("warmup", spec.schedule.warmup), ("milestones", last)):
             if value > length:

@@ -4,7 +4,7 @@ This module never imports torch; the workflow reads it at parse time.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
@@ -29,6 +29,9 @@ from whysgd.study.validation import Problems, problems_of
 
 # What papers/ may say for a batch, beside numbers: every image, or a single micro-batch.
 FULL_BATCH, ONE_MICRO_BATCH = "all", "micro_batch"
+LOSSES = ("cross_entropy", "linear_hinge", "incorrect_cross_entropy", "max_up")
+# Augmented copies of an image of which the loss max_up takes the largest.
+MAX_UP = 10
 
 
 class StoredCopies(Settings):
@@ -44,10 +47,20 @@ class StoredCopies(Settings):
     """Seed of the draws; one store serves all runs."""
     clean_first: Flag = False
     """Let the first copy be the images as they are."""
+    shuffle_copies: Flag = True
+    """Keep the images of each copy in an order of its own, drawn once from the store's seed, as the released code
+    writes its store; false keeps the data set's order. It decides the micro-batches of runs that do not shuffle: copies
+    follow one another, and copy e mod N has each image once, either way.
+    """
+
+    @property
+    def content(self) -> dict:
+        """What decides the file; the order of a copy is applied when it is read."""
+        return self.model_dump(exclude={"shuffle_copies"})
 
     @property
     def name(self) -> str:
-        """The name of its file, equal for equal values."""
+        """The name of its file, equal for equal content."""
         parts = [f"x{self.copies}", f"crop{self.crop_padding}", f"seed{self.seed}"]
         return "-".join(parts + ["flip"] * self.flip + ["clean"] * self.clean_first)
 
@@ -93,6 +106,17 @@ Batch = Annotated[
 ]
 
 
+class Switch(Settings):
+    """A change of the batch along the run."""
+
+    at: Count
+    """Epochs, or steps, that are made before it, counted from the run's start."""
+    unit: Literal["epoch", "step"] = "epoch"
+    """Unit of `at`."""
+    to: Batch
+    """Images of one step from then on; `all` is full batch, `micro_batch` one micro-batch."""
+
+
 class RunSettings(Settings):
     """What papers/*.yaml say of a run."""
 
@@ -106,6 +130,10 @@ class RunSettings(Settings):
     """Images of one step; `all` is full batch, `micro_batch` one micro-batch, that is plain SGD."""
     micro_batch: Count
     """Images of one micro-batch."""
+    switch: tuple[Switch, ...] = ()
+    """Changes from stochastic steps to full batch, or back, in order of time. A new epoch begins at each, and what is
+    counted in epochs, such as the schedule, goes on counting.
+    """
     lr: Positive
     """Peak learning rate."""
     schedule: Annotated[Any, Chosen("schedule")]
@@ -116,6 +144,8 @@ class RunSettings(Settings):
     """Optimizer steps, instead of epochs."""
     shuffle: Flag = False
     """Draw a new order in every epoch; otherwise keep the data set's."""
+    replacement: Flag = False
+    """Draw each image of an epoch from all of them, with replacement; needs `shuffle`."""
     drop_last: Flag = True
     """Leave out a last micro-batch that is not full."""
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
@@ -129,17 +159,21 @@ class RunSettings(Settings):
     normalize: Normalization | None = None
     """Mean and std of each channel; null takes the training set's own."""
     augment: Augmentation | None = None
-    """Random crop and flip; null trains on the images as they are."""
+    """Random crop, flip and other transforms; null trains on the images as they are."""
     store: StoredCopies | None = None
     """Train on augmented copies that are drawn once and stored: full batch on all of them, others on copy e mod N in
     epoch e.
     """
     penalty: Annotated[Any, Chosen("penalty")] | None = None
     """Added to the gradient of every micro-batch."""
-    transform: Annotated[Any, Chosen("transform")] | None = None
-    """Scales the gradient of a step."""
+    transform: Annotated[Any, Chosen("transform", several=True)] | None = None
+    """Changes the gradient of a step; a list of transforms is applied in its order."""
     clip: Positive | None = None
-    """Largest L2 norm of a step's gradient; null does not clip."""
+    """Largest norm of a step's gradient; null does not clip."""
+    micro_batch_clip: Positive | None = None
+    """Largest norm of each micro-batch's gradient, penalty included; null does not clip."""
+    clip_norm: Literal["l2", "max"] = "l2"
+    """The norm that both are of: the L2 norm, or the largest entry."""
     held_out: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Share of the training images, the last ones, that is not trained on and selects the step reported as best."""
     select_every: Count | None = None
@@ -152,10 +186,23 @@ class RunSettings(Settings):
     """The true mean over micro-batches, or the released code's before its fix in 2023."""
     precision: Precision = "auto"
     """Precision of the network's arithmetic, in place of the configuration's."""
-    loss: Literal["cross_entropy", "linear_hinge"] = "cross_entropy"
-    """Mean cross entropy, or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else."""
+    loss: Literal[LOSSES] = "cross_entropy"
+    """Mean cross entropy; or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else; or
+    cross entropy, counted as 0 where the image is classified correctly; or the largest of ten augmented copies of an
+    image. History and measures have plain cross entropy for the last two.
+    """
+    label_smoothing: Annotated[NotNegative, Field(lt=0.5)] = 0.0
+    """Share of the label's weight in the cross entropy that the other classes get, in training alone."""
     stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
-    """End the run at the first evaluation that finds this training accuracy, in percent, or more."""
+    """End the run when an evaluation finds this training accuracy, in percent, or more."""
+    stop_after: Count = 1
+    """Evaluations in a row that must find it."""
+    ema: Annotated[Positive, Field(lt=1)] | None = None
+    """Momentum of an exponential moving average of weights and running statistics, moved at the end of each epoch, of
+    which full batch makes one in a step. History, saved weights and measures are of the average; null takes none.
+    """
+    test_time_flips: Flag = False
+    """Evaluate, for the history, the mean of the probabilities that an image and its mirror image are given."""
     noise: NoiseProbe | None = None
     """Measure the gradient noise along the run."""
 
@@ -188,7 +235,19 @@ class RunSpec(RunSettings):
             "batch = 'micro_batch': must be a number of images, or `all`": batch == ONE_MICRO_BATCH,
             f"batch = {batch}: must be a multiple of the micro-batch, {micro_batch}": uneven,
             "epochs: either epochs or steps must be given": (self.epochs is None) == (self.steps is None),
-            f"clip = {self.clip!r}: cannot be given beside a transform": self.clip and self.transform,
+            f"clip = {self.clip!r}: cannot be given beside a transform; name clip among the transforms": (
+                self.clip and self.transform
+            ),
+            "micro_batch_clip: cannot be given beside a penalty that is sampled": (
+                self.micro_batch_clip and getattr(self.penalty, "sample", None)
+            ),
+            "stop_after: needs stop_accuracy": self.stop_after > 1 and self.stop_accuracy is None,
+            "test_time_flips: has probabilities, which linear_hinge is not of": (
+                self.test_time_flips and self.loss == "linear_hinge"
+            ),
+            "replacement: needs shuffle": self.replacement and not self.shuffle,
+            switch_problem(self): switch_problem(self),
+            loss_problem(self): loss_problem(self),
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
             f"select_every = {self.select_every!r}: needs held_out": self.select_every and not self.held_out,
             "optimizer: is not SGD, which momentum, nesterov and weight_decay are of": optimizer and plain,
@@ -205,6 +264,11 @@ class RunSpec(RunSettings):
         return self.batch == FULL_BATCH
 
     @property
+    def measured_loss(self) -> str:
+        """The loss that history and measures have: without what only training adds to cross entropy."""
+        return "linear_hinge" if self.loss == "linear_hinge" else "cross_entropy"
+
+    @property
     def micro_batches_per_step(self) -> int | None:
         """Micro-batches of one step; None stands for all."""
         return None if self.full_batch else self.batch // self.micro_batch
@@ -212,14 +276,21 @@ class RunSpec(RunSettings):
     @property
     def reference(self) -> str | None:
         """The run of the same paper whose gradient norms are grafted onto this one."""
-        return getattr(self.transform, "reference", None)
+        return next((one.reference for one in self.transforms if hasattr(one, "reference")), None)
+
+    @property
+    def transforms(self) -> tuple[MethodSettings, ...]:
+        """The transforms of a step's gradient, in order, without `clip`."""
+        return self.transform if isinstance(self.transform, tuple) else (self.transform,) if self.transform else ()
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:
         """The kind and name of everything of the registry that the run uses; its code digest covers them."""
         optimizer = self.optimizer.name if self.optimizer else "sgd"
         named = [("network", self.model), ("optimizer", optimizer), ("schedule", self.schedule.decay)]
-        named += [(kind, chosen.name) for kind in ("penalty", "transform") if (chosen := getattr(self, kind))]
+        named += [("penalty", self.penalty.name)] if self.penalty else []
+        named += [("transform", one.name) for one in self.transforms]
+        named += [("augmentation", one.path) for one in (self.augment.transforms if self.augment else ())]
         return tuple(named + [("transform", "clip")] * (self.clip is not None))
 
     def to_dict(self) -> dict:
@@ -258,6 +329,34 @@ def precision_problem(spec: RunSpec) -> str | None:
     return None
 
 
+def switch_problem(spec: RunSpec) -> str | None:
+    """Return why a run's batch cannot change as it says, or None."""
+    before = 0
+    for index, one in enumerate(spec.switch):
+        if one.unit != spec.switch[0].unit:
+            return f"switch[{index}].unit = {one.unit!r}: must be that of all, {spec.switch[0].unit!r}"
+        end = spec.epochs if one.unit == "epoch" else spec.steps
+        if one.at <= before or (end and one.at >= end):
+            return f"switch[{index}].at = {one.at}: must be later than the one before, and before the run's end"
+        if one.to not in (FULL_BATCH, ONE_MICRO_BATCH) and one.to % spec.micro_batch:
+            return f"switch[{index}].to = {one.to}: must be a multiple of the micro-batch, {spec.micro_batch}"
+        before = one.at
+    return None
+
+
+def loss_problem(spec: RunSpec) -> str | None:
+    """Return why a run's loss does not go with its other settings, or None."""
+    if spec.label_smoothing and spec.loss == "linear_hinge":
+        return "label_smoothing: is of cross entropy, not of linear_hinge"
+    if spec.loss == "max_up" and spec.augment is None:
+        return "loss = 'max_up': needs augment; without, all copies of an image are the same"
+    if spec.loss == "max_up" and (spec.probe or spec.noise):
+        return "loss = 'max_up': cannot be given beside probe or noise, which see each image once"
+    if spec.penalty and spec.penalty.name == "fisher_trace" and (spec.label_smoothing or spec.loss not in LOSSES[:2]):
+        return "penalty = 'fisher_trace': needs the plain cross entropy, of which the predicted labels are"
+    return None
+
+
 def is_exact(penalty: MethodSettings) -> bool:
     """Return whether a penalty is differentiated, and not a difference of gradients."""
     return getattr(penalty, "exact", True)
@@ -284,7 +383,39 @@ def trained_images(spec: RunSpec, images: int) -> int:
 
 def total_steps(spec: RunSpec, train_images: int) -> int:
     """Return the optimizer steps of the run; `train_images` are those trained on, here and below."""
-    return spec.steps or spec.epochs * steps_per_epoch(spec, train_images)
+    last = phases(spec, train_images)[-1]
+    return spec.steps or last.step + (spec.epochs - last.epoch) * steps_per_epoch(last.spec, train_images)
+
+
+class Phase(NamedTuple):
+    """A part of a run with steps of one size: its specification, and its first step and epoch, both from 0."""
+
+    spec: RunSpec
+    step: int
+    epoch: int
+
+
+def phases(spec: RunSpec, train_images: int) -> list[Phase]:
+    """Return the parts of a run between its switches, in order; a run without them is one."""
+    found = [Phase(spec.model_copy(update={"switch": ()}), 0, 0)]
+    for one in spec.switch:
+        before, step, epoch = found[-1]
+        per_epoch = steps_per_epoch(before, train_images)
+        here = (one.at - epoch) * per_epoch + step if one.unit == "epoch" else one.at
+        batch = spec.micro_batch if one.to == ONE_MICRO_BATCH else one.to
+        found.append(Phase(before.model_copy(update={"batch": batch}), here, epoch - (step - here) // per_epoch))
+    return found
+
+
+def phase_at(spec: RunSpec, train_images: int, step: int) -> Phase:
+    """Return the part of a run that has a step, counted from 0."""
+    return [phase for phase in phases(spec, train_images) if phase.step <= step][-1]
+
+
+def epoch_at(spec: RunSpec, train_images: int, step: int) -> int:
+    """Return the epoch of a step, both counted from 0."""
+    phase = phase_at(spec, train_images, step)
+    return phase.epoch + (step - phase.step) // steps_per_epoch(phase.spec, train_images)
 
 
 def epoch_images(spec: RunSpec, train_images: int) -> int:

@@ -19,13 +19,13 @@ from whysgd.files import write_atomically
 # step: optimizer steps made; epoch: the one the step belongs to, from 1; lr: η of the step. At the weights
 # before the step, in training mode: step_loss (mean over micro-batches, nats), full_loss (with ½·weight_decay·‖θ‖² and
 # the penalty's value), penalty (its value, nats), gradient_norm (L2, penalty included, before any transform),
-# clipped (0 or 1), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for runs that probe it). step_length:
-# L2, of the step made. At the weights after it, in evaluation mode: losses (nats) and accuracies (percent) on all
-# splits, empty on lines without an evaluation; parameter_norm (L2).
+# clipped (0 or 1), clipped_micro_batches (how many), micro_batch_norm2 (mean over drawn micro-batches of ‖∇L_B‖², for
+# runs that probe it). step_length: L2, of the step made. At the weights after it, in evaluation mode: losses (nats)
+# and accuracies (percent) on all splits, empty on lines without an evaluation; parameter_norm (L2).
 HISTORY_COLUMNS = (
-    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "step_length",
-    "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
-    "test_loss", "test_accuracy",
+    "step", "epoch", "lr", "step_loss", "full_loss", "penalty", "gradient_norm", "clipped", "clipped_micro_batches",
+    "step_length", "micro_batch_norm2", "parameter_norm", "train_loss", "train_accuracy", "validation_loss",
+    "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
@@ -38,6 +38,7 @@ class State:
         theta: parameters (P,).
         running: batch norm's running statistics (Q,).
         norms: L2 norm of each step's gradient before any transform, (steps of the run,); zeros for those to come.
+        average: exponential moving average of both, (P + Q,), for runs that have it, else empty.
         optimizer: what the optimizer remembers, tensors (P,) by name; empty before the first step.
         best: θ and running statistics of the selected step, tensors by name; empty for runs that do not select.
         selected: its step, micro_batches and validation_accuracy.
@@ -63,9 +64,10 @@ class State:
     history: list[dict] = field(default_factory=list)
     noise: list[dict] = field(default_factory=list)
     ended: str = ""
+    average: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
-_TENSORS = ("theta", "running", "norms")
+_TENSORS = ("theta", "running", "norms", "average")
 _NAMED = ("optimizer", "best")
 _NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended", "selected")
 
@@ -77,12 +79,12 @@ class Batch:
         states: of these seeds, at least one. Their tensors become views of the rows.
 
     Attributes:
-        theta, running, norms, optimizer: as in `State`, with a leading dimension for the seeds.
+        theta, running, norms, average, optimizer: as in `State`, with a leading dimension for the seeds.
     """
 
     def __init__(self, states: Sequence[State]):
         self.states = list(states)
-        self.theta, self.running, self.norms = (
+        self.theta, self.running, self.norms, self.average = (
             torch.stack([getattr(state, name) for state in states]) for name in _TENSORS
         )
         self.optimizer = {
@@ -98,7 +100,8 @@ class Batch:
     def share(self) -> None:
         """Make the tensors of the states views of the rows; optimizers may have made new ones since."""
         for row, state in enumerate(self.states):
-            state.theta, state.running, state.norms = self.theta[row], self.running[row], self.norms[row]
+            for name in _TENSORS:
+                setattr(state, name, getattr(self, name)[row])
             state.optimizer = {name: tensor[row] for name, tensor in self.optimizer.items()}
 
 

@@ -14,7 +14,8 @@ from whysgd.training.objective import Objective
 
 def fits_dense(objective: Objective) -> bool:
     """Return whether `dense_gradients` can stand in for the objective's own gradients."""
-    return objective.dtype is None and isinstance(objective.model, FullyConnected)
+    fits = objective.dtype is None and isinstance(objective.model, FullyConnected)
+    return fits and objective.loss in ("cross_entropy", "linear_hinge") and not objective.smoothing
 
 
 def dense_gradients(objective: Objective, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor):

@@ -19,6 +19,7 @@ import torch
 from whysgd.training.dense import fastest_gradients
 from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
+from whysgd.training.transforms.clip import clipped, norm_of
 
 # Images (S, k, n, C, H, W) uint8 or normalized, and labels (S, k, n), of k micro-batches of S seeds. S = 1 serves all.
 Group = tuple[torch.Tensor, torch.Tensor]
@@ -55,15 +56,17 @@ class Sums:
         gradient: Σ w_B (g_B + penalty_B) (S, P).
         statistics: Σ kept_B s_B (S, Q), see `Objective.statistic_weights`.
         loss, penalty: Σ L_B and Σ λR_B (S,).
+        clipped: how many were clipped (S,).
     """
 
     gradient: torch.Tensor
     statistics: torch.Tensor
     loss: torch.Tensor
     penalty: torch.Tensor
+    clipped: torch.Tensor
 
     def __iter__(self):
-        return iter((self.gradient, self.statistics, self.loss, self.penalty))
+        return iter((self.gradient, self.statistics, self.loss, self.penalty, self.clipped))
 
 
 class Engine:
@@ -76,15 +79,16 @@ class Engine:
         normalize: from images as they are stored to what the network takes.
         compiled: compile a pass; False afterwards where there is no compiler.
         penalty_alone: leave out the micro-batches' own gradients.
+        clip: the largest norm of a micro-batch's gradient, penalty included, and which norm; None: no limit.
     """
 
     def __init__(
         self, objective: Objective, penalty: Callable | None = None, most: int = 1, normalize: Callable | None = None,
-        compiled: bool = False, penalty_alone: bool = False,
+        compiled: bool = False, penalty_alone: bool = False, clip: tuple[float, str] | None = None,
     ):  # fmt: skip
         self.objective, self.penalty, self.most, self.penalty_alone = objective, penalty, most, penalty_alone
         self.normalize = normalize or (lambda images: images)
-        self.compiled, self.functions = compiled, {}
+        self.compiled, self.functions, self.clip = compiled, {}, clip
         # A compiler fuses what autograd does; without one the chain rule written out is faster.
         self.gradients = Objective.gradients if compiled else fastest_gradients(objective)
 
@@ -111,7 +115,7 @@ class Engine:
         if totals is None:
             # A rank may have no micro-batch of a step.
             statistics = theta.new_zeros(len(theta), len(self.objective.buffers))
-            totals = torch.zeros_like(theta), statistics, *theta.new_zeros(2, len(theta))
+            totals = torch.zeros_like(theta), statistics, *theta.new_zeros(3, len(theta))
         return Sums(*totals)
 
     def one_pass(self, theta, images, labels, weights, kept, lr, full_gradient=None, draws=None, keys=None):
@@ -131,12 +135,16 @@ class Engine:
         added, values = (0.0, None) if self.penalty is None else self.penalty(micro_batches)
         g = micro_batches.gradient
         values = g.new_zeros(len(g)) if values is None else values
-        total = added if self.penalty_alone else g + added if self.penalty else g
+        total = (added if self.penalty_alone else g + added if self.penalty else g).detach()
+        over = torch.zeros_like(values)
+        if self.clip is not None:
+            total, over = clipped(total, norm_of(total, self.clip[1]), self.clip[0])
         return (
-            weights @ total.detach().unflatten(0, (seeds, k)),
+            weights @ total.unflatten(0, (seeds, k)),
             kept @ micro_batches.statistics.detach().unflatten(0, (seeds, k)),
             micro_batches.losses_now.view(seeds, k).sum(1),
             values.detach().view(seeds, k).sum(1),
+            over.to(values.dtype).view(seeds, k).sum(1),
         )
 
     def _run(self, *arguments):

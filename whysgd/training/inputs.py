@@ -61,8 +61,8 @@ def open_copies(spec: RunSpec, dataset: Dataset, store: Path | None) -> Store | 
     if spec.store is None:
         return None
     copies = open_store(store or store_file(spec.dataset, spec.store.name), verify=True)
-    wanted = {**dict(spec.store), "source": dataset.manifest["sha256"]}
-    found = {**{key: copies.meta[key] for key in dict(spec.store)}, "source": copies.meta["source"]["sha256"]}
+    wanted = {**spec.store.content, "source": dataset.manifest["sha256"]}
+    found = {**{key: copies.meta[key] for key in spec.store.content}, "source": copies.meta["source"]["sha256"]}
     if different := [key for key in wanted if wanted[key] != found[key]]:
         raise UserError(f"{copies.path}: is of another {', '.join(different)} than the run asks for")
     return copies

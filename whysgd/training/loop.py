@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
-from math import inf
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from whysgd.errors import UserError
 from whysgd.files import digest_of
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
-from whysgd.study.spec import RunSpec
+from whysgd.study.spec import RunSpec, micro_batches_per_epoch, phase_at, steps_per_epoch
 from whysgd.training.checkpoint import (
     HISTORY_COLUMNS,
     Batch,
@@ -53,7 +52,7 @@ from whysgd.training.sampling import (
 from whysgd.training.schedules import learning_rate
 from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
-from whysgd.training.transforms import Context
+from whysgd.training.transforms import Context, transformed
 
 DEFAULTS = Options()
 
@@ -205,12 +204,17 @@ class Trainer(Setup):
             self.batch.share()
             self.loader.close()
         self.batch = Batch([self.states[index] for index in running]) if running else None
-        self.rows, specs = running, [self.specs[index] for index in running]
+        self.rows = running
         if not running:
             return
         self.check = DivergenceCheck(len(running), self.device)
+        # Which part of the run this is.
+        self.phase = phase_at(self.spec, self.count, self.batch.step)
+        self.micro_batches = micro_batches_per_epoch(self.phase.spec, self.count)
+        self.steps_per_epoch = steps_per_epoch(self.phase.spec, self.count)
+        specs = [self.phase.spec.model_copy(update={"seed": self.seeds[index]}) for index in running]
         # As many micro-batches of each seed as fit into a pass, evenly.
-        count = -(-(self.spec.micro_batches_per_step or self.micro_batches) // self.ranks.size)
+        count = -(-(self.phase.spec.micro_batches_per_step or self.micro_batches) // self.ranks.size)
         passes = -(-count // max(1, self.engine.most // len(running)))
         self.loader = DataLoader(specs, self.images, self.labels, self.device, -(-count // passes))
         self.tick = time.perf_counter()
@@ -227,16 +231,17 @@ class Trainer(Setup):
             self.tick = time.perf_counter()
         allow_tf32(self.precision == "tf32")
         # The learning rate, and which micro-batches of the epoch.
-        epoch, within = divmod(batch.step, self.steps_per_epoch)
+        epoch, within = divmod(batch.step - self.phase.step, self.steps_per_epoch)
+        epoch += self.phase.epoch
         lr = learning_rate(spec.schedule, spec.lr, epoch if spec.schedule.unit == "epoch" else batch.step, self.total)
-        first, end = step_range(spec, self.micro_batches, within)
+        first, end = step_range(self.phase.spec, self.micro_batches, within)
         # The gradient, penalty included.
-        gradient, loss, penalty = self.gradient(epoch, first, end, lr)
+        gradient, loss, penalty, clipped = self.gradient(epoch, first, end, lr)
         norm = gradient.norm(dim=1)
         batch.norms[:, batch.step] = norm
         line = {
             "epoch": epoch + 1, "lr": lr, "step_loss": loss, "penalty": penalty, "gradient_norm": norm,
-            "clipped": norm > (inf if spec.clip is None else spec.clip),
+            "clipped": torch.zeros_like(norm), "clipped_micro_batches": clipped,
         }  # fmt: skip
         before = None
         if self.has_line(batch.step + 1) and self.ranks.leads:
@@ -245,21 +250,22 @@ class Trainer(Setup):
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
+        small_norm = partial(micro_batch_norm, self, epoch, first, end)
 
-        def transformed(theta, gradient):
-            if self.transforms:
-                small_norm = partial(micro_batch_norm, self, epoch, first, end)
-                context = Context(gradient.norm(dim=1), small_norm, reference, theta, self.objective.parameters)
-            for transform in self.transforms:
-                gradient = transform(gradient, context)
-            return gradient
+        def changed(theta, gradient, rows=slice(None), line=line):
+            norms = None if reference is None else reference[rows]
+            context = Context(gradient.norm(dim=1), small_norm, norms, theta, self.objective.parameters,
+                              self.loader.seeds[rows], batch.step, line)  # fmt: skip
+            return transformed(self.transforms, gradient, context)
 
         def at(theta, rows):
-            gradient, loss, penalty = self.gradient(epoch, first, end, lr, theta, rows)
-            return loss + penalty, transformed(theta, gradient)
+            gradient, loss, penalty, _ = self.gradient(epoch, first, end, lr, theta, rows)
+            return loss + penalty, changed(theta, gradient, rows, {})
 
-        gradient = transformed(batch.theta, gradient)
+        gradient = changed(batch.theta, gradient)
         self.optimizer(batch.theta, batch.optimizer, gradient, lr, losses=Losses(loss + penalty, at))
+        if spec.ema and within == self.steps_per_epoch - 1:
+            batch.average.lerp_(torch.cat([batch.theta, batch.running], 1), 1 - spec.ema)
         for state in batch.states:
             state.step += 1
             state.micro_batches += end - first
@@ -274,7 +280,8 @@ class Trainer(Setup):
             theta: another θ, of the seeds of these rows, at which running statistics stay as they are.
 
         Returns:
-            ḡ = mean_B [g_B + penalty_B] (S, P); the mean loss (S,) in training mode; the mean penalty (S,).
+            ḡ = mean_B [g_B + penalty_B] (S, P), each micro-batch's clipped if it shall be; the mean loss (S,) in
+            training mode; the mean penalty (S,); how many micro-batches were clipped (S,).
         """
         spec, batch, count = self.spec, self.batch, end - first
         moves, theta = theta is None, batch.theta if theta is None else theta
@@ -287,17 +294,17 @@ class Trainer(Setup):
         keys = None if keys is None else keys[rows, here]
         step = Step(theta, weights, kept, lr, draws=draws, keys=keys)
         if self.needs_full_gradient:
-            full = self.plain.sums(replace(step, draws=None), self._groups(epoch, own, own_end, rows))
+            full = self.first.sums(replace(step, draws=None), self._groups(epoch, own, own_end, rows))
             step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])
         sums = self.engine.sums(step, self._groups(epoch, own, own_end, rows))
-        gradient, statistics, loss, penalty = self.ranks.sum(*sums)
+        gradient, statistics, loss, penalty, clipped = self.ranks.sum(*sums)
         if moves:
             batch.running.mul_((1 - self.objective.momentum) ** count).add_(statistics)
         loss, penalty = loss / count, penalty / count
         if self.sampled:
             added, penalty = sampled_penalty(self, epoch, first, end, lr)
             gradient = gradient + added
-        return gradient, loss, penalty
+        return gradient, loss, penalty, clipped
 
     def _groups(self, epoch: int, first: int, end: int, rows: slice):
         """Yield the loader's groups, of the seeds of these rows."""
@@ -312,9 +319,9 @@ class Trainer(Setup):
         """
         spec, batch = self.spec, self.batch
         due = batch.step in self.evaluation_steps
-        stops = due and spec.stop_accuracy is not None
+        stops, switches = due and spec.stop_accuracy is not None, batch.step in {phase.step for phase in self.phases}
         self.check.add(step["step_loss"])
-        diverged = self.check.read(wait=due)
+        diverged = self.check.read(wait=due or switches)
         if any(diverged):
             diverged = self.check.read(wait=True)
         if due:
@@ -329,7 +336,7 @@ class Trainer(Setup):
                 batch.states[row].history.append(line)
                 if self.loader.seeds[row] in self.events:
                     self.events[self.loader.seeds[row]].add(line)
-                accurate[row] = stops and line["train_accuracy"] >= spec.stop_accuracy
+                accurate[row] = stops and self._accurate(batch.states[row])
             if self.progress is not None:
                 self.progress.step()
                 if shown := [line for line in lines if line["train_accuracy"] is not None]:
@@ -340,9 +347,15 @@ class Trainer(Setup):
             end = "finished" if state.step == self.total else "stopped" if enough else ""
             state.ended = "diverged" if bad else end
         self.record_noise()
-        if any(state.ended for state in batch.states):
+        if switches or any(state.ended for state in batch.states):
             self._gather()
         self.tick = time.perf_counter()
+
+    def _accurate(self, state: State) -> bool:
+        """Return whether the last evaluations, as many as it takes, have found the accuracy that ends a run."""
+        found = [line["train_accuracy"] for line in state.history if line["train_accuracy"] is not None]
+        last = found[-self.spec.stop_after :]
+        return len(last) == self.spec.stop_after and min(last) >= self.spec.stop_accuracy
 
     def _count_time(self) -> None:
         """Share the time since the last tick among the running seeds."""
@@ -362,13 +375,15 @@ class Trainer(Setup):
         line = {"step": state.step}
         line |= {key: value[row].item() if isinstance(value, torch.Tensor) else value for key, value in step.items()}
         if accuracies or self.selects(state.step):
-            line |= self.measured(state.theta, state.running, None if accuracies else ["validation"])
+            line |= self.measured(*self.evaluated(state), None if accuracies else ["validation"])
         # The first of equals is selected.
         if line.get("validation_accuracy", -1) > state.selected.get("validation_accuracy", -1):
             state.selected = {key: line[key] for key in ("step", "validation_accuracy")}
             state.selected["micro_batches"] = state.micro_batches
-            state.best = {"theta": state.theta.clone(), "running": state.running.clone()}
-        line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"])}
+            theta, running = self.evaluated(state)
+            state.best = {"theta": theta.clone(), "running": running.clone()}
+        line |= {"parameter_norm": state.theta.norm().item(), "clipped": int(line["clipped"]),
+                 "clipped_micro_batches": int(line["clipped_micro_batches"])}  # fmt: skip
         # Where a seed diverges between two lines there is no other.
         line.setdefault("full_loss", line["step_loss"])
         return {column: line.get(column) for column in HISTORY_COLUMNS}

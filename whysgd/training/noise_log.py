@@ -50,7 +50,7 @@ def measured_noise(state: State, spec: RunSpec, objective: Objective, data: tupl
         `line` (a line of noise.csv), `layers` (lines of layers.csv) and `norms`, ‖U_b‖ of each micro-batch.
     """
     step, theta, parameters = state.step, state.theta, objective.parameters
-    objective = Objective(objective.model, None, spec.loss, state.running)
+    objective = Objective(objective.model, None, spec.loss, spec.label_smoothing, state.running)
     mini_batches = len(data[1]) // spec.micro_batch
 
     def gradients() -> Iterator[torch.Tensor]:

@@ -52,15 +52,15 @@ class Objective:
     Args:
         model: gives the architecture; its own weights and buffers are never used or changed.
         dtype: of the activations in training; None: that of θ. Losses, gradients and statistics are in that of θ.
-        loss: see `whysgd.training.losses`.
+        loss, smoothing: see `whysgd.training.losses`.
         running: batch norm's statistics (Q,), for gradients in evaluation mode; None: those of training mode.
     """
 
     def __init__(
-        self, model: nn.Module, dtype: torch.dtype | None = None, loss: str = "cross_entropy",
+        self, model: nn.Module, dtype: torch.dtype | None = None, loss: str = "cross_entropy", smoothing: float = 0.0,
         running: torch.Tensor | None = None,
     ):  # fmt: skip
-        self.model, self.dtype, self.loss, self.running = model, dtype, loss, running
+        self.model, self.dtype, self.loss, self.smoothing, self.running = model, dtype, loss, smoothing, running
         self.parameters = ParameterVector(model.named_parameters())
         norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
         own = {f"{name}.{key}" if name else key: buffer for name, module in norms.items()
@@ -118,7 +118,7 @@ class Objective:
 
     def mean_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss (K,) of each micro-batch, for logits (K, n, classes) and labels (K, n)."""
-        return image_losses(logits, labels, self.loss).mean(1)
+        return image_losses(logits, labels, self.loss, self.smoothing).mean(1)
 
     def gradients(self, theta: torch.Tensor, images, labels, differentiable: bool = False):
         """Return losses (K,), the gradients (K, P) of each micro-batch's loss, and statistics (K, Q).

@@ -19,7 +19,7 @@ import whysgd
 from whysgd.files import csv_text, sha256_of, write_atomically, write_json, write_text
 from whysgd.results import metrics as saved_metrics
 from whysgd.results.paths import BEST, HISTORY, METRICS, MODEL, NORMS
-from whysgd.study.spec import RunSpec, epoch_images, steps_per_epoch, trained_images
+from whysgd.study.spec import RunSpec, epoch_images, micro_batches_per_epoch, trained_images
 from whysgd.training.checkpoint import HISTORY_COLUMNS, State
 from whysgd.training.device import device_name
 from whysgd.training.noise_log import noise_files
@@ -130,7 +130,7 @@ def run_metrics(spec: RunSpec, state: State, manifest: Mapping, sources: Mapping
     images = trained_images(spec, manifest["train_images"])
     per_epoch = epoch_images(spec, images)
     per_epoch -= per_epoch % spec.micro_batch if spec.drop_last else 0
-    passes = state.step / steps_per_epoch(spec, images)
+    passes = state.micro_batches / micro_batches_per_epoch(spec, images)
     return {
         "paper": spec.paper,
         "run": spec.run,

@@ -74,6 +74,7 @@ def probed_norms2(trainer) -> torch.Tensor:
 def penalty_draws(trainer, count: int, images: int) -> torch.Tensor:
     """Return what the penalty draws in a step for so many micro-batches of so many images, (S, count, …)."""
     name, step, like = trainer.spec.penalty.name, trainer.batch.step, trainer.batch.theta
+    images *= trainer.loader.repeats
     drawn = [trainer.draw(stream(seed, name, step), count, images, trainer.classes) for seed in trainer.loader.seeds]
     draws = torch.from_numpy(np.stack(drawn)).to(like.dtype)
     return draws.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else draws
@@ -90,7 +91,7 @@ def dropout_keys_of(trainer, count: int, purpose: str = "dropout") -> torch.Tens
 def places_of(trainer, first: int, end: int) -> np.ndarray:
     """Return where the images of the micro-batches first … end − 1 stand in an epoch's order."""
     n = trainer.spec.micro_batch
-    return np.arange(first * n, min(end * n, epoch_images(trainer.spec, trainer.count)))
+    return np.arange(first * n, min(end * n, epoch_images(trainer.phase.spec, trainer.count)))
 
 
 def sums_of_one(engine: Engine, step: Step, group):

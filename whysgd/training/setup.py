@@ -12,7 +12,7 @@ from whysgd.data.loader import place
 from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
-from whysgd.study.spec import RunSpec, micro_batches_per_epoch, steps_per_epoch, total_steps, trained_images
+from whysgd.study.spec import RunSpec, phases, total_steps, trained_images
 from whysgd.training.checkpoint import State
 from whysgd.training.device import allow_tf32, engine_on, precision_on, with_index
 from whysgd.training.engine import Engine
@@ -61,6 +61,7 @@ class Setup:
 
     Attributes:
         states: how each seed begins.
+        phases: the parts of the run with steps of one size; the loop keeps the current one as `phase`.
 
     Raises:
         UserError: the run does not fit the images, or the device.
@@ -82,21 +83,25 @@ class Setup:
         self.normalize = Normalizer(statistics["mean"], statistics["std"], dtype, device)
         build = partial(build_model, spec.model, images.shape[1], self.classes, size=images.shape[2], init=spec.init)
         models = [build(seed=seed).to(device, dtype) for seed in self.seeds]
-        self.objective = Objective(models[0], torch.bfloat16 if self.precision == "bf16" else None, spec.loss)
+        lower = torch.bfloat16 if self.precision == "bf16" else None
+        self.objective = Objective(models[0], lower, spec.loss, spec.label_smoothing)
         self.pixels = images.shape[2] * images.shape[3]
         penalty = penalty_of(spec.penalty) if spec.penalty else None
         self.draw = penalty and getattr(penalty.func, "draw", None)
         self.sampled = getattr(spec.penalty, "sample", None)
         self.plain = self._engine(spec.micro_batch)
         # A penalty that is sampled has a pass of its own.
-        self.engine = self._engine(spec.micro_batch, penalty) if penalty and not self.sampled else self.plain
+        clip = None if spec.micro_batch_clip is None else (spec.micro_batch_clip, spec.clip_norm)
+        # What is clipped, too, is the gradient that a penalty needs beforehand.
+        self.first = self._engine(spec.micro_batch, clip=clip) if clip else self.plain
+        needs_penalty = penalty and not self.sampled
+        self.engine = self._engine(spec.micro_batch, penalty, clip=clip) if needs_penalty else self.first
         self.sampler = self._engine(self.sampled, penalty, penalty_alone=True) if self.sampled else None
         needed = getattr(penalty and penalty.func, "needs_full_gradient", None)
         self.needs_full_gradient = bool(needed and needed(spec.penalty))
         self.transforms, self.optimizer = transforms_of(spec), optimizer_of(spec, self.objective.parameters)
         # The course of the run.
-        self.micro_batches = micro_batches_per_epoch(spec, self.count)
-        self.steps_per_epoch, self.total = steps_per_epoch(spec, self.count), total_steps(spec, self.count)
+        self.phases, self.total = phases(spec, self.count), total_steps(spec, self.count)
         points = min(spec.evaluations, self.total)
         self.evaluation_steps = {round((i + 1) * self.total / points) for i in range(points)}
         self.noise_steps = noise_steps(spec.noise.points, self.total) if spec.noise else set()
@@ -113,9 +118,9 @@ class Setup:
         self.labels = torch.from_numpy(dataset.train.labels[: self.count])
         self.states = [self._start(model) for model in models]
 
-    def _engine(self, images: int, penalty=None, penalty_alone: bool = False) -> Engine:
+    def _engine(self, images: int, penalty=None, penalty_alone: bool = False, clip=None) -> Engine:
         compiled = self.engine_name == "compiled"
-        return Engine(self.objective, penalty, self.most_for(images), self.normalize, compiled, penalty_alone)
+        return Engine(self.objective, penalty, self.most_for(images), self.normalize, compiled, penalty_alone, clip)
 
     def most_for(self, images: int) -> int:
         """Return how many micro-batches of so many images share a pass, those of all seeds counted."""
@@ -128,7 +133,8 @@ class Setup:
         objective, named = self.objective, {name: p.detach() for name, p in model.named_parameters()}
         theta, buffers = objective.parameters.vector(named), objective.buffers
         running = buffers.vector(dict(model.named_buffers())).clone() if buffers.names else theta[:0]
-        return State(theta, running, theta.new_zeros(self.total), started=now())
+        average = torch.cat([theta, running]) if self.spec.ema else theta[:0]
+        return State(theta, running, theta.new_zeros(self.total), started=now(), average=average)
 
     @property
     def engine_used(self) -> str:
@@ -150,14 +156,20 @@ class Setup:
         found = {}
         allow_tf32(False)
         for split in splits or self.data:
-            measured = evaluate(self.objective, theta, running, *self.data[split], self.normalize)
+            shown = (*self.data[split], self.normalize, self.spec.measured_loss, self.spec.test_time_flips)
+            measured = evaluate(self.objective, theta, running, *shown)
             found |= {f"{split}_{key}": value for key, value in measured.items()}
         return found
 
+    def evaluated(self, state: State) -> tuple[torch.Tensor, ...]:
+        """Return θ (P,) and running statistics (Q,) to evaluate and save: the averages, of a run that has them."""
+        sizes = [len(state.theta), len(state.running)]
+        return state.average.split(sizes) if self.spec.ema else (state.theta, state.running)
+
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
         """Return a seed's state dict: weights, running statistics, batch norm's counters, and constants."""
-        objective = self.objective
-        named = {**objective.parameters.views(state.theta), **objective.buffers.views(state.running)}
+        objective, (theta, running) = self.objective, self.evaluated(state)
+        named = {**objective.parameters.views(theta), **objective.buffers.views(running)}
         counters = {name: torch.tensor(state.micro_batches) for name in objective.counters}
         return {name: tensor.cpu().clone() for name, tensor in {**named, **counters, **objective.constants}.items()}
 

@@ -22,7 +22,7 @@ from whysgd.training.loop import micro_batch_weights
 from whysgd.training.objective import Objective
 from whysgd.training.optimizers import optimizer_of
 from whysgd.training.penalties import penalty_of
-from whysgd.training.transforms import Context, transforms_of
+from whysgd.training.transforms import Context, transformed, transforms_of
 
 
 class TwoWeights(Objective):
@@ -63,9 +63,8 @@ def descend(spec: RunSpec, points: np.ndarray, start: tuple[float, float]) -> to
         weights = micro_batch_weights(end - first, spec.averaging, torch.float64)
         step = Step(theta, weights, lr=spec.lr)
         gradient = engine.sums(step, [(x[chosen], y[chosen])]).gradient
-        context = Context(gradient.norm(dim=1))
-        for transform in transforms:
-            gradient = transform(gradient, context)
+        context = Context(gradient.norm(dim=1), theta=theta, seeds=[spec.seed], step=number)
+        gradient = transformed(transforms, gradient, context)
         optimizer(theta, state, gradient, spec.lr)
         path.append(theta[0].clone())
     return torch.stack(path)

@@ -1,5 +1,7 @@
 """Clipping to a largest norm."""
 
+from typing import Literal
+
 from whysgd.study.settings import MethodSettings, Positive
 
 
@@ -8,12 +10,26 @@ class ClipSettings(MethodSettings):
 
     limit: Positive
     """The largest norm that passes."""
+    norm: Literal["l2", "max"] = "l2"
+    """The L2 norm, or the largest entry."""
 
 
 def clip(gradient, context, settings: ClipSettings):
-    """g ← g · limit / (‖g‖ + 1e-6) if ‖g‖ > limit, else g unchanged.
+    """g ← g · limit / (‖g‖ + 1e-6) if ‖g‖ > limit, else g unchanged; the history says which.
 
     Source: geiping2022, with the constant of torch.nn.utils.clip_grad_norm_.
     """
-    scale = (settings.limit / (context.norm + 1e-6)).where(context.norm > settings.limit, 1.0)
-    return gradient * scale[:, None]
+    norm = context.norm if settings.norm == "l2" else norm_of(gradient, settings.norm)
+    gradient, context.line["clipped"] = clipped(gradient, norm, settings.limit)
+    return gradient
+
+
+def norm_of(gradient, norm: str):
+    """Return the L2 norm (K,) of gradients (K, P), or, if it is "max", their largest entries."""
+    return gradient.norm(dim=1) if norm == "l2" else gradient.abs().amax(1)
+
+
+def clipped(gradient, norm, limit):
+    """Return gradients (K, P) of these norms (K,) clipped to a limit, and which of them are (K,)."""
+    over = norm > limit
+    return gradient * (limit / (norm + 1e-6)).where(over, 1.0)[:, None], over

@@ -1,0 +1,93 @@
+"""What a run evaluates: averaged weights, mirror images, and when it stops."""
+
+import pytest
+import torch
+from conftest import make_dataset, make_spec
+from safetensors.torch import load_file
+from test_loop import assert_equal_results, dying_after, folder_of, results, run
+
+from whysgd.measures.accuracy import evaluate
+from whysgd.study.registry import make
+from whysgd.training.loop import Trainer
+
+PLAIN = make_spec(
+    penalty=None, clip=None, lr=0.3, schedule=make("schedule", "constant", unit="step"), epochs=6, evaluations=6
+)
+
+
+@pytest.mark.parametrize("batch", ["all", 5])
+def test_the_average_moves_after_each_epoch_and_is_what_is_evaluated_and_saved(batch):
+    data, specs = make_dataset(), [PLAIN.replace(batch=batch, ema=0.6, seed=seed) for seed in (3, 4)]
+    trainer = Trainer(specs, data, dtype=torch.float64)
+    averages = [(state.theta.clone(), state.running.clone()) for state in trainer.states]
+    alone = [Trainer([spec.replace(ema=None)], data, dtype=torch.float64) for spec in specs]
+    per_epoch = 1 if batch == "all" else 5
+    for step in range(1, 3 * per_epoch + 1):
+        for one in (trainer, *alone):
+            one.after_step(one.step())
+        for row, one in enumerate(alone):
+            now = (one.states[0].theta, one.states[0].running)
+            torch.testing.assert_close(trainer.states[row].theta, now[0], rtol=1e-9, atol=1e-12)
+            if step % per_epoch == 0:
+                averages[row] = tuple(0.6 * a + 0.4 * b for a, b in zip(averages[row], now, strict=True))
+                shown = (torch.from_numpy(data.test.images), torch.from_numpy(data.test.labels), trainer.normalize)
+                found = evaluate(trainer.objective, *averages[row], *shown)
+                assert trainer.states[row].history[-1]["test_loss"] == pytest.approx(found["loss"], rel=1e-9)
+                assert found["loss"] != pytest.approx(one.states[0].history[-1]["test_loss"], rel=1e-6)
+            saved = trainer.tensors(trainer.states[row])
+            for places, vector in zip(
+                (trainer.objective.parameters, trainer.objective.buffers), averages[row], strict=True
+            ):
+                for name, view in places.views(vector).items():
+                    torch.testing.assert_close(saved[name], view, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("stop", [1, 7, 12])
+def test_an_interrupted_average_continues_to_the_same_bits(tmp_path, monkeypatch, stop):
+    data, specs = (
+        folder_of(make_dataset(), tmp_path / "data"),
+        [PLAIN.replace(batch=5, ema=0.9, seed=s) for s in (3, 4)],
+    )
+    run(specs, data, tmp_path / "whole")
+    with dying_after(monkeypatch, stop):
+        run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
+    run(specs, data, tmp_path / "cut")
+    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    run([spec.replace(ema=None) for spec in specs], data, tmp_path / "plain")
+    averaged, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "plain"))
+    assert averaged.keys() == plain.keys()
+    assert not any(torch.equal(averaged[name], plain[name]) for name in plain if "num_batches" not in name)
+
+
+def test_mirror_images_are_evaluated_by_the_mean_of_both_probabilities():
+    data = make_dataset()
+    trainer = Trainer([PLAIN.replace(test_time_flips=True)], data, dtype=torch.float64)
+    for _ in range(3):
+        trainer.after_step(trainer.step())
+    [state] = trainer.states
+    losses, right = [], []
+    for image, label in zip(torch.from_numpy(data.test.images), data.test.labels, strict=True):
+        both = [trainer.normalize(one[None]) for one in (image, torch.flip(image, [2]))]
+        mean = sum(trainer.objective.logits(state.theta, state.running, one).softmax(1)[0] for one in both) / 2
+        losses.append(-mean[label].log().item())
+        right.append(int(mean.argmax()) == label)
+    line = state.history[-1]
+    assert line["test_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-9)
+    assert line["test_accuracy"] == pytest.approx(100 * sum(right) / len(right))
+    plain = evaluate(
+        trainer.objective, state.theta, state.running, torch.from_numpy(data.test.images),
+        torch.from_numpy(data.test.labels), trainer.normalize,
+    )  # fmt: skip
+    assert plain["loss"] != pytest.approx(line["test_loss"], rel=1e-6)
+
+
+def test_a_run_stops_after_so_many_accurate_evaluations_in_a_row():
+    found = {"train_accuracy": iter([100, 50, 100, 100, 100, 100])}
+    trainer = Trainer([PLAIN.replace(stop_accuracy=100.0, stop_after=3)], make_dataset())
+    trainer.evaluate = lambda step, row, accuracies=True: {"train_accuracy": next(found["train_accuracy"])}
+    while trainer.batch is not None:
+        trainer.after_step(trainer.step())
+    [state] = trainer.states
+    assert (state.ended, state.step) == ("stopped", 5)
+    with pytest.raises(ValueError, match="stop_after: needs stop_accuracy"):
+        PLAIN.replace(stop_after=2)
