@@ -80,7 +80,7 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
     net, count = _network(spec, images), trained_images(spec, images.train)
     steps, works = total_steps(spec, count), list(training_work(spec, seeds, images))
     lines = spec.evaluations + (steps // spec.probe.every if spec.probe else 0)
-    noise = (spec.noise.points + 2) * (count // spec.micro_batch) if spec.noise else 0
+    noise = (spec.noise.points + 2) * (_noise_images(spec, images) // spec.micro_batch) if spec.noise else 0
     files = 4 * net.parameters + 5000 + 250 * lines + 26 * steps + 25 * noise
     most = max(1, TOGETHER // (spec.micro_batch * images.size**2))
     passes, together = works[0].passes, min(works[0].micro_batches, most)
@@ -104,7 +104,15 @@ def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     if spec.probe:
         yield Work(-(-steps // spec.probe.every) * seeds, 1, spec.probe.micro_batches, spec.probe.micro_batch)
     if spec.noise:
-        yield Work((spec.noise.points + 2) * seeds, 3, count // spec.micro_batch, spec.micro_batch)
+        micro_batches = _noise_images(spec, images) // spec.micro_batch
+        yield Work((spec.noise.points + 2) * seeds, 3, micro_batches, spec.micro_batch)
+    if spec.stop_every:  # A thousand images rule it out, as a rule.
+        yield Work(steps // spec.stop_every * seeds, FORWARD, 1, min(1000, count))
+
+
+def _noise_images(spec: RunSpec, images: Images) -> int:
+    """Return of how many images the gradient noise is measured."""
+    return trained_images(spec, images.train) + images.test * spec.noise.test
 
 
 def measuring_cost(

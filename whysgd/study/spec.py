@@ -77,6 +77,8 @@ class NoiseProbe(Settings):
 
     points: Count
     """Measured steps, evenly spread on a log scale, beside the start and the last step."""
+    test: Flag = False
+    """Measure the noise of the test set's micro-batches, too."""
 
 
 def _batch(value):
@@ -150,6 +152,8 @@ class RunSettings(Settings):
     """Mean cross entropy, or the mean over images and classes of max(0, 1 - t f), t = +1 for the label and -1 else."""
     stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
     """End the run at the first evaluation that finds this training accuracy, in percent, or more."""
+    stop_every: Count | None = None
+    """Steps between two looks at that accuracy; null looks at the evaluations."""
     noise: NoiseProbe | None = None
     """Measure the gradient noise along the run."""
 

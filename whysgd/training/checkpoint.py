@@ -108,8 +108,9 @@ def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> Non
         plain = {name: getattr(state, name) for name in _NUMBERS}
         # The norms of all mini-batches may be too many for the file's header.
         for place, one in enumerate(plain["noise"]):
-            tensors[f"{index}.noise.{place}"] = torch.tensor(one["norms"], dtype=torch.float64)
-        numbers.append(plain | {"noise": [{**one, "norms": None} for one in plain["noise"]]})
+            for split, norms in one["norms"].items():
+                tensors[f"{index}.noise.{place}.{split}"] = torch.tensor(norms, dtype=torch.float64)
+        numbers.append(plain | {"noise": [{**one, "norms": list(one["norms"])} for one in plain["noise"]]})
     metadata = {"identity": identity, "states": json.dumps(numbers)}
     metadata["sha256"] = _sha256(tensors, metadata)
     write_atomically(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
@@ -161,7 +162,7 @@ def _read(path: Path, identity: str, device) -> list[State]:
         states = []
         for index, numbers in enumerate(json.loads(metadata["states"])):
             for place, one in enumerate(numbers["noise"]):
-                one["norms"] = tensors[f"{index}.noise.{place}"].tolist()
+                one["norms"] = {split: tensors[f"{index}.noise.{place}.{split}"].tolist() for split in one["norms"]}
             own = {name: tensors[f"{index}.{name}"].to(device) for name in _TENSORS}
             start = f"{index}.optimizer."
             optimizer = {name[len(start) :]: tensors[name].to(device) for name in tensors if name.startswith(start)}

@@ -22,7 +22,7 @@ from whysgd.data.loader import DataLoader
 from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
-from whysgd.measures.accuracy import evaluate
+from whysgd.measures.accuracy import evaluate, reaches
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
 from whysgd.study.spec import RunSpec
@@ -233,7 +233,8 @@ class Trainer(Setup):
             "clipped": norm > (inf if spec.clip is None else spec.clip),
         }  # fmt: skip
         before = None
-        if self.has_line(batch.step + 1) and self.ranks.leads:
+        written = self.has_line(batch.step + 1) or self.looks_whether_to_stop(batch.step + 1)
+        if written and self.ranks.leads:
             before = batch.theta.clone()
             line["full_loss"] = loss + 0.5 * spec.weight_decay * before.square().sum(1) + penalty
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
@@ -283,7 +284,7 @@ class Trainer(Setup):
         """
         spec, batch = self.spec, self.batch
         due = batch.step in self.evaluation_steps
-        stops = due and spec.stop_accuracy is not None
+        stops = self.looks_whether_to_stop(batch.step)
         self.check.add(step["step_loss"])
         diverged = self.check.read(wait=due)
         if any(diverged):
@@ -292,28 +293,32 @@ class Trainer(Setup):
             finite = batch.theta.norm(dim=1).isfinite().tolist()
             diverged = [bad or not fine for bad, fine in zip(diverged, finite, strict=True)]
         self._count_time()
-        accurate = batch.theta.new_zeros(len(diverged))
+        accurate = [stops and self.ranks.leads and self.reaches(state, spec.stop_accuracy) for state in batch.states]
         if self.ranks.leads:
-            rows = [row for row, bad in enumerate(diverged) if bad or self.has_line(batch.step)]
-            lines = [self.evaluate(step, row, accuracies=due or diverged[row]) for row in rows]
+            rows = [row for row, bad in enumerate(diverged) if bad or accurate[row] or self.has_line(batch.step)]
+            lines = [self.evaluate(step, row, due or diverged[row] or accurate[row]) for row in rows]
             for row, line in zip(rows, lines, strict=True):
                 batch.states[row].history.append(line)
                 if self.loader.seeds[row] in self.events:
                     self.events[self.loader.seeds[row]].add(line)
-                accurate[row] = stops and line["train_accuracy"] >= spec.stop_accuracy
             if self.progress is not None:
                 self.progress.step()
                 if shown := [line for line in lines if line["train_accuracy"] is not None]:
                     self.progress.evaluation(shown)
         if stops:
-            accurate = self.ranks.sum(accurate)[0]
-        for state, bad, enough in zip(batch.states, diverged, accurate.tolist(), strict=True):
+            accurate = self.ranks.sum(batch.theta.new_tensor(accurate))[0].tolist()
+        for state, bad, enough in zip(batch.states, diverged, accurate, strict=True):
             end = "finished" if state.step == self.total else "stopped" if enough else ""
             state.ended = "diverged" if bad else end
         self.record_noise()
         if any(state.ended for state in batch.states):
             self._gather()
         self.tick = time.perf_counter()
+
+    def reaches(self, state: State, accuracy: float) -> bool:
+        """Return whether a seed has so much training accuracy, in percent, in fp32."""
+        allow_tf32(False)
+        return reaches(self.objective, state.theta, state.running, *self.data["train"], self.normalize, accuracy)
 
     def _count_time(self) -> None:
         """Share the time since the last tick among the running seeds."""
@@ -348,7 +353,7 @@ class Trainer(Setup):
             due = state.step in self.noise_steps or (state.ended and self.spec.noise)
             if due and state.ended != "diverged" and self.ranks.leads:
                 allow_tf32(False)
-                measured = measured_noise(state, self.specs[index], self.objective, self.data["train"], self.normalize)
+                measured = measured_noise(state, self.specs[index], self.objective, self.data, self.normalize)
                 state.noise.append(measured)
 
 
