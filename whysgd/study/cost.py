@@ -92,10 +92,10 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
 def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     """Yield the work of a run's steps, of its history, and of what else is measured along it."""
     count = trained_images(spec, images.train)
-    steps, blocks = total_steps(spec, count), spec.micro_batches_per_step or micro_batches_per_epoch(spec, count)
+    steps, micro_batches = total_steps(spec, count), spec.micro_batches_per_step or micro_batches_per_epoch(spec, count)
     kind = spec.penalty and getattr(spec.penalty, "variant", spec.penalty.name)
     passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
-    yield Work(steps, 1 if sample else passes, blocks * seeds, spec.micro_batch)
+    yield Work(steps, 1 if sample else passes, micro_batches * seeds, spec.micro_batch)
     yield Work(min(spec.evaluations, steps) * seeds, FORWARD, 1, images.train + images.test)
     if sample:
         yield Work(steps, passes, seeds, sample)
