@@ -30,7 +30,7 @@ from whysgd.measures.catalog import QUANTITIES
 from whysgd.measures.images import Images
 from whysgd.measures.network import Network
 from whysgd.measures.noise import noise_of
-from whysgd.measures.tail_index import block_gradients, tail_index
+from whysgd.measures.tail_index import micro_batch_gradients, tail_index
 from whysgd.models.build import build_model
 from whysgd.training.device import device_name, prepare_device
 
@@ -178,7 +178,9 @@ def costs(cases: list[Case], rounds: int) -> list[dict]:
         works = {
             "ours": lambda model=model, images=images: tail_index(model, images, BATCH),
             "plain": lambda model=model, images=images: passes(lambda: plain_gradients(model, images)),
-            "engine": lambda network=network, images=images: passes(lambda: block_gradients(network, images, BATCH)),
+            "engine": lambda network=network, images=images: passes(
+                lambda: micro_batch_gradients(network, images, BATCH)
+            ),
             "stored": lambda model=model, images=images: stored_tail_index(model, images),
         }
         times, found = side_by_side(works, rounds), tail_index(model, images, BATCH)

@@ -48,6 +48,22 @@ def test_distances_are_those_of_the_loss_along_the_direction(step):
     assert 0 < min(found.each) < 4
 
 
+@pytest.mark.parametrize("threshold", [0.5, 3.0, 6.0, 100.0])
+def test_the_released_flatness_counts_steps_until_the_loss_itself_is_above(threshold):
+    """The network's own loss, about 5 nats, is above 0.5 and 3 before the first step; no loss is above 100."""
+    model, some = network(), images(23, batch=5, seed=4)
+    found = flatness(model, some, threshold=threshold, directions=3, limit=2.0)["released_flatness"]
+    loss, theta = loss_of(model, some.images, some.labels)
+    counts = []
+    for i, distance in enumerate(found.each):
+        way, count = vector(filter_normalized(model, 4, i).values()), 0
+        while loss(theta + count * 0.1 * way) <= threshold and count < 20:
+            count += 1
+        assert distance == pytest.approx(way.norm().item() * count, rel=1e-12)
+        counts.append(count)
+    assert max(counts) == {0.5: 0, 100.0: 20}.get(threshold, max(counts))
+
+
 def test_a_distance_beyond_the_limit_counts_as_the_limit():
     found = flatness(network(), images(), threshold=1e6, directions=2, limit=0.4)["flatness"]
     assert (found.value, found.each, found.std_error) == (0.4, (0.4, 0.4), 0.0)

@@ -12,7 +12,7 @@ from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
 
-def block_gradients(model, some, micro_batch) -> torch.Tensor:
+def micro_batch_gradients(model, some, micro_batch) -> torch.Tensor:
     """One after another (k, P), in the measure's order."""
     order = torch.from_numpy(stream(some.seed, "noise-order").permutation(len(some)))
     full = [places for places in order.split(micro_batch) if len(places) == micro_batch]
@@ -30,6 +30,7 @@ def direct(gradients, b) -> dict[str, float]:
         "gradient_covariance_trace": covariance,
         "gradient_noise_scale": covariance / signal,
         "gradient_signal_to_noise": signal * b / covariance,
+        "gradient_mean_to_deviation": (mean.norm() / gradients.std(0).norm()).item(),
     }
 
 
@@ -37,7 +38,7 @@ def direct(gradients, b) -> dict[str, float]:
 def test_the_numbers_are_those_of_stored_gradients(batch):
     model, some = network(), images(43, seed=3, batch=batch)
     found = gradient_noise(model, some, micro_batch=4)
-    for name, value in direct(block_gradients(model, some, 4), 4).items():
+    for name, value in direct(micro_batch_gradients(model, some, 4), 4).items():
         value = math.nan if name == "gradient_noise_scale" and value <= 0 else value
         assert found[name].value == pytest.approx(value, rel=1e-9, nan_ok=True)
         assert found[name].samples == 10
@@ -47,7 +48,7 @@ def test_the_numbers_are_those_of_stored_gradients(batch):
 def test_errors_are_the_jackknifes_by_brute_force(n, groups):
     model, some = network(), images(n, seed=3)
     found = gradient_noise(model, some, micro_batch=4, groups=groups)
-    gradients = block_gradients(model, some, 4)
+    gradients = micro_batch_gradients(model, some, 4)
     k, g = 10, min(groups, 10)
     group = np.arange(k) * g // k
     whole = direct(gradients, 4)
@@ -133,7 +134,7 @@ def test_every_block_is_in_one_group():
     model, some = network(), images(31, batch=7)
     with untouched(model):
         norms, sums, sizes = group_sums(Network(model), some, 3, 4)
-    gradients = block_gradients(model, some, 3)
+    gradients = micro_batch_gradients(model, some, 3)
     assert sizes == [3, 2, 3, 2]
     assert torch.allclose(sums[1], gradients[3:5].sum(0), rtol=1e-10)
     assert norms[3] == pytest.approx((gradients[8:] ** 2).sum().item(), rel=1e-10)
@@ -141,5 +142,5 @@ def test_every_block_is_in_one_group():
 
 @pytest.mark.parametrize("wrong", [{"micro_batch": 12}, {"micro_batch": 0}, {"micro_batch": 2, "groups": 1}])
 def test_too_few_blocks_are_refused(wrong):
-    with pytest.raises(ValueError, match="at least two blocks and two groups"):
+    with pytest.raises(ValueError, match="at least two of them and two groups"):
         gradient_noise(network(), images(23), **wrong)

@@ -134,11 +134,26 @@ def test_only_the_optimizers_parameters_move(trained):
 def test_any_optimizer_can_ascend(kind):
     theta = [1.0, 1.0, 1.0]
     model = Quadratic(theta)
-    optimizer = kind(model.parameters(), lr=99.0, weight_decay=9.0)
+    optimizer = kind(model.parameters(), lr=99.0)
     found = keskar_sharpness(model, quadratic, BATCHES, 1e-3, 1e-2, 600, optimizer)
     assert found.raised_loss == pytest.approx(box_maximum(theta, 1e-3), rel=1e-12)
     assert model.theta.tolist() == theta
     assert (model.theta.grad, len(optimizer.state), optimizer.param_groups[0]["lr"]) == (None, 0, 99.0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_momentum_and_weight_decay_are_those_of_the_optimizer(momentum, decay):
+    model, lr = Quadratic([1.0, 1.5, -1.0]), 1e-3
+    groups = [{"params": [model.theta], "weight_decay": decay}]
+    optimizer = torch.optim.SGD(groups, lr=99.0, momentum=momentum, weight_decay=5.0)
+    found = keskar_sharpness(model, quadratic, BATCHES, 10.0, lr, 7, optimizer)
+    at, velocity = model.theta.detach().clone(), 0.0
+    for _ in range(7):
+        velocity = momentum * velocity + H * (at - C) - decay * at
+        at = at + lr * velocity
+    assert found.raised_loss == pytest.approx((0.5 * H * (at - C) ** 2).sum().item(), rel=1e-12)
+    assert found.raised_loss > found.loss
 
 
 def test_an_optimizer_that_maximizes_ascends_all_the_same():
@@ -171,21 +186,26 @@ def test_no_batches_are_refused():
         keskar_sharpness(Quadratic([1.0, 1.0, 1.0]), quadratic, [])
 
 
-def test_the_measure_is_the_mean_of_ascents_through_shuffled_images():
+SGDS = [({}, 0.9, 0.0), ({"momentum": None}, 0.0, 0.0), ({"momentum": 0.5, "weight_decay": 0.05}, 0.5, 0.05)]
+
+
+@pytest.mark.parametrize(("options", "momentum", "decay"), SGDS)
+def test_the_measure_is_the_mean_of_ascents_through_shuffled_images(options, momentum, decay):
     model, some = network(), images(23, seed=2)
-    found = keskar(model, some, epsilon=1e-2, lr=0.1, steps=13, batch=5, ascents=3)["keskar_sharpness"]
+    found = keskar(model, some, epsilon=1e-2, lr=0.1, steps=13, batch=5, ascents=3, **options)["keskar_sharpness"]
     loss, theta = loss_of(model, some.images, some.labels)
     low, expected = loss(theta).item(), []
     radius = 1e-2 * (theta.abs() + 1)
     for ascent in range(3):
-        random, order, at = stream(2, "keskar", ascent), [], theta
+        random, order, at, velocity = stream(2, "keskar", ascent), [], theta, 0.0
         for _ in range(13):
             order = order or list(torch.from_numpy(random.permutation(23)).split(5))
             places = order.pop(0)
             part, _ = loss_of(model, some.images[places], some.labels[places])
             at = at.detach().requires_grad_()
             (g,) = torch.autograd.grad(part(at), at)
-            at = theta + (at.detach() + 0.1 * g - theta).clamp(-radius, radius)
+            velocity = momentum * velocity + g - decay * at.detach()
+            at = theta + (at.detach() + 0.1 * velocity - theta).clamp(-radius, radius)
         assert ((at - theta).abs() >= 0.999 * radius).any()
         expected.append(100 * (loss(at).item() - low) / (1 + low))
     assert found.each == pytest.approx(expected, rel=1e-9)

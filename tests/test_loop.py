@@ -119,6 +119,7 @@ def reference_run(spec, dataset, steps):
         model,
         optimizer,
         F.cross_entropy,
+        2,
         penalty.block_strength,
         penalty.acc_strength,
         penalty.eps,

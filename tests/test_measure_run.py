@@ -143,7 +143,7 @@ MISTAKES = {
     "a number for a truth": (("measure", "fisher", "--options", '{"fisher": {"exact": 1}}'), "error: measure: fisher: exact = 1: must be true or false"),
     "none of the images": (("measure", "fisher", "--options", '{"fisher": {"first": 0}}'), "error: measure: fisher: first = 0: must be at least 1"),
     "a point": (("landscape", "line", "--points", "1"), "error: landscape: --points must be at least 2"),
-    "too few images": (("measure", "gradient_noise"), "error: measure: gradient_noise: micro_batch = 128.*22 images make 0 full blocks"),
+    "too few images": (("measure", "gradient_noise"), "error: measure: gradient_noise: micro_batch = 128.*22 images make 0 full micro-batches"),
     "too few images for a block": (("landscape", "line", "--points", "3", "--images", "4"), "error: landscape: test: micro_batch = 5: 4 images"),
     "options that are no JSON": (("measure", "keskar", "--options", "{"), "error: measure: --options: not JSON"),
     "options of no measure": (("measure", "keskar", "--options", '{"steps": 1}'), "error: measure: --options: must be a mapping of"),

@@ -32,11 +32,17 @@ def flat(tensors):
 @pytest.mark.parametrize("acc", [0.0, 0.3])
 @pytest.mark.parametrize(
     ("implementation", "tolerance"),
-    [("autograd", 1e-10), ("central-differences", 1e-8), ("forward-differences", 1e-4), ("finite_diff", 1e-4)],
+    [
+        ("autograd", 1e-10),
+        ("central-differences", 1e-8),
+        ("forward-differences", 1e-4),
+        ("finite_diff", 1e-4),
+        ("autograd-pen", 1e-10),
+    ],
 )
 def test_every_implementation_is_the_dense_formula(setup, implementation, tolerance, acc):
     model, optimizer, x, y, grads, pre_grads, g, hessian, pre = setup
-    gradreg = GradRegularizer(model, optimizer, F.cross_entropy, 0.5, acc, 1e-4, implementation)
+    gradreg = GradRegularizer(model, optimizer, F.cross_entropy, 2, 0.5, acc, 1e-4, implementation)
     ours = gradreg(grads, x, y, pre_grads=pre_grads if acc else None)
     expected = LR / 4 * hessian @ (0.5 * g + acc * pre)
     error = (flat(ours) - g - expected).norm() / expected.norm()
@@ -46,14 +52,17 @@ def test_every_implementation_is_the_dense_formula(setup, implementation, tolera
 
 @pytest.mark.parametrize("implementation", ["finite_diff", "central-differences", "autograd"])
 @pytest.mark.parametrize("training", [True, False])
-def test_parameters_buffers_mode_and_given_gradients_stay_exactly_as_they_are(setup, implementation, training):
+def test_parameters_buffers_and_mode_stay_exactly_as_they_are_and_gradients_change_in_place(
+    setup, implementation, training
+):
     model, optimizer, x, y, grads, *_ = setup
     model.train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    given = [g.clone() for g in grads]
-    GradRegularizer(model, optimizer, F.cross_entropy, implementation=implementation)(grads, x, y)
+    given, old = list(grads), [g.clone() for g in grads]
+    found = GradRegularizer(model, optimizer, F.cross_entropy, implementation=implementation)(given, x, y)
+    assert found is given
+    assert all(a is b and not torch.equal(a, c) for a, b, c in zip(given, grads, old, strict=True))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert all(torch.equal(a, b) for a, b in zip(given, grads, strict=True))
     assert all(p.grad is None for p in model.parameters())
     assert model.training is training
 
@@ -61,7 +70,7 @@ def test_parameters_buffers_mode_and_given_gradients_stay_exactly_as_they_are(se
 def test_the_current_learning_rate_is_used(setup):
     model, optimizer, x, y, grads, _, g, *_ = setup
     gradreg = GradRegularizer(model, optimizer, F.cross_entropy)
-    full = flat(gradreg(grads, x, y)) - g
+    full = flat(gradreg([part.clone() for part in grads], x, y)) - g
     optimizer.param_groups[0]["lr"] = LR / 2
     torch.testing.assert_close(flat(gradreg(grads, x, y)) - g, full / 2, rtol=1e-9, atol=1e-12)
 
@@ -85,7 +94,7 @@ def test_in_anyones_loop_it_descends_the_loss_plus_an_eighth_of_the_square_norm(
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(25, 16), nn.Tanh(), nn.Linear(16, 3)).double()
         optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
-        gradreg = GradRegularizer(model, optimizer, F.cross_entropy, strength, implementation=implementation)
+        gradreg = GradRegularizer(model, optimizer, F.cross_entropy, 2, strength, implementation=implementation)
         for _ in range(25):
             loss = F.cross_entropy(model(x), y)
             if regularized:
@@ -100,6 +109,38 @@ def test_in_anyones_loop_it_descends_the_loss_plus_an_eighth_of_the_square_norm(
         return flat(p.detach() for p in model.parameters())
 
     torch.testing.assert_close(run(True), run(False), rtol=tolerance, atol=tolerance)
+
+
+CONFIGURED = [
+    {"block_strength": 0.0, "acc_strength": 0.0}, {"block_strength": 0.5, "acc_strength": 0.0},
+    {"block_strength": 0.5, "acc_strength": 0.3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("strengths", CONFIGURED)
+@pytest.mark.parametrize("implementation", ["central-differences", "autograd", "autograd-pen"])
+def test_a_loop_written_for_the_released_class_can_take_it(setup, strengths, implementation):
+    """A full-batch step: gradients of micro-batches, changed in place, then a running mean of them in float64."""
+    model, optimizer, *_ = setup
+    config = {"norm": 2, **strengths, "eps": 1e-4, "implementation": implementation}
+    gradreg = GradRegularizer(model, optimizer, F.cross_entropy, **config, mixed_precision=False)
+    batches, mean, full, expected = random_batches([5, 7, 4]), None, 0, 0
+    objective, theta = Objective(model), flat(p.detach() for p in model.parameters())
+    for x, y in batches:
+        full = full + dense(objective, theta, x, y)[0] / len(batches)
+    for x, y in batches:
+        g, hessian = dense(objective, theta, x, y)
+        v = strengths["block_strength"] * g + strengths["acc_strength"] * full
+        expected = expected + (g + LR / 4 * hessian @ v) / len(batches)
+    pre_grads = [part.float() for part in objective.parameters.views(full).values()] if full is not None else None
+    for number, (x, y) in enumerate(batches, 1):
+        loss = F.cross_entropy(model(x), y)
+        grads = list(torch.autograd.grad(loss, model.parameters(), create_graph=gradreg.create_graph))
+        gradreg(grads, x, y, pre_grads if strengths["acc_strength"] else None)
+        mean = [torch.zeros_like(g) for g in grads] if mean is None else mean
+        torch._foreach_sub_(grads, mean)
+        torch._foreach_add_(mean, grads, alpha=1 / number)
+    assert (flat(mean) - expected).norm() < 1e-6 * expected.norm()
 
 
 def test_mixed_precision_works_with_the_exact_product_only(setup):
@@ -130,9 +171,11 @@ def test_differences_are_refused_where_they_are_noise(setup):
 def test_mistakes_are_named(setup):
     model, optimizer, x, y, grads, *_ = setup
     with pytest.raises(
-        ValueError, match="implementation = 'magic': allowed: finite_diff, autograd, forward-differences"
+        ValueError, match="implementation = 'magic': allowed: finite_diff, autograd, autograd-pen, forward-differences"
     ):
         GradRegularizer(model, optimizer, F.cross_entropy, implementation="magic")
+    with pytest.raises(ValueError, match="norm = 1: must be 2"):
+        GradRegularizer(model, optimizer, F.cross_entropy, 1)
     with pytest.raises(ValueError, match="eps above 0"):
         GradRegularizer(model, optimizer, F.cross_entropy, eps=0)
     with pytest.raises(ValueError, match="pre_grads"):

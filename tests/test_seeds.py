@@ -62,7 +62,7 @@ def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec, together):
             )
 
 
-STOPPING = PLAIN.replace(epochs=12, noise=NoiseProbe(points=3), evaluations=6)
+STOPPING = PLAIN.replace(epochs=12, noise=NoiseProbe(points=3, test=True), evaluations=6)
 
 
 def with_stop(data, folder):

@@ -17,6 +17,11 @@ WIDTHS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
 DEPTHS = [2, 3, 4, 5, 6, 7, 8, 9, 10]
 LOSSES = ["cross_entropy", "linear_hinge"]
 SEEDS = [0, 1, 2]
+STATISTICS = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
 FINE = {
     "mnist-cross_entropy-d4-w64", "mnist-linear_hinge-d4-w64",
     "alexnet-cifar10-cross_entropy-ch64", "alexnet-cifar10-linear_hinge-ch64",
@@ -53,7 +58,9 @@ def test_every_cell_of_the_published_grid_is_a_run():
 
 def test_the_settings_are_as_published():
     for (run, _), spec in specs_at("paper", seeds=[0]).items():
-        assert (spec.steps, spec.epochs, spec.stop_accuracy) == (65000, None, 100)
+        assert (spec.steps, spec.epochs, spec.stop_accuracy, spec.stop_every) == (65000, None, 100, 100)
+        assert spec.noise.test
+        assert (spec.normalize.mean, spec.normalize.std) == STATISTICS[spec.dataset]
         assert (spec.micro_batch, spec.batch, spec.shuffle, spec.augment) == (100, 100, False, None)
         assert (spec.lr, spec.momentum, spec.weight_decay, spec.penalty, spec.clip) == (0.1, 0, 0, None, None)
         assert spec.schedule == make(

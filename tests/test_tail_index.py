@@ -15,7 +15,7 @@ from whysgd.measures.alpha import alpha_estimator, largest_divisor
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
 from whysgd.measures.network import Network
-from whysgd.measures.tail_index import block_gradients, tail_index
+from whysgd.measures.tail_index import micro_batch_gradients, tail_index
 from whysgd.measures.untouched import untouched
 from whysgd.models.build import build_model
 
@@ -143,8 +143,8 @@ def test_a_large_network_has_one_buffer_for_all_gradients():
     model, some = network(), images(12, batch=1)
     with untouched(model):
         theta = Network(model).theta
-        places = {stack.data_ptr() for stack in block_gradients(Network(model), some, 4)}
-        kept = [stack.clone() for stack in block_gradients(Network(model), some, 4)]
+        places = {stack.data_ptr() for stack in micro_batch_gradients(Network(model), some, 4)}
+        kept = [stack.clone() for stack in micro_batch_gradients(Network(model), some, 4)]
     assert len(places) == 1
     assert [stack.shape for stack in kept] == [(1, len(theta))] * 3
     for stack, place in zip(kept, torch.arange(12).split(4), strict=True):

@@ -158,7 +158,7 @@ def load_image_folder(folder: Path, train_images: int | None = None, test_images
     """A folder with train/<class>/ and test/<class>/, all images of one size.
 
     The folders are sorted by class, so the order of each split is a fixed permutation: otherwise a
-    block in data-set order would hold one class. All images become grey if all files are, else RGB.
+    micro-batch in data-set order would hold one class. All images become grey if all files are, else RGB.
 
     Args:
         folder: has `train` and `test`, each with one folder for each class.

@@ -11,6 +11,19 @@ BATCH = 1000
 
 
 @torch.inference_mode()
+def reaches(objective: Objective, theta, running, images, labels, normalize, accuracy: float) -> bool:
+    """Return whether `evaluate` finds this accuracy, in percent, or more; it ends with the images that rule it out."""
+    wrong, count = 0, len(labels)
+    for start in range(0, count, BATCH):
+        batch = images[start : start + BATCH].to(theta.device, non_blocking=True)
+        answers = objective.logits(theta, running, normalize(batch)).argmax(1)
+        wrong += (answers != labels[start : start + BATCH]).sum().item()
+        if 100 * (count - wrong) / count < accuracy:
+            return False
+    return True
+
+
+@torch.inference_mode()
 def evaluate(
     objective: Objective, theta, running, images, labels, normalize, loss: str = "cross_entropy", flips: bool = False
 ) -> dict[str, float]:

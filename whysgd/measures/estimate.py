@@ -13,7 +13,7 @@ class Estimate:
     Attributes:
         value: nan if it is not defined.
         std_error: of the value, in its unit; None if it is not known, 0 if the value is exact.
-        samples: how many directions, probes, ascents, blocks or images it comes from.
+        samples: how many directions, probes, ascents, micro-batches or images it comes from.
         each: their own values, where they are few.
         interval: the ends of a 95 % interval, where the measure gives one; the upper may be inf.
     """

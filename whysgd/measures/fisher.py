@@ -56,7 +56,7 @@ def sampled_norms(network: Network, images: Images) -> torch.Tensor:
         # The sum of all may be a little below 1.
         drawn = (u >= below).sum(1).clamp(max=below.shape[1] - 1)
         done += len(inputs)
-        together = network.blocks_at_once(1, images)
+        together = network.micro_batches_at_once(1, images)
         for some, labels in zip(inputs.split(together), drawn.split(together), strict=True):
             norms.append(network.gradients(theta, some[:, None], labels[:, None]).square().sum(1))
     return torch.cat(norms)
@@ -73,7 +73,7 @@ def exact_norms(network: Network, images: Images) -> torch.Tensor:
     for inputs, _ in images.batches():
         with torch.no_grad():
             classes = network.logits(network.theta, inputs[:1]).shape[1]
-        for some in inputs.split(max(1, network.blocks_at_once(1, images) // classes)):
+        for some in inputs.split(max(1, network.micro_batches_at_once(1, images) // classes)):
             jacobian, log_p = vmap(jacrev(log_chances, has_aux=True), in_dims=(None, 0))(network.theta, some)
             norms.append((log_p.exp() * jacobian.square().sum(2)).sum(1))
     return torch.cat(norms)

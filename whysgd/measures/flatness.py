@@ -11,6 +11,7 @@ from whysgd.measures.untouched import untouched
 # What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "flatness": ("flatness", "filter norms", "higher"),
+    "released_flatness": ("flatness as released", "norm of θ", "higher"),
 }
 
 
@@ -23,11 +24,14 @@ def flatness(
     limit: float = 5.0,
     first: int | None = None,
 ) -> dict[str, Estimate]:
-    """The distance t at which the mean training loss has risen by the threshold, in steps along random directions.
+    """How far one can walk along random directions until the mean training loss has clearly risen, by two definitions.
 
-        t = min { t = step, 2 step, … : L(θ + t d) ≥ L(θ) + threshold },  d filter-normalized
+        flatness           t = min { t = step, 2 step, … : L(θ + t d) ≥ L(θ) + threshold },  d filter-normalized
+        released_flatness  ‖d‖ · min { n = 0, 1, … : L(θ + n step d) > threshold }
 
-    The network is in evaluation mode. A loss that is not finite has risen.
+    The first is in units of the filters' norms, and compares the loss with where it begins. The second, of the released
+    code, is in the unit of θ, counts steps without their length, and compares the loss itself. The network is in
+    evaluation mode. A loss that is not finite has risen.
 
     Args:
         model: the network.
@@ -38,13 +42,13 @@ def flatness(
         first: use only the first so many images.
 
     Returns:
-        `flatness`, the mean of the distances in units of the filters' norms, with s/√n over directions. nan if the loss
-        at θ is not finite.
+        `flatness` and `released_flatness`, means with s/√n over directions. nan if the loss at θ is not finite.
 
     Raises:
         ValueError: a threshold, step or number of directions that is not above 0, or a limit below a step.
 
-    Source: geiping2022 (Huang et al. 2020, Understanding generalization through visualizations, arXiv 1906.03291).
+    Source: geiping2022 and its released code (Huang et al. 2020, Understanding generalization through visualizations,
+        arXiv 1906.03291).
     """
     if not (threshold > 0 and step > 0 and directions >= 1 and limit >= step):
         raise ValueError(
@@ -56,15 +60,24 @@ def flatness(
         network = Network(model, images.loss)
         start = network.mean_loss(network.theta, images)
         if start != start:
-            return {"flatness": mean_of([start] * directions)}
+            return dict.fromkeys(QUANTITIES, mean_of([start] * directions))
         ways = (network.layout.vector(filter_normalized(model, images.seed, i)) for i in range(directions))
-        return {"flatness": mean_of([_walk(network, way, images, start + threshold, step, limit) for way in ways])}
+        walks = [_walk(network, way, images, start, threshold, step, limit) for way in ways]
+    return {name: mean_of(found) for name, found in zip(QUANTITIES, zip(*walks, strict=True), strict=True)}
 
 
-def _walk(network: Network, way: torch.Tensor, images: Images, high: float, step: float, limit: float) -> float:
-    """The distance along a direction (P,) at which the loss is no longer below `high`, or the limit."""
-    for count in range(1, round(limit / step) + 1):
+def _walk(
+    network: Network, way: torch.Tensor, images: Images, start: float, threshold: float, step: float, limit: float
+):
+    """Both distances along a direction (P,), each at the limit if the loss stays low so far."""
+    last = round(limit / step)
+    risen, above = None, 0 if start > threshold else None
+    for count in range(1, last + 1):
+        loss = network.mean_loss(network.theta + count * step * way, images)
         # Not only a higher loss ends the walk: nan does, too.
-        if not network.mean_loss(network.theta + count * step * way, images) < high:
-            return min(count * step, limit)
-    return limit
+        above = count if above is None and not loss <= threshold else above
+        if not loss < start + threshold:
+            risen = count
+            break
+    distance = limit if risen is None else min(risen * step, limit)
+    return distance, way.norm().item() * (last if above is None else above)

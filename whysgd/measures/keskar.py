@@ -1,5 +1,9 @@
 """Keskar sharpness: how far the training loss can be raised inside a small box around the weights.
 
+The released class ascends with the optimizer that it is given; its numbers (ε, lr, steps) were tuned with SGD and
+momentum, and so the measure takes SGD with the momentum of the paper's training, 0.9. A weight decay of the optimizer
+is a part of each of its steps, against the loss' gradient, as released; the measure has none unless it is set.
+
 Where the released code is not right: it projects batch norm's running statistics and counters as if they were weights,
 and ascends in training mode. Here buffers are fixed, and everything is in evaluation mode. Measuring leaves the network
 as it was: weights, buffers, mode, gradients and torch's random state.
@@ -49,7 +53,7 @@ def keskar_sharpness(
 ) -> Sharpness:
     """Maximize the loss in the box |θ − θ_0| ≤ ε(|θ_0| + 1), entry by entry, by projected gradient ascent.
 
-        θ ← clamp(θ + lr · ∇L_B(θ), θ_0 − ε(|θ_0| + 1), θ_0 + ε(|θ_0| + 1))
+        θ ← clamp(step(θ, ∇L_B(θ)), θ_0 − ε(|θ_0| + 1), θ_0 + ε(|θ_0| + 1)),  step(θ, g) = θ + lr · g without optimizer
 
     for `steps` mini-batches B, from the beginning again when they are used up. f_0 is the loss at θ_0 over all batches,
     f_max that at the end, or f_0 if the ascent has found nothing higher.
@@ -59,8 +63,8 @@ def keskar_sharpness(
         criterion: criterion(model(inputs), labels) is a mini-batch's mean loss.
         batches: inputs and labels of the training set, where the model is; can be gone through more than once.
         epsilon, lr, steps: ε, the step of the ascent, and how many.
-        optimizer: ascends in place of plain gradient steps: another one of its kind, with its settings but `lr` and no
-            weight decay, moves its parameters; itself it is not used or changed. None moves all parameters.
+        optimizer: ascends in place of plain gradient steps: a fresh one of its kind, with its settings but `lr`, moves
+            its parameters; itself it is not used or changed. None moves all parameters.
 
     Raises:
         ValueError: an ε or lr that is not above 0, no steps, or no batches.
@@ -70,10 +74,10 @@ def keskar_sharpness(
     _check(epsilon, lr, steps)
     groups = [{"params": list(model.parameters())}] if optimizer is None else optimizer.param_groups
     moved = [p for group in groups for p in group["params"] if p.requires_grad]
-    another = None if optimizer is None else _another(optimizer, moved, lr)
+    another = torch.optim.SGD(moved, lr) if optimizer is None else _another(optimizer, lr)
     with untouched(model):
         before = mean_loss(model, criterion, batches)
-        ascend(model, criterion, _again(batches), moved, epsilon, lr, steps, another)
+        ascend(model, criterion, _again(batches), moved, epsilon, steps, another)
         after = max(mean_loss(model, criterion, batches), before)
     return Sharpness(100 * (after - before) / (1 + before), before, after)
 
@@ -86,6 +90,8 @@ def keskar(
     steps: int = STEPS,
     batch: int = 128,
     ascents: int = 2,
+    momentum: float | None = 0.9,
+    weight_decay: float | None = None,
 ) -> dict[str, Estimate]:
     """Keskar sharpness of the mean loss, by several ascents; see `keskar_sharpness`.
 
@@ -98,6 +104,8 @@ def keskar(
         batch: images of a mini-batch; the last one of a pass may have fewer.
         ascents: how many; each takes the images in an order of its own, a new one in each pass, from the streams (seed,
             "keskar", 0), (…, 1), ….
+        momentum: of the ascent's SGD, as the published numbers were tuned; None takes plain steps.
+        weight_decay: of the ascent's SGD, which pulls towards 0 meanwhile; None has none.
 
     Returns:
         `keskar_sharpness`, the mean over ascents in percent, with s/√n over them.
@@ -114,7 +122,8 @@ def keskar(
         before = network.mean_loss(network.theta, images)
         for ascent in range(ascents):
             batches = ((x.to(network.theta.dtype), y) for x, y in _shuffled(images, batch, ascent))
-            ascend(model, network.criterion, batches, moved, epsilon, lr, steps)
+            sgd = torch.optim.SGD(moved, lr, momentum or 0, weight_decay=weight_decay or 0, foreach=True)
+            ascend(model, network.criterion, batches, moved, epsilon, steps, sgd)
             raised = network.layout.vector(dict(model.named_parameters())).detach()
             after = max(network.mean_loss(raised, images), before)
             found.append(100 * (after - before) / (1 + before))
@@ -129,14 +138,13 @@ def ascend(
     batches: Iterable[Batch],
     moved: list[torch.nn.Parameter],
     epsilon: float,
-    lr: float,
     steps: int,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Change the parameters `moved` in place, in so many steps of the projected ascent of `keskar_sharpness`.
 
-    All parameters are changed by one call each of torch's operations on lists: for small networks what counts is
-    the number of operations.
+    Torch's operations on lists change all parameters in one call each: for small networks what counts is the number of
+    operations.
     """
     radii = [epsilon * (p.detach().abs() + 1) for p in moved]
     with torch.no_grad():
@@ -145,12 +153,9 @@ def ascend(
         loss = criterion(model(inputs), labels)
         gradients = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
         with torch.no_grad():
-            if optimizer is None:
-                torch._foreach_add_(moved, gradients, alpha=lr)
-            else:
-                for p, g in zip(moved, gradients, strict=True):
-                    p.grad = -g
-                optimizer.step()
+            for p, g in zip(moved, torch._foreach_neg(gradients), strict=True):
+                p.grad = g
+            optimizer.step()
             torch._foreach_clamp_min_(moved, low)
             torch._foreach_clamp_max_(moved, high)
 
@@ -167,11 +172,11 @@ def mean_loss(model: torch.nn.Module, criterion, batches: Iterable[Batch]) -> fl
     return total / count
 
 
-def _another(optimizer: torch.optim.Optimizer, parameters: list, lr: float) -> torch.optim.Optimizer:
-    """A fresh optimizer of the same kind and settings."""
-    settings = {**optimizer.defaults, "lr": lr}
-    settings |= {name: value for name, value in (("weight_decay", 0), ("maximize", False)) if name in settings}
-    return type(optimizer)(parameters, **settings)
+def _another(optimizer: torch.optim.Optimizer, lr: float) -> torch.optim.Optimizer:
+    """A fresh optimizer of the same kind, with the same settings of each group but lr."""
+    forced = {"lr": lr} | {name: False for name in ("maximize",) if name in optimizer.defaults}
+    groups = [{**group, **forced, "params": list(group["params"])} for group in optimizer.param_groups]
+    return type(optimizer)(groups, **{**optimizer.defaults, **forced})
 
 
 def _again(batches: Iterable[Batch]) -> Iterator[Batch]:

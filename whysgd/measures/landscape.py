@@ -76,12 +76,12 @@ def landscape(
 
 def mean_gradient_norm2(network: Network, theta: torch.Tensor, images: Images, micro_batch: int) -> float:
     """mean_B ‖g_B‖² at θ (P,) over full consecutive micro-batches."""
-    blocks, total = len(images) // micro_batch, 0.0
-    whole = images.first(blocks * micro_batch)
-    for inputs, labels in whole.batches(micro_batch * network.blocks_at_once(micro_batch, images)):
+    count, total = len(images) // micro_batch, 0.0
+    whole = images.first(count * micro_batch)
+    for inputs, labels in whole.batches(micro_batch * network.micro_batches_at_once(micro_batch, images)):
         gradients = network.gradients(theta, *(part.unflatten(0, (-1, micro_batch)) for part in (inputs, labels)))
         total += gradients.square().sum().item()
-    return total / blocks
+    return total / count
 
 
 def grid(kind: str, points: int, span: float = 1.0) -> list[Point]:

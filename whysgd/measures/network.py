@@ -9,9 +9,9 @@ from whysgd.measures.images import Images
 from whysgd.training.losses import image_losses
 from whysgd.training.objective import ParameterVector
 
-# How many numbers the gradients of blocks computed at once may take. For small networks the overhead of each operation
-# counts: 32 blocks of 16 images of the mini network take 31 ms together and 90 ms one by one, on one thread. Large ones
-# are not faster together.
+# How many numbers the gradients of micro-batches computed at once may take. For small networks the overhead of each
+# operation counts: 32 micro-batches of 16 images of the mini network take 31 ms together and 90 ms one by one, on one
+# thread. Large ones are not faster together.
 NUMBERS_AT_ONCE = 2**22
 
 
@@ -47,14 +47,14 @@ class Network:
         return image_losses(logits, labels, self.loss_name).mean()
 
     def gradients(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Gradients (k, P) of the mean losses of k blocks, of inputs (k, n, …) and labels (k, n)."""
+        """Gradients (k, P) of the mean losses of k micro-batches, of inputs (k, n, …) and labels (k, n)."""
         if len(labels) > 1:
             return vmap(grad(self.loss), in_dims=(None, 0, 0))(theta, inputs, labels)
         theta = theta.detach().requires_grad_()
         return torch.autograd.grad(self.loss(theta, inputs[0], labels[0]), theta)[0][None]
 
-    def blocks_at_once(self, micro_batch: int, images: Images) -> int:
-        """How many blocks of so many images to compute at once: their gradients, and the images, must fit."""
+    def micro_batches_at_once(self, micro_batch: int, images: Images) -> int:
+        """How many micro-batches to compute at once: their gradients, and the images, must fit."""
         return max(1, min(NUMBERS_AT_ONCE // len(self.theta), images.batch // micro_batch))
 
     @torch.inference_mode()

@@ -131,7 +131,7 @@ def _columns(file: Path, lines: list[dict], names: Iterable[str], digits: int = 
     try:
         kept = [name for name in names if any(line[name] for line in lines)]
         return {
-            name: [line[name] if name == "layer" else _rounded(line[name], digits) for line in lines] for name in kept
+            name: [line[name] if name in ("layer", "split") else _rounded(line[name], digits) for line in lines] for name in kept
         }
     except (KeyError, ValueError) as error:
         raise UserError(f"{file}: not readable ({error!r})") from None
@@ -185,13 +185,15 @@ def _layers(file: Path, lines: list[dict]) -> dict[str, list]:
 
 
 def _noise_norms(file: Path, lines: list[dict]) -> dict[str, list]:
-    """The first and the last measured step: all norms in order of size, or as many quantiles."""
+    """The first and the last measured step of each split: all norms in order of size, or as many quantiles."""
     kept = []
-    for step in dict.fromkeys((lines[0].get("step"), lines[-1].get("step"))):
-        own = sorted((line for line in lines if line.get("step") == step), key=lambda line: float(line["noise_norm"]))
+    ends = (lines[0].get("step"), lines[-1].get("step"))
+    for end in dict.fromkeys((line.get("step"), line.get("split")) for line in lines if line.get("step") in ends):
+        own = [line for line in lines if (line.get("step"), line.get("split")) == end]
+        own.sort(key=lambda line: float(line["noise_norm"]))
         parts = min(NORMS, len(own))
         kept += [own[int((i + 0.5) * len(own) / parts)] for i in range(parts)]
-    return _columns(file, kept, ("step", "noise_norm"), FEW_DIGITS)
+    return _columns(file, kept, ("step", "split", "noise_norm"), FEW_DIGITS)
 
 
 def _landscape(folder: Path, kind: str, run: Path) -> dict[str, list] | None:

@@ -80,7 +80,7 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
     net, count = _network(spec, images), trained_images(spec, images.train)
     steps, works = total_steps(spec, count), list(training_work(spec, seeds, images))
     lines = spec.evaluations + (steps // spec.probe.every if spec.probe else 0)
-    noise = (spec.noise.points + 2) * (count // spec.micro_batch) if spec.noise else 0
+    noise = (spec.noise.points + 2) * (_noise_images(spec, images) // spec.micro_batch) if spec.noise else 0
     files = 4 * net.parameters + 5000 + 250 * lines + 26 * steps + 25 * noise
     most = max(1, TOGETHER // (spec.micro_batch * images.size**2))
     passes, together = works[0].passes, min(works[0].micro_batches, most)
@@ -95,11 +95,11 @@ def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     steps, parts = total_steps(spec, count), phases(spec, count)
     each = [part.spec.micro_batches_per_step or micro_batches_per_epoch(part.spec, count) for part in parts]
     lengths = [end - part.step for part, end in zip(parts, [*(part.step for part in parts[1:]), steps], strict=True)]
-    blocks = sum(length * one for length, one in zip(lengths, each, strict=True)) / steps
+    micro_batches = sum(length * one for length, one in zip(lengths, each, strict=True)) / steps
     size = spec.micro_batch * (MAX_UP if spec.loss == "max_up" else 1)
     kind = spec.penalty and getattr(spec.penalty, "variant", spec.penalty.name)
     passes, sample = PASSES.get(kind, EXACT), getattr(spec.penalty, "sample", None)
-    yield Work(steps, 1 if sample else passes, blocks * seeds, size)
+    yield Work(steps, 1 if sample else passes, micro_batches * seeds, size)
     forward = FORWARD * (1 + spec.test_time_flips)
     yield Work(min(spec.evaluations, steps) * seeds, forward, 1, images.train + images.test)
     if spec.select_every:
@@ -111,7 +111,15 @@ def training_work(spec: RunSpec, seeds: int, images: Images) -> Iterable[Work]:
     if spec.probe:
         yield Work(-(-steps // spec.probe.every) * seeds, 1, spec.probe.micro_batches, spec.probe.micro_batch)
     if spec.noise:
-        yield Work((spec.noise.points + 2) * seeds, 3, count // spec.micro_batch, spec.micro_batch)
+        micro_batches = _noise_images(spec, images) // spec.micro_batch
+        yield Work((spec.noise.points + 2) * seeds, 3, micro_batches, spec.micro_batch)
+    if spec.stop_every:  # A thousand images rule it out, as a rule.
+        yield Work(steps // spec.stop_every * seeds, FORWARD, 1, min(1000, count))
+
+
+def _noise_images(spec: RunSpec, images: Images) -> int:
+    """Return of how many images the gradient noise is measured."""
+    return trained_images(spec, images.train) + images.test * spec.noise.test
 
 
 def measuring_cost(

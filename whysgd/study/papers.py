@@ -152,13 +152,13 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
 def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     """One run at the configured scale.
 
-    The rules, the same for every row: data set and network by the scale's maps; epochs, steps and the schedule's
-    times, unless they are shares of the run, divided by `time_divisor`, those that are counted rounded and at least
-    1; micro-batches divided by `micro_batch_divisor`, and as many of them in a step as published; learning rate
-    times `lr_factor`, and divided by `micro_batch_divisor` where a step is a single micro-batch, because the best
-    learning rate grows with the batch (Goyal et al. 2017, arXiv 1706.02677); λ of a micro-batch penalty divided by
-    `strength_divisor`; stored copies divided by `copies_divisor`; the scale's augmentation where the row, or its
-    stored copies, have one.
+    The rules, the same for every row: data set and network by the scale's maps; epochs, steps (`stop_every` and
+    `select_every`, too) and the schedule's times, unless they are shares of the run, divided by `time_divisor`, those
+    that are counted rounded and at least 1; micro-batches divided by `micro_batch_divisor`, and as many of them in a
+    step as published; learning rate times `lr_factor`, and divided by `micro_batch_divisor` where a step is a single
+    micro-batch, because the best learning rate grows with the batch (Goyal et al. 2017, arXiv 1706.02677); λ of a
+    micro-batch penalty divided by `strength_divisor`; stored copies divided by `copies_divisor`; the scale's
+    augmentation where the row, or its stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -213,7 +213,7 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
     if schedule.get("gamma") is not None:
         times["gamma"] = schedule["gamma"] ** divisor
     scaled = {"schedule": schedule if schedule["unit"] == "run" else {**schedule, **times}}
-    for key in ("epochs", "steps", "select_every"):
+    for key in ("epochs", "steps", "select_every", "stop_every"):
         if settings.get(key) is not None:
             scaled[key] = max(1, round(settings[key] / divisor))
     if settings.get("switch"):

@@ -90,6 +90,8 @@ class NoiseProbe(Settings):
 
     points: Count
     """Measured steps, evenly spread on a log scale, beside the start and the last step."""
+    test: Flag = False
+    """Measure the noise of the test set's micro-batches, too."""
 
 
 def _batch(value):
@@ -194,9 +196,11 @@ class RunSettings(Settings):
     label_smoothing: Annotated[NotNegative, Field(lt=0.5)] = 0.0
     """Share of the label's weight in the cross entropy that the other classes get, in training alone."""
     stop_accuracy: Annotated[NotNegative, Field(le=100)] | None = None
-    """End the run when an evaluation finds this training accuracy, in percent, or more."""
+    """End the run when a look finds this training accuracy, in percent, or more."""
+    stop_every: Count | None = None
+    """Steps between two looks at that accuracy; null looks at the evaluations."""
     stop_after: Count = 1
-    """Evaluations in a row that must find it."""
+    """Looks in a row that must find it."""
     ema: Annotated[Positive, Field(lt=1)] | None = None
     """Momentum of an exponential moving average of weights and running statistics, moved at the end of each epoch, of
     which full batch makes one in a step. History, saved weights and measures are of the average; null takes none.

@@ -48,6 +48,7 @@ class State:
         ended: empty as long as the seed goes on; else "finished" (all steps made), "stopped" (at the wanted training
             accuracy) or "diverged" (a loss that is not finite).
         seconds: spent in training steps, in all sessions; sessions: how often the run was started.
+        accurate: looks in a row, up to the last, that found the accuracy that ends the run.
     """
 
     theta: torch.Tensor
@@ -64,12 +65,14 @@ class State:
     history: list[dict] = field(default_factory=list)
     noise: list[dict] = field(default_factory=list)
     ended: str = ""
+    accurate: int = 0
     average: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 _TENSORS = ("theta", "running", "norms", "average")
 _NAMED = ("optimizer", "best")
-_NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended", "selected")
+_NUMBERS = ("step", "micro_batches", "seconds", "sessions", "started", "history", "noise", "ended", "selected",
+            "accurate")  # fmt: skip
 
 
 class Batch:
@@ -117,8 +120,9 @@ def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> Non
         plain = {name: getattr(state, name) for name in _NUMBERS}
         # The norms of all mini-batches may be too many for the file's header.
         for place, one in enumerate(plain["noise"]):
-            tensors[f"{index}.noise.{place}"] = torch.tensor(one["norms"], dtype=torch.float64)
-        numbers.append(plain | {"noise": [{**one, "norms": None} for one in plain["noise"]]})
+            for split, norms in one["norms"].items():
+                tensors[f"{index}.noise.{place}.{split}"] = torch.tensor(norms, dtype=torch.float64)
+        numbers.append(plain | {"noise": [{**one, "norms": list(one["norms"])} for one in plain["noise"]]})
     metadata = {"identity": identity, "states": json.dumps(numbers)}
     metadata["sha256"] = _sha256(tensors, metadata)
     write_atomically(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
@@ -170,7 +174,7 @@ def _read(path: Path, identity: str, device) -> list[State]:
         states = []
         for index, numbers in enumerate(json.loads(metadata["states"])):
             for place, one in enumerate(numbers["noise"]):
-                one["norms"] = tensors[f"{index}.noise.{place}"].tolist()
+                one["norms"] = {split: tensors[f"{index}.noise.{place}.{split}"].tolist() for split in one["norms"]}
             own = {name: tensors[f"{index}.{name}"].to(device) for name in _TENSORS}
             for part in _NAMED:
                 start = f"{index}.{part}."

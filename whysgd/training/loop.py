@@ -21,6 +21,7 @@ from whysgd.data.loader import DataLoader
 from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
+from whysgd.measures.accuracy import reaches
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
 from whysgd.study.spec import RunSpec, micro_batches_per_epoch, phase_at, steps_per_epoch
@@ -244,7 +245,8 @@ class Trainer(Setup):
             "clipped": torch.zeros_like(norm), "clipped_micro_batches": clipped,
         }  # fmt: skip
         before = None
-        if self.has_line(batch.step + 1) and self.ranks.leads:
+        written = self.has_line(batch.step + 1) or self.looks_whether_to_stop(batch.step + 1)
+        if written and self.ranks.leads:
             before = batch.theta.clone()
             line["full_loss"] = loss + 0.5 * spec.weight_decay * before.square().sum(1) + penalty
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
@@ -317,9 +319,9 @@ class Trainer(Setup):
         Args:
             step: what `step` returned.
         """
-        spec, batch = self.spec, self.batch
+        batch = self.batch
         due = batch.step in self.evaluation_steps
-        stops, switches = due and spec.stop_accuracy is not None, batch.step in {phase.step for phase in self.phases}
+        stops, switches = self.looks_whether_to_stop(batch.step), batch.step in {phase.step for phase in self.phases}
         self.check.add(step["step_loss"])
         diverged = self.check.read(wait=due or switches)
         if any(diverged):
@@ -328,22 +330,21 @@ class Trainer(Setup):
             finite = batch.theta.norm(dim=1).isfinite().tolist()
             diverged = [bad or not fine for bad, fine in zip(diverged, finite, strict=True)]
         self._count_time()
-        accurate = batch.theta.new_zeros(len(diverged))
+        accurate = [stops and self.ranks.leads and self.reaches(state) for state in batch.states]
         if self.ranks.leads:
-            rows = [row for row, bad in enumerate(diverged) if bad or self.has_line(batch.step)]
-            lines = [self.evaluate(step, row, accuracies=due or diverged[row]) for row in rows]
+            rows = [row for row, bad in enumerate(diverged) if bad or accurate[row] or self.has_line(batch.step)]
+            lines = [self.evaluate(step, row, due or diverged[row] or accurate[row]) for row in rows]
             for row, line in zip(rows, lines, strict=True):
                 batch.states[row].history.append(line)
                 if self.loader.seeds[row] in self.events:
                     self.events[self.loader.seeds[row]].add(line)
-                accurate[row] = stops and self._accurate(batch.states[row])
             if self.progress is not None:
                 self.progress.step()
                 if shown := [line for line in lines if line["train_accuracy"] is not None]:
                     self.progress.evaluation(shown)
         if stops:
-            accurate = self.ranks.sum(accurate)[0]
-        for state, bad, enough in zip(batch.states, diverged, accurate.tolist(), strict=True):
+            accurate = self.ranks.sum(batch.theta.new_tensor(accurate))[0].tolist()
+        for state, bad, enough in zip(batch.states, diverged, accurate, strict=True):
             end = "finished" if state.step == self.total else "stopped" if enough else ""
             state.ended = "diverged" if bad else end
         self.record_noise()
@@ -351,11 +352,12 @@ class Trainer(Setup):
             self._gather()
         self.tick = time.perf_counter()
 
-    def _accurate(self, state: State) -> bool:
-        """Return whether the last evaluations, as many as it takes, have found the accuracy that ends a run."""
-        found = [line["train_accuracy"] for line in state.history if line["train_accuracy"] is not None]
-        last = found[-self.spec.stop_after :]
-        return len(last) == self.spec.stop_after and min(last) >= self.spec.stop_accuracy
+    def reaches(self, state: State) -> bool:
+        """Look whether a seed has the accuracy that ends the run; return whether it has had it often enough."""
+        allow_tf32(False)
+        shown = (*self.data["train"], self.normalize, self.spec.stop_accuracy)
+        state.accurate = state.accurate + 1 if reaches(self.objective, *self.evaluated(state), *shown) else 0
+        return state.accurate == self.spec.stop_after
 
     def _count_time(self) -> None:
         """Share the time since the last tick among the running seeds."""
@@ -394,7 +396,7 @@ class Trainer(Setup):
             due = state.step in self.noise_steps or (state.ended and self.spec.noise)
             if due and state.ended != "diverged" and self.ranks.leads:
                 allow_tf32(False)
-                measured = measured_noise(state, self.specs[index], self.objective, self.data["train"], self.normalize)
+                measured = measured_noise(state, self.specs[index], self.objective, self.data, self.normalize)
                 state.noise.append(measured)
 
 

@@ -1,12 +1,13 @@
 """The gradient noise along a run: its tail index, its norms, and the norms of each layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import isfinite, nan
 
 import torch
 
 from whysgd.files import csv_text
-from whysgd.measures.noise import noise_of
+from whysgd.measures.noise import Noise, noise_of
 from whysgd.results.paths import LAYERS, NOISE, NOISE_NORMS
 from whysgd.study.spec import RunSpec
 from whysgd.training.checkpoint import State
@@ -19,14 +20,15 @@ NOISE_NUMBERS = 1 << 20
 # step: optimizer steps made when it was measured. tail_index with its 95 % interval: of the noise of all parameters,
 # as published; tail_index_active: of those whose gradient is not zero on every mini-batch; m: entries of each sum in
 # both; inactive_parameters: the share of the others, in percent. noise_norm2: mean over mini-batches of ‖U_b‖²;
-# gradient_norm: ‖mean_b g_b‖.
-NOISE_COLUMNS = (
-    "seed", "step", "tail_index", "tail_index_low", "tail_index_high", "tail_index_active", "tail_index_active_low",
+# gradient_norm: ‖mean_b g_b‖. test_…: the same of the test set's mini-batches, of a run that measures these.
+_OF_A_SPLIT = (
+    "tail_index", "tail_index_low", "tail_index_high", "tail_index_active", "tail_index_active_low",
     "tail_index_active_high", "m", "inactive_parameters", "noise_norm2", "gradient_norm",
 )  # fmt: skip
+NOISE_COLUMNS = ("seed", "step", *_OF_A_SPLIT, *(f"test_{name}" for name in _OF_A_SPLIT))
 # L2 norms of a layer's parameters and of their mean gradient.
 LAYER_COLUMNS = ("seed", "step", "layer", "parameters", "weight_norm", "gradient_norm")
-NORM_COLUMNS = ("seed", "step", "mini_batch", "noise_norm")
+NORM_COLUMNS = ("seed", "step", "split", "mini_batch", "noise_norm")
 
 
 def noise_steps(points: int, total: int) -> set[int]:
@@ -34,48 +36,54 @@ def noise_steps(points: int, total: int) -> set[int]:
     return {0, *(round(total ** (i / points)) for i in range(1, points + 1))}
 
 
-def measured_noise(state: State, spec: RunSpec, objective: Objective, data: tuple, normalize: Callable) -> dict:
+def measured_noise(state: State, spec: RunSpec, objective: Objective, data: Mapping, normalize: Callable) -> dict:
     """Measure the gradient noise of a seed once; the result is ready for JSON.
 
-    It is that of the full micro-batches of the training images as they are, in their order, in evaluation mode, in
-    fp32.
+    It is that of the full micro-batches of images as they are, in their order, in evaluation mode, in fp32.
 
     Args:
         state, spec: of the seed.
         objective: the network, whose layers are told apart.
-        data: the training images (N, C, H, W) uint8 and labels (N,).
+        data: images (N, C, H, W) uint8 and labels (N,) of the splits "train" and "test".
         normalize: from images as they are stored to what the network takes.
 
     Returns:
-        `line` (a line of noise.csv), `layers` (lines of layers.csv) and `norms`, ‖U_b‖ of each micro-batch.
+        `line` (a line of noise.csv), `layers` (lines of layers.csv, of the training images) and `norms`, ‖U_b‖ of each
+        micro-batch, by split.
     """
     step, theta, parameters = state.step, state.theta, objective.parameters
     objective = Objective(objective.model, None, spec.loss, spec.label_smoothing, state.running)
-    mini_batches = len(data[1]) // spec.micro_batch
-
-    def gradients() -> Iterator[torch.Tensor]:
-        return micro_batch_gradients(objective, theta, *data, spec.micro_batch, normalize)
-
-    noise = noise_of(gradients, mini_batches, len(theta))
-    line = {"step": step}
-    for name, estimate in (("tail_index", noise.alpha), ("tail_index_active", noise.active)):
-        # Lighter than normal tails: no α describes them.
-        value = estimate.value if estimate.value > 0 else nan
-        line |= {name: value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    line |= {
-        "m": noise.alpha.m,
-        "inactive_parameters": 100 * noise.inactive,
-        "noise_norm2": noise.noise_norms.square().mean().item(),
-        "gradient_norm": noise.gradient.norm().item(),
-    }
-    weights, means = parameters.views(theta), parameters.views(noise.gradient)
+    splits, found = ("train", "test") if spec.noise.test else ("train",), {}
+    for split in splits:
+        images, labels = data[split]
+        gradients = partial(micro_batch_gradients, objective, theta, images, labels, spec.micro_batch, normalize)
+        found[split] = noise_of(gradients, len(labels) // spec.micro_batch, len(theta))
+    line = {"step": step, **_numbers(found["train"])}
+    if spec.noise.test:
+        line |= {f"test_{name}": value for name, value in _numbers(found["test"]).items()}
+    weights, means = parameters.views(theta), parameters.views(found["train"].gradient)
     layers = [
         {"step": step, "layer": name, "parameters": size, "weight_norm": weights[name].norm().item(),
          "gradient_norm": means[name].norm().item()}
         for name, size in zip(parameters.names, parameters.sizes, strict=True)
     ]  # fmt: skip
-    line = {name: value if isinstance(value, int) or isfinite(value) else None for name, value in line.items()}
-    return {"line": line, "layers": layers, "norms": noise.noise_norms.tolist()}
+    return {"line": line, "layers": layers, "norms": {name: one.noise_norms.tolist() for name, one in found.items()}}
+
+
+def _numbers(noise: Noise) -> dict[str, float | int | None]:
+    """Return what a line of noise.csv has of a split, None where it is not finite."""
+    found = {}
+    for name, estimate in (("tail_index", noise.alpha), ("tail_index_active", noise.active)):
+        # Lighter than normal tails: no α describes them.
+        value = estimate.value if estimate.value > 0 else nan
+        found |= {name: value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    found |= {
+        "m": noise.alpha.m,
+        "inactive_parameters": 100 * noise.inactive,
+        "noise_norm2": noise.noise_norms.square().mean().item(),
+        "gradient_norm": noise.gradient.norm().item(),
+    }
+    return {name: value if isinstance(value, int) or isfinite(value) else None for name, value in found.items()}
 
 
 def micro_batch_gradients(objective: Objective, theta, images, labels, n: int, normalize) -> Iterator[torch.Tensor]:
@@ -98,8 +106,9 @@ def noise_files(seeds: Mapping[int, Sequence[dict]]) -> dict[str, str]:
             lines.append({"seed": seed, **one["line"]})
             layers += [{"seed": seed, **layer} for layer in one["layers"]]
             norms += [
-                {"seed": seed, "step": step, "mini_batch": number, "noise_norm": f"{norm:.9g}"}
-                for number, norm in enumerate(one["norms"])
+                {"seed": seed, "step": step, "split": split, "mini_batch": number, "noise_norm": f"{norm:.9g}"}
+                for split, own in one["norms"].items()
+                for number, norm in enumerate(own)
             ]
     return {
         NOISE: csv_text(NOISE_COLUMNS, lines),

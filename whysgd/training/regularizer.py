@@ -21,21 +21,24 @@ class GradRegularizer:
 
     Parameters and buffers stay exactly as they are: the network is evaluated at shifted copies, in the
     mode it is in, with copies of its buffers, so batch norm's running statistics do not move either
-    (in the released code they do).
+    (in the released code they do). Arguments are those of the released class, in its order, so that a training loop
+    written for it, `GradRegularizer(model, optimizer, loss_fn, **cfg, mixed_precision=False)`, can take this one.
 
     Args:
         model: any network.
         optimizer: `optimizer.param_groups[0]["lr"]` is η.
         loss_fn: loss_fn(model(inputs), labels) is the micro-batch's mean loss.
+        norm: 2; the released class has others for "autograd-pen" alone.
         block_strength, acc_strength: weights of the micro-batch's and of the full gradient in v.
         eps: step of the differences, ‖ε v‖.
         implementation: "finite_diff" (= "forward-differences", the published one),
-            "central-differences" or "autograd" (= "exact": double backward).
+            "central-differences" or "autograd" (= "autograd-pen" = "exact": double backward). The released
+            "autograd-pen" adds twice as much as all others where acc_strength is 0; here it is as they are.
         mixed_precision: evaluate the network under bf16 autocast; only with "autograd", since a
             difference of bf16 gradients is noise.
 
     Raises:
-        ValueError: an unknown implementation, a negative strength, an eps not above 0, or differences
+        ValueError: an unknown implementation, another norm, a negative strength, an eps not above 0, or differences
             where they are noise: in mixed precision or with weights below fp32.
 
     Example:
@@ -51,7 +54,8 @@ class GradRegularizer:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         loss_fn,
-        block_strength: float = 0.5,
+        norm: int = 2,
+        block_strength: float = 0.1,
         acc_strength: float = 0.0,
         eps: float = 1e-2,
         implementation: str = "finite_diff",
@@ -60,6 +64,8 @@ class GradRegularizer:
         variant = ALIASES.get(implementation, implementation)
         if variant not in PRODUCTS:
             raise ValueError(f"implementation = {implementation!r}: allowed: {', '.join([*ALIASES, *PRODUCTS])}")
+        if norm != 2:
+            raise ValueError(f"norm = {norm!r}: must be 2")
         if block_strength < 0 or acc_strength < 0 or eps <= 0:
             raise ValueError("block_strength and acc_strength must be at least 0, eps above 0")
         if mixed_precision and variant != "exact":
@@ -70,6 +76,8 @@ class GradRegularizer:
             variant=variant,
         )  # fmt: skip
         self.mixed_precision = mixed_precision
+        # The exact product makes a graph of its own; the gradients that are given need none.
+        self.create_graph = False
 
     def __call__(
         self,
@@ -77,8 +85,8 @@ class GradRegularizer:
         inputs: torch.Tensor,
         labels: torch.Tensor,
         pre_grads: Sequence[torch.Tensor] | None = None,
-    ) -> list[torch.Tensor]:
-        """Return the regularized gradients of one micro-batch.
+    ) -> Sequence[torch.Tensor]:
+        """Change the gradients of one micro-batch in place into the regularized ones, and return them.
 
         Args:
             grads: g_B, one tensor for each parameter that requires gradients, in the model's order.
@@ -90,6 +98,8 @@ class GradRegularizer:
                 differences are asked for where they are noise: under autocast, with weights or gradients
                 below fp32, or in a network with active dropout, which differs between two passes.
         """
+        if not (self.settings.block_strength or self.settings.acc_strength):
+            return grads
         if self.settings.acc_strength and pre_grads is None:
             raise ValueError("acc_strength is not 0: pre_grads, the full gradient at these weights, must be given")
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -101,7 +111,7 @@ class GradRegularizer:
         places = ParameterVector(trained)
         theta = _vector([p.detach() for _, p in trained]).requires_grad_()
         g = _vector(grads).detach()
-        full_gradient = _vector(pre_grads).detach() if self.settings.acc_strength else None
+        full_gradient = _vector(pre_grads).detach().to(g) if self.settings.acc_strength else None
 
         def gradient(at: torch.Tensor, differentiable: bool = False) -> torch.Tensor:
             at = at if differentiable else at.detach().requires_grad_()
@@ -115,7 +125,9 @@ class GradRegularizer:
         lr = self.optimizer.param_groups[0]["lr"]
         attached = gradient(theta, differentiable=True) if exact else None
         added, _ = gradient_norm(_MicroBatch(theta, g, attached, gradient, lr, full_gradient), self.settings)
-        return list(places.views(g + added.detach()).values())
+        with torch.no_grad():
+            torch._foreach_add_(list(grads), list(places.views(added.detach()).values()))
+        return grads
 
 
 @dataclass(frozen=True)

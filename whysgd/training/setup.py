@@ -141,6 +141,13 @@ class Setup:
         """The engine, or what stands in for it where there is no compiler."""
         return "compiled" if self.engine.compiled else "eager"
 
+    def looks_whether_to_stop(self, step: int) -> bool:
+        """Return whether the run looks after this step whether it has reached the accuracy that ends it."""
+        every = self.spec.stop_every
+        return self.spec.stop_accuracy is not None and (
+            step in self.evaluation_steps if every is None else not step % every
+        )
+
     def has_line(self, step: int) -> bool:
         """Return whether the history has a line for this step, counted from 1."""
         probe = self.spec.probe
@@ -186,9 +193,10 @@ def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> No
             raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
     if not 1 <= spec.micro_batch <= count:
         raise UserError(f"{spec.run}: micro_batch = {spec.micro_batch}: must be at most {count}, the images trained on")
-    if spec.noise is not None and count < 2 * spec.micro_batch:
+    fewest = min(count, len(dataset.test.labels)) if spec.noise and spec.noise.test else count
+    if spec.noise is not None and fewest < 2 * spec.micro_batch:
         raise UserError(
-            f"{spec.run}: noise: needs two full micro-batches of {spec.micro_batch} images, there are {count} images"
+            f"{spec.run}: noise: needs two full micro-batches of {spec.micro_batch} images, there are {fewest} images"
         )
     channels = dataset.train.images.shape[1]
     if spec.normalize and not len(spec.normalize.mean) == len(spec.normalize.std) == channels:

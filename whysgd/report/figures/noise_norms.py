@@ -22,6 +22,8 @@ LOOKS = ({"color": PALETTE[3], "label": "at the start"}, {"color": PALETTE[6], "
 def noise_norms(table, frames, setting):
     """Draw norms ‖U_b‖ in units of √(mean_b ‖U_b‖²), which stands in the title of the panel."""
     norms, runs = frames["noise_norms"], frames["runs"]
+    if "split" in norms:  # Records of older code have the training images' alone.
+        norms = norms[norms.split == "train"]
     drawn = {run: ends for run in drawn_rows(table) if (ends := _ends(norms[norms.run == run]))}
     everything = [scaled for ends in drawn.values() for _, _, scaled in ends]
     counts = sorted({len(scaled) for scaled in everything})

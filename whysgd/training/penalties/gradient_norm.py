@@ -104,4 +104,4 @@ PRODUCTS = {
     "exact": exact_product,
 }
 # As the released code and its users call them.
-ALIASES = {"finite_diff": "forward-differences", "autograd": "exact"}
+ALIASES = {"finite_diff": "forward-differences", "autograd": "exact", "autograd-pen": "exact"}
