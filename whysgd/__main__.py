@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 
 from whysgd.errors import StopSignal, UserError, listed
@@ -293,17 +294,19 @@ def _record(options) -> None:
     print(f"{options.out}: {len(written)} written, {size / 1000:.1f} kB")
 
 
-def _verify(options) -> None:
+def _verify(options) -> int:
     device, _gpu = _prepared_device(options)
-    from whysgd.results.verify import verify_record
+    from whysgd.results.verify import ANOTHER, COLUMNS, verify_records
 
-    failed = 0
-    for file in options.records:
-        differences = verify_record(file, options.data, options.store, device)
-        failed += bool(differences)
-        print(f"{file}: {'; '.join(differences) or 'every number is the same'}", flush=True)
-    if failed:
-        raise UserError(f"verify: {failed} of {len(options.records)} records are not what this machine and code give")
+    widths = (max(map(len, map(str, options.records))), 20, 20, 24, 24, 0)
+    verdicts = []
+    heads = {name: name for name in COLUMNS}
+    for row in chain([heads], verify_records(options.records, options.data, options.store, device)):
+        print(
+            "  ".join(row[name].ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip(), flush=True
+        )
+        verdicts.append(row["verdict"])
+    return int(ANOTHER in verdicts)
 
 
 def _explain_failure(options) -> None:
