@@ -14,6 +14,7 @@ from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.metrics import with_checksum
 from whysgd.results.records import as_text, records_of, write_records
 from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, compared
+from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import train
 
 # A batch of two seeds with two measures, by a script, so that a process of another instruction set can run it.
@@ -28,8 +29,12 @@ make_records(Path(sys.argv[1]))
 
 def make_records(folder):
     specs = [
-        make_spec(model="fc_d2_w8", penalty=None, clip=None, epochs=24, evaluations=12, seed=seed) for seed in (3, 4)
-    ]
+        make_spec(
+            model="fc_d2_w8", batch=5, lr=0.05, penalty=None, clip=None, epochs=5, evaluations=12, noise=NoiseProbe(points=4),
+            seed=seed,
+        )
+        for seed in (3, 4)
+    ]  # fmt: skip
     data, run = folder_of(make_dataset(), folder / "data"), folder / "run"
     train(specs, data, run)
     measure_batch(["accuracy_gap", "fisher"], load_runs(run, data), run / "measures/all.json", {})
@@ -46,7 +51,12 @@ def recorded(tmp_path_factory):
 def record(recorded):
     """A record, as it is read and with whole tables."""
     folder, _ = recorded
-    return records_of(folder / "run")[0] | {"noise": {}, "layers": {}}
+    return deepcopy(records_of(folder / "run")[0])
+
+
+def test_what_is_compared_is_there(record):
+    assert {"history", "norms", "noise", "layers", "noise_norms"} < set(record)
+    assert set(record["measures"]) == {"accuracy_gap", "fisher"}
 
 
 def elsewhere(record):
@@ -140,7 +150,7 @@ def test_elsewhere_measures_of_the_same_weights_are_judged_alone(record):
 
 def test_a_record_that_does_not_name_its_machine_or_keep_first_steps_says_so(record):
     old = deepcopy(record)
-    del old["metrics"]["machine"], old["norms"]
+    del old["metrics"]["machine"], old["norms"], old["noise"], old["layers"]
     old["history"] = {key: values[2:] for key, values in old["history"].items()}
     other = deepcopy(record)
     other["history"]["step_loss"][-1] *= 1.5
