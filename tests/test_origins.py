@@ -32,6 +32,7 @@ MINI = {
         "lr 3.2 = 0.8 (papers/geiping2022.yaml: runs.fb-reg) × 4 (lr_factor)",
         "penalty.eps 0.01 (default)",
     ],
+    "geiping2022/noaug-sgd": ["augment null (papers/geiping2022.yaml: runs.noaug-sgd)"],
     "geiping2022/x10-fb": ["store.copies 2 = 10 (papers/geiping2022.yaml: runs.x10-fb) ÷ 5 (copies_divisor)"],
     "novack2023/resnet18-cifar10.lb-gn": [
         "penalty.strength 0.00125 = 0.01 (papers/novack2023.yaml: tables) ÷ 8 (rules_of.novack2023.strength_divisor)",

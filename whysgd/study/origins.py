@@ -51,14 +51,14 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
     spec = scaled_spec(config, paper, run, 0).to_dict()
     values = flat({key: value for key, value in spec.items() if key not in ("paper", "run", "scale", "seed")})
     published, raw = load_paper(paper)["runs"], read_yaml(PAPERS / f"{paper}.yaml")
-    given = flat({key: value for key, value in published[run].items() if value is not None})
+    given = flat(published[run])
     own = config["scales"][config["scale"]]["rules_of"].get(paper, {})
     lines = []
     for key, value in values.items():
         top = key.partition(".")[0]
         where = f"papers/{paper}.yaml: {_place(raw, published, run, top)}"
         before = given.get(key, ", ".join(str(one) for name, one in given.items() if name.startswith(f"{key}.")))
-        rule, sign = _RULES.get(key, (_REPLACED.get(top), ""))
+        rule, sign = _RULES.get(key, (_REPLACED.get(top, "rules of the scale"), ""))
         factor = scale_of(config, paper).get(rule)
         rule = f"rules_of.{paper}.{rule}" if rule in own else rule
         if before == "":
