@@ -114,7 +114,7 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(),
         (folder / name).write_bytes(b"picture")
     figures = [{"file": folder / "f.png", "caption": "C & c"}]
     descent = [{"file": folder / "f.gif", "caption": "of a paper"}]
-    table = {"title": "T", "setting": "S", "finding": "It holds.", "csv": folder / "t.csv", "figures": figures}
+    table = {"title": "T", "setting": "S", "scaled": "lr ×4", "finding": "It holds.", "csv": folder / "t.csv", "figures": figures}
     paper = {"header": header, "claims": folder / "c.csv", "picture": "Descent", "figures": descent, "tables": [table]}
     shown = None
     if measures:
@@ -210,7 +210,7 @@ def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour(tmp_path)
 
 
 def test_a_table_says_where_its_numbers_come_from(tmp_path):
-    setting = "digits (5 training and 6 test images), m, on cpu."
+    setting = "digits (5 training and 6 test images), m, on cpu; lr ×4."
     assert f"<dt>Measured here</dt><dd>scale mini: {setting}</dd>" in whole(tmp_path)
     recorded = whole(tmp_path, source="records", older=False)
     assert f"<dt>Recorded</dt><dd>scale mini, from records: {setting}</dd>" in recorded

@@ -67,7 +67,7 @@ ARCHITECTURES = {
 
 def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_tables():
     specs = expand(load_config(settings={"scale": "paper", "papers": ["geiping2022"], "seeds": [0]}))
-    assert len(specs) == 7 + 21 + 3 + 9
+    assert len(specs) == 7 + 21 + 3 + 19
     table = load_paper("geiping2022")["tables"]["architectures"]
     assert len(table["rows"]) == 28
     for cell, mean in zip(table["rows"], [m for means in ARCHITECTURES.values() for m in means], strict=True):
@@ -106,6 +106,31 @@ def test_the_table_of_fixed_data_sets_is_the_published_one():
         assert spec.store is None or (spec.store.crop_padding, spec.store.flip) == (4, True)
         assert spec.epochs * steps_per_epoch(spec, 50_000) == (117_000 if stochastic else 3000)
         assert (spec.penalty is not None) == row["run"].endswith("strong-reg")
+
+
+def test_each_row_of_the_released_script_on_fixed_data_differs_from_its_augmented_row_in_the_data_alone():
+    specs = expand(load_config(settings={"scale": "paper", "papers": ["geiping2022"], "seeds": [0]}))
+    rows = {row["run"]: row for row in load_paper("geiping2022")["tables"]["fixed_dataset_all"]["rows"]}
+    augmented = {
+        "sgd": "sgd",
+        "fb-300": "fb",
+        "fb": "fb-long",
+        **{f"fb-{n}": f"fb-{n}" for n in ("clip", "reg", "strong-reg")},
+    }
+    assert list(rows) == [f"{copies}-{own}" for copies in ("noaug", "x10", "x40") for own in augmented]
+    for copies, count in (("noaug", 0), ("x10", 10), ("x40", 40)):
+        for own, like in augmented.items():
+            spec, row = specs["geiping2022", f"{copies}-{own}", 0], rows[f"{copies}-{own}"]
+            store = StoredCopies(copies=count, crop_padding=4, flip=True) if count else None
+            assert spec.store == store
+            assert spec == specs["geiping2022", like, 0].replace(run=spec.run, augment=None, store=store)
+            assert row["mean"] == FIXED.get(spec.run, (None,))[-1]
+            assert row["modifications"] == next(
+                one["modifications"]
+                for one in load_paper("geiping2022")["tables"]["main"]["rows"]
+                if one["run"] == like
+            )
+    assert "fixed_dataset_all" not in load_config()["scales"]["mini"]["tables"]["geiping2022"]
 
 
 def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():

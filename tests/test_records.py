@@ -1,4 +1,6 @@
+import csv
 import json
+from importlib.metadata import version
 
 import pytest
 from conftest import ROOT, make_dataset, make_spec
@@ -54,6 +56,15 @@ def test_a_record_has_what_was_measured_and_is_small(finished):
         assert full["versions"].items() <= read["versions"].items()
         assert "seed" not in read_json(path)["measures"]["tail_index"]
         assert list(record["measures"]) == ["accuracy_gap", "tail_index"]
+        # What decides bits, and the first steps, by which a run that is made again is judged.
+        assert set(metrics["machine"]) == {"processor", "instruction_set", "blas", "commit"}
+        assert (metrics["threads"], metrics["versions"]["torch"]) == (1, version("torch"))
+        with open(run / "gradient_norms.csv", encoding="utf-8") as log:
+            norms = [
+                float(line["gradient_norm"]) for line in csv.DictReader(log) if int(line["seed"]) == metrics["seed"]
+            ]
+        assert record["norms"]["step"] == list(range(1, 17))
+        assert record["norms"]["gradient_norm"] == pytest.approx(norms[:16], rel=1e-5)
         # Every third of the 100 lines, and the last.
         assert record["history"]["step"] == [*range(1, 101, 3)]
         assert len(record["history"]["step"]) <= LINES

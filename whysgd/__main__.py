@@ -4,9 +4,10 @@ import argparse
 import json
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 
-from whysgd.errors import StopSignal, UserError, listed
+from whysgd.errors import StopSignal, UserError, listed, nearest
 from whysgd.files import write_text
 from whysgd.measures.catalog import MEASURES
 from whysgd.results.paths import RECORDS, batch_name, batch_seeds, dataset_folder, run_folder, store_file
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
     store.add_argument("--out", type=Path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
     store.set_defaults(command=_build_store)
+
+    settings = commands.add_parser("settings", help="print all settings of a run, and where each comes from")
+    settings.add_argument("run", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
+    settings.add_argument("--scale", help="one of the configuration's scales (default: its own)")
+    settings.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
+    settings.set_defaults(command=_settings)
 
     plan = commands.add_parser(
         "plan", help="runs, hours and disk of each table, and what is there, before anything runs"
@@ -223,15 +230,32 @@ def _specs(options) -> list[RunSpec]:
         except (ValueError, TypeError) as error:
             raise UserError(f"train: --spec: {error}") from None
     from whysgd.study.config import load_config
-    from whysgd.study.papers import load_paper, scaled_spec
+    from whysgd.study.papers import scaled_spec
 
     config = load_config(options.configfile)
-    paper, _, run = options.run.partition("/")
-    if paper not in config["papers"]:
-        raise UserError(f"train: {options.run!r}: no such paper; allowed: {', '.join(config['papers'])}")
-    if run not in load_paper(paper)["runs"]:
-        raise UserError(f"train: {options.run!r}: no such run; allowed: {listed(load_paper(paper)['runs'])}")
+    paper, run = _named("train", options.run, config["papers"])
     return [scaled_spec(config, paper, run, seed) for seed in seeds]
+
+
+def _named(command: str, name: str, papers: list[str]) -> tuple[str, str]:
+    """The paper and the run that PAPER/RUN names."""
+    from whysgd.study.papers import load_paper
+
+    paper, _, run = name.partition("/")
+    if paper not in papers:
+        raise UserError(f"{command}: {name!r}: no such paper; allowed: {', '.join(papers)}{nearest(paper, papers)}")
+    runs = load_paper(paper)["runs"]
+    if run not in runs:
+        raise UserError(f"{command}: {name!r}: no such run; allowed: {listed(runs)}{nearest(run, runs)}")
+    return paper, run
+
+
+def _settings(options) -> None:
+    from whysgd.study.config import load_config
+    from whysgd.study.origins import settings_text
+
+    config = load_config(options.configfile, {"scale": options.scale} if options.scale else None)
+    print(settings_text(config, *_named("settings", options.run, config["papers"])))
 
 
 def _build_dataset(options) -> None:
@@ -293,17 +317,19 @@ def _record(options) -> None:
     print(f"{options.out}: {len(written)} written, {size / 1000:.1f} kB")
 
 
-def _verify(options) -> None:
+def _verify(options) -> int:
     device, _gpu = _prepared_device(options)
-    from whysgd.results.verify import verify_record
+    from whysgd.results.verify import ANOTHER, COLUMNS, verify_records
 
-    failed = 0
-    for file in options.records:
-        differences = verify_record(file, options.data, options.store, device)
-        failed += bool(differences)
-        print(f"{file}: {'; '.join(differences) or 'every number is the same'}", flush=True)
-    if failed:
-        raise UserError(f"verify: {failed} of {len(options.records)} records are not what this machine and code give")
+    widths = (max(map(len, map(str, options.records))), 20, 20, 24, 24, 0)
+    verdicts = []
+    heads = {name: name for name in COLUMNS}
+    for row in chain([heads], verify_records(options.records, options.data, options.store, device)):
+        print(
+            "  ".join(row[name].ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip(), flush=True
+        )
+        verdicts.append(row["verdict"])
+    return int(ANOTHER in verdicts)
 
 
 def _explain_failure(options) -> None:

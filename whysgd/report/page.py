@@ -36,9 +36,9 @@ def write_page(
 
     Args:
         papers: for each its `header` (of its YAML; what it has as `out_of_scope` is listed), `claims` (CSV file or
-            None), and `tables`: a list of `title`, `setting`, `finding`, `csv` (of `make_table`) and `figures` (PNG
-            files with captions); figures of the paper and no table, PNG or GIF, are in `figures` under the title
-            `picture`, if it has any.
+            None), and `tables`: a list of `title`, `setting`, `scaled`, `finding`, `csv` (of `make_table`) and
+            `figures` (PNG files with captions); figures of the paper and no table, PNG or GIF, are in `figures` under
+            the title `picture`, if it has any.
         frames: of the papers' runs.
         folder: where the page will lie.
         measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures` as those of
@@ -101,7 +101,7 @@ def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     recorded = "source" in own and (own.source == RECORDS).any()
     return {
         **table, "shown": headline(lines), "parts": presented(lines, paper, table["title"], finding=table["finding"]),
-        "measured": setting_of(own), "origin": "Recorded" if recorded else "Measured here",
+        "measured": setting_of(own, scaled=table["scaled"]), "origin": "Recorded" if recorded else "Measured here",
     }  # fmt: skip
 
 

@@ -13,11 +13,12 @@ from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.frame import KEYS
 from whysgd.report.measures import titled
 from whysgd.results.metrics import split
+from whysgd.study.settings import flat
 
 # Of a history that is shown: points of a line, and significant digits of a number.
 POINTS, DIGITS = 40, 5
 CURVES = ("train_accuracy", "test_accuracy")
-FACTS = ("data", "parameters", "code_digest", "versions", "device", "precision", "engine", "threads")
+FACTS = ("data", "parameters", "code_digest", "versions", "device", "machine", "precision", "engine", "threads")
 
 
 def provenance(
@@ -93,17 +94,6 @@ def _place(entries: dict[str, tuple[int, dict]], entry: dict) -> int:
     """Return the place of an entry, made flat, among others; it is added if it is new."""
     entry = flat(entry)
     return entries.setdefault(repr(entry), (len(entries), entry))[0]
-
-
-def flat(entry: dict, prefix: str = "") -> dict:
-    """Return an entry without dicts in it: `{"a": {"b": 1}}` is `{"a.b": 1}`; lists become text."""
-    lines = {}
-    for key, value in entry.items():
-        if isinstance(value, dict):
-            lines |= flat(value, f"{prefix}{key}.")
-        else:
-            lines[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return lines
 
 
 def _course(history: pd.DataFrame | None) -> list[list]:

@@ -128,10 +128,11 @@ def _older(lines: pd.DataFrame, what: str) -> list[str]:
     return [f"{older} of {len(lines)} {what} by older code"] if older else []
 
 
-def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None) -> str:
+def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None, scaled: str = "") -> str:
     """Return on what the numbers were measured: scale, data, networks and, if wanted, device; and if from records.
 
-    Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown.
+    Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown;
+    `scaled`: what the scale's rules change.
     """
     if runs.empty:
         return "nothing measured"
@@ -151,7 +152,8 @@ def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame |
     old += [] if measures is None else _older(measures.groupby(KEYS).older.any().reset_index(), "runs measured")
     recorded += "".join(f" ({text})" for text in old)
     where = f", on {devices}" if device else ""
-    return f"scale {scale}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}"
+    rules = f"; {scaled}" if scaled else ""
+    return f"scale {scale}{recorded}: {', '.join(datasets)}, {_networks(runs.model.unique())}{where}{rules}"
 
 
 def _networks(models: Iterable[str]) -> str:

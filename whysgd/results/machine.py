@@ -1,8 +1,12 @@
-"""What this machine's processor and GPUs are called, found out without torch."""
+"""What this machine is: its processor and GPUs, found out without torch, and what else decides bits."""
 
+import os
 import platform
+import re
+import subprocess
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -28,3 +32,35 @@ def device_here(device: str = "auto") -> str:
     """The device that a job with this setting (auto, cpu, cuda) would use here."""
     gpus = gpu_names() if device != "cpu" else []
     return gpus[0] if gpus else processor_name()
+
+
+def machine_facts() -> dict[str, str | None]:
+    """Return what decides the last bits of a number computed here, beside threads and versions of packages.
+
+    Returns:
+        processor, its model; instruction_set, what torch's kernels use of it; blas, torch's library of matrix products
+        and its version; commit, that of this code, with `-dirty` where files of it were changed, None without git.
+    """
+    import torch
+
+    config = torch.__config__.show()
+    blas = [match[1] for word in (r"BLAS_INFO=(\w+)", r"Math Kernel Library Version ([\d.]+)")
+            if (match := re.search(word, config))]  # fmt: skip
+    return {
+        "processor": processor_name(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "blas": " ".join(blas),
+        "commit": git_commit(),
+    }
+
+
+def git_commit(root: Path = ROOT) -> str | None:
+    """Return the commit of a repository, with `-dirty` where tracked files differ from it; None where there is none."""
+    command = ["git", f"--git-dir={root}/.git", f"--work-tree={root}", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None

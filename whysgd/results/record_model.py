@@ -55,6 +55,10 @@ class RecordedMetrics(_Open):
     versions: dict[str, Any]
     """Versions of Python and the packages."""
     device: Text
+    machine: dict[str, str | None] = {}
+    """The processor's model and instruction set, BLAS and the commit of the code, see `machine_facts`."""
+    threads: Count | None = None
+    """CPU threads."""
     precision: Any
     started: Any
     ended: Any
@@ -81,6 +85,8 @@ class Record(Settings):
     """By name."""
     history: Columns
     """Some lines of history.csv."""
+    norms: Columns | None = None
+    """Gradient norms of the first steps."""
     noise: Columns | None = None
     """All lines of noise.csv."""
     layers: Columns | None = None

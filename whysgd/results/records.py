@@ -24,6 +24,7 @@ from whysgd.results.paths import (
     METRICS,
     NOISE,
     NOISE_NORMS,
+    NORMS as NORM_LOG,
     RECORDS,
     landscape_folder,
     measures_folder,
@@ -44,6 +45,8 @@ HISTORY_KEPT = (
 # the final numbers are in the metrics. The noise keeps all of its steps: seeds that end at different ones have the
 # others in common.
 LINES, NORM_LINES, LAYER_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 24, 200, 6, 4
+# Of the first steps the record keeps the gradient norms, so that a run that is made again can be compared early.
+FIRST_STEPS = 16
 # What a measure's result has from its run.
 FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "weights_sha256", "device", "threads")
 LANDSCAPE_NUMBERS = [name for name in LANDSCAPE_COLUMNS if name not in ("paper", "run", "seed", "kind")]
@@ -59,23 +62,25 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
 
     Returns:
         dicts of `format`, `metrics` (see `whysgd.results.metrics.read_metrics`), `measures` (by name, of those whose
-        weights are the run's, without what the metrics say), `history` and, of a run that has them, `noise`, `layers`,
+        weights are the run's, without what the metrics say), `history`, `norms` of the first steps and, of a run that has them, `noise`, `layers`,
         `noise_norms` and `landscapes`, each {column: values}, and `checksum`, the digest of all the rest.
 
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
     every = read_metrics(folder / METRICS)
-    for name in (HISTORY, NOISE, LAYERS, NOISE_NORMS):
+    names = (HISTORY, NORM_LOG, NOISE, LAYERS, NOISE_NORMS)
+    for name in names:
         check_file(every[0], folder / name)
     taken = _measures(measures or folder / "measures", folder, {metrics["seed"]: metrics for metrics in every})
-    tables = {name: _by_seed(folder / name) for name in (HISTORY, NOISE, LAYERS, NOISE_NORMS)}
+    tables = {name: _by_seed(folder / name) for name in names}
     records = []
     for metrics in every:
         seed = metrics["seed"]
         lines = {name: table.get(str(seed), []) for name, table in tables.items()}
         content = {"format": FORMAT, "metrics": metrics, "measures": taken.get(seed, {})}
         content["history"] = _history(folder / HISTORY, lines[HISTORY], metrics["settings"]["evaluations"])
+        content["norms"] = _columns(folder / NORM_LOG, lines[NORM_LOG][:FIRST_STEPS], ("step", "gradient_norm"))
         for name, columns in ((NOISE, _noise), (LAYERS, _layers), (NOISE_NORMS, _noise_norms)):
             if lines[name]:
                 content[Path(name).stem] = columns(folder / name, lines[name])

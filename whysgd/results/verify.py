@@ -1,7 +1,9 @@
-"""Whether a record can be had again: its run is trained and measured anew and compared with it, number by number."""
+"""Whether records can be had again: their runs are trained and measured anew and compared, number by number."""
 
+import math
+import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from whysgd.errors import UserError
@@ -10,95 +12,176 @@ from whysgd.results.paths import dataset_folder
 from whysgd.results.records import all_columns, read_record, records_of
 from whysgd.study.spec import RunSpec
 
+SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
+# On another kind of machine: how many steps are judged by the largest relative difference of their losses and norms,
+# and how far the accuracy at the end may be, in standard deviations. Kernels for other instruction sets change 13 runs
+# of the scale mini by 2e-7 at most in three steps, and a run with large learning rates by 2e-4 in five.
+EARLY, TOLERANCE, DEVIATIONS = 3, {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-1}, 3
 # Of a record, what training alone decides; times, versions and code are told, not compared.
 COMPARED = ("status", "steps", "final", "best", "weights_sha256")
-TABLES = ("history", "noise", "layers")
+TABLES = {"history": "history", "norms": "gradient_norms", "noise": "noise", "layers": "layers"}
+COLUMNS = ("record", "verdict", "machine", "first difference", "test accuracy [%]", "measures")
 
 
-def verify_record(file: Path, data: Path | None, store: Path | None, device) -> list[str]:
-    """Train and measure the run of a record again, with today's code on this machine, and compare.
+def verify_records(files: Iterable[Path], data: Path | None, store: Path | None, device) -> Iterator[dict[str, str]]:
+    """Train and measure the runs of records again, with today's code on this machine, and compare.
 
-    Numbers must be equal as the record keeps them: on the same kind of processor, with the same versions of packages,
-    training is deterministic. All seeds of its batch are trained: what one pass sums depends on how many share it.
+    All seeds of a record's batch are trained: what one pass sums depends on how many share it. On the same kind of
+    machine (processor, instruction set, threads, version of torch; no GPU) training is deterministic, and every number
+    must be equal as the record keeps it, but for landscapes. Elsewhere rounding differs, and a long run amplifies it:
+    there losses and norms of the first steps, as far as a record has them, must agree within `TOLERANCE`, and the final
+    test accuracy within `DEVIATIONS` standard deviations, of the recorded seeds or of the sampling of the test images,
+    the larger of the two.
 
     Args:
-        file: of the record.
-        data: folder of its data set; None takes results/data/<dataset>.
-        store: file of its stored copies, if it has; None takes the workflow's place.
+        files: of the records.
+        data: folder of their data set; None takes results/data/<dataset>.
+        store: file of stored copies, for runs that have them; None takes the workflow's place.
         device: where to train.
 
-    Returns:
-        what differs, `key: recorded → now`, or the largest relative difference of a column. What the record does not
-        have is not compared, nor are landscapes.
+    Yields:
+        the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, `ROUNDING` or `ANOTHER`.
 
     Raises:
-        UserError: the record is damaged, its data set is not there or another one, or its run takes the gradient norms
+        UserError: a record is damaged, its data set is not there or another one, or its run takes the gradient norms
             of another run, which records do not have.
     """
+    batches: dict[tuple, dict[Path, dict]] = {}
+    for file in map(Path, files):
+        record = read_record(file)
+        seeds = record["metrics"].get("batch", [record["metrics"]["seed"]])
+        batches.setdefault((file.parent, *seeds), {})[file] = record
+    for (folder, *seeds), records in batches.items():
+        again = _made_again(records, seeds, data, store, device)
+        others = [read_record(file)["metrics"]["final"]["test_accuracy"] for file in sorted(folder.glob("seed-*.json"))]
+        for file, record in records.items():
+            yield {"record": str(file), **compared(record, again[record["metrics"]["seed"]], others)}
+
+
+def _made_again(records: Mapping[Path, dict], seeds: list[int], data, store, device) -> dict[int, dict]:
+    """Train and measure the seeds of a batch; their records, with whole tables, by seed."""
     from whysgd.measures.run import load_runs, measure_batch
     from whysgd.training.loop import Options, train
 
-    record = read_record(file)
-    metrics = record["metrics"]
-    spec = RunSpec.from_dict(metrics["settings"])
+    (file, record), *_ = records.items()
+    spec = RunSpec.from_dict(record["metrics"]["settings"])
     if spec.reference:
         raise UserError(f"{file}: takes the gradient norms of {spec.reference}, which records do not have")
-    data, measures = data or dataset_folder(spec.dataset), record["measures"]
-    if read_json(data / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
+    data = data or dataset_folder(spec.dataset)
+    if read_json(data / "manifest.json").get("sha256") != record["metrics"]["data"]["sha256"]:
         raise UserError(f"{file}: was trained on other data: {data} has another sha256")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
-        seeds = metrics.get("batch", [spec.seed])
-        specs = [RunSpec.from_dict({**spec.to_dict(), "seed": seed}) for seed in seeds]
-        trained = train(specs, data, out, Options(device), store)
-        [now] = (one for one in trained if one["seed"] == spec.seed)
-        options = {name: result["options"] for name, result in measures.items()}
-        if measures:
-            loaded = load_runs(out, data, device, seeds=[spec.seed])
-            measure_batch(list(measures), loaded, out / "measures" / "all.json", options)
-        [again] = (one for one in records_of(out) if one["metrics"]["seed"] == spec.seed)
-        differences = _differences({key: metrics[key] for key in COMPARED if metrics.get(key) is not None}, now, "")
-        for name, result in measures.items():
-            differences += _differences(result["quantities"], again["measures"][name]["quantities"], f"{name}.")
-        for table in TABLES:
-            if table in record:
-                differences += _different_rows(record[table], all_columns(out, table, spec.seed), table)
-    if "noise_norms" in record:
-        differences += _differences(record["noise_norms"], again.get("noise_norms"), "noise_norms.")
-    return differences
+        train([spec.replace(seed=seed) for seed in seeds], data, out, Options(device), store)
+        options = {name: result["options"] for one in records.values() for name, result in one["measures"].items()}
+        if options:
+            wanted = [one["metrics"]["seed"] for one in records.values()]
+            measure_batch(list(options), load_runs(out, data, device, seeds=wanted), out / "measures/all.json", options)
+        found = {one["metrics"]["seed"]: one for one in records_of(out)}
+        return {
+            seed: one | {key: all_columns(out, name, seed) for key, name in TABLES.items()}
+            for seed, one in found.items()
+        }
 
 
-def _different_rows(recorded: Mapping[str, list], now: Mapping[str, list], table: str) -> list[str]:
-    """What differs in the rows that a record keeps, by step and, where there are several, layer."""
-    keys = [name for name in ("step", "layer") if name in recorded]
-    places = {key: place for place, key in enumerate(zip(*(now.get(name, []) for name in keys), strict=True))}
-    rows = list(zip(*(recorded[name] for name in keys), strict=True))
-    if missing := [row for row in rows if row not in places]:
-        return [f"{table}: {len(missing)} of {len(rows)} lines are not there, the first of step {missing[0][0]}"]
-    found = {
-        name: [now[name][places[row]] if name in now else None for row in rows] for name in recorded if name not in keys
+def compared(record: Mapping, again: Mapping, accuracies: Iterable[float | None]) -> dict[str, str]:
+    """Return the `COLUMNS`, apart from the first, of a record and of the same run made again with whole tables.
+
+    Args:
+        record, again: as `whysgd.results.records.read_record` has them.
+        accuracies: final test accuracies [%] of the recorded seeds, for their spread.
+    """
+    metrics, now = record["metrics"], again["metrics"]
+    kind, kind_now = (_kind(one) for one in (metrics, now))
+    other = next((f"another {key}" for key in kind if kind[key] != kind_now[key]), "same kind")
+    other = "a GPU" if now["device"] != kind_now["processor"] else other if all(kind.values()) else "not recorded"
+    tolerance, steps = TOLERANCE[now["precision"]], _by_step(record, again)
+    first = min((step for step, size in steps.items() if size), default=None)
+    early = [size for step, size in steps.items() if step <= EARLY]
+    changed = _changed(*({key: one.get(key) for key in COMPARED if metrics.get(key) is not None} for one in (metrics, now)))
+    off = _changed(*({"noise_norms": one.get("noise_norms"), **_quantities(one)} for one in (record, again)))
+    largest = max(off, key=lambda key: (not key.endswith("std_error"), off[key]), default="")
+    end, end_now = metrics["final"]["test_accuracy"], now["final"]["test_accuracy"]
+    allowed = DEVIATIONS * _deviation(end, metrics["data"]["test_images"], accuracies)
+    near = end == end_now or (None not in (end, end_now) and abs(end - end_now) <= allowed)
+    if not (first or changed or off):
+        verdict = SAME_BITS
+    elif other == "same kind":
+        verdict = ANOTHER
+    elif first or changed:
+        alike = max(early, default=0.0) <= tolerance and near and metrics["status"] == now["status"]
+        verdict = ROUNDING if alike else ANOTHER
+    else:  # Measures of the same weights.
+        verdict = ROUNDING if off[largest] <= tolerance else ANOTHER
+    kept = "" if early else " (first steps not kept)"
+    return {
+        "verdict": verdict,
+        "machine": other,
+        "first difference": f"step {first}, by {steps[first]:.1e}{kept}" if first else next(iter(changed), "none"),
+        "test accuracy [%]": f"{_percent(end)} → {_percent(end_now)} (± {allowed:.2f})",
+        "measures": f"{len(off)} differ, {largest} by {off[largest]:.1e}" if off else "same",
     }
-    return _differences({name: recorded[name] for name in found}, found, f"{table}.")
 
 
-def _differences(recorded, now, path: str) -> list[str]:
-    """What differs between two values, the names of mappings' keys in front; keys that the first lacks do not count."""
-    if recorded == now:
-        return []
-    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
-        found = [_differences(value, now.get(key), f"{path}{key}.") for key, value in recorded.items()]
-        return [line for lines in found for line in lines]
-    name = path.removesuffix(".")
-    if isinstance(recorded, list) and isinstance(now, list):
-        if len(recorded) != len(now):
-            return [f"{name}: {len(recorded)} lines → {len(now)}"]
-        pairs = [(a, b) for a, b in zip(recorded, now, strict=True) if a != b]
-        largest = max((_relative(a, b) for a, b in pairs), default=0.0)
-        return [f"{name}: {len(pairs)} of {len(recorded)} lines differ (by up to {largest:.1e} of their size)"]
-    return [f"{name}: {recorded} → {now}"]
+def _kind(metrics: Mapping) -> dict:
+    """What decides the last bits; None where a record does not say."""
+    machine = metrics.get("machine") or {}
+    return {
+        "device": metrics["device"], "processor": machine.get("processor"),
+        "instruction set": machine.get("instruction_set"), "number of threads": metrics.get("threads"),
+        "version of torch": metrics["versions"].get("torch"),
+    }  # fmt: skip
+
+
+def _quantities(record: Mapping) -> dict:
+    return {name: result["quantities"] for name, result in record["measures"].items()}
+
+
+def _by_step(record: Mapping, again: Mapping) -> dict[int, float]:
+    """The largest relative difference of losses and norms at each step that the record keeps."""
+    sizes: dict[int, float] = {}
+    for table in TABLES:
+        kept, whole = record.get(table) or {}, again[table]
+        keys = [name for name in ("step", "layer") if name in kept]
+        places = {key: place for place, key in enumerate(zip(*(whole.get(key, []) for key in keys), strict=True))}
+        for place, key in enumerate(zip(*(kept[name] for name in keys), strict=True)):
+            # An accuracy is of few images: it leaps where losses change by their last digits.
+            names = [name for name in kept if name not in keys and not name.endswith("accuracy")]
+            there = places.get(key)
+            now = [None if there is None or name not in whole else whole[name][there] for name in names]
+            pairs = zip([kept[name][place] for name in names], now, strict=True)
+            sizes[key[0]] = max([sizes.get(key[0], 0.0), *(_relative(a, b) for a, b in pairs)])
+    return sizes
+
+
+def _changed(recorded, now, path: str = "") -> dict[str, float]:
+    """What differs between nested mappings and lists, with its relative difference; keys of the first alone count."""
+    if isinstance(recorded, list) and isinstance(now, list) and len(recorded) == len(now):
+        parts = ((_changed(a, b, path) for a, b in zip(recorded, now, strict=True)))
+    elif isinstance(recorded, Mapping) and isinstance(now, Mapping):
+        parts = (_changed(value, now.get(key), f"{path}.{key}".strip(".")) for key, value in recorded.items())
+    else:
+        return {} if recorded == now else {path: _relative(recorded, now)}
+    found: dict[str, float] = {}
+    for part in parts:
+        found |= {key: max(size, found.get(key, 0.0)) for key, size in part.items()}
+    return found
 
 
 def _relative(a, b) -> float:
+    if a == b:
+        return 0.0
     if not isinstance(a, int | float) or not isinstance(b, int | float):
-        return float("inf")
+        return math.inf
     return abs(a - b) / max(abs(a), abs(b), 1e-300)
+
+
+def _deviation(accuracy: float | None, images: int, accuracies: Iterable[float | None]) -> float:
+    """The standard deviation [%] over seeds, or that of an accuracy on so many test images, if that is larger."""
+    share = (accuracy or 0) / 100
+    seeds = [one for one in accuracies if one is not None]
+    return max(statistics.stdev(seeds) if len(seeds) > 1 else 0.0, 100 * math.sqrt(share * (1 - share) / images))
+
+
+def _percent(accuracy: float | None) -> str:
+    return "–" if accuracy is None else f"{accuracy:.2f}"

@@ -80,7 +80,7 @@ def _shown(study: Study, paper: str, name: str) -> dict:
     """A table on the page."""
     table = study.table(paper, name)
     return {
-        **{key: table[key] for key in ("title", "setting", "finding")},
+        **{key: table[key] for key in ("title", "setting", "scaled", "finding")},
         "csv": paths.TABLE.format(scale=study.scale, paper=paper, table=name) + ".csv",
         "figures": [
             {"file": f"{figure}.png", "caption": text} for figure, text in figure_files(study, paper, name).items()

@@ -17,6 +17,7 @@ from whysgd.study.settings import (
     Real,
     Scalar,
     Settings,
+    Text,
     is_real,
     refuse,
 )
@@ -187,8 +188,8 @@ class Trajectories(Settings):
 class OutOfScope(Settings):
     """Rows of the published tables that are not reproduced, so that none is dropped in silence."""
 
-    table: Name
-    """One of `tables`."""
+    table: Text
+    """One of `tables`, or the title of a published table of which nothing is reproduced."""
     rows: Annotated[list[str], Field(min_length=1)]
     """Their labels."""
     why: str = Field(min_length=1)

@@ -1,6 +1,7 @@
 """The base of all typed settings, and the types of their fields. Importing this loads no torch."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -24,6 +25,17 @@ class MethodSettings(Settings):
 
     name: str = ""
     """A file of the kind's folder, or a dotted path such as my_package.my_module:my_function."""
+
+
+def flat(entry: Mapping, prefix: str = "") -> dict:
+    """Return an entry without dicts in it: `{"a": {"b": 1}}` is `{"a.b": 1}`; lists become text."""
+    lines = {}
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            lines |= flat(value, f"{prefix}{key}.")
+        else:
+            lines[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return lines
 
 
 def is_real(value) -> bool:

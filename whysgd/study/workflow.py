@@ -21,6 +21,7 @@ from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
 from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
+from whysgd.study.origins import scale_note
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
@@ -274,7 +275,7 @@ class Study:
         return folders
 
     def table(self, paper: str, table: str) -> dict:
-        """Return a published table at this scale.
+        """Return a published table at this scale; its `scaled` says in short what the scale's rules change.
 
         Raises:
             UserError: there is none.
@@ -282,7 +283,9 @@ class Study:
         if table not in self.tables.get(paper, {}):
             found = [f"{own}/{name}" for own, tables in self.tables.items() for name in tables]
             raise UserError(f"no table {paper}/{table} at scale {self.config['scale']}; allowed: {', '.join(found)}")
-        return self.tables[paper][table]
+        content = self.tables[paper][table]
+        runs = {row["run"]: None for row in content["rows"] if row["planned"]}
+        return {**content, "scaled": scale_note(self.config, paper, runs)}
 
     def frames(self, paper: str, metrics: list[str], *names: str) -> dict[str, str]:
         """Return the frames of a paper's runs, those named, and that of its measures if one of the metrics needs it."""

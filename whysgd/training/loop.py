@@ -22,6 +22,7 @@ from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
 from whysgd.measures.accuracy import reaches
+from whysgd.results.machine import machine_facts
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
 from whysgd.study.spec import RunSpec, micro_batches_per_epoch, phase_at, steps_per_epoch
@@ -190,7 +191,7 @@ class Trainer(Setup):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.progress, self.events, self.loader = None, {}, None
+        self.progress, self.events, self.loader, self.machine = None, {}, None, machine_facts()
         self.resume(self.states)
 
     def resume(self, states: list[State]) -> None:

@@ -77,8 +77,8 @@ def write_results(trainer, manifest: Mapping, out: Path, code: str, sources: Map
     for name, text in texts.items():
         write_text(out / name, text)
     common = {
-        "code_digest": code, "device": device_name(trainer.device), "precision": trainer.precision,
-        "engine": trainer.engine_used, "cpu_seconds": cpu_seconds / len(states),
+        "code_digest": code, "device": device_name(trainer.device), "machine": trainer.machine,
+        "precision": trainer.precision, "engine": trainer.engine_used, "cpu_seconds": cpu_seconds / len(states),
     }  # fmt: skip
     metrics = [
         {**run_metrics(spec, states[spec.seed], manifest, sources, best_of(trainer, states[spec.seed])), **common,

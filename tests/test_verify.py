@@ -1,0 +1,159 @@
+"""Whether a record can be had again: each verdict, at which step a difference begins, and how large it is."""
+
+import os
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+from conftest import ROOT, make_dataset, make_spec
+from test_loop import folder_of
+
+from whysgd.__main__ import main
+from whysgd.measures.run import load_runs, measure_batch
+from whysgd.results.metrics import with_checksum
+from whysgd.results.records import as_text, records_of, write_records
+from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, compared
+from whysgd.study.spec import NoiseProbe
+from whysgd.training.loop import train
+
+# A batch of two seeds with two measures, by a script, so that a process of another instruction set can run it.
+SCRIPT = """
+import sys
+sys.path[:0] = ["tests"]
+from pathlib import Path
+from test_verify import make_records
+make_records(Path(sys.argv[1]))
+"""
+
+
+def make_records(folder):
+    specs = [
+        make_spec(
+            model="fc_d2_w8", batch=5, lr=0.05, penalty=None, clip=None, epochs=5, evaluations=12, noise=NoiseProbe(points=4),
+            seed=seed,
+        )
+        for seed in (3, 4)
+    ]  # fmt: skip
+    data, run = folder_of(make_dataset(), folder / "data"), folder / "run"
+    train(specs, data, run)
+    measure_batch(["accuracy_gap", "fisher"], load_runs(run, data), run / "measures/all.json", {})
+    return write_records([run], run / "measures", folder / "records")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verified")
+    return folder, make_records(folder)
+
+
+@pytest.fixture
+def record(recorded):
+    """A record, as it is read and with whole tables."""
+    folder, _ = recorded
+    return deepcopy(records_of(folder / "run")[0])
+
+
+def test_what_is_compared_is_there(record):
+    assert {"history", "norms", "noise", "layers", "noise_norms"} < set(record)
+    assert set(record["measures"]) == {"accuracy_gap", "fisher"}
+
+
+def elsewhere(record):
+    """The same record, of a machine with another instruction set."""
+    other = deepcopy(record)
+    other["metrics"]["machine"]["instruction_set"] = "none"
+    return other
+
+
+def shifted(record, factor, step=1, accuracy=0.0):
+    """A copy whose norms are scaled from a step on, with other weights and another accuracy at the end."""
+    other = deepcopy(record)
+    other["metrics"]["weights_sha256"] = "others"
+    other["metrics"]["final"]["test_accuracy"] += accuracy
+    norms = other["norms"]["gradient_norm"]
+    norms[step - 1 :] = [norm * factor for norm in norms[step - 1 :]]
+    return other
+
+
+def test_the_same_machine_gives_the_same_bits_and_one_line_each(recorded, capsys):
+    folder, files = recorded
+    assert main(["verify", *map(str, files), "--data", str(folder / "data"), "--device", "cpu"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[0] == "record"
+    assert len(rows) == 2
+    for row, file in zip(rows, files, strict=True):
+        assert row.startswith(str(file))
+        assert f"  {SAME_BITS}  " in row
+        assert "  same kind  " in row
+        assert "  none  " in row
+        assert len(row) - len(str(file)) < 130
+
+
+def test_another_instruction_set_is_another_kind_of_machine_and_gives_the_same_within_rounding(tmp_path, capsys):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": "default"}
+    subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], env=environment, cwd=ROOT, check=True, capture_output=True)
+    file = tmp_path / "records/mini/geiping2022/test/seed-3.json"
+    assert main(["verify", str(file), "--data", str(tmp_path / "data"), "--device", "cpu"]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+    assert "another instruction set" in row
+    assert ROUNDING in row or SAME_BITS in row
+
+
+def test_numbers_that_nobody_can_have_again_end_with_code_1(recorded, tmp_path, capsys):
+    folder, (_, file) = recorded
+    record = records_of(folder / "run")[1]
+    record["metrics"]["final"]["test_accuracy"] = 1.5
+    wrong = tmp_path / "mini/geiping2022/test" / file.name
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text(as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"})))
+    assert main(["verify", str(wrong), "--data", str(folder / "data"), "--device", "cpu"]) == 1
+    row = " ".join(capsys.readouterr().out.splitlines()[1].split())
+    assert f" {ANOTHER} same kind final.test_accuracy 1.50 → " in row
+
+
+def test_on_the_same_kind_of_machine_the_last_bit_counts(record):
+    for other in (shifted(record, 1 + 1e-5, 7), deepcopy(record)):
+        if other["metrics"] == record["metrics"]:
+            other["measures"]["fisher"]["quantities"]["fisher_trace"]["value"] *= 1 + 1e-12
+        found = compared(record, other, [90.0, 91.0])
+        assert found["verdict"] == ANOTHER
+    assert found["measures"].startswith("1 differ, fisher.fisher_trace.value by 1.0e-12")
+
+
+# By what factor norms differ, from which step on, and by how many deviations the accuracy at the end.
+ELSEWHERE = {
+    "rounding": (1 + 1e-6, 2, 0.0, ROUNDING, "step 2, by 1.0e-06"),
+    "rounding that grows late": (1.5, EARLY + 1, 2.5, ROUNDING, f"step {EARLY + 1}, by 3.3e-01"),
+    "another beginning": (1 + 1e-2, EARLY, 0.0, ANOTHER, f"step {EARLY}, by 9.9e-03"),
+    "another end": (1 + 1e-6, 2, 3.5, ANOTHER, "step 2, by 1.0e-06"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("factor", "step", "deviations", "verdict", "first"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_elsewhere_the_beginning_and_the_end_are_judged(record, factor, step, deviations, verdict, first):
+    end = record["metrics"]["final"]["test_accuracy"]
+    # A standard deviation of 30, above that of eleven test images.
+    seeds = [end - 30, end, end + 30]
+    other = shifted(record, factor, step, 30 * deviations)
+    found = compared(elsewhere(record), other, seeds)
+    assert (found["verdict"], found["first difference"]) == (verdict, first)
+    assert "(± 90.00)" in found["test accuracy [%]"]
+
+
+def test_elsewhere_measures_of_the_same_weights_are_judged_alone(record):
+    for factor, verdict in ((1 + 1e-6, ROUNDING), (1.1, ANOTHER)):
+        other = deepcopy(record)
+        other["measures"]["fisher"]["quantities"]["fisher_trace"]["value"] *= factor
+        assert compared(elsewhere(record), other, [90.0])["verdict"] == verdict
+
+
+def test_a_record_that_does_not_name_its_machine_or_keep_first_steps_says_so(record):
+    old = deepcopy(record)
+    del old["metrics"]["machine"], old["norms"], old["noise"], old["layers"]
+    old["history"] = {key: values[2:] for key, values in old["history"].items()}
+    other = deepcopy(record)
+    other["history"]["step_loss"][-1] *= 1.5
+    found = compared(old, other, [90.0])
+    assert (found["verdict"], found["machine"]) == (ROUNDING, "not recorded")
+    assert found["first difference"].endswith("(first steps not kept)")

@@ -1,0 +1,94 @@
+"""Where the settings of a run come from: the paper's file, a rule of the scale, the configuration, or a default."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+
+from whysgd.study.config import PAPERS
+from whysgd.study.papers import load_paper, scale_of, scaled_spec
+from whysgd.study.settings import flat, is_real
+from whysgd.study.validation import read_yaml
+
+# The rule of a scale that changes a setting, and how.
+_RULES = {
+    "lr": ("lr_factor", "×"),
+    **dict.fromkeys(("micro_batch", "batch", "probe.micro_batch", "penalty.sample"), ("micro_batch_divisor", "÷")),
+    **dict.fromkeys(
+        ("epochs", "steps", *(f"schedule.{key}" for key in ("warmup", "horizon", "milestones"))), ("time_divisor", "÷")
+    ),
+    "penalty.strength": ("strength_divisor", "÷"),
+    "store.copies": ("copies_divisor", "÷"),
+}
+# What a note calls the settings that a rule changes.
+_NOTED = {
+    "lr_factor": "lr", "micro_batch_divisor": "micro-batch", "time_divisor": "times", "strength_divisor": "λ",
+    "copies_divisor": "copies",
+}  # fmt: skip
+_REPLACED = {"dataset": "datasets", "normalize": "datasets", "model": "models", "augment": "augmentation",
+             "store": "augmentation"}  # fmt: skip
+
+
+def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
+    """Return what the scale's rules change in any of these runs of a paper: `lr ×4, micro-batch ÷8, times ÷10`."""
+    scale, known = scale_of(config, paper), load_paper(paper)["runs"]
+    settings = [flat(known[run]) for run in runs]
+    found = {
+        rule: f"{_NOTED[rule]} {sign}{scale[rule]:g}"
+        for key, (rule, sign) in _RULES.items()
+        if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings)
+    }
+    return ", ".join(found.values())
+
+
+def settings_text(config: Mapping, paper: str, run: str) -> str:
+    """Return a line for each setting of a run at the configured scale: its value, and where that comes from.
+
+    A rule of the scale is shown as `lr 0.4 = 0.1 (papers/geiping2022.yaml: defaults) × 4 (lr_factor)`.
+
+    Raises:
+        UserError: as `whysgd.study.papers.scaled_spec`.
+    """
+    spec = scaled_spec(config, paper, run, 0).to_dict()
+    values = flat({key: value for key, value in spec.items() if key not in ("paper", "run", "scale", "seed")})
+    published, raw = load_paper(paper)["runs"], read_yaml(PAPERS / f"{paper}.yaml")
+    given = flat(published[run])
+    own = config["scales"][config["scale"]]["rules_of"].get(paper, {})
+    lines = []
+    for key, value in values.items():
+        top = key.partition(".")[0]
+        where = f"papers/{paper}.yaml: {_place(raw, published, run, top)}"
+        before = given.get(key, ", ".join(str(one) for name, one in given.items() if name.startswith(f"{key}.")))
+        rule, sign = _RULES.get(key, (_REPLACED.get(top, "rules of the scale"), ""))
+        factor = scale_of(config, paper).get(rule)
+        rule = f"rules_of.{paper}.{rule}" if rule in own else rule
+        if before == "":
+            origin = "(config: evaluations)" if key == "evaluations" else "(default)"
+            origin = "(config: precision)" if key == "precision" and value == config["precision"] else origin
+        elif before == value:
+            origin = f"({where})"
+        elif before == "micro_batch":
+            origin = f"= micro_batch ({where})"
+        elif sign:
+            exact = not is_real(before) or math.isclose(value, before * factor if sign == "×" else before / factor)
+            origin = f"{'=' if exact else '≈'} {before} ({where}) {sign} {factor:g} ({rule})"
+        else:
+            origin = f"({rule}) in place of {_shown(before)} ({where})"
+        lines.append(f"{key} {_shown(value)} {origin}")
+    return "\n".join(lines)
+
+
+def _shown(value) -> str:
+    """A value as papers/*.yaml has it."""
+    return json.dumps(value, ensure_ascii=False).strip('"')
+
+
+def _place(raw: Mapping, published: Mapping, run: str, key: str) -> str:
+    """The part of a paper's file that gives a run a setting."""
+    runs = raw.get("runs", {})
+    if run not in runs:
+        row = run.rpartition(".")[0]
+        same = row in runs and published[row].get(key) == published[run].get(key)
+        return _place(raw, published, row, key) if same else "tables"
+    if key in runs[run] or "like" not in runs[run]:
+        return f"runs.{run}" if key in runs[run] else "defaults"
+    return _place(raw, published, runs[run]["like"], key)
