@@ -171,7 +171,7 @@ def test_classes_of_an_image_folder_make_it_newer_and_have_no_braces(study, tmp_
         (tmp_path / "images" / name).mkdir(parents=True)
     own = {"mine": {"source": "image_folder", "path": str(tmp_path / "images"), "label": "mine"}}
     found = study({"datasets": own})
-    names = ["test/a", "train/a", "train/b"]
+    names = ["train", "train/a", "train/b", "test", "test/a"]
     assert found.class_folders("mine") == [str(tmp_path / "images" / name) for name in names]
     assert found.class_folders("digits") == []
     (tmp_path / "images/train/{x}").mkdir()
