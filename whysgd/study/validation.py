@@ -140,7 +140,15 @@ def _rule(one: dict) -> str:
     if one["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", one["ctx"]["expected"])
         return f"allowed: {', '.join(known)}{nearest(one['input'], known)}"
-    return _RULES[one["type"]].format(**one.get("ctx", {})) if one["type"] in _RULES else one["msg"]
+    number = written(one["input"])
+    hint = f"; write {number}" if number and one["type"] == "float_type" else ""
+    return _RULES[one["type"]].format(**one.get("ctx", {})) + hint if one["type"] in _RULES else one["msg"]
+
+
+def written(value) -> str | None:
+    """Return how YAML writes a number that it took for a text, as it does 1e-3, which lacks a point; else None."""
+    found = isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value)
+    return yaml.safe_dump(float(value)).split()[0] if found else None
 
 
 def _annotation_at(model: type[BaseModel], path: tuple):
