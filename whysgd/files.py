@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import AcquireReturnProxy, FileLock
+
 from whysgd.errors import UserError
 
 
@@ -55,6 +57,16 @@ def system_error(error: BaseException) -> str | None:
         return error.strerror or str(error)
     number = re.search(r"\(os error (\d+)\)", str(error))
     return os.strerror(int(number[1])) if number else None
+
+
+def locked(path: Path) -> AcquireReturnProxy:
+    """Make a lock file and wait for it, to be used with `with`.
+
+    Raises:
+        OSError: it cannot be made; FileLock by itself would wait for that for ever.
+    """
+    path.touch()
+    return FileLock(path).acquire()
 
 
 def _umask() -> int:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from whysgd.data.canonical import Split
 from whysgd.data.shape import class_folders, read_image
 from whysgd.errors import UserError
-from whysgd.files import write_atomically
+from whysgd.files import locked, write_atomically
 from whysgd.streams import stream
 
 # The order of digits and of image folders is one fixed permutation, and part of the data set.
@@ -95,7 +94,7 @@ def _locked(file: Path):
     """Hold a lock; none in a folder that cannot be written, where nobody changes what is read."""
     with ExitStack() as held:
         with suppress(OSError):
-            held.enter_context(FileLock(file))
+            held.enter_context(locked(file))
         yield
 
 

@@ -23,6 +23,7 @@ from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
 from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
+from whysgd.study.networks import network
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
@@ -67,6 +68,13 @@ class Study:
             (paper, run): scaled_spec(config, paper, run, seeds[0]) for (paper, run), seeds in self.seeds.items()
         }
         self._known_images: dict[str, Images] = {}
+        for paper in config["papers"]:
+            if not self.recorded and not any(own == paper for own, _ in self.runs):
+                raise UserError(f"config: papers: {paper} has no run at scale {self.scale}; leave it out")
+        for spec in () if self.recorded else self.runs.values():
+            self.class_folders(spec.dataset)
+            images = self.images(spec)
+            network(spec.model, images.channels, images.size, images.classes)
         self.tables = {paper: tables_at(config, paper) for paper in config["papers"]}
 
     def spec(self, paper: str, run: str) -> RunSpec:
