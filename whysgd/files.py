@@ -7,10 +7,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import AcquireReturnProxy, FileLock
 
 from whysgd.errors import UserError
 
@@ -59,14 +57,18 @@ def system_error(error: BaseException) -> str | None:
     return os.strerror(int(number[1])) if number else None
 
 
-def locked(path: Path) -> AcquireReturnProxy:
-    """Make a lock file and wait for it, to be used with `with`.
+@contextmanager
+def locked(path: Path):
+    """Hold a lock file, waiting for others that do.
 
     Raises:
-        OSError: it cannot be made; FileLock by itself would wait for that for ever.
+        OSError: it cannot be made; FileLock by itself would wait for ever.
     """
+    from filelock import FileLock  # 30 ms, which few commands need
+
     path.touch()
-    return FileLock(path).acquire()
+    with FileLock(path):
+        yield
 
 
 def _umask() -> int:
