@@ -413,16 +413,18 @@ def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, locale):
 
 
 def test_originals_in_a_folder_of_another_user_are_read_without_a_lock(open_folder, monkeypatch):
-    raw = open_folder / "locked/FashionMNIST/raw"
+    raw = open_folder / "open/FashionMNIST/raw"
     raw.mkdir(parents=True)
     for prefix, count in (("train", 30), ("t10k", 20)):
         (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(np.zeros((count, 28, 28), np.uint8)))
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.zeros(count, np.uint8)))
-    (open_folder / "locked").chmod(0o555)
+    load_torchvision("fashion_mnist", open_folder / "open")  # imports what it needs
+    (open_folder / "open/.fashion_mnist.lock").unlink()
+    (open_folder / "open").rename(open_folder / "locked").chmod(0o555)
     monkeypatch.setattr(tv.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
     with as_a_user():
         assert len(load_torchvision("fashion_mnist", open_folder / "locked").train.labels) == 30
     assert [entry.name for entry in (open_folder / "locked").iterdir()] == ["FashionMNIST"]
-    (raw / "train-images-idx3-ubyte").unlink()
+    (open_folder / "locked/FashionMNIST/raw/train-images-idx3-ubyte").unlink()
     with as_a_user(), pytest.raises(UserError, match="fashion_mnist: cannot be downloaded or is damaged"):
         load_torchvision("fashion_mnist", open_folder / "locked")
