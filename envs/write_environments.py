@@ -27,8 +27,8 @@ RUN apt-get update \\
     && apt-get install -y --no-install-recommends gcc g++ git make \\
     && rm -rf /var/lib/apt/lists/* \\
     && python -m pip install --no-cache-dir -r /tmp/requirements.lock
-# A user without a home directory needs a place for caches.
-ENV HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
+# A user without an entry in passwd: Snakemake asks for a name, and caches need a place.
+ENV USER=whysgd HOME=/tmp XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /whysgd
 CMD ["snakemake", "--cores", "2"]
 """

@@ -12,6 +12,7 @@ rule build_dataset:
         f"{paths.DATASET}/build_dataset.log",
     params:
         datasets=lambda wildcards: json.dumps({k: v for k, v in CONFIG["datasets"].items() if k == wildcards.dataset}),
+        files=lambda wildcards: STUDY.class_files(wildcards.dataset),
         code=code_digest("whysgd.data.build"),
     resources:
         runtime=60,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,8 +47,14 @@ def world(tmp_path_factory):
             place.mkdir(parents=True)
             for i in range(count):
                 Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(place / f"{i} '.png")
+    # `make` puts the interpreter there.
+    (folder / "environment").symlink_to(sys.prefix)
     before = {entry.name for entry in folder.iterdir()}
-    snakemake(folder, *OVERLAY)
+    command = [folder / "environment/bin" / Path(sys.executable).name, "-m", "snakemake", "--cores", "2", *OVERLAY]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     return around, folder, before
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -181,7 +183,8 @@ def open_folder():
     folder.chmod(0o755)
     yield folder
     for place in (folder / "locked", folder / "locked/begun"):
-        place.chmod(0o755)
+        if place.exists():
+            place.chmod(0o755)
     shutil.rmtree(folder)
 
 
@@ -367,3 +370,61 @@ def test_every_fault_of_the_docs_names_a_test_that_exists():
         assert f"def {test}(" in (ROOT / f"tests/{file}.py").read_text(encoding="utf-8"), f"{file}.py::{test}"
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "|--"))]
     assert all("::test_" in row for row in rows), [row for row in rows if "::test_" not in row]
+
+
+def without_a_name(*command, **more):
+    """Run a command as a user without an entry in passwd and without USER, as `docker run --user` does."""
+    enter = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
+    if subprocess.run([*enter, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system has no namespaces of users")
+    keep = {"HOME": tempfile.gettempdir(), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*enter, sys.executable, "-m", *map(str, command)], env=keep | more, capture_output=True, check=False
+    )
+
+
+def test_a_user_without_a_name_trains_and_plans(tmp_path):
+    spec = make_spec(epochs=1).to_dict()
+    data = folder_of(make_dataset(), tmp_path / "data")
+    train_it = ["whysgd", "train", "--spec", json.dumps(spec), "--data", data, "--out", tmp_path / "run"]
+    for command in (train_it, ["snakemake", "-n", "--quiet", "--directory", tmp_path, "-s", ROOT / "Snakefile"]):
+        done = without_a_name(*command)
+        assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "run/metrics.json").exists()
+    assert "ENV USER=" in (ROOT / "envs/Dockerfile").read_text()
+
+
+LOCALES = {"Latin-1": {"PYTHONIOENCODING": "latin-1"}, "ASCII": {"PYTHONIOENCODING": "ascii"}}
+
+
+@pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES.keys())
+def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, locale):
+    (tmp_path / "results/mini/tables").mkdir(parents=True)
+    (tmp_path / "results/mini/tables/p_main.md").write_text("| 1.0 ± 0.1 → – \u540d |", encoding="utf-8")
+    for command in (["show"], ["plan"], ["plan", "--configfile", os.fsdecode(b"\xff.yaml")]):
+        done = subprocess.run(
+            [sys.executable, "-m", "whysgd", *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), **locale},
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == (len(command) > 2), done.stderr.decode()
+        assert b"Traceback" not in done.stderr
+    shown = main(["show", "gone"])
+    assert shown == 1
+
+
+def test_originals_in_a_folder_of_another_user_are_read_without_a_lock(open_folder, monkeypatch):
+    raw = open_folder / "open/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for prefix, count in (("train", 30), ("t10k", 20)):
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(np.zeros((count, 28, 28), np.uint8)))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.zeros(count, np.uint8)))
+    load_torchvision("fashion_mnist", open_folder / "open")  # imports what it needs
+    (open_folder / "open/.fashion_mnist.lock").unlink()
+    (open_folder / "open").rename(open_folder / "locked").chmod(0o555)
+    monkeypatch.setattr(tv.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with as_a_user():
+        assert len(load_torchvision("fashion_mnist", open_folder / "locked").train.labels) == 30
+    assert [entry.name for entry in (open_folder / "locked").iterdir()] == ["FashionMNIST"]
+    (open_folder / "locked/FashionMNIST/raw/train-images-idx3-ubyte").unlink()
+    with as_a_user(), pytest.raises(UserError, match="fashion_mnist: cannot be downloaded or is damaged"):
+        load_torchvision("fashion_mnist", open_folder / "locked")

@@ -119,7 +119,10 @@ def test_figures_are_drawn_where_their_numbers_are(study):
     assert study({"measures": ["fisher"]}).figures("simsekli2019", "mnist") == []
     assert study({"measures": []}).figures("geiping2022", "main") == ["comparison", "curves"]
     nothing = {"geiping2022": ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]}
-    assert study(skip=nothing).figures("geiping2022", "main") == []
+    both = study({"papers": ["geiping2022"]}, skip=nothing, tables={"geiping2022": ["main", "fixed_dataset"]})
+    assert both.figures("geiping2022", "main") == []
+    with pytest.raises(UserError, match="config: papers: geiping2022 has no run at scale tiny; leave it out"):
+        study(skip=nothing)
 
 
 def test_everything_that_is_made_is_listed_once(study):
@@ -171,7 +174,7 @@ def test_classes_of_an_image_folder_make_it_newer_and_have_no_braces(study, tmp_
         (tmp_path / "images" / name).mkdir(parents=True)
     own = {"mine": {"source": "image_folder", "path": str(tmp_path / "images"), "label": "mine"}}
     found = study({"datasets": own})
-    names = ["test/a", "train/a", "train/b"]
+    names = ["train", "train/a", "train/b", "test", "test/a"]
     assert found.class_folders("mine") == [str(tmp_path / "images" / name) for name in names]
     assert found.class_folders("digits") == []
     (tmp_path / "images/train/{x}").mkdir()

@@ -4,6 +4,8 @@ Importing the package imports neither torch nor pandas, so that the workflow can
 specifications in milliseconds. The public names below are loaded when they are first used.
 """
 
+import getpass
+import os
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -18,6 +20,12 @@ _PUBLIC = {
     "alpha_estimator2": "whysgd.measures.alpha",
 }
 __all__ = [*_PUBLIC, "__version__"]
+
+try:
+    getpass.getuser()
+except (KeyError, OSError):
+    # torch and Snakemake ask for a name, which the user of a container may lack.
+    os.environ["USER"] = str(os.getuid())
 
 
 def __getattr__(name: str):

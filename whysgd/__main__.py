@@ -4,21 +4,30 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from whysgd.errors import StopSignal, UserError, listed, nearest
 from whysgd.files import write_text
 from whysgd.measures.catalog import MEASURES
 from whysgd.results.paths import RECORDS, batch_name, batch_seeds, dataset_folder, run_folder, store_file
 from whysgd.study.names import NEEDED, is_name
+from whysgd.study.settings import Count, Few, Index, NotNegative, Points, Positive, Threads
 from whysgd.study.spec import RunSpec, StoredCopies
+from whysgd.study.validation import rule
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a user's error is one line on stderr and exit code 1."""
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # A stream may be closed, or not one of a file.
+            stream.reconfigure(errors="replace")  # An 8-bit locale lacks half of our signs.
     try:
+        options = _parser().parse_args(arguments)
         return options.command(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -30,35 +39,70 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output has gone; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses wrong arguments in one line, as all errors are told."""
+
+    def error(self, message: str):
+        raise UserError(f"{self.prog.rpartition(' ')[2]}: {message}")
+
+
+def _is(kind) -> Callable[[str], float]:
+    """Return the reader of an argument that must be a number of a kind of `whysgd.study.settings`."""
+
+    def read(text: str):
+        for number in (int, float):
+            with suppress(ValueError):
+                text = number(text)
+                break
+        try:
+            return TypeAdapter(kind).validate_python(text)
+        except ValidationError as error:
+            raise argparse.ArgumentTypeError(f"{text}: {rule(error.errors()[0])}") from None
+
+    return read
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m whysgd", description=__doc__)
+    parser = _Parser(prog="python -m whysgd", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train seeds of one run, a row of a paper's table")
     train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
     train.add_argument("--spec", help="a whole specification as JSON, without the seed, instead of PAPER/RUN")
-    train.add_argument("--seed", type=int, nargs="+", default=[0], help="one or more, trained in one process")
+    train.add_argument("--seed", type=_is(Index), nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
-    train.add_argument("--data", type=Path, help="folder of the data set (default: the workflow's)")
-    train.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: the workflow's)")
+    train.add_argument("--data", type=_path, help="folder of the data set (default: the workflow's)")
+    train.add_argument("--store", type=_path, help="file of stored copies, for a run on such (default: the workflow's)")
     train.add_argument(
-        "--norms", type=Path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
+        "--norms", type=_path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
     )
-    train.add_argument("--out", type=Path, help="folder for the results (default: where the workflow puts them)")
+    train.add_argument("--out", type=_path, help="folder for the results (default: where the workflow puts them)")
     train.add_argument("--engine", choices=["auto", "eager", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
-    train.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    train.add_argument("--checkpoint-seconds", type=_is(Positive), default=30.0)
     train.add_argument(
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
         help="write the histories as TensorBoard's events, too, into the folder of the results",
     )  # fmt: skip
     train.add_argument(
-        "--wait-seconds", type=float, default=0.0, help="for another process that trains in the same folder, to end"
+        "--wait-seconds",
+        type=_is(NotNegative),
+        default=0.0,
+        help="for another process in the same folder, to end",
     )
     train.set_defaults(command=_train)
 
@@ -66,50 +110,50 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
     measure.add_argument("--options", default="{}", help="of each measure, as JSON")
     measure.add_argument(
-        "--out", type=Path, help="file for the results (default: measures/all.json in the run's folder)"
+        "--out", type=_path, help="file for the results (default: measures/all.json in the run's folder)"
     )
     measure.set_defaults(command=_measure)
 
     landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
     landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
-    landscape.add_argument("--points", type=int, default=51, help="of each axis, from -1 to 1")
-    landscape.add_argument("--chunk", type=int, default=0, help="which of the parts, from 0")
-    landscape.add_argument("--of", type=int, default=1, help="parts that the points are split into")
-    landscape.add_argument("--seed", type=int, help="which of the folder's (default: the first)")
-    landscape.add_argument("--like", type=Path, help="folder of a run whose filters give the directions their lengths")
-    landscape.add_argument("--like-seed", type=int, help="which of that folder's (default: the first)")
-    landscape.add_argument("--out", type=Path, help="file (default: landscape_KIND.csv in the run's folder)")
+    landscape.add_argument("--points", type=_is(Points), default=51, help="of each axis, from -1 to 1")
+    landscape.add_argument("--chunk", type=_is(Index), default=0, help="which of the parts, from 0")
+    landscape.add_argument("--of", type=_is(Few), default=1, help="parts that the points are split into")
+    landscape.add_argument("--seed", type=_is(Index), help="which of the folder's (default: the first)")
+    landscape.add_argument("--like", type=_path, help="folder of a run whose filters give the directions their lengths")
+    landscape.add_argument("--like-seed", type=_is(Index), help="which of that folder's (default: the first)")
+    landscape.add_argument("--out", type=_path, help="file (default: landscape_KIND.csv in the run's folder)")
     landscape.set_defaults(command=_landscape)
     verify = commands.add_parser("verify", help="train and measure the run of a record again, and compare")
-    verify.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="files under records")
-    verify.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
-    verify.add_argument("--store", type=Path, help="file of stored copies, for a run on such (default: likewise)")
+    verify.add_argument("records", nargs="+", type=_path, metavar="RECORD", help="files under records")
+    verify.add_argument("--data", type=_path, help="folder of the data set (default: results/data/<dataset>)")
+    verify.add_argument("--store", type=_path, help="file of stored copies, for a run on such (default: likewise)")
     verify.set_defaults(command=_verify)
     for command in (measure, landscape):
-        command.add_argument("--run", type=Path, required=True, help="folder of finished seeds of a run")
-        command.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
-        command.add_argument("--images", type=int, help="only so many of the training images")
+        command.add_argument("--run", type=_path, required=True, help="folder of finished seeds of a run")
+        command.add_argument("--data", type=_path, help="folder of the data set (default: results/data/<dataset>)")
+        command.add_argument("--images", type=_is(Count), help="only so many of the training images")
     for command in (train, measure, landscape, verify):
         command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-        command.add_argument("--threads", type=int, default=1)
+        command.add_argument("--threads", type=_is(Threads), default=1)
 
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
     build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
     build.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     build.add_argument("--datasets", help="the configuration's `datasets` as JSON, instead of --configfile")
     build.add_argument("--data-dir", help="folder for downloads, instead of the configuration's")
-    build.add_argument("--out", type=Path, help="default: results/data/<dataset>")
+    build.add_argument("--out", type=_path, help="default: results/data/<dataset>")
     build.set_defaults(command=_build_dataset)
 
     store = commands.add_parser("build-store", help="write augmented copies of a data set into one LMDB file")
     store.add_argument("dataset", help="its name, for the default folders")
-    store.add_argument("--copies", type=int, required=True, help="how many of each image")
-    store.add_argument("--crop-padding", type=int, default=4, help="pixels of the random crop")
+    store.add_argument("--copies", type=_is(Count), required=True, help="how many of each image")
+    store.add_argument("--crop-padding", type=_is(Index), default=4, help="pixels of the random crop")
     store.add_argument("--flip", action="store_true", help="flip half of the images")
     store.add_argument("--clean-first", action="store_true", help="the first copy is the images as they are")
-    store.add_argument("--seed", type=int, default=0)
-    store.add_argument("--data", type=Path, help="folder of the data set (default: results/data/<dataset>)")
-    store.add_argument("--out", type=Path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
+    store.add_argument("--seed", type=_is(Index), default=0)
+    store.add_argument("--data", type=_path, help="folder of the data set (default: results/data/<dataset>)")
+    store.add_argument("--out", type=_path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
     store.set_defaults(command=_build_store)
 
     settings = commands.add_parser("settings", help="print all settings of a run, and where each comes from")
@@ -126,13 +170,13 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=_plan)
 
     record = commands.add_parser("record", help="keep what finished runs measured in records")
-    record.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="folders of finished seeds")
-    record.add_argument("--measures", type=Path, help="folder of their measures (default: the workflow's)")
-    record.add_argument("--out", type=Path, default=RECORDS)
+    record.add_argument("runs", nargs="+", type=_path, metavar="FOLDER", help="folders of finished seeds")
+    record.add_argument("--measures", type=_path, help="folder of their measures (default: the workflow's)")
+    record.add_argument("--out", type=_path, default=RECORDS)
     record.set_defaults(command=_record)
 
     failure = commands.add_parser("explain-failure", help="the last lines of the logs of jobs that failed")
-    failure.add_argument("log", type=Path, help="Snakemake's own log of the run")
+    failure.add_argument("log", type=_path, help="Snakemake's own log of the run")
     failure.set_defaults(command=_explain_failure)
 
     schema = commands.add_parser("schema", help="write config/schema/ and docs/settings.md again")
@@ -147,10 +191,6 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options) -> None:
     if (options.run is None) == (options.spec is None):
         raise UserError("train: give either PAPER/RUN or --spec")
-    if options.threads < 1 or options.checkpoint_seconds <= 0 or min(options.seed) < 0 or options.wait_seconds < 0:
-        raise UserError(
-            "train: --threads must be at least 1, --checkpoint-seconds above 0, --seed and --wait-seconds at least 0"
-        )
     specs = _specs(options)
     seeds = [spec.seed for spec in specs]
     out = options.out or run_folder(specs[0].scale, specs[0].paper, specs[0].run) / batch_name(seeds)
@@ -190,7 +230,6 @@ def _measure(options) -> None:
     names = list(MEASURES) if options.measures == ["all"] else options.measures
     # Not where the workflow puts its own, which have the options of the scale.
     out = options.out or options.run / "measures" / "all.json"
-    _check_numbers(options)
     device, _gpu = _prepared_device(options)
     from whysgd.measures.run import load_runs, measure_batch
 
@@ -199,9 +238,8 @@ def _measure(options) -> None:
 
 
 def _landscape(options) -> None:
-    if not (options.points >= 2 and 0 <= options.chunk < options.of):
-        raise UserError("landscape: --points must be at least 2, --chunk at least 0 and below --of")
-    _check_numbers(options)
+    if options.chunk >= options.of:
+        raise UserError("landscape: --chunk must be below --of")
     device, _gpu = _prepared_device(options)
     from whysgd.measures.landscape_part import landscape_of
     from whysgd.measures.run import load_runs
@@ -214,11 +252,6 @@ def _landscape(options) -> None:
     like = loaded(options.like, options.like_seed) if options.like else None
     out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
     landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like)
-
-
-def _check_numbers(options) -> None:
-    if options.threads < 1 or (options.images is not None and options.images < 1):
-        raise UserError("--threads and --images must be at least 1")
 
 
 def _specs(options) -> list[RunSpec]:
@@ -280,8 +313,6 @@ def _build_store(options) -> None:
     from whysgd.data.build_store import build_store, write_description
     from whysgd.data.canonical import load_dataset
 
-    if options.copies < 1 or options.crop_padding < 0 or options.seed < 0:
-        raise UserError("build-store: --copies must be at least 1, --crop-padding and --seed at least 0")
     if not is_name(options.dataset):
         raise UserError(f"build-store: {options.dataset!r}: {NEEDED}")
     plan = StoredCopies(

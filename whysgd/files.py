@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whysgd.errors import UserError
@@ -55,6 +55,20 @@ def system_error(error: BaseException) -> str | None:
         return error.strerror or str(error)
     number = re.search(r"\(os error (\d+)\)", str(error))
     return os.strerror(int(number[1])) if number else None
+
+
+@contextmanager
+def locked(path: Path):
+    """Hold a lock file, waiting for others that do.
+
+    Raises:
+        OSError: it cannot be made; FileLock by itself would wait for ever.
+    """
+    from filelock import FileLock  # 30 ms, which few commands need
+
+    path.touch()
+    with FileLock(path):
+        yield
 
 
 def _umask() -> int:

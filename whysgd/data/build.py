@@ -47,6 +47,9 @@ def build_dataset(name: str, own: dict | None, data_dir: Path, folder: Path) -> 
         },
         **channel_statistics(source.train.images),
     }
+    constant = [channel for channel, std in enumerate(manifest["std"]) if std == 1.0]
+    if constant:
+        print(f"warning: {name}: constant in training: channel {', '.join(map(str, constant))}; its std counts as 1")
     write_json(folder / MANIFEST, manifest)
     return manifest
 
@@ -77,6 +80,9 @@ def _check_promises(name: str, source: Source, sha256: str, data_dir: Path) -> N
 def channel_statistics(images: np.ndarray) -> dict:
     """Per-channel mean and standard deviation on the scale 0 to 1, computed exactly from a histogram.
 
+    The standard deviation of a channel that is constant counts as 1, which nothing else can have: images are divided
+    by it.
+
     Args:
         images: (n, C, H, W) uint8.
     """
@@ -87,5 +93,5 @@ def channel_statistics(images: np.ndarray) -> dict:
         average = float(counts @ levels / counts.sum())
         variance = float(counts @ (levels - average) ** 2 / counts.sum())
         mean.append(average)
-        std.append(variance**0.5)
+        std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
     return {"mean": mean, "std": std}

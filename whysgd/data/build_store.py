@@ -19,14 +19,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
 from whysgd.data.augmentation import draw_copy
 from whysgd.data.canonical import Dataset
 from whysgd.data.store import FORMAT, Store, lmdb_library, open_store, trailer
 from whysgd.errors import UserError
-from whysgd.files import digest_of, write_json
+from whysgd.files import digest_of, locked, write_json
 from whysgd.study.settings import CropAndFlip
 from whysgd.study.spec import StoredCopies
 
@@ -50,10 +49,11 @@ def build_store(dataset: Dataset, plan: StoredCopies, path: Path, progress: bool
         UserError: the disk is full, the folder cannot be written, or `path` is a store of another plan.
     """
     path = Path(path)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    if plan.crop_padding > (size := dataset.train.images.shape[2]):
+        raise UserError(f"{path}: crop_padding = {plan.crop_padding}: must be at most {size}, the images' size")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock:
+        with locked(path.with_name(f".{path.name}.lock")):
             there = path.exists()
             if not there:
                 _build(dataset, plan, path, progress)

@@ -1,5 +1,6 @@
 """What a data set is like, as far as it can be known before it is built; nothing here imports numpy."""
 
+import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from whysgd.files import read_json
 from whysgd.results.paths import dataset_folder
 
 MB = 2**20
+# Pillow's modes with 8 bits or less in each channel; the first become grey images, all others RGB.
+GREY = ("1", "L", "LA")
+MODES = (*GREY, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class Images(NamedTuple):
@@ -45,18 +49,58 @@ def images_of(config: Mapping, dataset: str) -> Images:
     return _folder_images(own["path"], own["train_images"], own["test_images"])
 
 
+def class_folders(split: Path) -> dict[str, Path]:
+    """Return the class folders of a split of an image folder by their names in NFC, in order; hidden ones are not.
+
+    A Mac writes names in NFD, others in NFC: the same letters in other bytes.
+
+    Raises:
+        UserError: there is none, two have the same name, or a name is not in UTF-8.
+    """
+    if not split.is_dir():
+        raise UserError(f"{split}: no such folder; expected one folder for each class in it")
+    found: dict[str, Path] = {}
+    for folder in sorted(entry for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        name = unicodedata.normalize("NFC", folder.name)
+        if not name.isprintable():
+            raise UserError(f"{split}: the folder {folder.name!a} must have a name of printable letters in UTF-8")
+        if name in found:
+            raise UserError(f"{split}: two folders are called {name!r}, in other bytes; rename one of them")
+        found[name] = folder
+    if not found:
+        raise UserError(f"{split}: holds no class; expected one folder for each class in it")
+    return dict(sorted(found.items()))
+
+
+def read_image(file: Path):
+    """Return an image of a file as viewers show it: turned as its EXIF says, what is transparent on white; L or RGB.
+
+    Raises:
+        UserError: it is not readable, or has more than 8 bits.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            mode, image = opened.mode, ImageOps.exif_transpose(opened)
+            if image.has_transparency_data and mode in MODES:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            image = image.convert("L" if mode in GREY else "RGB")
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others for damaged files
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file}: not a readable image ({why})") from None
+    if mode not in MODES:
+        # Pillow would clip 16-bit grey values to 255.
+        raise UserError(f"{file}: has mode {mode}; allowed: {', '.join(MODES)}")
+    return image
+
+
 @cache
 def _folder_images(path: str, *most: int | None) -> Images:
     """Count the files of an image folder, and look at one."""
-    from PIL import Image, UnidentifiedImageError
-
     splits = [sorted(Path(path, split).glob("*/[!.]*")) for split in ("train", "test")]
     if not splits[0]:
         raise UserError(f"{path}/train: no images; needs train/<class>/ and test/<class>/")
-    try:
-        with Image.open(splits[0][0]) as image:
-            size, channels = image.size[1], 1 if image.mode in ("1", "L", "I", "I;16") else 3
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{splits[0][0]}: not a readable image ({error})") from None
+    image = read_image(splits[0][0])
     counts = [min(len(files), limit or len(files)) for files, limit in zip(splits, most, strict=True)]
-    return Images(*counts, channels, size, len({file.parent for file in splits[0]}))
+    return Images(*counts, len(image.getbands()), image.size[1], len({file.parent for file in splits[0]}))

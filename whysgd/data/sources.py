@@ -4,23 +4,21 @@ import gzip
 import hashlib
 import os
 import tarfile
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
-from PIL import Image
 
 from whysgd.data.canonical import Split
+from whysgd.data.shape import class_folders, read_image
 from whysgd.errors import UserError
-from whysgd.files import write_atomically
+from whysgd.files import locked, write_atomically
 from whysgd.streams import stream
 
 # The order of digits and of image folders is one fixed permutation, and part of the data set.
 ORDER_SEED = 0
 DIGITS_TRAIN = 512
-# Pillow's modes with 8 bits or less in each channel.
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def load_torchvision(name: str, folder: Path) -> Source:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{name}.lock"):
+        with _locked(folder / f".{name}.lock"):
             if cifar := name.startswith("cifar"):
                 _unpack_cifar(classes[name], folder)
             else:
@@ -89,6 +87,15 @@ def load_torchvision(name: str, folder: Path) -> Source:
         ) from None
     train, test = (Split(_channels_first(part.data), np.asarray(part.targets, np.int64)) for part in parts)
     return Source(train, test, list(parts[0].classes), f"torchvision {name}")
+
+
+@contextmanager
+def _locked(file: Path):
+    """Hold a lock; none in a folder that cannot be written, where nobody changes what is read."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            held.enter_context(locked(file))
+        yield
 
 
 def _unpack_cifar(published: type, folder: Path) -> None:
@@ -158,7 +165,8 @@ def load_image_folder(folder: Path, train_images: int | None = None, test_images
     """A folder with train/<class>/ and test/<class>/, all images of one size.
 
     The folders are sorted by class, so the order of each split is a fixed permutation: otherwise a
-    micro-batch in data-set order would hold one class. All images become grey if all files are, else RGB.
+    micro-batch in data-set order would hold one class. All images become grey if all files are, else RGB; they are
+    turned as their EXIF says, and what is transparent lies on white.
 
     Args:
         folder: has `train` and `test`, each with one folder for each class.
@@ -170,38 +178,30 @@ def load_image_folder(folder: Path, train_images: int | None = None, test_images
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected train/<class>/ and test/<class>/ in it")
-    classes = {split: _subfolders(folder / split) for split in ("train", "test")}
+    classes = {split: class_folders(folder / split) for split in ("train", "test")}
     for split, other in (("train", "test"), ("test", "train")):
-        for name in classes[split]:
+        for name, place in classes[split].items():
             if name not in classes[other]:
-                raise UserError(f"{folder / split / name}: class {name!r} is missing in {folder / other}")
-    names = classes["train"]
+                raise UserError(f"{place}: class {name!r} is missing in {folder / other}")
     size: dict = {}
-    limits = {"train": train_images, "test": test_images}
-    train, test = (_read_split(folder / split, names, limits[split], size) for split in ("train", "test"))
+    train, test = (
+        _read_split(split, list(classes[split].values()), limit, size)
+        for split, limit in (("train", train_images), ("test", test_images))
+    )
     if train.images.shape[1] != test.images.shape[1]:
         train, test = (Split(_to_rgb(part.images), part.labels) for part in (train, test))
-    return Source(train, test, names, f"image folder {folder.name}")
+    return Source(train, test, list(classes["train"]), f"image folder {folder.name}")
 
 
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected one folder for each class in it")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise UserError(f"{folder}: holds no class; expected one folder for each class in it")
-    return names
-
-
-def _read_split(folder: Path, names: list[str], limit: int | None, size: dict) -> Split:
+def _read_split(split: str, folders: list[Path], limit: int | None, size: dict) -> Split:
     files, labels = [], []
-    for label, name in enumerate(names):
-        found = sorted(Path(entry.path) for entry in os.scandir(folder / name) if not entry.name.startswith("."))
+    for label, folder in enumerate(folders):
+        found = sorted(Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith("."))
         if not found:
-            raise UserError(f"{folder / name}: holds no image")
+            raise UserError(f"{folder}: holds no image")
         files += found
         labels += [label] * len(found)
-    order = stream(ORDER_SEED, f"image folder {folder.name}").permutation(len(files))[:limit]
+    order = stream(ORDER_SEED, f"image folder {split}").permutation(len(files))[:limit]
     images = [_read_image(files[index], size) for index in order]
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.stack([image] * 3) for image in images]
@@ -210,15 +210,7 @@ def _read_split(folder: Path, names: list[str], limit: int | None, size: dict) -
 
 
 def _read_image(file: Path, size: dict) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-            array = np.asarray(image.convert("L" if mode in ("1", "L", "LA") else "RGB"))
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others for damaged files
-        raise UserError(f"{file}: not a readable image ({str(error).splitlines()[0]})") from None
-    if mode not in MODES:
-        # Pillow would clip 16-bit grey values to 255.
-        raise UserError(f"{file}: has mode {mode}; allowed: {', '.join(MODES)}")
+    array = np.asarray(read_image(file))
     first = size.setdefault("first", (file, array.shape[:2]))
     if array.shape[:2] != first[1]:
         height, width = array.shape[:2]

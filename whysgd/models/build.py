@@ -1,6 +1,7 @@
 """Building a network by name, with weights from a stream of the run's own."""
 
 import inspect
+from functools import cache
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from whysgd.errors import UserError
 from whysgd.models.layers import Dropout
 from whysgd.streams import stream
+from whysgd.study.networks import check_parameters
 from whysgd.study.registry import find, network, problem
 
 # How weights and biases are drawn, first of convolutions, then of linear maps; see `initialize`.
@@ -40,12 +42,26 @@ def build_model(
     """
     if ":" in name:
         return _foreign(name, {"channels": channels, "classes": classes, "num_classes": classes, "size": size}, seed)
+    _check(name, channels, classes, size)
+    model = find("network", name)(channels, classes, size, **network(name)[1])
+    initialize(model, seed, init or getattr(model, "init", "he_fan_out"))
+    return model
+
+
+@cache
+def _check(name: str, channels: int, classes: int, size: int) -> None:
+    """Try a network on the meta device, where nothing is computed."""
     found = network(name)
     if found is None:
         raise UserError(f"model = {name!r}: no such network; {problem('network', name)}")
-    model = find("network", name)(channels, classes, size, **found[1])
-    initialize(model, seed, init or getattr(model, "init", "he_fan_out"))
-    return model
+    with torch.device("meta"):
+        model = find("network", name)(channels, classes, size, **found[1])
+        check_parameters(name, sum(parameter.numel() for parameter in model.parameters()))
+        try:
+            model(torch.empty(2, channels, size, size))
+        except RuntimeError as error:
+            why = str(error).splitlines()[0]
+            raise UserError(f"model = {name!r}: is not for images of {size}×{size} ({why})") from None
 
 
 def _foreign(name: str, offered: dict, seed: int) -> nn.Module:

@@ -1,5 +1,6 @@
 """Figures of tables, drawn from files."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
             raise UserError(f"{table['title']}: the noise of no run was measured, so there is nothing to draw")
     frames = {need: frame if need == TABLE else frame[frame.run.isin(drawn)] for need, frame in frames.items()}
     setting = setting_of(frames["runs"], device=False)
+    # Matplotlib leaves labels that begin with _ out of legends.
+    table = {**table, "rows": [{**row, "label": re.sub("^_", "\u200b_", row["label"])} for row in table["rows"]]}
     with plt.rc_context(STYLE):
         return find("figure", name)(table, frames, setting)
 

@@ -19,6 +19,8 @@ STYLE = {
     "svg.hashsalt": "whysgd", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
     "figure.constrained_layout.use": True,
+    # A label may have signs of money, and no text of ours is a formula.
+    "text.parse_math": False,
 }  # fmt: skip
 LETTERS_PER_INCH = 13  # of a heading
 QUIET = "#555555"

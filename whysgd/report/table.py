@@ -22,8 +22,8 @@ PAGE = Markup(
     '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{}</title>\n<style>{}</style>\n<body>\n{}\n'
     "</body>\n</html>\n"
 )
-# What Markdown would not show as it stands: its signs, underscores at the edge of a word, tags and entities.
-MARKDOWN = re.compile(r"[\\`*$]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+# What Markdown would not show as it stands: its signs, links, underscores at the edge of a word, tags and entities.
+MARKDOWN = re.compile(r"[\\`*$~]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 MARKDOWN_START = re.compile(r"^([#>+=-]|\d+(?=[.)]))")
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",

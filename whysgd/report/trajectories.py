@@ -9,7 +9,7 @@ from PIL import Image
 
 from whysgd.files import write_atomically
 from whysgd.report.colours import PALETTE
-from whysgd.report.style import STYLE, add_heading, plt
+from whysgd.report.style import STYLE, add_heading, log_ticks, plt
 from whysgd.study.spec import FULL_BATCH
 from whysgd.training.two_weights import losses, valley
 
@@ -50,6 +50,7 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
         ha="right", va="top", fontsize=8,
     )  # fmt: skip
     axes["loss"].set(yscale="log", ylabel="L − min L", ylim=(SMALLEST_LOSS, None))
+    log_ticks(axes["loss"].yaxis, *axes["loss"].get_ylim())
     axes["sharpness"].set(ylabel="largest eigenvalue of ∇²L", xlabel="steps", ylim=(0, None))
     ticks = sorted({0, steps, *(10**power for power in range(1, 9) if 10**power < 0.8 * steps)})
     for axis in (axes["loss"], axes["sharpness"]):

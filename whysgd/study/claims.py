@@ -230,6 +230,8 @@ def parse_claims(
     """
     parsed = []
     for index, claim in enumerate(claims):
+        if claim["id"] in [one.id for one in parsed]:
+            raise UserError(f"{file}: claims[{index}].id = {claim['id']!r}: another claim has it")
         try:
             parts = tuple(_part(text.strip(), gaps) for text in claim["check"].split(" and "))
             for comparison in (comparison for part in parts for comparison in part.comparisons):

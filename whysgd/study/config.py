@@ -17,15 +17,18 @@ from whysgd.study.settings import (
     Count,
     CropAndFlip,
     Divisor,
+    Few,
     Flag,
     Index,
+    Line,
     Name,
+    PathText,
+    Points,
     Positive,
     Precision,
     Scalar,
     Settings,
-    Text,
-    Whole,
+    Threads,
     refuse,
 )
 from whysgd.study.validation import ROOT, checked, dotted, read_yaml
@@ -66,9 +69,9 @@ class OwnDataset(Settings):
 
     source: Literal["image_folder"]
     """A folder of images."""
-    path: Text
+    path: PathText
     """A folder with train/<class>/ and test/<class>/."""
-    label: str | None = None
+    label: Line | None = None
     """How tables and figures name it; null takes the name."""
     train_images: Count | None = None
     """Take only so many training images (of the shuffled order); null takes all."""
@@ -79,13 +82,13 @@ class OwnDataset(Settings):
 class Landscape(Settings):
     """Landscapes of the first seed of the runs of tables with such figures."""
 
-    line_points: Annotated[Whole, Field(ge=3)] = 51
+    line_points: Points = 51
     """Points of a 1-D profile."""
-    plane_points: Annotated[Whole, Field(ge=3)] = 51
+    plane_points: Points = 51
     """Points of each axis of a 2-D profile."""
-    line_chunks: Count = 3
+    line_chunks: Few = 3
     """Jobs for a profile."""
-    plane_chunks: Count = 17
+    plane_chunks: Few = 17
     """Jobs for a plane."""
     shared: Flag = False
     """Draw planes along the very same directions for all runs of a figure, with the filter lengths of the first."""
@@ -137,7 +140,7 @@ class Scale(Settings):
     """For readers."""
     seeds: Seeds
     """One run for each."""
-    table_seeds: dict[Name, dict[Name, Count]] = {}
+    table_seeds: dict[Name, dict[Name, Few]] = {}
     """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has
     those of each.
     """
@@ -198,11 +201,11 @@ class Config(Settings):
     """Where training images lie: in the device's memory, or in the computer's, from where they stream; auto goes by
     size.
     """
-    threads: Count = 1
+    threads: Threads = 1
     """CPU threads of one training job (one is best as long as there are as many jobs as cores)."""
-    container: Text | None = None
+    container: PathText | None = None
     """Image of `--sdm apptainer` in which all jobs run: a file, or an address such as docker://…; null has none."""
-    evaluations: Count = 20
+    evaluations: Few = 20
     """Lines of each run's history, evenly spaced over its steps."""
     measures: Annotated[list[known("measure")], UNIQUE] = names("measure")
     """What is measured of every finished run; an empty list measures nothing and draws no landscapes."""
@@ -212,7 +215,7 @@ class Config(Settings):
     """Write each run's history as TensorBoard's event files, too, into tensorboard/ in the run's folder."""
     cluster: Cluster = Field(default_factory=Cluster)
     """What training and measuring ask of a scheduler."""
-    data_dir: Text = "data"
+    data_dir: PathText = "data"
     """Folder for downloaded originals."""
     datasets: dict[Name, OwnDataset] = {}
     """Data sets of your own, by name."""
@@ -253,7 +256,8 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
         value = _at(config, path)
         for file, content in reversed(contents):
             found = _at(content, path)
-            if found is not _ABSENT and (isinstance(found, dict) or found == value):
+            # NaN is not equal to itself.
+            if found is not _ABSENT and (isinstance(found, dict) or found == value or repr(found) == repr(value)):
                 return _short(file)
         # A key that is missing is looked for where its surroundings stand.
         return where(path[:-1]) if len(path) > 1 and value is _ABSENT else "--config"

@@ -11,6 +11,7 @@ from whysgd.study.settings import (
     UNIQUE,
     Count,
     Flag,
+    Line,
     Name,
     NotNegative,
     Positive,
@@ -59,6 +60,11 @@ def _published(value):
     return value
 
 
+def _spread(value):
+    items = value if isinstance(value, list) else [value]
+    return value if all(item is None or item >= 0 for item in items) else refuse("must be at least 0")
+
+
 Published = Annotated[Any, AfterValidator(_published), WithJsonSchema({"type": ["number", "array", "null"]})]
 
 
@@ -74,7 +80,7 @@ class Gap(Settings):
 class Column(Settings):
     """What a column of a table changes in every row."""
 
-    label: str
+    label: Line
     """Its heading."""
     settings: GivenSettings = {}
     """Settings in place of the row's."""
@@ -100,9 +106,9 @@ class Row(Settings):
 
     run: Name
     """Its run."""
-    label: str
+    label: Line
     """What readers see."""
-    modifications: str = ""
+    modifications: Line = ""
     """What the published table says of it."""
     metric: TableMetric | None = None
     """In place of the table's."""
@@ -114,18 +120,18 @@ class Row(Settings):
     """In a table with columns, a strength of the penalty for each; null where there is none."""
     mean: Published = None
     """As published, in percent; a list with a number for each column."""
-    std: Published = None
+    std: Annotated[Published, AfterValidator(_spread)] = None
     """The published spread, in the same way."""
 
 
 class Table(Settings):
     """A table: rows, rows × columns, or a grid."""
 
-    title: str
+    title: Line
     """Its title."""
-    setting: str = ""
+    setting: Line = ""
     """On what it is measured."""
-    finding: str = ""
+    finding: Line = ""
     """What the source says in words; stands under the table."""
     metric: TableMetric = "test_accuracy"
     """An accuracy at the last step, or at the one that the held-out images select, or a quantity measured of the
@@ -148,7 +154,7 @@ class Table(Settings):
 class Path(Settings):
     """A method that descends a loss with two weights."""
 
-    label: str
+    label: Line
     """What readers see."""
     batch: Literal["all", "micro_batch"] = "all"
     """Points of one step: `all` of them, or one `micro_batch` that is drawn."""
@@ -165,7 +171,7 @@ class Path(Settings):
 class Trajectories(Settings):
     """A picture of methods that descend the mean squared error of w1 w2 x over points (x, y)."""
 
-    title: str
+    title: Line
     """Its title."""
     points: Annotated[list[Annotated[list[Real], Field(min_length=2, max_length=2)]], Field(min_length=2)]
     """Pairs of x and y."""
@@ -190,9 +196,9 @@ class OutOfScope(Settings):
 
     table: Text
     """One of `tables`, or the title of a published table of which nothing is reproduced."""
-    rows: Annotated[list[str], Field(min_length=1)]
+    rows: Annotated[list[Line], Field(min_length=1)]
     """Their labels."""
-    why: str = Field(min_length=1)
+    why: Text
     """The reason."""
 
 
@@ -201,7 +207,7 @@ class Claim(Settings):
 
     id: Name
     """A short name."""
-    claim: str
+    claim: Line
     """The sentence."""
     metric: ClaimMetric = "test_accuracy"
     """What a run's name stands for in the check."""
@@ -214,11 +220,11 @@ class Paper(Settings):
 
     paper: Name
     """The name of the file."""
-    title: str
+    title: Line
     """Title of the paper."""
-    venue: str = ""
+    venue: Line = ""
     """Where it was published."""
-    arxiv: str = ""
+    arxiv: Line = ""
     """Its number on arXiv."""
     defaults: GivenSettings = {}
     """Settings of every run."""

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from whysgd.data.catalog import BUILT_IN
+from whysgd.data.shape import images_of
 from whysgd.errors import UserError, listed, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
@@ -13,7 +14,7 @@ from whysgd.study.layout import lay_out, reference_of, with_plan
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
-from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, epoch_at, total_steps, trained_images
+from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, epoch_at, epoch_images, total_steps, trained_images
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
 
@@ -292,8 +293,8 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         key = f"scales.{spec.scale}.measuring.landscape.images"
         raise UserError(f"config: {key} = {most}: must be at least {spec.micro_batch}, a micro-batch of {spec.run}")
     sample = getattr(spec.penalty, "sample", None)
-    if sample and not spec.full_batch and sample > spec.batch:
-        refuse("penalty.sample", sample, f"must be at most {spec.batch}, the images of a step")
+    if sample and sample > (step := epoch_images(spec, images) if spec.full_batch else spec.batch):
+        refuse("penalty.sample", sample, f"must be at most {step}, the images of a step")
     if spec.schedule.unit != "run":  # Shares of the run were checked with the specification.
         steps = total_steps(spec, images)
         length = epoch_at(spec, images, steps - 1) + 1 if spec.schedule.unit == "epoch" else steps
@@ -308,10 +309,10 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         channels = builtin["channels"] if builtin else len(spec.normalize.mean)
         if not channels == len(spec.normalize.mean) == len(spec.normalize.std):
             refuse("normalize", dict(spec.normalize), f"mean and std need one number for each of {channels} channels")
-    if spec.augment and builtin and spec.augment.crop_padding > builtin["size"]:
-        refuse(
-            "augment.crop_padding", spec.augment.crop_padding, f"must be at most {builtin['size']}, the images' size"
-        )
+    size = images_of(config, spec.dataset).size
+    for key in ("augment", "store"):
+        if (crop := getattr(spec, key)) and crop.crop_padding > size:
+            refuse(f"{key}.crop_padding", crop.crop_padding, f"must be at most {size}, the images' size")
 
 
 def train_images(config: Mapping, dataset: str) -> int:

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from whysgd.errors import UserError, listed, nearest
 from whysgd.study.schedule import DecaySettings
-from whysgd.study.settings import Count, Flag, MethodSettings, Positive, Settings
+from whysgd.study.settings import Count, Flag, MethodSettings, Positive, Settings, refuse
+from whysgd.study.validation import written
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
@@ -210,12 +211,22 @@ def _module_file(module: str) -> Path | None:
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 
 
+def _no_number(value):
+    return refuse(f"must be a number; write {number}") if (number := written(value)) else value
+
+
 @cache
 def _open_settings(kind: str) -> type[BaseModel]:
     """Return settings with any options beside those that all of a kind have."""
     base = DecaySettings if kind == "schedule" else MethodSettings
     return type(
-        "AnySettings", (base,), {"model_config": ConfigDict(frozen=True, extra="allow"), "__module__": __name__}
+        "AnySettings",
+        (base,),
+        {
+            "model_config": ConfigDict(frozen=True, extra="allow"),
+            "__module__": __name__,
+            "__annotations__": {"__pydantic_extra__": dict[str, Annotated[Any, AfterValidator(_no_number)]]},
+        },
     )
 
 

@@ -1,10 +1,12 @@
 """The base of all typed settings, and the types of their fields. Importing this loads no torch."""
 
 import math
+import os
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from whysgd.study.names import LONGEST, NEEDED, is_dotted, is_name
@@ -14,6 +16,16 @@ class Settings(BaseModel):
     """Settings that cannot change after they are made and refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="after")
+    def _can_be_computed(self):
+        """Refuse numbers that overflow, or are a slip of the keyboard."""
+        for key, value in self:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                most = 10**9 if isinstance(one, int) else 1e30
+                if isinstance(one, int | float) and abs(one) > most:
+                    raise ValueError(f"{key} = {value!r}: must be at most {most:g}")
+        return self
 
     def replace(self, **changes) -> "Settings":
         """Return a checked copy with other values."""
@@ -66,18 +78,43 @@ def _scalar(value):
     return value if is_real(value) or isinstance(value, str) else refuse("must be a finite number or a text")
 
 
+def _text(value):
+    """Read a text of digits, which YAML and `--config` take for a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _line(value: str) -> str:
+    """Return a text in one line, for files and pictures that cannot hold a sign such as \\0."""
+    value = " ".join(value.split())
+    controls = {sign for sign in value if unicodedata.category(sign) in ("Cc", "Cs")}
+    return refuse(f"must have no control characters, as {min(controls)!a} is") if controls else value
+
+
+def _path(value: str) -> str:
+    if not value.isprintable():
+        refuse("must be a path of printable letters")
+    home = os.path.expanduser(value)
+    return refuse("~ must stand for a home; a folder with that name is ./~") if home.startswith("~") else home
+
+
 Whole = Annotated[int, Field(strict=True)]
 Index = Annotated[Whole, Field(ge=0)]
 Count = Annotated[Whole, Field(ge=1)]
+# For what is made one by one: jobs, files, lines, points.
+Few = Annotated[Count, Field(le=100_000)]
+Points = Annotated[Whole, Field(ge=3, le=1001)]
+Threads = Annotated[Count, Field(le=1024)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NotNegative = Annotated[Real, Field(ge=0)]
 Positive = Annotated[Real, Field(gt=0)]
 Divisor = Annotated[Real, Field(ge=1)]
 Share = Annotated[Real, Field(ge=0, le=1)]
 Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1)]
+Line = Annotated[str, BeforeValidator(_text), AfterValidator(_line)]
+Text = Annotated[str, Field(min_length=1), BeforeValidator(_text), AfterValidator(_line)]
+PathText = Annotated[str, Field(min_length=1), BeforeValidator(_text), AfterValidator(_path)]
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$", "maxLength": LONGEST}
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
+Name = Annotated[str, BeforeValidator(_text), AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 Method = Annotated[str, AfterValidator(_method)]
 Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["number", "string"]})]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]

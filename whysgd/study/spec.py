@@ -13,6 +13,7 @@ from whysgd.study.fields import Chosen
 from whysgd.study.settings import (
     Augmentation,
     Count,
+    Few,
     Flag,
     Index,
     Method,
@@ -88,7 +89,7 @@ class Probe(Settings):
 class NoiseProbe(Settings):
     """Measurements of the gradient noise along the run, with its tail index."""
 
-    points: Count
+    points: Few
     """Measured steps, evenly spread on a log scale, beside the start and the last step."""
     test: Flag = False
     """Measure the noise of the test set's micro-batches, too."""
@@ -227,7 +228,7 @@ class RunSpec(RunSettings):
     """The scale at which it is run."""
     seed: Index = 0
     """Seed of all its random streams."""
-    evaluations: Count = 20
+    evaluations: Few = 20
     """Lines of the history with losses and accuracies."""
 
     @model_validator(mode="after")

@@ -84,7 +84,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
     for one in error.errors(include_url=False):
         path, inner = tuple(one["loc"]), one.get("ctx", {}).get("error")
         if path[-1:] == ("[key]",):
-            found.append((path[:-2], f" = {one['input']!r}: {_rule(one)}"))
+            found.append((path[:-2], f" = {one['input']!r}: {rule(one)}"))
         elif isinstance(inner, Problems):
             found += [(path + inside, "." * (not inside and text[0].isalpha()) + text) for inside, text in inner.found]
         elif one["type"] in ("extra_forbidden", "invalid_key"):
@@ -97,7 +97,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
             found.append((path, f".{inner}" if path else str(inner)))
         else:
             null = " or null" if _nullable(_annotation_at(model, path)) and one["type"].endswith("_type") else ""
-            found.append((path, f" = {one['input']!r}: {_rule(one)}{null}"))
+            found.append((path, f" = {one['input']!r}: {rule(one)}{null}"))
     return found
 
 
@@ -135,12 +135,20 @@ _RULES = {
 }
 
 
-def _rule(one: dict) -> str:
+def rule(one: dict) -> str:
     """Return what is allowed in place of a value."""
     if one["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", one["ctx"]["expected"])
         return f"allowed: {', '.join(known)}{nearest(one['input'], known)}"
-    return _RULES[one["type"]].format(**one.get("ctx", {})) if one["type"] in _RULES else one["msg"]
+    number = written(one["input"])
+    hint = f"; write {number}" if number and one["type"] == "float_type" else ""
+    return _RULES[one["type"]].format(**one.get("ctx", {})) + hint if one["type"] in _RULES else one["msg"]
+
+
+def written(value) -> str | None:
+    """Return how YAML writes a number that it took for a text, as it does 1e-3, which lacks a point; else None."""
+    found = isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value)
+    return yaml.safe_dump(float(value)).split()[0] if found else None
 
 
 def _annotation_at(model: type[BaseModel], path: tuple):

@@ -4,15 +4,17 @@ The input functions of rules/common.smk look things up here. Nothing imports tor
 the workflow parses the rules.
 """
 
+import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from whysgd.data.shape import Images, images_of
+from whysgd.data.shape import Images, class_folders, images_of
 from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.report.colours import method_colours
@@ -21,6 +23,7 @@ from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
 from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
+from whysgd.study.networks import network
 from whysgd.study.origins import scale_note
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
@@ -37,7 +40,10 @@ def use_this_copy(folder: str | Path) -> None:
     # Methods from elsewhere, that are named by dotted paths, stay within reach.
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(folder))]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
-    os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    folder, name = os.path.split(sys.executable)
+    os.environ["PATH"] = folder + os.pathsep + os.environ["PATH"]
+    if shlex.quote(folder) != folder:
+        sys.executable = name  # Snakemake starts scripts and jobs with it, without quotes; it is the first in PATH.
 
 
 class Study:
@@ -63,6 +69,13 @@ class Study:
             (paper, run): scaled_spec(config, paper, run, seeds[0]) for (paper, run), seeds in self.seeds.items()
         }
         self._known_images: dict[str, Images] = {}
+        for paper in config["papers"]:
+            if not self.recorded and not any(own == paper for own, _ in self.runs):
+                raise UserError(f"config: papers: {paper} has no run at scale {self.scale}; leave it out")
+        for spec in () if self.recorded else self.runs.values():
+            self.class_folders(spec.dataset)
+            images = self.images(spec)
+            network(spec.model, images.channels, images.size, images.classes)
         self.tables = {paper: tables_at(config, paper) for paper in config["papers"]}
 
     def spec(self, paper: str, run: str) -> RunSpec:
@@ -264,15 +277,25 @@ class Study:
         return f"--copies {plan.copies} --crop-padding {plan.crop_padding} --seed {plan.seed}{flags}"
 
     def class_folders(self, dataset: str) -> list[str]:
-        """Return the class folders of an image folder: adding or removing an image makes them newer."""
+        """Return the folders of an image folder's splits and classes: whose file or folder is another one is newer."""
         own = self.config["datasets"].get(dataset)
         splits = [Path(own["path"], split) for split in ("train", "test")] if own else []
-        folders = sorted(
-            str(entry) for split in splits if split.is_dir() for entry in split.iterdir() if entry.is_dir()
-        )
+        folders = [str(one) for split in splits for one in (split, *class_folders(split).values())]
         if braced := [folder for folder in folders if re.search("[{}]", folder)]:
             raise UserError(f"{braced[0]}: must have no braces in its name: to Snakemake they are wildcards")
         return folders
+
+    def class_files(self, dataset: str) -> str:
+        """Return a digest of names, sizes and times of an image folder's files: overwriting one leaves its folder."""
+        digest = hashlib.sha256()
+        for folder in self.class_folders(dataset):
+            for file in sorted(os.scandir(folder), key=lambda file: file.name):
+                if file.is_file() and not file.name.startswith("."):
+                    status = file.stat()
+                    digest.update(
+                        f"{folder}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape")
+                    )
+        return digest.hexdigest()[:16]
 
     def table(self, paper: str, table: str) -> dict:
         """Return a published table at this scale; its `scaled` says in short what the scale's rules change.

@@ -39,6 +39,8 @@ def curves(table, frames, setting):
         )  # fmt: skip
         axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)
         log_ticks(axis.xaxis, *axis.get_xlim())
+        if scale == "log":
+            log_ticks(axis.yaxis, *axis.get_ylim())
     sns.move_legend(axes[0][-1], "center left", bbox_to_anchor=(1, 0.5), title=None, frameon=False)
     add_heading(figure, table["title"], setting)
     return figure
