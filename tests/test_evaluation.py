@@ -14,6 +14,8 @@ PLAIN = make_spec(
     penalty=None, clip=None, lr=0.3, schedule=make("schedule", "constant", unit="step"), epochs=6, evaluations=6
 )
 
+NOISY = PLAIN.replace(batch=5, ema=0.9, transform={"name": "gradient_noise", "additive": 0.01})
+
 
 @pytest.mark.parametrize("batch", ["all", 5])
 def test_the_average_moves_after_each_epoch_and_is_what_is_evaluated_and_saved(batch):
@@ -44,10 +46,7 @@ def test_the_average_moves_after_each_epoch_and_is_what_is_evaluated_and_saved(b
 
 @pytest.mark.parametrize("stop", [1, 7, 12])
 def test_an_interrupted_average_continues_to_the_same_bits(tmp_path, monkeypatch, stop):
-    data, specs = (
-        folder_of(make_dataset(), tmp_path / "data"),
-        [PLAIN.replace(batch=5, ema=0.9, seed=s) for s in (3, 4)],
-    )
+    data, specs = folder_of(make_dataset(), tmp_path / "data"), [NOISY.replace(seed=seed) for seed in (3, 4)]
     run(specs, data, tmp_path / "whole")
     with dying_after(monkeypatch, stop):
         run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)

@@ -25,6 +25,11 @@ SETTINGS = {
     "residual network": PLAIN.replace(model="resnet_mini", shuffle=True, momentum=0.9),
     "convolutions": PLAIN.replace(model="conv2", shuffle=True),
     "full batch": make_spec(),
+    "all transforms": make_spec(
+        penalty=None, clip=None, micro_batch_clip=0.5, ema=0.9, switch=[{"at": 2, "to": 10}], label_smoothing=0.1,
+        transform=[{"name": "norm_bias", "strength": 0.001}, {"name": "clip", "limit": 0.3, "norm": "max"},
+                   {"name": "gradient_noise", "additive": 0.01, "multiplicative": 0.1}],
+    ),
     **{name: RUNS[name].replace(probe=Probe(every=2, micro_batch=3, micro_batches=4))
        for name in ("GN", "FT", "sampled FT", "IterGraft", "ExterGraft")},
 }  # fmt: skip

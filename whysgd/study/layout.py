@@ -124,9 +124,8 @@ def _settings(run: Mapping, changes: Mapping, values: Mapping, names: Mapping, w
     if (wanted := reference_of(settings)) in names:
         if (reference := names[wanted]) is None:
             raise UserError(f"{where}.lr: column {column!r} needs the run of column {wanted!r}; not null")
-        settings["transform"] = [
-            {**one, "reference": reference} if "reference" in one else one for one in _transforms(settings)
-        ]
+        found = [{**one, "reference": reference} if "reference" in one else one for one in _transforms(settings)]
+        settings["transform"] = found if len(found) > 1 else found[0]
     return settings
 
 

@@ -296,7 +296,7 @@ class RunSpec(RunSettings):
         named += [("penalty", self.penalty.name)] if self.penalty else []
         named += [("transform", one.name) for one in self.transforms]
         named += [("augmentation", one.path) for one in (self.augment.transforms if self.augment else ())]
-        return tuple(named + [("transform", "clip")] * (self.clip is not None))
+        return tuple(named + [("transform", "clip")] * bool(self.clip or self.micro_batch_clip))
 
     def to_dict(self) -> dict:
         """Return the specification as JSON-able values; `from_dict` reads it back."""

@@ -19,7 +19,7 @@ import torch
 from whysgd.training.dense import fastest_gradients
 from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
-from whysgd.training.transforms.clip import clipped, norm_of
+from whysgd.training.transforms import Context
 
 # Images (S, k, n, C, H, W) uint8 or normalized, and labels (S, k, n), of k micro-batches of S seeds. S = 1 serves all.
 Group = tuple[torch.Tensor, torch.Tensor]
@@ -79,12 +79,12 @@ class Engine:
         normalize: from images as they are stored to what the network takes.
         compiled: compile a pass; False afterwards where there is no compiler.
         penalty_alone: leave out the micro-batches' own gradients.
-        clip: the largest norm of a micro-batch's gradient, penalty included, and which norm; None: no limit.
+        clip: the transform that clips each micro-batch's gradient, penalty included; None: no limit.
     """
 
     def __init__(
         self, objective: Objective, penalty: Callable | None = None, most: int = 1, normalize: Callable | None = None,
-        compiled: bool = False, penalty_alone: bool = False, clip: tuple[float, str] | None = None,
+        compiled: bool = False, penalty_alone: bool = False, clip: Callable | None = None,
     ):  # fmt: skip
         self.objective, self.penalty, self.most, self.penalty_alone = objective, penalty, most, penalty_alone
         self.normalize = normalize or (lambda images: images)
@@ -138,7 +138,9 @@ class Engine:
         total = (added if self.penalty_alone else g + added if self.penalty else g).detach()
         over = torch.zeros_like(values)
         if self.clip is not None:
-            total, over = clipped(total, norm_of(total, self.clip[1]), self.clip[0])
+            context = Context(total.norm(dim=1))
+            total = self.clip(total, context)
+            over = context.line["clipped"]
         return (
             weights @ total.unflatten(0, (seeds, k)),
             kept @ micro_batches.statistics.detach().unflatten(0, (seeds, k)),

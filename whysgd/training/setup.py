@@ -24,7 +24,7 @@ from whysgd.training.optimizers import optimizer_of
 from whysgd.training.penalties import penalty_of
 from whysgd.training.ranks import ALONE, Ranks
 from whysgd.training.results import now
-from whysgd.training.transforms import transforms_of
+from whysgd.training.transforms import clip_of, transforms_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Setup:
         self.sampled = getattr(spec.penalty, "sample", None)
         self.plain = self._engine(spec.micro_batch)
         # A penalty that is sampled has a pass of its own.
-        clip = None if spec.micro_batch_clip is None else (spec.micro_batch_clip, spec.clip_norm)
+        clip = clip_of(spec, spec.micro_batch_clip)
         # What is clipped, too, is the gradient that a penalty needs beforehand.
         self.first = self._engine(spec.micro_batch, clip=clip) if clip else self.plain
         needs_penalty = penalty and not self.sampled

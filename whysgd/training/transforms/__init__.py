@@ -41,8 +41,17 @@ class Context:
 
 def transforms_of(spec) -> list[partial]:
     """Return the transforms of a run, in order, as functions of gradient and context."""
-    clip = [] if spec.clip is None else [make("transform", "clip", limit=spec.clip, norm=spec.clip_norm)]
-    return [partial(find("transform", one.name), settings=one) for one in (*spec.transforms, *clip)]
+    clip, named = (
+        clip_of(spec, spec.clip),
+        [partial(find("transform", one.name), settings=one) for one in spec.transforms],
+    )
+    return [*named, clip] if clip else named
+
+
+def clip_of(spec, limit: float | None) -> partial | None:
+    """Return the transform that clips to a limit in the run's norm; None if there is no limit."""
+    settings = None if limit is None else make("transform", "clip", limit=limit, norm=spec.clip_norm)
+    return settings and partial(find("transform", "clip"), settings=settings)
 
 
 def transformed(transforms: Sequence[Callable], gradient, context: Context):

@@ -19,17 +19,6 @@ def clip(gradient, context, settings: ClipSettings):
 
     Source: geiping2022, with the constant of torch.nn.utils.clip_grad_norm_.
     """
-    norm = context.norm if settings.norm == "l2" else norm_of(gradient, settings.norm)
-    gradient, context.line["clipped"] = clipped(gradient, norm, settings.limit)
-    return gradient
-
-
-def norm_of(gradient, norm: str):
-    """Return the L2 norm (K,) of gradients (K, P), or, if it is "max", their largest entries."""
-    return gradient.norm(dim=1) if norm == "l2" else gradient.abs().amax(1)
-
-
-def clipped(gradient, norm, limit):
-    """Return gradients (K, P) of these norms (K,) clipped to a limit, and which of them are (K,)."""
-    over = norm > limit
-    return gradient * (limit / (norm + 1e-6)).where(over, 1.0)[:, None], over
+    norm = context.norm if settings.norm == "l2" else gradient.abs().amax(1)
+    context.line["clipped"] = norm > settings.limit
+    return gradient * (settings.limit / (norm + 1e-6)).where(norm > settings.limit, 1.0)[:, None]
