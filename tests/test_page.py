@@ -114,7 +114,14 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(),
         (folder / name).write_bytes(b"picture")
     figures = [{"file": folder / "f.png", "caption": "C & c"}]
     descent = [{"file": folder / "f.gif", "caption": "of a paper"}]
-    table = {"title": "T", "setting": "S", "scaled": "lr ×4", "finding": "It holds.", "csv": folder / "t.csv", "figures": figures}
+    table = {
+        "title": "T",
+        "setting": "S",
+        "scaled": "lr ×4",
+        "finding": "It holds.",
+        "csv": folder / "t.csv",
+        "figures": figures,
+    }
     paper = {"header": header, "claims": folder / "c.csv", "picture": "Descent", "figures": descent, "tables": [table]}
     shown = None
     if measures:
