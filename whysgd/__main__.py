@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
     landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
     landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
-    landscape.add_argument("--points", type=int, default=51, help="of each axis, from -1 to 1")
+    landscape.add_argument("--points", type=int, default=51, help="of each axis")
+    landscape.add_argument("--options", default="{}", help='as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}')
     landscape.add_argument("--chunk", type=int, default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=int, default=1, help="parts that the points are split into")
     landscape.add_argument("--seed", type=int, help="which of the folder's (default: the first)")
@@ -196,8 +197,15 @@ def _landscape(options) -> None:
         raise UserError("landscape: --points must be at least 2, --chunk at least 0 and below --of")
     _check_numbers(options)
     device, _gpu = _prepared_device(options)
+    from whysgd.measures.catalog import View
     from whysgd.measures.landscape_part import landscape_of
     from whysgd.measures.run import load_runs
+    from whysgd.study.validation import checked
+
+    try:
+        view = checked(View, json.loads(options.options), lambda _: "landscape: --options")
+    except json.JSONDecodeError as error:
+        raise UserError(f"landscape: --options: not JSON ({error})") from None
 
     def loaded(folder, seed):
         seeds = None if seed is None else [seed]
@@ -206,7 +214,7 @@ def _landscape(options) -> None:
     run = loaded(options.run, options.seed)
     like = loaded(options.like, options.like_seed) if options.like else None
     out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
-    landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like)
+    landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like, view)
 
 
 def _check_numbers(options) -> None:

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 
 from whysgd.data.shape import Images, images_of
 from whysgd.errors import UserError, listed
-from whysgd.measures.catalog import LANDSCAPES
+from whysgd.measures.catalog import LANDSCAPES, View
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
@@ -234,7 +235,8 @@ class Study:
         folder = (
             like and Path(self._run_file(paper, like.run, self._batch_of(paper, like.run, like.seed), "")).as_posix()
         )
-        return f"--points {settings[f'{kind}_points']}{images}" + (
+        view = {key: settings[key] for key in View.model_fields}
+        return f"--points {settings[f'{kind}_points']}{images} --options {quote(json.dumps(view))}" + (
             f" --like {folder} --like-seed {like.seed}" if like else ""
         )
 
