@@ -235,8 +235,9 @@ class Study:
         folder = (
             like and Path(self._run_file(paper, like.run, self._batch_of(paper, like.run, like.seed), "")).as_posix()
         )
-        view = {key: settings[key] for key in View.model_fields}
-        return f"--points {settings[f'{kind}_points']}{images} --options {quote(json.dumps(view))}" + (
+        view = View(**{key: settings[key] for key in View.model_fields}).model_dump(mode="json", exclude_defaults=True)
+        view = f" --options {quote(json.dumps(view))}" if view else ""
+        return f"--points {settings[f'{kind}_points']}{images}{view}" + (
             f" --like {folder} --like-seed {like.seed}" if like else ""
         )
 
