@@ -106,5 +106,5 @@ def points_of(runs, kind="plane", seeds=(0,)) -> pd.DataFrame:
     for (steep, run), seed in product(enumerate(runs, 1), seeds):
         for x, y in product(grid, grid if kind == "plane" else [0.0]):
             loss = 0.1 + seed + steep * (x * x + 2 * y * y)
-            lines.append(("p", run, seed, kind, x, y, loss, 90.0 - 10 * x * x, 0.0, loss))
+            lines.append(("p", run, seed, kind, x, y, loss, 90.0 - 10 * x * x, 0.0, loss, loss))
     return pd.DataFrame(lines, columns=LANDSCAPE_COLUMNS)

@@ -22,6 +22,24 @@ def test_every_filter_has_the_norm_of_the_networks(model):
             assert one.norm().item() == pytest.approx(its.norm().item() if p.dim() > 1 else 0, rel=1e-12)
 
 
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_directions_can_have_lengths_of_layers_or_their_own(model, norm):
+    random, direction = stream(3, "direction", 0), filter_normalized(model, 3, norm=norm)
+    for name, p in model.named_parameters():
+        if p.dim() > 1:
+            drawn = torch.from_numpy(random.standard_normal(p.shape))
+            expected = drawn * (p.norm() / drawn.norm()) if norm == "layer" else drawn
+            torch.testing.assert_close(direction[name], expected.detach(), rtol=1e-12, atol=0)
+        else:
+            assert not direction[name].any()
+
+
+def test_biases_and_norm_layers_can_move_along_themselves(model):
+    still, moved = filter_normalized(model, 3), filter_normalized(model, 3, biases=True)
+    for name, p in model.named_parameters():
+        assert torch.equal(moved[name], still[name] if p.dim() > 1 else p)
+
+
 def test_filters_point_where_the_gaussian_numbers_say(model):
     random = stream(3, "direction", 1)
     direction = filter_normalized(model, 3, 1)

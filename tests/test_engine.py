@@ -89,6 +89,8 @@ def test_the_gradient_of_a_step_is_the_dense_truth(seeds, most, averaging, stren
         gradients = [g for g, _ in parts]
         if settings:
             gradients = [g + LR / 4 * h @ (strengths[0] * g + strengths[1] * full) for g, h in parts]
+            values = sum(strengths[0] * (g @ g) + strengths[1] * (full @ full) for g, _ in parts)
+            torch.testing.assert_close(found.penalty[seed], LR / 4 * values, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(found.gradient[seed], accumulated(gradients, averaging), rtol=1e-9, atol=1e-11)
 
 

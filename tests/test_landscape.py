@@ -27,8 +27,8 @@ def shifted(model, directions, point):
 def test_points_are_those_of_a_network_moved_there(kind, n, batch):
     model, some = network(), images(n, batch=batch)
     directions = [filter_normalized(model, 0, i) for i in range(1 if kind == "line" else 2)]
-    points = grid(kind, 3, span=0.7)
-    found = landscape(model, some, points, directions, **TERMS, micro_batch=5)
+    points = grid(kind, 3, (-0.7, 0.7), (-0.2, 0.5))
+    found = landscape(model, some, points, directions, **TERMS, micro_batch=5, final_lr=0.3)
     assert len(found) == len(points)
     for line, point in zip(found, points, strict=True):
         assert (line["alpha"], line["beta"]) == (point if kind == "plane" else (*point, 0.0))
@@ -44,6 +44,30 @@ def test_points_are_those_of_a_network_moved_there(kind, n, batch):
         assert line["penalty"] == pytest.approx(penalty, rel=1e-9)
         full = loss(theta).item() + 5e-4 / 2 * theta.square().sum().item() + penalty
         assert line["full_loss"] == pytest.approx(full, rel=1e-10)
+        assert line["final_full_loss"] == pytest.approx(full - penalty + penalty * 0.3 / 0.8, rel=1e-10)
+
+
+def test_in_training_mode_each_micro_batch_has_its_own_statistics():
+    model, some = network(), images(23)
+    directions, point = [filter_normalized(model, 0)], (0.4,)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    (line,) = landscape(model, some, [point], directions, **TERMS, micro_batch=5, training=True)
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    moved = shifted(model, directions, point).train()
+    losses, norms, right = [], [], []
+    for i in range(0, 20, 5):
+        logits = moved(some.images[i : i + 5])
+        losses.append(torch.nn.functional.cross_entropy(logits, some.labels[i : i + 5]))
+        gradients = torch.autograd.grad(losses[-1], list(moved.parameters()))
+        norms.append(sum(g.square().sum().item() for g in gradients))
+        right += (logits.argmax(1) == some.labels[i : i + 5]).tolist()
+    assert line["loss"] == pytest.approx(sum(losses).item() / 4, rel=1e-10)
+    assert line["penalty"] == pytest.approx(0.8 / 4 * 0.5 * sum(norms) / 4, rel=1e-9)
+    assert line["accuracy"] == pytest.approx(100 * sum(right) / 20)
+    (still,) = landscape(model, some, [point], directions, **TERMS, micro_batch=5)
+    assert still["loss"] != pytest.approx(line["loss"], rel=1e-3)
 
 
 def test_softmax_regression_along_a_line():
@@ -77,11 +101,14 @@ def test_a_loss_that_is_not_finite_is_nan():
 
 @pytest.mark.parametrize("points", [2, 11, 50, 51])
 def test_grids_are_symmetric_and_have_their_ends(points):
-    line = [a for (a,) in grid("line", points, 1.0)]
+    line = [a for (a,) in grid("line", points)]
     assert line == [-a for a in reversed(line)]
     assert (line[0], line[-1], len(line), 0.0 in line) == (-1.0, 1.0, points, points % 2 == 1)
     assert all(b - a == pytest.approx(2 / (points - 1)) for a, b in itertools.pairwise(line))
     assert grid("plane", points) == [(a, b) for a in line for b in line]
+    uneven = [a for (a,) in grid("line", points, (-0.5, 2.0))]
+    assert uneven == pytest.approx([-0.5 + 2.5 * i / (points - 1) for i in range(points)])
+    assert {b for _, b in grid("plane", points, beta=(0.0, 3.0))} == {b for (b,) in grid("line", points, (0.0, 3.0))}
 
 
 def test_chunks_are_contiguous_and_of_like_size():

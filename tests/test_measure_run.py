@@ -24,6 +24,7 @@ from whysgd.study.config import load_config
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.loop import Trainer, train
+from whysgd.training.schedules import learning_rate
 
 QUICK = {
     "keskar": {"steps": 3, "batch": 5, "ascents": 2}, "flatness": {"directions": 2}, "gradient_noise": {"micro_batch": 4, "groups": 3},
@@ -147,6 +148,8 @@ MISTAKES = {
     "too few images for a block": (("landscape", "line", "--points", "3", "--images", "4"), "error: landscape: test: micro_batch = 5: 4 images"),
     "options that are no JSON": (("measure", "keskar", "--options", "{"), "error: measure: --options: not JSON"),
     "options of no measure": (("measure", "keskar", "--options", '{"steps": 1}'), "error: measure: --options: must be a mapping of"),
+    "an unknown option of a landscape": (("landscape", "line", "--options", '{"norms": "layer"}'), "error: landscape: --options: norms: unknown key; allowed here: .*did you mean norm"),
+    "a range that is none": (("landscape", "line", "--options", '{"alpha": [1, -1]}'), "error: landscape: --options: alpha = .*must be a lower and a higher end"),
     "no images": (("measure", "keskar", "--images", "0"), "error: --threads and --images must be at least 1"),
     "no such part": (("landscape", "line", "--chunk", "2", "--of", "2"), "error: landscape: --points must be"),
 }  # fmt: skip
@@ -196,6 +199,11 @@ def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
     theta = torch.cat([p.detach().flatten() for p in loaded.model.parameters()])
     rest = center.full_loss - center.loss - center.penalty
     assert center.penalty > 0
+    spec = loaded.spec
+    last = learning_rate(spec.schedule, spec.lr, loaded.metrics["steps"])
+    assert 0 < last < spec.lr
+    final = center.full_loss - center.penalty * (1 - last / spec.lr)
+    assert center.final_full_loss == pytest.approx(final, rel=1e-6)
     assert rest == pytest.approx(loaded.spec.weight_decay / 2 * theta.square().sum().item(), rel=1e-4)
 
 

@@ -88,7 +88,7 @@ def test_the_regularizer_is_the_formula_of_the_released_code(problem, acc):
     full = torch.randn_like(theta)
     added, value = gradient_norm(micro_batches(1, full[None] if acc else None), settings)
     torch.testing.assert_close(added[0], LR / 4 * hessian @ (0.5 * g + acc * full), rtol=1e-9, atol=1e-11)
-    assert value.item() == pytest.approx(LR / 4 * 0.5 * (g @ g).item())
+    assert value.item() == pytest.approx(LR / 4 * (0.5 * (g @ g) + acc * (full @ full)).item())
 
 
 def test_labels_follow_the_predictive_distribution():

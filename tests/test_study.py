@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 import subprocess
 import sys
 
@@ -112,6 +113,13 @@ def test_planes_share_the_lengths_of_the_first_run_of_their_network(study):
     points = found.landscape_points("geiping2022", "main", "plane")
     assert points[:2] == [f"results/tiny/landscapes/geiping2022/sgd/seed-0/plane_{n}-of-2.csv" for n in (0, 1)]
     assert len(points) == 6
+
+
+def test_a_landscape_is_looked_at_as_the_scale_says(study):
+    own = {"line_points": 5, "alpha": [-0.5, 2.0], "norm": "layer", "training": True}
+    words = shlex.split(study(measuring={"landscape": own}).landscape_options("geiping2022", "fb", "line"))
+    assert words[:3] == ["--points", "5", "--options"]
+    assert json.loads(words[3]) == {key: own[key] for key in ("alpha", "norm", "training")}
 
 
 def test_figures_are_drawn_where_their_numbers_are(study):

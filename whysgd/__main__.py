@@ -116,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
 
     landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
     landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
-    landscape.add_argument("--points", type=_is(Points), default=51, help="of each axis, from -1 to 1")
+    landscape.add_argument("--points", type=_is(Points), default=51, help="of each axis")
+    landscape.add_argument("--options", default="{}", help='as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}')
     landscape.add_argument("--chunk", type=_is(Index), default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=_is(Few), default=1, help="parts that the points are split into")
     landscape.add_argument("--seed", type=_is(Index), help="which of the folder's (default: the first)")
@@ -241,8 +242,15 @@ def _landscape(options) -> None:
     if options.chunk >= options.of:
         raise UserError("landscape: --chunk must be below --of")
     device, _gpu = _prepared_device(options)
+    from whysgd.measures.catalog import View
     from whysgd.measures.landscape_part import landscape_of
     from whysgd.measures.run import load_runs
+    from whysgd.study.validation import checked
+
+    try:
+        view = checked(View, json.loads(options.options), lambda _: "landscape: --options")
+    except json.JSONDecodeError as error:
+        raise UserError(f"landscape: --options: not JSON ({error})") from None
 
     def loaded(folder, seed):
         seeds = None if seed is None else [seed]
@@ -251,7 +259,7 @@ def _landscape(options) -> None:
     run = loaded(options.run, options.seed)
     like = loaded(options.like, options.like_seed) if options.like else None
     out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
-    landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like)
+    landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like, view)
 
 
 def _specs(options) -> list[RunSpec]:

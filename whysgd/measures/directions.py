@@ -12,9 +12,14 @@ from whysgd.streams import stream
 
 
 def filter_normalized(
-    model: torch.nn.Module, seed: int, index: int = 0, like: Mapping[str, torch.Tensor] | None = None
+    model: torch.nn.Module,
+    seed: int,
+    index: int = 0,
+    like: Mapping[str, torch.Tensor] | None = None,
+    norm: str = "filter",
+    biases: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """A Gaussian direction with the norm of each filter of the network.
+    """A Gaussian direction with the norm of each filter of the network, or what is set.
 
         d_ij ← d_ij · ‖θ_ij‖ / ‖d_ij‖  for filter j of weight i;  0 for biases and norm layers
 
@@ -27,6 +32,8 @@ def filter_normalized(
         index: which direction.
         like: weights by name, whose filters give the norms in place of the network's: two networks that are given the
             same ones share the very same direction.
+        norm: "filter"; "layer": d_i ← d_i · ‖θ_i‖ / ‖d_i‖ for the whole weight i; "none": d as it is drawn.
+        biases: d = θ for biases and norm layers.
 
     Returns:
         a tensor for each parameter, by name, of its shape, precision and device.
@@ -45,10 +52,10 @@ def filter_normalized(
                 raise ValueError(f"like: has no {name!r} of shape {tuple(weight.shape)}")
             weight = like[name].detach().to(weight)
         if weight.dim() < 2:
-            direction[name] = torch.zeros_like(weight)
+            direction[name] = weight.clone() if biases else torch.zeros_like(weight)
             continue
         drawn = torch.from_numpy(random.standard_normal(weight.shape)).to(weight)
-        lengths = (t.flatten(1).norm(dim=1).view(-1, *[1] * (t.dim() - 1)) for t in (weight, drawn))
-        wanted, present = lengths
-        direction[name] = drawn * (wanted / present)
+        dims = tuple(range(norm == "filter", weight.dim()))
+        wanted, present = (torch.linalg.vector_norm(t, dim=dims, keepdim=True) for t in (weight, drawn))
+        direction[name] = drawn if norm == "none" else drawn * (wanted / present)
     return direction

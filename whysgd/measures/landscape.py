@@ -20,8 +20,10 @@ def landscape(
     lr: float = 0.0,
     block_strength: float = 0.0,
     micro_batch: int = 128,
+    final_lr: float | None = None,
+    training: bool = False,
 ) -> list[dict[str, float]]:
-    """Loss and accuracy at θ + α d_1, or θ + α d_1 + β d_2, in evaluation mode; and the "full loss":
+    """Loss and accuracy at θ + α d_1, or θ + α d_1 + β d_2; and the "full loss":
 
         loss + (weight_decay/2) ‖θ‖² + (lr/4) · block_strength · mean_B ‖g_B‖²
 
@@ -33,12 +35,16 @@ def landscape(
         images: of the training set.
         points: (α,) or (α, β) each.
         directions: d_1, or d_1 and d_2, tensors by name; see `whysgd.measures.directions.filter_normalized`.
-        weight_decay, lr, block_strength: of the run; with block_strength = 0 no gradients are computed.
+        weight_decay, lr, block_strength: of the run, lr at its peak; with block_strength = 0 no gradients are computed.
+            The released code refuses an acc_strength here; its term is left out.
         micro_batch: images of a micro-batch.
+        final_lr: of the run's end, which the released code takes from the checkpoint; None is `lr`.
+        training: take full micro-batches in training mode. Otherwise it is evaluation mode.
 
     Returns:
-        for each point `alpha`, `beta` (0 on a line), `loss` and `full_loss` in nats, `accuracy` in percent, and
-        `penalty`, the last term of the full loss. What is not finite is nan.
+        for each point `alpha`, `beta` (0 on a line), `loss` and `full_loss` in nats, `accuracy` in percent, `penalty`,
+        the last term of the full loss, and `final_full_loss`, with `final_lr` in place of `lr`. What is not finite is
+        nan.
 
     Raises:
         ValueError: a point with more or fewer coordinates than there are directions, or no full micro-batch.
@@ -48,9 +54,13 @@ def landscape(
     wrong = [point for point in points if len(point) != len(directions)]
     if wrong or len(directions) not in (1, 2):
         raise ValueError(f"point {(wrong or points)[0]}, {len(directions)} directions: one or two coordinates, as many")
-    if block_strength and len(images) < micro_batch:
+    if (block_strength or training) and len(images) < micro_batch:
         raise ValueError(f"micro_batch = {micro_batch}: {len(images)} images do not fill a micro-batch")
     with untouched(model):
+        if training:
+            model.train()
+            whole = images.first(len(images) // micro_batch * micro_batch)
+            images = Images(whole.images, whole.labels, whole.normalize, micro_batch, whole.seed, whole.loss)
         network = Network(model, images.loss)
         ways = torch.stack([network.layout.vector(direction).to(network.theta) for direction in directions])
         lines = []
@@ -60,7 +70,8 @@ def landscape(
             loss, penalty = losses.mean().item(), 0.0
             if block_strength:
                 penalty = lr / 4 * block_strength * mean_gradient_norm2(network, theta, images, micro_batch)
-            full = loss + weight_decay / 2 * theta.square().sum().item() + penalty
+            decayed = loss + weight_decay / 2 * theta.square().sum().item()
+            final = penalty if final_lr is None else penalty * final_lr / lr
             lines.append(
                 {
                     "alpha": point[0],
@@ -68,7 +79,8 @@ def landscape(
                     "loss": finite(loss),
                     "accuracy": 100 * correct.mean().item(),
                     "penalty": finite(penalty),
-                    "full_loss": finite(full),
+                    "full_loss": finite(decayed + penalty),
+                    "final_full_loss": finite(decayed + final),
                 }
             )
     return lines
@@ -84,17 +96,19 @@ def mean_gradient_norm2(network: Network, theta: torch.Tensor, images: Images, m
     return total / count
 
 
-def grid(kind: str, points: int, span: float = 1.0) -> list[Point]:
-    """Points at equal distances in [-span, span]: `points` of a "line", or points × points of a "plane", α first.
+def grid(kind: str, points: int, alpha: Point = (-1, 1), beta: Point = (-1, 1)) -> list[Point]:
+    """Points at equal distances between these ends: `points` of a "line", or points × points of a "plane", α first.
 
     Raises:
         ValueError: another kind, or fewer than two points.
     """
     if points < 2 or kind not in ("line", "plane"):
         raise ValueError(f"kind = {kind!r}, points = {points}: allowed: line, plane, with two points or more")
-    # Symmetric to the last digit, with a point at 0 itself if their number is odd.
-    ticks = [span * (2 * i - points + 1) / (points - 1) for i in range(points)]
-    return [(a,) for a in ticks] if kind == "line" else [(a, b) for a in ticks for b in ticks]
+    # Symmetric ends give symmetric points, to the last digit, with one at 0 itself if their number is odd.
+    first, second = (
+        [(low * (points - 1 - i) + high * i) / (points - 1) for i in range(points)] for low, high in (alpha, beta)
+    )
+    return [(a,) for a in first] if kind == "line" else [(a, b) for a in first for b in second]
 
 
 def chunk(points: Sequence[Point], index: int, of: int) -> Sequence[Point]:

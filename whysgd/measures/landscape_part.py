@@ -4,48 +4,67 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import csv_text, write_text
-from whysgd.measures.catalog import LANDSCAPE_COLUMNS
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS, View
 from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import chunk as part_of
 from whysgd.measures.landscape import grid, landscape
 from whysgd.measures.run import TrainedRun
+from whysgd.study.spec import steps_per_epoch, total_steps
+from whysgd.training.schedules import learning_rate
+
+DEFAULTS = View()
 
 
 def landscape_of(
-    run: TrainedRun, kind: str, points: int, chunk: int, of: int, out: Path, like: TrainedRun | None = None
+    run: TrainedRun,
+    kind: str,
+    points: int,
+    chunk: int,
+    of: int,
+    out: Path,
+    like: TrainedRun | None = None,
+    view: View = DEFAULTS,
 ) -> None:
     """One part of a run's loss landscape, as CSV with the columns `LANDSCAPE_COLUMNS`.
 
     Args:
         run: of `load_runs`.
         kind: "line" or "plane".
-        points: of each axis, from -1 to 1.
+        points: of each axis.
         chunk, of: which of how many parts, from 0.
         out: the file.
         like: the run whose filters give the directions their lengths, so that networks can share directions exactly;
             None, or one that diverged: this run itself.
+        view: where and how.
 
     Raises:
         UserError: `like` has another network; the images do not fill a micro-batch.
     """
-    where = part_of(grid(kind, points), chunk, of)
+    where = part_of(grid(kind, points, view.alpha, view.beta), chunk, of)
     lines = []
     if run.model is not None:
         axes = 1 if kind == "line" else 2
         # Seed 0 for every run: the same draws, so that two runs are looked at along the same directions.
         filters = None if like is None or like.model is None else _filters(like, run)
-        directions = [filter_normalized(run.model, 0, index, like=filters) for index in range(axes)]
+        directions = [filter_normalized(run.model, 0, i, filters, view.norm, view.biases) for i in range(axes)]
         spec = run.spec
         strength = getattr(spec.penalty, "block_strength", 0.0)
         try:
             lines = landscape(
                 run.model, run.train, where, directions, weight_decay=spec.weight_decay, lr=spec.lr,
-                block_strength=strength, micro_batch=spec.micro_batch,
+                block_strength=strength, micro_batch=spec.micro_batch, final_lr=_final_lr(run), training=view.training,
             )  # fmt: skip
         except ValueError as error:
             raise UserError(f"landscape: {spec.run}: {error}") from None
     names = {"paper": run.spec.paper, "run": run.spec.run, "seed": run.spec.seed, "kind": kind}
     write_text(out, csv_text(LANDSCAPE_COLUMNS, [{**names, **line} for line in lines]))
+
+
+def _final_lr(run: TrainedRun) -> float:
+    """The learning rate of the step after the last one, which a checkpoint of the released code has."""
+    spec, steps, images = run.spec, run.metrics["steps"], run.metrics["data"]["train_images"]
+    time = steps // steps_per_epoch(spec, images) if spec.schedule.unit == "epoch" else steps
+    return learning_rate(spec.schedule, spec.lr, time, total_steps(spec, images))
 
 
 def _filters(like: TrainedRun, run: TrainedRun) -> dict:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, create_model
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
+from whysgd.measures.catalog import View
 from whysgd.study.fields import known
 from whysgd.study.names import TAKEN, is_name, same_but_for_case
 from whysgd.study.registry import DOTTED, allowed, names, problem, settings_of
@@ -79,7 +80,7 @@ class OwnDataset(Settings):
     """Take only so many test images; null takes all."""
 
 
-class Landscape(Settings):
+class Landscape(View):
     """Landscapes of the first seed of the runs of tables with such figures."""
 
     line_points: Points = 51

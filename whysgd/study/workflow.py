@@ -13,10 +13,11 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 
 from whysgd.data.shape import Images, class_folders, images_of
 from whysgd.errors import UserError, listed
-from whysgd.measures.catalog import LANDSCAPES
+from whysgd.measures.catalog import LANDSCAPES, View
 from whysgd.report.colours import method_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
@@ -249,7 +250,9 @@ class Study:
         folder = (
             like and Path(self._run_file(paper, like.run, self._batch_of(paper, like.run, like.seed), "")).as_posix()
         )
-        return f"--points {settings[f'{kind}_points']}{images}" + (
+        view = View(**{key: settings[key] for key in View.model_fields}).model_dump(mode="json", exclude_defaults=True)
+        view = f" --options {quote(json.dumps(view))}" if view else ""
+        return f"--points {settings[f'{kind}_points']}{images}{view}" + (
             f" --like {folder} --like-seed {like.seed}" if like else ""
         )
 

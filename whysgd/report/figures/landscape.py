@@ -13,8 +13,8 @@ NEEDS = ("line",)
 CAPTION = (
     "Loss (left axis, on the images trained on, cut off at 5 nats) and accuracy (right axis) along one random "
     "direction from the weights of each run, with every filter of the direction as long as the filter it moves. "
-    "Dashed is geiping2022’s full loss, with weight decay and its gradient penalty, where it is another one; each "
-    "seed is a line."
+    "Dashed is geiping2022’s full loss, with weight decay and its gradient penalty at the peak learning rate, where it "
+    "is another one; each seed is a line."
 )
 PANEL, MARGIN = (2.7, 2.6), (1.2, 1.1)  # inches
 LOSS, ACCURACY = PALETTE[5], PALETTE[6]

@@ -36,18 +36,19 @@ def gradient_norm(micro_batches, settings: GradientNormSettings):
     """Add (η/4) H_B v, v = block_strength · g_B + acc_strength · ḡ.
 
     The paper writes the penalty (η/4)‖g_B‖², whose gradient would be (η/2) H_B g_B; the released code adds
-    (η/4) H_B v, and so does this. The value is that of the "full loss", (η/4) · block_strength · ‖g_B‖².
+    (η/4) H_B v, and so does this. The value is that of the "full loss", (η/4)(block_strength · ‖g_B‖² + acc_strength ·
+    ‖ḡ‖²).
 
     Source: Geiping et al. 2022, equation 5 and released code.
     """
     # The exact product differentiates the gradient: its graph must be made before the gradient is asked for.
     g = micro_batches.attached_gradient.detach() if settings.exact else micro_batches.gradient
-    v = settings.block_strength * g
+    v, value = settings.block_strength * g, settings.block_strength * g.norm(dim=-1).square()
     if micro_batches.full_gradient is not None:
         v = v + settings.acc_strength * micro_batches.full_gradient
+        value = value + settings.acc_strength * micro_batches.full_gradient.norm(dim=-1).square()
     product = PRODUCTS[settings.variant](micro_batches, v, settings.eps)
-    value = micro_batches.lr / 4 * settings.block_strength * g.norm(dim=-1).square()
-    return micro_batches.lr / 4 * product, value
+    return micro_batches.lr / 4 * product, micro_batches.lr / 4 * value
 
 
 def needs_full_gradient(settings: GradientNormSettings) -> bool:
