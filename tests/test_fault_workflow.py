@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -214,3 +215,29 @@ def test_two_at_once_and_one_that_is_killed_lose_nothing(world, whole):
     os.killpg(first.pid, signal.SIGKILL)
     run(["snakemake", *TRAIN_LONG], folder)
     assert_equal_results(whole, results(folder / LONG_FB))
+
+
+BROKEN = """
+import torch
+
+class Broken(torch.nn.Linear):
+    def __init__(self, classes):
+        super().__init__(64, classes)
+
+    def forward(self, x):
+        if x.device.type != "meta":
+            raise RuntimeError("the cause of it\\n  and a second line\\n\\n  and a third")
+        return super().forward(x.flatten(1))
+"""
+
+
+@pytest.mark.parametrize("options", QUIET.values(), ids=QUIET.keys())
+def test_a_network_that_raises_is_shown_with_its_log_and_its_last_lines(world, options):
+    _, folder, _ = world
+    (folder / "broken.py").write_text(BROKEN)
+    config = copy.deepcopy(WORLD) | {"scale": "broken"}
+    config["scales"] = {"broken": config["scales"]["tiny"] | {"models": {"*": "broken:Broken"}}}
+    done = snakemake(folder, *options, *write_config(folder, "broken.yaml", config), check=False)
+    assert done.returncode == 1
+    shown = r"results/broken/logs/train/geiping2022/\w+/seeds-0.log ends with:\n(  .*\n)*  RuntimeError: the cause of it\n(  .*\n)*    and a third\n"
+    assert re.search(shown, done.stderr), done.stderr

@@ -408,8 +408,6 @@ def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, locale):
         )  # fmt: skip
         assert done.returncode == (len(command) > 2), done.stderr.decode()
         assert b"Traceback" not in done.stderr
-    shown = main(["show", "gone"])
-    assert shown == 1
 
 
 def test_originals_in_a_folder_of_another_user_are_read_without_a_lock(open_folder, monkeypatch):

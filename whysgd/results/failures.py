@@ -8,8 +8,9 @@ from whysgd.results.paths import RESULTS
 
 LINES = 6
 _ERROR = re.compile(r"^Error in (?:rule|checkpoint) (\S+?),?:?$|^Error in (?:rule|group) (\S+?)[,:]")
-# How a log ends whose job failed: a user's error, or the last line of a traceback.
+# How a log ends whose job failed: a user's error, or what a traceback ends with, which may have lines of its own.
 _BAD = re.compile(r"error: |\S+: error: |[\w.]*(Error|Exception)\b")
+_TRACEBACK = "Traceback (most recent call last):"
 _LOG = re.compile(r"^\s+log: (.*?)(?: \(check log file\(s\) for error details\))?$")
 
 
@@ -29,7 +30,7 @@ def failed_jobs(text: str) -> list[tuple[str, list[str]]]:
 def bad_ends(folder: Path, since: float) -> list[Path]:
     """Return the logs under a folder, written since a time, that end with an error: all there is under `--quiet`."""
     logs = (file for file in folder.rglob("*.log") if file.stat().st_mtime >= since)
-    return sorted(file for file in logs if any(_BAD.match(line) for line in _last(file, 2)))
+    return sorted(file for file in logs if _TRACEBACK in _last(file, 0) or any(map(_BAD.match, _last(file, 2))))
 
 
 def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
