@@ -65,7 +65,7 @@ EDITS = {
     "a new measure": ("measures/mine.py", None, 'QUANTITIES = {"mine": ("mine", "")}\n\ndef mine(model, images):\n    pass\n', set()),
     "another size of a network": ("models/resnet.py", '"resnet_mini":', '"resnet_tiny": {},\n    "resnet_mini":', set()),
     "the size of the network": ("models/resnet.py", '"depths": (1, 1)', '"depths": (1, 2)', PLAIN_NETWORK),
-    "the network": ("models/resnet.py", "class BasicBlock", "SOMETHING = 1\n\n\nclass BasicBlock", PLAIN_NETWORK),
+    "the network": ("models/resnet.py", "class Block", "SOMETHING = 1\n\n\nclass Block", PLAIN_NETWORK),
     "another network": ("models/vgg.py", "class VGG", "SOMETHING = 1\n\n\nclass VGG", set()),
     "layers": ("models/layers.py", "import", "SOMETHING = 1\nimport", {*TRAINED, *MEASURED}),
     "the published penalty": ("training/penalties/gradient_norm.py", "/ 4", "/ 2", {"penalized"}),

@@ -43,7 +43,7 @@ def splitmix64(state):
 
 def dropped(key, layer, n, features, p):
     """Which of a micro-batch's numbers are set to 0, (n, features)."""
-    numbers = splitmix64(key + (layer << 40) * 0x9E3779B97F4A7C15 & WORD)
+    numbers = splitmix64((key + (layer << 40)) * 0x9E3779B97F4A7C15 & WORD)
     rows = [[(next(numbers) >> 33 & (1 << 31) - 1) < p * (1 << 31) for _ in range(features)] for _ in range(n)]
     return torch.tensor(rows)
 

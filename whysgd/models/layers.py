@@ -185,8 +185,8 @@ class Dropout(nn.Module):
     """In training mode set each number to 0 with probability p, and divide the others by 1 − p.
 
     What is dropped is a function of the micro-batch's key, this layer and the number's place in the micro-batch alone,
-    so it is the same in every pass of a step, whatever else shares it: the generator SplitMix64, begun at the key
-    (Steele et al., Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
+    so it is the same in every pass of a step, whatever else shares it: the generator SplitMix64, whose state is the sum
+    of the three times its increment (Steele et al., Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
 
     Args:
         p: from 0 to below 1.
@@ -205,7 +205,7 @@ class Dropout(nn.Module):
             raise RuntimeError("dropout in training mode needs keys: whysgd.models.layers.dropout_keys")
         # Each layer has 2^40 places of its own. Products wrap around, which makes the constants negative.
         places = torch.arange(1, x.numel() // len(keys) + 1, device=x.device).view(len(x), 1, -1) + (self.layer << 40)
-        bits = places * -0x61C8864680B583EB + keys[:, None]
+        bits = (places + keys[:, None]) * -0x61C8864680B583EB
         bits = (bits ^ (bits >> 30 & (1 << 34) - 1)) * -0x40A7B892E31B1A47
         bits = (bits ^ (bits >> 27 & (1 << 37) - 1)) * -0x6B2FB644ECCEEE15
         kept = bits >> 33 & (1 << 31) - 1 >= self.p * (1 << 31)
