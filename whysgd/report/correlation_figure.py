@@ -38,18 +38,16 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
             axis.fill_between([0, side], place - 0.44, place + 0.44, color="#999999", alpha=0.16, lw=0)
         for number, (paper, offset) in enumerate(zip(papers, offsets, strict=True)):
             raw, same = (found.loc[name, target, paper].loc[COMPARED] for name in (RAW, AT_LOSS))
-            look = {
-                "marker": MARKERS[number % len(MARKERS)],
-                "ls": "",
-                "ms": 4.5,
-                "color": STRONG[number % len(STRONG)],
-            }
-            places = np.arange(len(COMPARED)) + offset
-            axis.hlines(places, same.low, same.high, color=look["color"], lw=1.1)
+            places, marker, colour = (
+                np.arange(len(COMPARED)) + offset,
+                MARKERS[number % 6],
+                STRONG[number % len(STRONG)],
+            )
+            axis.hlines(places, same.low, same.high, color=colour, lw=1.1)
             counts = found.pairs.loc[[AT_LOSS, RAW], :, paper].groupby("coefficient").max()
             label = f"{paper}\n({counts[AT_LOSS]} of {counts[RAW]} pairs)"
-            axis.plot(same.value, places, **look, label=label)
-            axis.plot(raw.value, places, **look, mfc="none", alpha=0.4)
+            axis.plot(same.value, places, marker, color=colour, ms=4.5, label=label)
+            axis.plot(raw.value, places, marker, color=colour, ms=4.5, mfc="none", alpha=0.4)
         axis.axvline(0, color="black", lw=0.8)
         axis.set(xlim=(-1.04, 1.04), title=QUANTITIES[target].label, xlabel="Kendall's τ at the same training loss")
         axis.grid(axis="y", visible=False)

@@ -59,7 +59,7 @@ def correlate(lines: pd.DataFrame) -> pd.DataFrame:
       the mean over environments, each the pairs of a group that differ in one setting and no other.
     - sign_error: the robust sign error of Dziugaite et al. 2020 (In search of robust measures of generalization): the
       share of pairs ordered against `expected_sign` in the environment with the largest, a tie being half of one. They
-      weigh a pair by how surely its test accuracies differ; here all count alike, being means over seeds.
+      weigh a pair by how surely its gaps differ, given the number of test images; here all pairs count alike.
 
     A group needs `FEWEST` runs, an environment as many pairs, and a τ as many in its scope; else there is no number.
     The interval is the 95 % percentile interval of a bootstrap over runs, within groups, in which a pair weighs as

@@ -69,17 +69,12 @@ def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
 def _overall(overall: pd.DataFrame) -> Table:
     """Return a line for each measure, with all coefficients below each target."""
     found = overall.set_index(["quantity", "target", "coefficient"])
+    below = [(target, one) for target in TARGETS for one in COEFFICIENTS]
     rows = [
-        [
-            Cell(QUANTITIES[name].label),
-            *(Cell(_number(found.loc[name, target, one])) for target in TARGETS for one in COEFFICIENTS),
-        ]
+        [Cell(QUANTITIES[name].label), *(Cell(_number(found.loc[name, *place])) for place in below)]
         for name in COMPARED
     ]
-    heads, numbers = (
-        ["measure", *list(COEFFICIENTS.values()) * len(TARGETS)],
-        [False, *[True] * len(COEFFICIENTS) * len(TARGETS)],
-    )
+    heads, numbers = ["measure", *(COEFFICIENTS[one] for _, one in below)], [False, *[True] * len(below)]
     groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in TARGETS)]
     notes = [f"–: fewer than {FEWEST} such pairs, or no side is expected."] if overall.value.isna().any() else []
     of_settings = overall[overall.coefficient == pairs.GRANULATED].max()
@@ -185,7 +180,8 @@ def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> l
     )
     few = (
         f"A τ comes from {known.runs.min()} to {known.runs.max()} runs, which are variations of one recipe in each"
-        " paper. The same training loss need not be a small one: runs that are equally underfitted count as well. That"
-        " two numbers order runs alike does not say that one causes the other."
+        " paper. The same training loss need not be a small one: runs that are equally underfitted count as well. An"
+        " order without exception has an interval without width, however few its pairs. That two numbers order runs"
+        " alike does not say that one causes the other."
     )
     return [said, many, few]
