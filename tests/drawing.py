@@ -1,5 +1,6 @@
 """Small tables with frames of their runs, and figures of them."""
 
+import json
 import math
 from itertools import product
 
@@ -65,7 +66,7 @@ def frames_of(table, seeds=3) -> dict[str, pd.DataFrame]:
         lines["runs"].append({
             **key, "steps": 30, "parameters": 20_000, "status": "finished", "test_accuracy": 90.0 + place + 0.1 * seed,
             "best_test_accuracy": 99.0, "dataset": "digits", "train_images": 5, "held_out_images": 0, "test_images": 6,
-            "model": "m", "device": "cpu", "settings_digest": run, "best_selected_on": "test", "stored_copies": 0,
+            "model": "m", "device": "cpu", "settings": json.dumps({"lr": run}), "best_selected_on": "test", "stored_copies": 0,
             "source": "training", "older": False,
         })  # fmt: skip
         lines["measures"].append({**key, "quantity": "keskar_sharpness", "value": 10.0**seed, "older": False})

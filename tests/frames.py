@@ -1,5 +1,7 @@
 """Tidy frames and tables made by hand, as the workflow's files have them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -15,7 +17,7 @@ def runs_frame(values: dict, diverged=(), **other) -> pd.DataFrame:
         {"paper": "p", "run": run, "scale": "mini", "seed": seed, "status": "finished", "steps": 30, "parameters": 1234,
          "test_accuracy": accuracy, "best_test_accuracy": accuracy, "best_selected_on": "test", "dataset": "digits",
          "train_images": 5, "held_out_images": 0, "test_images": 6, "model": "m", "device": "cpu", "stored_copies": 0,
-         "settings_digest": run, "source": "training", "older": False, **({"status": "diverged"} if (run, seed) in diverged else {}), **other}
+         "settings": json.dumps({"lr": run}), "source": "training", "older": False, **({"status": "diverged"} if (run, seed) in diverged else {}), **other}
         for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)
     ]  # fmt: skip
     return pd.DataFrame(lines)

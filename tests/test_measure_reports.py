@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from itertools import combinations, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,9 @@ from scipy import stats
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.report import correlation_figure
-from whysgd.report.correlations import COMPARED, OVERALL, TARGETS, correlate, expected_sign, redundant
+from whysgd.report.correlations import COEFFICIENTS, COMPARED, OVERALL, TARGETS, correlate, expected_sign, redundant
 from whysgd.report.measures import COLUMNS, measures_table, over_seeds, read_measures, rounded, spread, wide
-from whysgd.report.statistics import bootstrap, percentile_interval, spearman
+from whysgd.report.statistics import resamples
 from whysgd.report.style import plt, save_figure
 from whysgd.report.summary import summary_blocks
 from whysgd.report.table import Cell, to_markdown
@@ -24,14 +25,16 @@ from whysgd.study.validation import ROOT
 
 
 def ranked(x, y, quantity="keskar_sharpness", target="test_accuracy", **names) -> pd.DataFrame:
-    """A wide frame of one seed per run with two quantities."""
+    """A wide frame of one seed per run with two quantities, all with the same training loss."""
     runs = runs_frame({f"r{place}": [0.0] for place in range(len(x))}, **names)
     pairs = {f"r{place}": pair for place, pair in enumerate(zip(x, y, strict=True))}
-    return wide(measured(runs, **{quantity: lambda r: pairs[r.run][0], target: lambda r: pairs[r.run][1]}), runs)
+    values = {quantity: lambda r: pairs[r.run][0], target: lambda r: pairs[r.run][1], "train_loss": 1.0}
+    return wide(measured(runs, **values), runs)
 
 
-def found(frame, scope=OVERALL, quantity="keskar_sharpness", target="test_accuracy"):
-    return frame[(frame.scope == scope) & (frame.quantity == quantity) & (frame.target == target)].iloc[0]
+def found(frame, scope=OVERALL, quantity="keskar_sharpness", target="test_accuracy", coefficient="tau"):
+    names = {"scope": scope, "quantity": quantity, "target": target, "coefficient": coefficient}
+    return frame[(frame[list(names)] == pd.Series(names)).all(axis=1)].iloc[0]
 
 
 def result(**other) -> dict:
@@ -123,44 +126,137 @@ def test_numbers_are_rounded_to_what_they_are_worth(values, text):
 
 def test_runs_of_a_paper_that_differ_in_name_alone_count_once():
     runs = runs_frame({f"r{i}": [90.0 + i] for i in range(6)})
-    runs["settings_digest"] = ["a", "b", "c", "d", "e", "a"]
+    runs["settings"] = [json.dumps({"lr": lr}) for lr in (1, 2, 3, 4, 5, 1)]
     both = pd.concat([runs, runs.assign(paper="q")], ignore_index=True)
     lines = wide(measured(both, keskar_sharpness=lambda run: -run.test_accuracy), both)
     assert over_seeds(lines).run.tolist() == 2 * ["r0", "r1", "r2", "r3", "r4"]
-    assert found(correlate(lines), "p").n == 5
+    assert found(correlate(lines), "p").runs == 5
 
 
-def test_a_correlation_is_spearmans_with_a_bootstrap_over_runs():
+def compared(own, others=None) -> pd.DataFrame:
+    """A wide frame with runs of these settings, losses and numbers: (settings, loss, sharpness, accuracy) of each."""
+    runs = pd.concat(
+        [runs_frame({f"{name}{place}": [0.0] for place in range(len(part))}, paper=name)
+         .assign(settings=[json.dumps(settings) for settings, *_ in part])
+         for name, part in {"p": own, "q": others or []}.items() if part],
+        ignore_index=True,
+    )  # fmt: skip
+    numbers = dict(zip(runs.run, [numbers for part in (own, others or []) for _, *numbers in part], strict=True))
+    names = ("train_loss", "keskar_sharpness", "test_accuracy")
+    values = {name: lambda run, place=place: numbers[run.run][place] for place, name in enumerate(names)}
+    return wide(measured(runs, **values), runs)
+
+
+def slow(groups, weights=None, side=-1) -> dict[str, float]:
+    """All coefficients by loops over pairs of runs; `weights` says how often each run of each group is there."""
+    pairs, environments = {"tau": [], "tau_at_loss": []}, {}
+    for number, group in enumerate(groups):
+        for i, j in combinations(range(len(group)), 2):
+            (a, loss, x, g), (b, other, y, h) = group[i], group[j]
+            weight = 1 if weights is None else weights[number][i] * weights[number][j]
+            sign = 0 if x == y or g == h else 1 if (x < y) == (g < h) else -1
+            pairs["tau"].append((weight, sign))
+            if max(loss, other, 0.01) <= 2 * max(min(loss, other), 0.01):
+                pairs["tau_at_loss"].append((weight, sign))
+            changed = [key for key in a.keys() | b.keys() if a.get(key) != b.get(key)]
+            if len(changed) == 1:
+                environments.setdefault((number, *changed), []).append((weight, sign))
+
+    def tau(part):
+        total = sum(weight for weight, _ in part)
+        return sum(weight * sign for weight, sign in part) / total if total else np.nan
+
+    each = [tau(part) for part in environments.values() if len(part) >= 5 and sum(weight for weight, _ in part)]
+    return {**{name: tau(part) for name, part in pairs.items()}, "psi": sum(each) / len(each) if each else np.nan,
+            "sign_error": max(((1 - side * one) / 2 for one in each), default=np.nan)}  # fmt: skip
+
+
+def drawn(generator, n) -> list[tuple]:
+    """Runs of different settings, with losses over three decades, and ties."""
+    grid = list(product(range(2), range(3), range(3)))
+    settings = [dict(zip(("lr", "clip", "schedule"), grid[place], strict=True)) for place in generator.permutation(18)]
+    settings[0]["held_out"] = 0.1  # of this run alone
+    return [(one, float(10 ** generator.uniform(-3.5, 0)), float(generator.integers(0, 8)), float(generator.normal()))
+            for one in settings[:n]]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_coefficient_is_that_of_a_loop_over_pairs(seed):
+    generator = np.random.default_rng(seed)
+    own, others = drawn(generator, 15), drawn(generator, 12)
+    frame = correlate(compared(own, others))
+    for scope, groups in {OVERALL: [own, others], "p": [own], "q": [others]}.items():
+        expected = slow(groups)
+        for coefficient in COEFFICIENTS:
+            line = found(frame, scope, coefficient=coefficient)
+            assert line.value == pytest.approx(expected[coefficient], nan_ok=scope == "q"), (scope, coefficient)
+            assert line.runs == sum(map(len, groups))
+    assert found(frame).pairs == sum(len(part) * (len(part) - 1) // 2 for part in (own, others))
+    assert found(frame, coefficient="tau_at_loss").pairs < found(frame).pairs
+
+
+def test_each_interval_is_that_of_loops_over_the_same_resamples():
+    generator = np.random.default_rng(7)
+    settings = [{"lr": lr, "clip": clip} for lr in range(4) for clip in range(2)]
+    own = [(one, 10.0 ** generator.uniform(-1, 0), *generator.normal(size=2)) for one in settings]
+    frame = correlate(compared(own))
+    every = [slow([own], [counts]) for counts in resamples(len(own), stream(0, "bootstrap", 0))[1:]]
+    for coefficient in COEFFICIENTS:
+        line = found(frame, "p", coefficient=coefficient)
+        values = np.array([one[coefficient] for one in every])
+        assert (line.low, line.high) == pytest.approx(tuple(np.nanquantile(values, [0.025, 0.975]))), coefficient
+        assert found(frame, coefficient=coefficient).low == line.low
+    assert found(frame, "p", coefficient="psi").parts == 1  # of clip alone there are four pairs
+    pd.testing.assert_frame_equal(frame, correlate(compared(own)))
+
+
+def test_tau_is_scipys():
+    x, y = np.random.default_rng(0).normal(size=(2, 20))
+    line = found(correlate(ranked(x, x + y)))
+    assert (line.value, line.runs, line.pairs, line.parts) == (
+        pytest.approx(stats.kendalltau(x, x + y).statistic), 20, 190, 1,
+    )  # fmt: skip
+    assert found(correlate(ranked(x, -x - y))).value == pytest.approx(-line.value)
+
+
+def test_a_correlation_that_the_training_loss_makes_is_gone_at_the_same_loss():
+    """Sharpness and accuracy both follow the loss and are independent otherwise; losses below the floor are alike."""
     generator = np.random.default_rng(0)
-    x = generator.normal(size=20)
-    y = x + generator.normal(size=20)
-    lines = ranked(x, y)
-    line = found(correlate(lines))
-    assert (line.rho, line.n, line.networks) == (pytest.approx(stats.spearmanr(x, y).statistic), 20, 1)
-    assert (line.low, line.high) == percentile_interval(bootstrap(x, y, stream(0, "bootstrap", 0)))
-    pd.testing.assert_frame_equal(correlate(lines), correlate(lines))
-    assert found(correlate(ranked(x, -y))).rho == pytest.approx(-line.rho)
+    losses = [0.002, 0.008, 1.0, 1.8] * 10
+    own = [({"lr": n}, loss, np.log(loss) + generator.normal(), -np.log(loss) + generator.normal())
+           for n, loss in enumerate(losses)]  # fmt: skip
+    frame = correlate(compared(own))
+    raw, same = found(frame), found(frame, coefficient="tau_at_loss")
+    assert raw.high < -0.3
+    assert same.low < 0 < same.high
+    assert (raw.pairs, same.pairs) == (40 * 39 // 2, 2 * (20 * 19 // 2))
 
 
-def test_means_that_differ_by_rounding_alone_have_the_same_rank():
+def test_runs_with_another_loss_function_are_not_compared():
+    own = [({"loss": loss, "lr": n}, 1.0, float(n), float(n)) for loss in ("a", "b") for n in range(5)]
+    assert (found(correlate(compared(own))).pairs, found(correlate(compared(own))).parts) == (20, 2)
+
+
+def test_means_that_differ_by_rounding_alone_are_tied():
     seeds = {"r0": [0.1, 0.2, 0.3], "r1": [0.3, 0.2, 0.1], **{f"r{i}": [float(i)] * 3 for i in range(2, 6)}}
     runs = runs_frame(seeds)
     lines = wide(
         measured(runs, keskar_sharpness=lambda run: run.test_accuracy, accuracy_gap=lambda run: int(run.run[1:])), runs
     )
     assert over_seeds(lines).keskar_sharpness[:2].tolist() == [0.2, 0.2]
-    expected = stats.spearmanr([0, 0, 2, 3, 4, 5], range(6)).statistic
-    assert found(correlate(lines), target="accuracy_gap").rho == pytest.approx(expected)
+    assert found(correlate(lines), target="accuracy_gap").value == pytest.approx(14 / 15)
 
 
 def test_fewer_than_five_runs_or_nothing_that_varies_have_no_correlation_and_seeds_are_no_runs():
     for x in (np.arange(4.0), np.ones(6)):
         line = found(correlate(ranked(x, np.arange(float(len(x))))))
-        assert (line.n, line.networks) == (0, 0)
-        assert np.isnan([line.rho, line.low, line.high]).all()
+        assert (line.runs, line.pairs, line.parts) == (0, 0, 0)
+        assert np.isnan([line.value, line.low, line.high]).all()
     runs = runs_frame({f"r{i}": [90.0 + i, 91.0 + i, 92.0 + i] for i in range(6)})
-    line = found(correlate(wide(measured(runs, keskar_sharpness=lambda run: run.test_accuracy), runs)))
-    assert (line.n, line.rho) == (6, 1.0)
+    frame = correlate(wide(measured(runs, keskar_sharpness=lambda run: run.test_accuracy), runs))
+    assert (found(frame).runs, found(frame).value) == (6, 1.0)
+    # Without a training loss nothing is known to be at the same.
+    assert np.isnan(found(frame, coefficient="tau_at_loss").value)
 
 
 def test_differences_between_papers_make_no_correlation():
@@ -168,13 +264,14 @@ def test_differences_between_papers_make_no_correlation():
     noise = np.arange(6.0)
     lines = pd.concat([ranked(level + noise, level - noise, paper=f"p{level}") for level in (0, 100, 200)])
     means = over_seeds(lines)
-    assert spearman(means.keskar_sharpness.to_numpy(), means.test_accuracy.to_numpy()) > 0.6
+    assert stats.kendalltau(means.keskar_sharpness, means.test_accuracy).statistic > 0.4
     frame = correlate(lines)
     assert frame.scope.unique().tolist() == [OVERALL, "p0", "p100", "p200"]
-    line = found(frame)
-    assert line.high < 0
-    assert (line.n, line.networks) == (18, 3)
-    assert found(frame, "p100").rho == -1.0
+    for coefficient in ("tau", "tau_at_loss", "psi"):
+        line = found(frame, coefficient=coefficient)
+        assert (line.value, line.high, line.runs, line.parts) == (-1.0, -1.0, 18, 3)
+        assert found(frame, "p100", coefficient=coefficient).value == -1.0
+    assert found(frame, coefficient="sign_error").value == 0.0
     # The same within one paper, between its networks.
     lines = pd.concat([ranked(level + noise, level - noise, model=f"m{level}") for level in (0, 100)])
     assert found(correlate(lines), "p").high < 0
@@ -195,7 +292,7 @@ def test_measures_that_rank_alike_are_found():
     names = ["flatness", "hessian_trace", "keskar_sharpness"]  # in the order of the measures
     found_pairs = {(pair.first, pair.second) for pair in pairs.itertuples()}
     assert found_pairs == {(names[0], names[1]), (names[0], names[2]), (names[1], names[2])}
-    assert sorted(pairs.rho) == [-1.0, -1.0, 1.0]
+    assert sorted(pairs.tau) == [-1.0, -1.0, 1.0]
 
 
 def story(sign=1, papers=("p", "q"), other=None, diverged=()):
@@ -209,6 +306,7 @@ def story(sign=1, papers=("p", "q"), other=None, diverged=()):
         accuracy_gap=lambda run: 100.0 - run.test_accuracy,
         keskar_sharpness=lambda run: 100.0 - signs[run.paper] * run.test_accuracy,
         flatness=lambda run: (int(run.run[1:]) * 3) % 8,
+        train_loss=1.0,
     )
     return correlate(wide(measures, runs)), measures, runs
 
@@ -226,33 +324,40 @@ def section(text: str, title: str) -> str:
 def test_the_marks_of_the_summary_follow_the_numbers(sign, test, gap):
     part = section(summary(*story(sign)), "What ranks runs as test accuracy and its gaps do")
     mark = "✓" if sign > 0 else "✗"
-    line = next(line for line in part.splitlines() if line.startswith("| Keskar sharpness"))
-    test_cell, gap_cell, loss_cell = (cell.strip() for cell in line.strip("|").split("|")[1:])
-    assert test_cell.replace("0.99", "1.00") == f"{test} [{test}, {test}] {mark}"
-    assert gap_cell.replace("0.99", "1.00") == f"{gap} [{gap}, {gap}] {mark}"
-    assert loss_cell == "–"
+    parts = dict(zip(("test", "gap", "loss"), part.split("**")[4::2], strict=False))
+    lines = {
+        title: next(line for line in text.splitlines() if line.startswith("| Keskar sharpness"))
+        for title, text in parts.items()
+    }
+    wrong = "0.00 [0.00, 0.00]" if sign > 0 else "1.00 [1.00, 1.00]"
+    for title, value in (("test", test), ("gap", gap)):
+        cell = f"{value} [{value}, {value}] {mark}"
+        assert lines[title] == f"| Keskar sharpness | {cell} | {cell} | {cell} | {wrong} |"
+    assert lines["loss"] == "| Keskar sharpness | – | – | – | – |"
     flatness = next(line for line in part.splitlines() if line.startswith("| flatness"))
     assert not set(flatness) & set("✓✗○")
-    assert "(n = 16 in 2 groups)" in part
-    assert f"| p | n = 8 | 1 {mark} of 2 | 1 {mark} of 2 | – |" in part
+    assert "n = 16 in 2 groups, 56 of 56 pairs at the same loss" in part
+    assert f"| p | n = 8, 28 of 28 pairs at the same loss | 1 {mark} of 2 | 1 {mark} of 2 | – |" in part
 
 
 def test_the_summary_names_papers_that_disagree_and_measures_that_rank_alike():
     text = summary(*story(1, other={"q": -1}))
     part = section(text, "Where papers disagree")
-    assert "Keskar sharpness and test accuracy: positive in q (+1.00, n = 8), negative in p (-1.00, n = 8)." in part
+    assert (
+        "Keskar sharpness and test accuracy: positive in q (+1.00, 28 pairs), negative in p (-1.00, 28 pairs)." in part
+    )
     assert "flatness and" not in part
-    assert "| p | n = 8 | 1 ✓ of 2 |" in text
-    assert "| q | n = 8 | 1 ✗ of 2 |" in text
+    assert "| p | n = 8, 28 of 28 pairs at the same loss | 1 ✓ of 2 |" in text
+    assert "| q | n = 8, 28 of 28 pairs at the same loss | 1 ✗ of 2 |" in text
     assert "Nowhere" in summary(*story(1))
     one = summary(*story(1, papers=("p",)))
     assert "Only one paper was measured." in one
     assert "Each paper" not in one
-    assert "No two quantities rank runs alike" in one
+    assert "No two quantities order nine of ten pairs" in one
     correlated, measures, runs = story(1)
     measures = pd.concat([measures, measured(runs, hessian_trace=lambda run: -run.test_accuracy)])
     alike = section(summary(correlated, measures, runs), "Measures that rank runs alike")
-    assert "- Hessian trace and Keskar sharpness: +" in alike
+    assert "- Hessian trace and Keskar sharpness: τ = +1.00 (56 pairs)." in alike
 
 
 def test_the_summary_counts_runs_intervals_and_costs():
@@ -264,16 +369,14 @@ def test_the_summary_counts_runs_intervals_and_costs():
     lost = (measures.measure == "keskar") & (measures.run == "r3") & (measures.seed == 0) & (measures.paper == "q")
     assert "Finished networks without a measure: Keskar sharpness (1)." in summary(correlated, measures[~lost], runs)
     # Two quantities with two targets, in three scopes.
-    assert "Intervals: 12, of which 6 exclude 0; if no measure had to do with generalization, about 1 would" in text
+    assert "loss: 12, of which 6 exclude 0; if no measure had to do with generalization, about 1 would" in text
     assert "Networks: 1, with 1,234 parameters" in text
     assert "| Keskar sharpness | Keskar sharpness |" in section(text, "Uncertainty and cost")
     assert "| 4 | 2.00 | 1.50 |" in text
 
 
-@pytest.mark.parametrize(
-    ("errors", "text"), [((0.0, 0.0), "exact"), ((None, None), "not known"), ((0.2, 0.4), "15.0 %")]
-)
-def test_uncertainty_is_relative_or_exact_or_not_known(errors, text):
+@pytest.mark.parametrize(("errors", "text"), [((0.0, 0.0), "0 %"), ((None, None), "– %"), ((0.2, 0.4), "15.0 %")])
+def test_uncertainty_is_relative(errors, text):
     runs = runs_frame({"a": [1.0, 1.0]})
     measures = measured(runs, fisher_trace=2.0).assign(std_error=pd.Series(errors, dtype=float))
     assert f"| {text} |" in summary(correlate(wide(measures, runs)), measures, runs)
@@ -285,7 +388,7 @@ def test_a_summary_and_a_figure_of_nothing_measured_say_so(status):
     measures = measured(runs, fisher_trace=np.nan)
     frame = correlate(wide(measures, runs))
     text = summary(frame, measures, runs)
-    assert "(n = 0)" in text
+    assert ", n = 0." in text
     assert "Nothing was measured." in text
     assert "nan" not in text
     plt.close(correlation_figure.plot_correlations(frame, "here"))
@@ -297,15 +400,18 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     assert [axis.get_title() for axis in figure.axes] == [QUANTITIES[target].label for target in TARGETS]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [QUANTITIES[r].label for r in COMPARED]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["all papers\n(16 runs)", "p\n(8 runs)", "q\n(8 runs)"]
+    assert labels == ["p\n(28 of 28 pairs)", "q\n(28 of 28 pairs)", "all pairs,\nwhatever their loss"]
     points = [line for line in figure.axes[0].lines if line.get_label().startswith("p\n")]
     assert points[0].get_xdata()[COMPARED.index("keskar_sharpness")] == -1.0
-    assert len({line.get_color() for line in figure.axes[0].lines if "runs" in line.get_label()}) == 3
+    assert len({line.get_color() for line in figure.axes[0].lines if "pairs)" in line.get_label()}) == 2
     for name in ("first", "second"):
         save_figure(correlation_figure.plot_correlations(frame, "here"), tmp_path / f"{name}.svg")
     assert (tmp_path / "first.svg").read_text() == (tmp_path / "second.svg").read_text()
     one = correlation_figure.plot_correlations(correlate(wide(*story(1, papers=("p",))[1:])), "here")
-    assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(8 runs)"]
+    assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(28 of 28 pairs)", labels[-1]]
+    # Sharpness with test accuracy and its gap; flatness with neither.
+    title = " ".join(one.get_suptitle().split())
+    assert "generalize better in 2 and worse in 0 of 4 correlations; of all pairs of runs, in 2 and 0 of 4." in title
     with pytest.raises(UserError, match="nothing was measured"):
         correlation_figure.plot_correlations(frame[:0], "here")
 
@@ -322,7 +428,7 @@ def test_the_script_writes_tables_figure_and_summary(tmp_path):
     texts = {name: (tmp_path / f"{name}.{end}").read_text() for name, end in names.items() if end not in ("svg", "png")}
     assert pd.read_csv(files.tidy).value.tolist() == measures.value.tolist()
     assert pd.read_csv(files.wide).run.tolist() == runs.run.tolist()
-    assert pd.read_csv(files.correlations).shape == (3 * len(COMPARED) * len(TARGETS), 8)
+    assert pd.read_csv(files.correlations).shape == (3 * len(COMPARED) * len(TARGETS) * 4, 10)
     assert texts["csv"].splitlines()[1].startswith("p/r0,2,0,90.1 ± 0.1,")
     assert '<td class="right" data-run="p/r0" data-quantity="test_accuracy">90.1 ± 0.1</td>' in texts["html"]
     assert texts["summary_md"].startswith("# What the measures say\n")

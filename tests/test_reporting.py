@@ -1,5 +1,7 @@
 """The frames of runs and histories."""
 
+import json
+
 import pytest
 from conftest import make_dataset, make_spec
 from test_loop import folder_of
@@ -25,6 +27,10 @@ def test_frames_hold_every_run_and_every_evaluation(runs):
     frame, histories = read_runs(runs), read_histories(runs, courses(runs))
     assert frame.seed.tolist() == [0, 1]
     assert {"test_accuracy", "best_test_accuracy", "dataset", "model", "seconds_per_step"} <= set(frame.columns)
+    settings = [json.loads(text) for text in frame.settings]
+    assert settings[0] == settings[1]
+    assert {"lr", "momentum", "penalty"} <= settings[0].keys()
+    assert settings[0].keys().isdisjoint({"paper", "run", "scale", "seed"})
     assert len(histories) == 2 * 4
     last = histories[(histories.seed == 1) & (histories.step == 4)].iloc[0]
     assert last.test_accuracy == frame.test_accuracy[1]

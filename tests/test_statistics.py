@@ -7,16 +7,15 @@ import pytest
 from scipy import stats
 
 from whysgd.report.statistics import (
-    bootstrap,
     difference,
     holm,
+    pair_sums,
     percentile_interval,
-    pooled,
     rank_correlation,
     recovered,
+    resamples,
     seeds_needed,
     smallest_p,
-    spearman,
 )
 
 # 3, 4 and 2 seeds: means 88.5, 86 and 90, so 2.5 of 4 points.
@@ -165,41 +164,58 @@ def test_holm_is_the_closed_test_of_bonferronis(p):
     assert holm(p) == pytest.approx(truth)
 
 
+def kendall(x, y, counts):
+    """Kendall's τ_a of pairs of different runs, each as often as both of its runs are drawn, by the definition."""
+    signed = total = 0.0
+    for i, j in combinations(range(len(x)), 2):
+        weight = counts[i] * counts[j]
+        total += weight
+        if x[i] != x[j] and y[i] != y[j]:
+            signed += weight if (x[i] < x[j]) == (y[i] < y[j]) else -weight
+    return signed, total
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_the_correlation_is_spearmans_with_ties_too(seed):
+def test_sums_over_pairs_are_those_of_the_double_loop_and_of_scipy(seed):
     generator = np.random.default_rng(seed)
-    x, y = generator.normal(size=12), generator.integers(0, 4, 12).astype(float)
-    assert spearman(x, y).item() == pytest.approx(stats.spearmanr(x, y).statistic)
-    counts = generator.multinomial(12, np.full(12, 1 / 12), size=5)
-    expected = [stats.spearmanr(np.repeat(x, c), np.repeat(y, c)).statistic for c in counts]
-    assert spearman(x, y, counts) == pytest.approx(expected)
-    assert np.isnan(spearman(np.ones(12), y)).all()
+    x, y = generator.normal(size=(2, 12))
+    counts, mask = resamples(12, generator)[:6], np.triu(np.ones((12, 12)), 1)
+    assert (counts[0] == 1).all()
+    assert (counts.sum(1) == 12).all()
+    signed, total = pair_sums(x, y, np.array([mask, mask.T]), counts)
+    assert signed[0].tolist() == signed[1].tolist()
+    assert list(zip(signed[0], total[0], strict=True)) == [kendall(x, y, own) for own in counts]
+    # Without ties but those of a run with itself.
+    whole = counts.astype(int)
+    expected = [stats.kendalltau(np.repeat(x, own), np.repeat(y, own)).statistic for own in whole]
+    assert signed[0] / total[0] == pytest.approx(expected)
+    tied = generator.integers(0, 4, 12).astype(float)
+    signed, total = pair_sums(x, tied, mask[None], counts)
+    assert list(zip(signed[0], total[0], strict=True)) == [kendall(x, tied, own) for own in counts]
+
+
+def interval(x, y, seed):
+    mask = np.triu(np.ones((1, len(x), len(x))), 1)
+    signed, total = pair_sums(x, y, mask, resamples(len(x), np.random.default_rng(seed)))
+    return percentile_interval((signed / total)[0, 1:])
 
 
 def test_the_bootstrap_is_scipys():
     generator = np.random.default_rng(0)
     x = generator.normal(size=20)
     y = x + generator.normal(size=20)
-    found = percentile_interval(bootstrap(x, y, np.random.default_rng(1)))
-    scipys = stats.bootstrap((x, y), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False,
+    scipys = stats.bootstrap((x, y), lambda a, b: stats.kendalltau(a, b).statistic, paired=True, vectorized=False,
                              method="percentile", n_resamples=2000, rng=np.random.default_rng(2))  # fmt: skip
-    assert found == pytest.approx(tuple(scipys.confidence_interval), abs=0.03)
+    assert interval(x, y, 1) == pytest.approx(tuple(scipys.confidence_interval), abs=0.03)
     assert np.isnan(percentile_interval(np.array([np.nan, np.nan]))).all()
 
 
 def test_intervals_cover_as_often_as_they_say():
-    generator, missed = np.random.default_rng(1), 0
-    for trial in range(300):
-        x, y = generator.normal(size=(2, 12))
-        low, high = percentile_interval(bootstrap(x, y, np.random.default_rng(trial)))
-        missed += low > 0 or high < 0
-    assert 0.01 < missed / 300 < 0.09
-
-
-def test_groups_are_averaged_as_fishers_z_weighted_with_n_minus_3():
-    rho = pooled(np.array([[0.5], [0.2]]), np.array([10, 24]))
-    assert rho == pytest.approx(np.tanh((7 * np.arctanh(0.5) + 21 * np.arctanh(0.2)) / 28))
-    assert pooled(np.array([[0.5], [np.nan]]), np.array([10, 24])) == pytest.approx(0.5)
-    assert pooled(np.array([[1.0]]), np.array([5])) == 1.0
-    # A few runs in perfect order do not drown many without one.
-    assert pooled(np.array([[1.0], [0.0]]), np.array([5, 30])) < 0.2
+    """Of normal numbers with correlation r, τ = 2/π arcsin r."""
+    generator, inside = np.random.default_rng(1), {0.0: 0, 0.5: 0}
+    for r in inside:
+        for trial in range(300):
+            x, z = generator.normal(size=(2, 12))
+            low, high = interval(x, r * x + (1 - r**2) ** 0.5 * z, trial)
+            inside[r] += low <= 2 / np.pi * np.arcsin(r) <= high
+    assert all(0.9 < count / 300 < 0.99 for count in inside.values())

@@ -1,12 +1,12 @@
 """All runs in one tidy frame: one line for each run, and one for each line of their histories."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import digest_of
 from whysgd.results.metrics import KEYS, MEASURED, check_file, read_metrics
 
 # Where results come from.
@@ -43,8 +43,8 @@ def run_line(metrics: dict, file: str | Path) -> dict:
             **{key: metrics["data"][key] for key in ("train_images", "held_out_images", "test_images")},
             "stored_copies": (metrics["settings"]["store"] or {"copies": 0})["copies"],
             "model": metrics["settings"]["model"],
-            # Equal for runs that differ in name and seed alone.
-            "settings_digest": digest_of({k: v for k, v in metrics["settings"].items() if k not in KEYS}),
+            # As JSON, equal for runs that differ in name and seed alone.
+            "settings": json.dumps({k: v for k, v in metrics["settings"].items() if k not in KEYS}, sort_keys=True),
             "precision": metrics["precision"],
             **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
             "source": TRAINING,

@@ -74,7 +74,7 @@ def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     values = measures.set_index([*KEYS, "quantity"]).value.unstack()
     values = values.reindex(columns=list(QUANTITIES)).astype(float).reset_index()
-    lines = runs[[*KEYS, "status", *NETWORK, "settings_digest"]].merge(values, on=KEYS, how="left")
+    lines = runs[[*KEYS, "status", *NETWORK, "settings"]].merge(values, on=KEYS, how="left")
     ended = runs.test_accuracy.astype(float).where(runs.status == "finished").reset_index(drop=True)
     lines["test_accuracy"] = lines.test_accuracy.fillna(ended)
     return lines
@@ -91,11 +91,11 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     Returns:
         paper, dataset, model, run, and each of `QUANTITIES`, NaN where no seed has it.
     """
-    names = ["paper", *NETWORK, "run", "settings_digest"]
+    names = ["paper", *NETWORK, "run", "settings"]
     means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean()
     # What differs by rounding alone has the same rank.
     means = means.map(lambda value: float(f"{value:.12g}")).reset_index()
-    return means.drop_duplicates(["paper", "settings_digest"], ignore_index=True)
+    return means.drop_duplicates(["paper", "settings"], ignore_index=True)
 
 
 def measures_table(lines: pd.DataFrame) -> Table:

@@ -174,57 +174,35 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Return Spearman's ρ of B samples that have pair i counts[b, i] times, (B,); nan where x or y does not vary.
+def resamples(n: int, generator: np.random.Generator) -> np.ndarray:
+    """Return how often each of n runs is drawn, (1 + `RESAMPLES`, n): the first line has each once, the others are
+    draws of n runs with replacement.
+    """
+    return np.vstack([np.ones(n), generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)])
 
-    A pair's rank in a sample is the number of those below it plus half of those equal to it, so all ranks of all
-    samples are one matrix product. What is the same for all ranks does not matter.
+
+def pair_sums(x: np.ndarray, y: np.ndarray, masks: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Σ c_i c_j m_ij s_ij and Σ c_i c_j m_ij over pairs of runs, s_ij = sign(x_i − x_j)·sign(y_i − y_j).
+
+    Their ratio is Kendall's τ_a of the masked pairs: those that x and y order alike minus those that they order the
+    other way round, as a share of all; a tie in either counts 0. A run that is drawn twice is no pair with itself.
 
     Args:
         x, y: (n,).
-        counts: (B, n); None for one sample that has every pair once.
+        masks: (K, n, n), each with a pair in one of its two places and not on the diagonal.
+        counts: c of B samples, (B, n).
+
+    Returns:
+        (K, B) each.
     """
-    counts = np.ones((1, len(x))) if counts is None else counts
-    centred = []
-    for values in (x, y):
-        below = (values[:, None] < values) + 0.5 * (values[:, None] == values)
-        # The mean rank is half of the pairs, whatever the ties.
-        centred.append(counts @ below - len(values) / 2)
-    a, b = centred
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rho = (counts * a * b).sum(1) / np.sqrt((counts * a * a).sum(1) * (counts * b * b).sum(1))
-    return np.clip(rho, -1.0, 1.0)
+    signs = np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y))
+    return tuple(((counts @ part) * counts).sum(-1) for part in (masks * signs, masks))
 
 
-def bootstrap(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return Spearman's ρ of `RESAMPLES` draws of pairs with replacement."""
-    return spearman(x, y, generator.multinomial(len(x), np.full(len(x), 1 / len(x)), size=RESAMPLES))
-
-
-def percentile_interval(rho: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the resamples that have a correlation."""
-    rho = rho[~np.isnan(rho)]
-    if not len(rho):
+def percentile_interval(found: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the resamples that have a number."""
+    found = found[~np.isnan(found)]
+    if not len(found):
         return math.nan, math.nan
-    low, high = np.quantile(rho, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def pooled(rho: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the average of groups' correlations, as Fisher's z with weights n − 3; a single group's is itself.
-
-    The z of a perfect order is infinite, so it counts as one that is half a swap of neighbours away from perfect,
-    |ρ| = 1 − 6 / (n³ − n): a few runs in perfect order say less than many.
-
-    Args:
-        rho: (groups, B), nan where a group has none; it is then left out.
-        counts: runs of each group, (groups,).
-    """
-    if len(rho) == 1:
-        return rho[0]
-    there = ~np.isnan(rho)
-    weights = there * (counts - 3.0)[:, None]
-    largest = (1 - 6 / (counts**3.0 - counts))[:, None]
-    z = np.arctanh(np.clip(np.where(there, rho, 0.0), -largest, largest))
-    with np.errstate(invalid="ignore"):
-        return np.tanh((weights * z).sum(0) / weights.sum(0))

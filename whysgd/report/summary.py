@@ -3,7 +3,8 @@
 import pandas as pd
 
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.report.correlations import COMPARED, FEWEST, OVERALL, TARGETS, expected_sign, redundant
+from whysgd.report import correlations as pairs
+from whysgd.report.correlations import AT_LOSS, COEFFICIENTS, COMPARED, FEWEST, OVERALL, TARGETS, redundant, sides
 from whysgd.report.frame import KEYS
 from whysgd.report.measures import measure_title, over_seeds, rounded, wide
 from whysgd.report.table import Cell, Heading, Table
@@ -12,8 +13,12 @@ SUMMARY = "What the measures say"
 # The mark of an interval that excludes 0: on the expected side, on the other one, and where no side is expected.
 EXPECTED, AGAINST, OPEN = "✓", "✗", "○"
 LEGEND = (
-    f"Spearman's rank correlation over runs (means over seeds) with its 95 % interval. {EXPECTED}: the whole interval"
-    " is on the side where flatter, or quieter, minima generalize better, with higher test accuracy and smaller gaps;"
+    f"Kendall's τ over pairs of runs (means over seeds) of the same paper, data set, network and loss function, {{}}."
+    f" At the same loss: training losses within a factor of {pairs.BAND:g}, all below {pairs.FLOOR:g} counting as that;"
+    " τ of all pairs mixes underfitted runs with fitted ones. Ψ (Jiang et al. 2020) is the mean τ of pairs that differ"
+    " in one setting alone, the worst sign error (Dziugaite et al. 2020) the largest share of them in wrong order,"
+    f" {{}}; by chance half. With 95 % intervals over runs. {EXPECTED}: the whole interval is on the"
+    " side where flatter, or quieter, minima generalize better, with higher test accuracy and smaller gaps;"
     f" {AGAINST}: it is on the other side; {OPEN}: it excludes 0, and no side is expected."
 )
 COSTS = (
@@ -31,25 +36,20 @@ def summary_blocks(correlations: pd.DataFrame, measures: pd.DataFrame, runs: pd.
         setting: on what was measured.
     """
     lines = wide(measures, runs)
-    marked = correlations.assign(mark=[_mark(line) for line in correlations.itertuples()])
+    open_side = ((correlations.low > 0) | (correlations.high < 0)).map({True: OPEN, False: ""})
+    marks = sides(correlations).map({1: EXPECTED, -1: AGAINST, 0: ""})
+    marked = correlations.assign(mark=marks.reindex(correlations.index).fillna(open_side))
     papers = marked[marked.scope != OVERALL]
     return [
         f"Measured: {setting}.", _counts(measures, runs),
         Heading("What ranks runs as test accuracy and its gaps do"),
         _overall(marked[marked.scope == OVERALL]),
         *([_by_paper(papers)] if papers.scope.nunique() > 1 else []),
-        Heading("Where papers disagree"), *_disagreements(papers),
+        Heading("Where papers disagree"), *_disagreements(papers[papers.coefficient == AT_LOSS]),
         Heading("Measures that rank runs alike"), *_alike(lines),
         Heading("Uncertainty and cost"), _costs(measures),
         Heading("How far to trust this"), *_caveats(marked, lines, runs),
     ]  # fmt: skip
-
-
-def _mark(line) -> str:
-    """Return the mark of a line of the correlations; empty if its interval includes 0 or there is none."""
-    side = (line.low > 0) - (line.high < 0)
-    expected = expected_sign(line.quantity, line.target)
-    return "" if not side else OPEN if not expected else EXPECTED if side == expected else AGAINST
 
 
 def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -67,48 +67,54 @@ def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 
 def _overall(overall: pd.DataFrame) -> Table:
-    found = overall.set_index(["quantity", "target"])
+    """Return a line for each measure, with all coefficients below each target."""
+    found = overall.set_index(["quantity", "target", "coefficient"])
+    below = [(target, one) for target in TARGETS for one in COEFFICIENTS]
     rows = [
-        [Cell(QUANTITIES[name].label), *(Cell(_correlation(found.loc[name, target])) for target in TARGETS)]
+        [Cell(QUANTITIES[name].label), *(Cell(_number(found.loc[name, *place])) for place in below)]
         for name in COMPARED
     ]
-    heads = ["measure", *(QUANTITIES[target].label for target in TARGETS)]
-    notes = [f"–: no network has {FEWEST} runs with different numbers."] if overall.rho.isna().any() else []
-    above = [f"Among runs of the same paper, data set and network ({_sizes(overall)}). {LEGEND}"]
-    return Table("All papers", heads, [False, *[True] * len(TARGETS)], rows, above=above, notes=notes)
+    heads, numbers = ["measure", *(COEFFICIENTS[one] for _, one in below)], [False, *[True] * len(below)]
+    groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in TARGETS)]
+    notes = [f"–: fewer than {FEWEST} such pairs, or no side is expected."] if overall.value.isna().any() else []
+    of_settings = overall[overall.coefficient == pairs.GRANULATED].max()
+    behind = (_behind(overall), f"in {of_settings.parts} groups and settings with {of_settings.pairs} pairs")
+    return Table("All papers", heads, numbers, rows, groups, above=[LEGEND.format(*behind)], notes=notes)
 
 
-def _correlation(line: pd.Series) -> str:
-    if pd.isna(line.rho):
+def _number(line: pd.Series) -> str:
+    if pd.isna(line.value):
         return "–"
-    return f"{line.rho:+.2f} [{line.low:+.2f}, {line.high:+.2f}] {line.mark}".rstrip()
+    sign = "" if line.name[-1] == pairs.SIGN_ERROR else "+z"
+    interval = f"{line.value:{sign}.2f} [{line.low:{sign}.2f}, {line.high:{sign}.2f}]"
+    return f"{interval} {line.mark}".rstrip() if sign else interval
 
 
 def _by_paper(papers: pd.DataFrame) -> Table:
     """Count the marks of each paper."""
     rows = []
     for paper, part in papers.groupby("scope", sort=False):
-        counts = [_marks(part[part.target == target]) for target in TARGETS]
-        rows.append([Cell(text) for text in (paper, _sizes(part), *counts)])
+        same = part[part.coefficient == AT_LOSS]
+        texts = (paper, _behind(part), *(_marks(same[same.target == target]) for target in TARGETS))
+        rows.append([Cell(text) for text in texts])
     heads = ["paper", "runs", *(QUANTITIES[target].label for target in TARGETS)]
-    above = ["How many measures have an interval that excludes 0, on which side, of those with a correlation."]
+    above = ["How many measures have an interval that excludes 0 at the same training loss, of those with a number."]
     return Table("Each paper", heads, [False, False, *[True] * len(TARGETS)], rows, above=above)
 
 
 def _marks(part: pd.DataFrame) -> str:
     counts = ((mark, int((part.mark == mark).sum())) for mark in (EXPECTED, AGAINST, OPEN))
     said = ", ".join(f"{count} {mark}" for mark, count in counts if count)
-    return f"{said or 'none'} of {known}" if (known := part.rho.notna().sum()) else "–"
+    return f"{said or 'none'} of {known}" if (known := part.value.notna().sum()) else "–"
 
 
-def _sizes(lines: pd.DataFrame) -> str:
-    """Return how many runs are behind correlations."""
-    known = lines[lines.rho.notna()]
-    if known.empty:
+def _behind(lines: pd.DataFrame) -> str:
+    """Return how many runs and pairs are behind the τ."""
+    raw, same = (lines[lines.coefficient == name].max() for name in (pairs.RAW, AT_LOSS))
+    if not raw.runs:
         return "n = 0"
-    runs, networks = sorted(set(known.n)), known.networks.max()
-    count = f"n = {runs[0]}" if len(runs) == 1 else f"n = {runs[0]} to {runs[-1]}"
-    return count + (f" in {networks} groups" if networks > 1 else "")
+    groups = f" in {raw.parts} groups" if raw.parts > 1 else ""
+    return f"n = {raw.runs}{groups}, {same.pairs} of {raw.pairs} pairs at the same loss"
 
 
 def _disagreements(papers: pd.DataFrame) -> list:
@@ -116,29 +122,27 @@ def _disagreements(papers: pd.DataFrame) -> list:
     items = []
     for (quantity, target), group in papers.groupby(["quantity", "target"], sort=False):
         up, down = (
-            [f"{line.scope} ({line.rho:+.2f}, n = {line.n})" for line in group[side].itertuples()]
+            [f"{line.scope} ({line.value:+z.2f}, {line.pairs} pairs)" for line in group[side].itertuples()]
             for side in (group.low > 0, group.high < 0)
         )
         if up and down:
             names = f"{QUANTITIES[quantity].label} and {QUANTITIES[target].label}"
             items.append(f"{names}: positive in {', '.join(up)}, negative in {', '.join(down)}.")
     if items:
-        return ["Intervals on different sides of 0:", items]
-    return [
-        "Only one paper was measured." if papers.scope.nunique() < 2
-        else "Nowhere: no measure has intervals on different sides of 0 in two papers."
-    ]  # fmt: skip
+        return ["At the same training loss, intervals on different sides of 0:", items]
+    several = papers.scope.nunique() > 1
+    return ["Nowhere at the same training loss." if several else "Only one paper was measured."]
 
 
 def _alike(lines: pd.DataFrame) -> list:
-    pairs = redundant(lines)
-    if pairs.empty:
-        return ["No two quantities rank runs alike, or the other way round, with a correlation beyond 0.9."]
+    alike = redundant(lines)
+    if alike.empty:
+        return ["No two quantities order nine of ten pairs of runs alike, or the other way round."]
     items = [
-        f"{QUANTITIES[pair.first].label} and {QUANTITIES[pair.second].label}: {pair.rho:+.2f} (n = {pair.n})."
-        for pair in pairs.itertuples()
+        f"{QUANTITIES[pair.first].label} and {QUANTITIES[pair.second].label}: τ = {pair.tau:+.2f} ({pair.pairs} pairs)."
+        for pair in alike.itertuples()
     ]
-    return ["Correlations beyond 0.9: on these runs, the second says little that the first does not.", items]
+    return ["Nine of ten pairs alike, or the other way round: the second says little that the first does not.", items]
 
 
 def _costs(measures: pd.DataFrame) -> Table | str:
@@ -149,46 +153,35 @@ def _costs(measures: pd.DataFrame) -> Table | str:
     rows = []
     for (measure, quantity), found in known.groupby(["measure", "quantity"], sort=False):
         medians = found[["seconds", "cpu_seconds"]].median()
-        texts = (measure_title(measure), QUANTITIES[quantity].label, _relative_error(found),
+        relative = (found.std_error / found.value.abs())[found.value != 0].median()
+        texts = (measure_title(measure), QUANTITIES[quantity].label, f"{rounded(100 * relative)} %",
                  f"{found.samples.median():.0f}", *map(rounded, medians))  # fmt: skip
         rows.append([Cell(text) for text in texts])
     heads = ["measure", "quantity", "relative standard error", "samples", "seconds", "CPU seconds"]
     return Table("Costs", heads, [False, False, True, True, True, True], rows, above=[COSTS])
 
 
-def _relative_error(found: pd.DataFrame) -> str:
-    errors = found.std_error.dropna()
-    if errors.empty:
-        return "not known"
-    if (errors == 0).all():
-        return "exact"
-    relative = (found.std_error / found.value.abs())[found.value != 0].dropna()
-    return "not defined" if relative.empty else f"{rounded(100 * relative.median())} %"
-
-
 def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    known = marked[marked.rho.notna()]
+    known = marked[marked.value.notna() & (marked.coefficient == AT_LOSS)]
     if marked.scope.nunique() == 2:  # The only paper's are those over all papers once more.
         known = known[known.scope == OVERALL]
-    sizes, means = runs.parameters.astype(int), over_seeds(lines).test_accuracy
-    spread = lines[lines.status == "finished"].groupby(["paper", "run"]).test_accuracy.std().median()
+    sizes, spread = runs.parameters.astype(int), over_seeds(lines)[["train_loss", "test_accuracy"]].agg(["min", "max"])
     size = f"{sizes.min():,}" + (f" to {sizes.max():,}" if sizes.nunique() > 1 else "")
     said = f"Networks: {runs.model.nunique()}, with {size} parameters; what ranks their runs need not do so for others."
-    if means.notna().any():
-        said += f" Runs have mean test accuracies from {means.min():.2f} to {means.max():.2f} %"
-        said += "." if pd.isna(spread) else f", and a median standard deviation of {spread:.2f} points over seeds."
+    if spread.notna().all(axis=None):
+        (low, worst), (high, best) = spread.to_numpy()
+        said += f" Mean training losses are {low:.2g} to {high:.2g}, test accuracies {worst:.2f} to {best:.2f} %."
     if known.empty:
         return [said]
-    small = " (more, since those of five runs are too narrow)" if (known.n == FEWEST).any() else ""
     many = (
-        f"Intervals: {len(known)}, of which {int((known.mark != '').sum())} exclude 0; if no measure had to do with"
-        f" generalization, about {0.05 * len(known):.0f} would by chance{small}. They share runs, so they are right or"
-        " wrong together, and a single one that only just excludes 0 is no finding."
+        f"Intervals at the same training loss: {len(known)}, of which {(known.mark != '').sum()} exclude 0; if no"
+        f" measure had to do with generalization, about {0.05 * len(known):.0f} would by chance, more of few runs. They"
+        " share runs, so they are right or wrong together, and one that only just excludes 0 is no finding."
     )
-    perfect = (known.low == known.high).any()
     few = (
-        f"A correlation comes from {known.n.min()} to {known.n.max()} runs, and runs of a paper are variations of one"
-        f" recipe.{' A perfect order has an interval without width, however few its runs.' if perfect else ''} A rank"
-        " correlation says that two numbers order runs alike, not that one causes the other."
+        f"A τ comes from {known.runs.min()} to {known.runs.max()} runs, which are variations of one recipe in each"
+        " paper. The same training loss need not be a small one: runs that are equally underfitted count as well. An"
+        " order without exception has an interval without width, however few its pairs. That two numbers order runs"
+        " alike does not say that one causes the other."
     )
     return [said, many, few]
