@@ -14,7 +14,7 @@ from whysgd.study.workflow import Study
 
 MINI = {
     "geiping2022/sgd": [
-        "lr 0.4 = 0.1 (papers/geiping2022.yaml: defaults) × 4 (lr_factor)",
+        "lr 0.05 = 0.1 (papers/geiping2022.yaml: defaults) × 4 (lr_factor) ÷ 8 (micro_batch_divisor)",
         "micro_batch 16 = 128 (papers/geiping2022.yaml: defaults) ÷ 8 (micro_batch_divisor)",
         "epochs 30 = 300 (papers/geiping2022.yaml: runs.sgd) ÷ 10 (time_divisor)",
         "schedule.warmup 0.5 = 5 (papers/geiping2022.yaml: runs.sgd) ÷ 10 (time_divisor)",
@@ -86,11 +86,11 @@ def test_a_rounded_number_is_not_called_equal():
 def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
     study = Study(load_config())
     notes = {
-        "geiping2022/main": "lr ×4, micro-batch ÷8, times ÷10",
-        "geiping2022/fixed_dataset": "lr ×4, micro-batch ÷8, times ÷10, copies ÷5",
-        "novack2023/main": "micro-batch ÷32, times ÷200, λ ÷8",
-        "novack2023/grafting": "micro-batch ÷32, times ÷200",
-        "seminar/mnist": "micro-batch ÷8",
+        "geiping2022/main": "lr ×4, micro-batch ÷8, times ÷10, lr of single micro-batches ÷8",
+        "geiping2022/fixed_dataset": ("lr ×4, micro-batch ÷8, times ÷10, copies ÷5, lr of single micro-batches ÷8"),
+        "novack2023/main": "micro-batch ÷32, times ÷20, λ ÷8, lr of single micro-batches ÷32",
+        "novack2023/grafting": "micro-batch ÷32, times ÷20, lr of single micro-batches ÷32",
+        "seminar/mnist": "micro-batch ÷8, lr of single micro-batches ÷8",
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
     assert Study(load_config(settings={"scale": "paper"})).table("geiping2022", "main")["scaled"] == ""

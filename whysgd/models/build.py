@@ -58,7 +58,7 @@ def _check(name: str, channels: int, classes: int, size: int) -> None:
         model = find("network", name)(channels, classes, size, **found[1])
         check_parameters(name, sum(parameter.numel() for parameter in model.parameters()))
         try:
-            model(torch.empty(2, channels, size, size))
+            model.eval()(torch.empty(2, channels, size, size))
         except RuntimeError as error:
             why = str(error).splitlines()[0]
             raise UserError(f"model = {name!r}: is not for images of {size}×{size} ({why})") from None

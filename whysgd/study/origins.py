@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from whysgd.study.config import PAPERS
-from whysgd.study.papers import load_paper, scale_of, scaled_spec
+from whysgd.study.papers import is_single, load_paper, scale_of, scaled_spec
 from whysgd.study.settings import flat, is_real
 from whysgd.study.validation import read_yaml
 
@@ -14,7 +14,8 @@ _RULES = {
     "lr": ("lr_factor", "×"),
     **dict.fromkeys(("micro_batch", "batch", "probe.micro_batch", "penalty.sample"), ("micro_batch_divisor", "÷")),
     **dict.fromkeys(
-        ("epochs", "steps", *(f"schedule.{key}" for key in ("warmup", "horizon", "milestones"))), ("time_divisor", "÷")
+        ("epochs", "steps", "select_every", "stop_every", "schedule.warmup", "schedule.horizon", "schedule.milestones"),
+        ("time_divisor", "÷"),
     ),
     "penalty.strength": ("strength_divisor", "÷"),
     "store.copies": ("copies_divisor", "÷"),
@@ -37,6 +38,8 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
         for key, (rule, sign) in _RULES.items()
         if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings)
     }
+    if "micro_batch_divisor" in found and any(is_single(one) for one in settings):
+        found["single"] = f"lr of single micro-batches ÷{scale['micro_batch_divisor']:g}"
     return ", ".join(found.values())
 
 
@@ -69,8 +72,11 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
         elif before == "micro_batch":
             origin = f"= micro_batch ({where})"
         elif sign:
-            exact = not is_real(before) or math.isclose(value, before * factor if sign == "×" else before / factor)
-            origin = f"{'=' if exact else '≈'} {before} ({where}) {sign} {factor:g} ({rule})"
+            exact = before * factor if sign == "×" else before / factor if is_real(before) else value
+            rule = f"{sign} {factor:g} ({rule})"
+            if key == "lr" and is_single(given) and (divisor := scale_of(config, paper)["micro_batch_divisor"]) != 1:
+                exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} (micro_batch_divisor)"
+            origin = f"{'=' if math.isclose(value, exact) else '≈'} {before} ({where}) {rule}"
         else:
             origin = f"({rule}) in place of {_shown(before)} ({where})"
         lines.append(f"{key} {_shown(value)} {origin}")

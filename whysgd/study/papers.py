@@ -177,8 +177,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         settings["normalize"] = None
     settings["dataset"] = dataset
     settings["model"] = _mapped(scale["models"], settings["model"])
-    single = settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
-    settings["lr"] *= scale["lr_factor"] / (scale["micro_batch_divisor"] if single else 1)
+    settings["lr"] *= scale["lr_factor"] / (scale["micro_batch_divisor"] if is_single(settings) else 1)
     settings |= _scaled_times(settings, scale["time_divisor"])
     settings |= _scaled_sizes(settings, scale, where)
     if (settings.get("penalty") or {}).get("strength") is not None:
@@ -197,6 +196,11 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         raise UserError(f"{where}: at scale {config['scale']}: {error}") from None
     _check(spec, config, where)
     return spec
+
+
+def is_single(settings: Mapping) -> bool:
+    """Return whether a step is a single micro-batch."""
+    return settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
 
 
 def scale_of(config: Mapping, paper: str) -> dict:
