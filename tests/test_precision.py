@@ -23,7 +23,9 @@ def cosine(a, b):
     return (a.flatten().double() @ b.flatten().double() / (a.double().norm() * b.double().norm())).item()
 
 
-@pytest.mark.parametrize("name", ["resnet_mini", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn_small", "fc_d3_w32"])
+@pytest.mark.parametrize(
+    "name", ["resnet_mini", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn_small", "fc_d3_w32"]
+)
 def test_bf16_gradients_are_as_good_as_those_of_torchs_autocast(name):
     model = build_model(name, 3, 10, 0)
     exact, ours = Objective(model), Objective(model, torch.bfloat16)
