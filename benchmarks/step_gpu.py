@@ -38,7 +38,9 @@ CASES = {
     "penalty, differences, micro-batches of 32": ("all", 32, DIFFERENCES, "tf32", 2),
     "penalty, exact, micro-batches of 32": ("all", 32, EXACT, "bf16", 3),
 }
-NETWORKS = ("resnet18", "resnet18_half", "resnet50", "densenet121", "resnet152", "vgg11", "resnet18_conv")
+NETWORKS = (
+    "resnet18", "resnet18_half", "resnet50", "densenet121", "resnet152", "vgg16_bn_small", "vgg11", "resnet18_conv"
+)  # fmt: skip
 # For the first network: the other engine, and several micro-batches in a pass.
 VARIATIONS = {
     "full batch": [("eager", None), ("compiled", 4)],

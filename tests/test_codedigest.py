@@ -67,7 +67,7 @@ EDITS = {
     "the size of the network": ("models/resnet.py", '"depths": (1, 1)', '"depths": (1, 2)', PLAIN_NETWORK),
     "the network": ("models/resnet.py", "class Block", "SOMETHING = 1\n\n\nclass Block", PLAIN_NETWORK),
     "another network": ("models/vgg.py", "class VGG", "SOMETHING = 1\n\n\nclass VGG", set()),
-    "layers": ("models/layers.py", "import", "SOMETHING = 1\nimport", {*TRAINED, *MEASURED}),
+    "layers": ("models/layers.py", "import torch\n", "SOMETHING = 1\nimport torch\n", {*TRAINED, *MEASURED}),
     "the published penalty": ("training/penalties/gradient_norm.py", "/ 4", "/ 2", {"penalized"}),
     "the label of a penalty": ("training/penalties/gradient_norm.py", 'LABEL = "', 'LABEL = "the ', set()),
     "a default of a penalty": ("training/penalties/gradient_norm.py", "= 0.5", "= 0.25", set()),

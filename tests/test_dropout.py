@@ -120,9 +120,10 @@ def test_a_step_is_plain_pytorch_with_its_masks():
     torch.testing.assert_close(trainer.states[0].theta, before - spec.lr * gradient, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("together", [1, 4])
-def test_what_a_compiler_is_given_drops_the_same(monkeypatch, together):
-    monkeypatch.setattr(engine.torch, "compile", lambda traced, **options: traced)
+@pytest.mark.parametrize(("together", "real"), [(1, False), (4, False), pytest.param(4, True, marks=pytest.mark.slow)])
+def test_a_compiled_pass_drops_the_same(monkeypatch, together, real):
+    if not real:
+        monkeypatch.setattr(engine.torch, "compile", lambda traced, **options: traced)
     objective = Objective(build_model("alexnet_ch4", 1, 3, 0, 28).double())
     theta = objective.parameters.vector(dict(objective.model.named_parameters())).detach().expand(2, -1)
     groups = [(torch.randn(2, 2, 3, 1, 28, 28, dtype=torch.float64), torch.randint(0, 3, (2, 2, 3)))]

@@ -157,7 +157,7 @@ def reference_run(spec, dataset, steps):
         if gradreg:
             regularized = [gradreg(g, x, y, total) for g, (x, y) in zip(plain, batches, strict=True)]
             total = average(regularized, len(plain))
-        assert not torch.equal(before["norm.running_mean"], model.norm.running_mean)
+        assert not torch.equal(before["stem.1.running_mean"], model.stem[1].running_mean)
         for p, t in zip(parameters, total, strict=True):
             p.grad = t
         if spec.clip is not None:
@@ -387,7 +387,7 @@ def test_the_saved_model_has_the_measured_accuracy(dataset, tmp_path):
     assert metrics["final"]["test_accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item() * 100)
     assert metrics["final"]["test_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
     # Batch norm counts the micro-batches it has seen: 4 epochs of 5.
-    assert int(model.norm.num_batches_tracked) == 20
+    assert int(model.stem[1].num_batches_tracked) == 20
 
 
 def test_training_learns(tmp_path):
