@@ -15,12 +15,12 @@ from pathlib import Path
 from whysgd.data.shape import Images, images_of
 from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import LANDSCAPES
-from whysgd.report.colours import method_colours
+from whysgd.report.colours import run_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
-from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
+from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, needs
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
@@ -335,8 +335,6 @@ class Study:
         for need in needs(figure):
             if need in FRAMES:
                 inputs[need] = paths.FRAME.format(**names, frame=need)
-            elif need == TABLE:
-                inputs[need] = paths.TABLE.format(**names, table=table) + ".csv"
             elif need in NOISE:
                 inputs |= self._noise_inputs(paper, content, need)
             elif need in LANDSCAPES and self.recorded:
@@ -351,7 +349,7 @@ class Study:
 
     def _noise_inputs(self, paper: str, content: Mapping, log: str) -> dict:
         """The logs of the gradient noise of a table's runs: of every seed, or of the batch of the first one."""
-        every = log == "noise"  # The others are drawn of one seed.
+        every = log != "noise_norms"  # They are drawn of one seed.
         runs = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
         if self.recorded:
             seeds = [
@@ -368,8 +366,8 @@ class Study:
         }
 
     def colours(self, paper: str, table: str) -> dict[str, str]:
-        """Return the colour of each method of a table, the same at every scale."""
-        return method_colours(load_paper(paper)["tables"])[table]
+        """Return the colour of each run of a table, the same at every scale."""
+        return run_colours(load_paper(paper)["tables"])[table]
 
     def trajectories(self, paper: str) -> dict:
         """Return the settings of a paper's picture of descent on a loss with two weights.
