@@ -117,7 +117,7 @@ def test_planes_share_the_lengths_of_the_first_run_of_their_network(study):
 def test_figures_are_drawn_where_their_numbers_are(study):
     assert study().figures("simsekli2019", "mnist") == ["width", "heatmap"]
     assert study({"measures": ["fisher"]}).figures("simsekli2019", "mnist") == []
-    assert study({"measures": []}).figures("geiping2022", "main") == ["comparison", "curves"]
+    assert study({"measures": []}).figures("geiping2022", "main") == ["generalization", "comparison", "curves"]
     nothing = {"geiping2022": ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]}
     assert study(skip=nothing).figures("geiping2022", "main") == []
 
@@ -139,7 +139,7 @@ def test_everything_that_is_made_is_listed_once(study):
     (table,) = contents[0]["tables"]
     assert [figure["file"] for figure in table["figures"]] == [
         f"results/tiny/figures/geiping2022_main_{kind}.png"
-        for kind in ("comparison", "curves", "landscape", "contours", "surface")
+        for kind in ("generalization", "comparison", "curves", "landscape", "contours")
     ]
     assert all(figure["caption"] for figure in table["figures"])
 
