@@ -245,8 +245,13 @@ def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing
 def test_what_generalizes_no_less_is_said_and_labels_without_a_place_become_a_legend():
     _, figure = generalization(3, ["sgd", "reg"], 5.0)
     assert figure.get_suptitle() == "No row that fits as well as SGD generalizes clearly less"
-    _, figure = generalization(1, ["reg", "sgd", "fb"])
-    assert figure.get_suptitle() == "SGD generalizes best, with 65.8 % of the test images (one seed each)"
+    _, figure = generalization(3, ["sgd", "fb"])
+    assert figure.get_suptitle() == "SGD generalizes best, with 65.8 % of the test images"
+    _, figure = generalization(1, ["long", "reg", "fb"])
+    expected = "REG generalizes better than LONG: 64.8 against 62.0 % of the test images (one seed each)"
+    assert figure.get_suptitle().replace("\n", " ") == expected
+    lost = FRAMES["runs"].assign(train_accuracy=np.nan)
+    assert draw("generalization", runs=lost).get_suptitle() == "No seed has a training and a test accuracy"
     table = table_of(*(row(str(index), "A label too long " * 5 + str(index)) for index in range(5)))
     runs = frames_of(table, 1)["runs"].assign(train_accuracy=50.0, test_accuracy=50.0)
     figure = draw_figure("generalization", table, {"runs": runs})

@@ -83,7 +83,9 @@ def draw_multiples(table, frames, lines: pd.DataFrame, name: str, level: float |
             _steps_of(axis, courses)
         _limit(panels[0], courses, level, log)
         panels[(len(some) - 1) // 2].set_xlabel(AXES[kind])
-        panels[0].set_ylabel(_ran(line, frames["runs"], grid[line]), fontsize=SMALL, color=QUIET)
+        panels[0].set_ylabel(
+            _ran(line if len(grid_of(table)) > 1 else "", frames["runs"], grid[line]), fontsize=SMALL, color=QUIET
+        )
     figure.supylabel(textwrap.fill(name, int(10 * size[1])), fontsize=TEXT)
     return figure
 

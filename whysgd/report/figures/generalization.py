@@ -116,21 +116,21 @@ def message(table, frames):
     points = [(row, median(train), median(test)) for row, train, test in _points(table, runs)]
     numbers = [f"{row_name(row)} {test:.1f} % of the test and {train:.1f} % of the training images"
                for row, train, test in points]  # fmt: skip
+    if not points:
+        return "No seed has a training and a test accuracy", ""
     (first, fitted, reached), *others = points
     name, doubt = row_name(first), " (one seed each)" if (runs.groupby("run").seed.nunique() == 1).all() else ""
     signs = {one.row["run"]: one.sign for one in differences({**table, "gap": None}, runs)}
     below = [(row, train, test) for row, train, test in others
              if train >= fitted - ALIKE and test < reached and (doubt or signs.get(row["run"]) == -1)]  # fmt: skip
-    if not below:
-        best, _, top = max(points, key=lambda point: point[-1])
-        rivals = [signs.get(row["run"]) == -1 for row, *_ in others]
-        clear = doubt or (all(rivals) if best is first else signs.get(best["run"]) == 1)
-        title = (
-            f"{row_name(best)} generalizes best, with {top:.1f} % of the test images"
-            if clear
-            else (f"No row that fits as well as {name} generalizes clearly less")
-        )
+    best, _, top = max(points, key=lambda point: point[-1])
+    if not below and best is first and (doubt or all(signs.get(row["run"]) == -1 for row, *_ in others)):
+        return f"{name} generalizes best, with {top:.1f} % of the test images{doubt}", "; ".join(numbers)
+    if not below and (signs.get(best["run"]) == 1 or (doubt and best is not first)):
+        title = f"{row_name(best)} generalizes better than {name}: {top:.1f} against {reached:.1f} % of the test images"
         return title + doubt, "; ".join(numbers)
+    if not below:
+        return f"No row that fits as well as {name} generalizes clearly less", "; ".join(numbers)
     worst, train, low = min(below, key=lambda point: point[-1])
     fits = f"better than {name}" if train > fitted + ALIKE else f"as well as {name}"
     title = f"{row_name(worst)} fits {fits} and generalizes less"

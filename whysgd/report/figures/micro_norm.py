@@ -3,7 +3,7 @@
 import numpy as np
 
 from whysgd.report.figures._rows import baseline_name, differences, made_rows, row_name
-from whysgd.report.figures._steps import draw_multiples, to_baseline
+from whysgd.report.figures._steps import draw_multiples, grid_of, to_baseline
 
 NEEDS = ("histories",)
 CAPTION = (
@@ -34,8 +34,10 @@ def message(table, frames):
     if ends.empty:
         return "No micro-batch gradient norm was measured beside the baseline's", ""
     farthest = np.log(ends).abs().idxmax()
-    row, numbers = rows[farthest], "; ".join(f"{row_name(rows[run])} {ratio:.2f}" for run, ratio in ends.items())
+    several = len(grid_of(table)) > 1
+    labels = {run: row_name(row) if several or not row["column"] else row["column"] for run, row in rows.items()}
+    numbers = "; ".join(f"{labels[run]} {ratio:.2f}" for run, ratio in ends.items())
     if max(ends[farthest], 1 / ends[farthest]) < ALIKE:
         return "No method moves the micro-batch gradient norm by 5 % from the baseline's", numbers
     name = baseline_name(table, differences(table, frames["runs"]))
-    return f"{row_name(row)} moves the micro-batch gradient norm most, to {ends[farthest]:.2f} of {name}'s", numbers
+    return f"{labels[farthest]} moves the micro-batch gradient norm most, to {ends[farthest]:.2f} of {name}'s", numbers
