@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
-from whysgd.report.colours import method_colours
+from whysgd.report.colours import run_colours
 from whysgd.report.draw import draw_figure
 from whysgd.report.style import plt
 
@@ -20,9 +20,9 @@ def row(run, label, column=None, **other) -> dict:
 
 
 def table_of(*rows, **other) -> dict:
-    table = {"title": "T", "setting": "S", "columns": None, "grid": None, "planes": [], "metric": "test_accuracy",
+    table = {"title": "T", "setting": "S", "columns": None, "gap": None, "grid": None, "planes": [], "metric": "test_accuracy",
              "rows": list(rows), **other}  # fmt: skip
-    return {**table, "colours": method_colours({"t": table})["t"]}
+    return {**table, "colours": run_colours({"t": table})["t"]}
 
 
 def cell(name, method, **other) -> dict:
@@ -45,6 +45,7 @@ CELLS = table_of(
     cell("a", "sb"), cell("a", "lb"), cell("a", "gn"), cell("b", "sb"), cell("b", "lb", planned=False),
     cell("b", "gn", run=None, planned=False), cell("c", "sb", planned=False),
     cell("a", "sb", label="A again", metric="best_test_accuracy"), columns={"sb": {}, "lb": {}, "gn": {}},
+    gap={"from": "lb", "to": "sb"},
 )  # fmt: skip
 GRID = grid_table({"loss": ["cross_entropy", "linear_hinge"], "depth": [2, 4, 8]}, {"width": [4, 16, 64, 256]})
 
@@ -64,7 +65,7 @@ def frames_of(table, seeds=3) -> dict[str, pd.DataFrame]:
     for (place, run), seed in product(enumerate(runs), range(seeds)):
         key = {"paper": "p", "run": run, "scale": "mini", "seed": seed}
         lines["runs"].append({
-            **key, "steps": 30, "parameters": 20_000, "status": "finished", "test_accuracy": 90.0 + place + 0.1 * seed,
+            **key, "steps": 30, "parameters": 20_000, "status": "finished", "train_accuracy": 95.0 + place, "test_accuracy": 90.0 + place + 0.1 * seed,
             "best_test_accuracy": 99.0, "dataset": "digits", "train_images": 5, "held_out_images": 0, "test_images": 6,
             "model": "m", "device": "cpu", "settings": json.dumps({"lr": run}), "best_selected_on": "test", "stored_copies": 0,
             "source": "training", "older": False,

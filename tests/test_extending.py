@@ -122,7 +122,7 @@ def test_a_figure_from_elsewhere_is_drawn(trained, elsewhere):
         "import pandas as pd; from whysgd.study.registry import find; from whysgd.study.figures import needs, caption;"
         f"assert needs('{name}') == ('histories',) and caption('{name}').endswith('.');"
         f"history = pd.read_csv('{trained[0]}/history.csv').assign(run='mine');"
-        f"print(len(find('figure', '{name}')({{}}, {{'histories': history}}, 'here').axes[0].lines))"
+        f"print(len(find('figure', '{name}')({{}}, {{'histories': history}}).axes[0].lines))"
     )
     assert run(elsewhere, "-c", code).strip() == "2"
 

@@ -1,5 +1,6 @@
 """Figures of tables: what each needs, and what is drawn of a table's rows."""
 
+import re
 import runpy
 from types import SimpleNamespace
 
@@ -8,24 +9,25 @@ import pandas as pd
 import pytest
 from conftest import make_dataset
 from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, table_of
+from matplotlib.text import Text
+from PIL import Image
 
 from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
 from whysgd.report import draw as drawing
 from whysgd.report.augmentation import plot_augmentation
 from whysgd.report.draw import draw_figure, read_frames, read_points
-from whysgd.report.figures import _steps, histograms
-from whysgd.report.style import save_figure
-from whysgd.report.tables import make_table
+from whysgd.report.figures import _steps
+from whysgd.report.figures._rows import differences
+from whysgd.report.statistics import difference, rank_correlation
+from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, save_figure
 from whysgd.study.config import load_config
 from whysgd.study.figures import FIGURES, caption, needs
-from whysgd.study.registry import file_of
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
 from whysgd.study.workflow import Study
 
 FRAMES = frames_of(TABLE)
-FRAMES["table"] = make_table(TABLE, "p", FRAMES["runs"])
 
 
 def case(figure) -> tuple[dict, dict]:
@@ -34,16 +36,26 @@ def case(figure) -> tuple[dict, dict]:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_is_drawn_alike_each_time_and_has_a_caption_and_a_size(figure, tmp_path):
+def test_every_figure_is_drawn_alike_each_time_and_says_what_it_shows(figure, tmp_path):
     table, frames = case(figure)
     for name in ("first", "second"):
-        save_figure(draw_figure(figure, table, frames), tmp_path / f"{name}.svg", tmp_path / f"{name}.png")
+        drawn = draw_figure(figure, table, frames)
+        save_figure(drawn, tmp_path / f"{name}.svg", tmp_path / f"{name}.png")
     text = (tmp_path / "first.svg").read_text()
     assert text == (tmp_path / "second.svg").read_text()
     assert "scale mini: digits" in text
-    assert (tmp_path / "first.png").read_bytes().startswith(b"\x89PNG")
+    assert "seed" in text
+    title = drawn.get_suptitle().replace("\n", " ")
+    assert title != table["title"]
+    assert drawn.get_label().startswith(f"{title}. ")
+    assert re.search(r"\d", drawn.get_label().removeprefix(title))
+    assert f"<title>{title.replace('<', '&lt;')}</title>" in text
+    with Image.open(tmp_path / "first.png") as image:
+        assert image.info["Description"] == drawn.get_label()
+        assert image.width * 96 / image.info["dpi"][0] in (pytest.approx(720, abs=1), pytest.approx(1100, abs=1))
+    assert drawn.get_figwidth() in (NARROW, WIDE)
+    assert {part.get_fontsize() for part in drawn.findobj(Text) if part.get_text()} <= {TITLE, TEXT, SMALL}
     assert caption(figure).endswith(".")
-    assert "# inches" in file_of("figure", figure).read_text()
     with pytest.raises(UserError, match="T: no run of the table is made at this scale"):
         draw_figure(figure, {**table, "rows": [{**line, "planned": False} for line in table["rows"]]}, frames)
 
@@ -52,7 +64,7 @@ def test_every_figure_is_drawn_alike_each_time_and_has_a_caption_and_a_size(figu
 def test_the_script_draws_from_the_files_of_a_job(figure, tmp_path):
     table, frames = case(figure)
     inputs = {}
-    for need in {"runs", *needs(figure)} - {"grid"}:
+    for need in {"runs", *needs(figure)} - {"grid", "accuracy"}:
         file = tmp_path / f"{need}.csv"
         frames[need].to_csv(file, index=False)
         inputs[need] = [str(file)] if need == "line" else str(file)
@@ -82,7 +94,7 @@ def test_a_job_reads_what_its_figure_needs_and_what_is_not_measured_is_not_drawn
     drawn = [(paper, table, figure) for paper, tables in study.tables.items() for table in tables
              for figure in study.figures(paper, table)]  # fmt: skip
     for job in drawn:
-        assert study.figure_inputs(*job).keys() - {"metrics"} == {*needs(job[-1])} - {"grid"}
+        assert study.figure_inputs(*job).keys() - {"metrics"} == {*needs(job[-1])} - {"grid", "accuracy"}
     assert {figure for *_, figure in drawn} == {figure for figure in FIGURES if lost.isdisjoint(needs(figure))}
 
 
@@ -112,95 +124,167 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
             needs(wrong)
 
 
-def test_curves_have_a_line_for_each_row_or_in_a_table_with_columns_a_panel_for_each():
-    loss, _, accuracy = draw("curves").axes
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["A", "B", "C"]
-    assert loss.get_xscale() == "log"
-    means = [list(line.get_ydata()) for line in accuracy.lines if len(line.get_ydata())]
-    assert sorted(means) == [[71.0] * 3, [81.0] * 3, [91.0] * 3]
-    axes = draw("curves", CELLS).axes
-    assert [axis.get_ylabel() for axis in axes] == [f"test accuracy [%], {name}" for name in ("SB", "LB", "GN")]
+def lines_of(axis, colour):
+    """The lines of a panel in a colour, or all in other colours than grey."""
+    return [line for line in axis.lines if line.get_color() == colour]
 
 
-def test_a_comparison_has_published_numbers_and_every_seed():
-    figure = draw_figure("comparison", TABLE, FRAMES)
-    axis = figure.axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["A", "B", "C", "D", "A at its best"]
-    drawn = {round(float(x), 6) for line in axis.lines for x in line.get_xdata()}
-    assert {95.0, 80.0, 90.0, 90.1, 90.2, 91.1, 92.2, 99.0} <= drawn
-    assert figure.get_suptitle().split("\n")[0] == "published: S"
-    numbers = pd.DataFrame({"row": [line["run"] for line in CELLS["rows"]], "published_mean": 1.0,
-                            "published_std": None, "measured_mean": 2.0})  # fmt: skip
-    labels = draw_figure("comparison", CELLS, {**frames_of(CELLS), "table": numbers}).axes[0].get_yticklabels()
-    assert [label.get_text() for label in labels][:4] == ["A (SB)", "A (LB)", "A (GN)", "B (SB)"]
-    assert len(labels) == 7
+def test_small_multiples_have_each_row_in_its_colour_over_the_others():
+    figure = draw("curves")
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title(loc="left") for axis in axes] == ["A", "B", "C"]
+    for axis, run, level in zip(axes, "abc", (91.0, 81.0, 71.0), strict=True):
+        (own,) = lines_of(axis, TABLE["colours"][run])
+        assert own.get_xdata().tolist() == [1, 3, 5]
+        assert own.get_ydata().tolist() == [level] * 3
+        assert len(axis.lines) == 3
+        band = axis.collections[0].get_paths()[0].vertices[:, 1]
+        assert (band.min(), band.max()) == (level - 0.5, level + 0.5)
+    assert figure.get_suptitle() == "No row gets to the 91.0 % at which A ends"
+    # Compared are the rows of a column or, where columns span a gap, the columns of a row.
+    across = {name: list(runs) for name, runs in _steps.grid_of({**CELLS, "gap": None}).items()}
+    assert across == {"SB": ["A", "B"], "LB": ["A"], "GN": ["A"]}
+    assert {name: list(runs) for name, runs in _steps.grid_of(CELLS).items()} == {"A": ["SB", "LB", "GN"], "B": ["SB"]}
 
 
-def test_panels_of_steps_are_rows_and_lines_are_methods_that_are_run():
-    drawn = _steps.panel_lines(CELLS)
-    assert {title: list(lines) for title, lines in drawn.items()} == {"A": ["sb", "lb", "gn"], "B": ["sb"]}
-    flat = table_of(row("x", "X"), row("y", "Y", planned=False))
-    assert _steps.panel_lines(flat) == {"": {"x": {"run": "x", "label": "X"}}}
+def test_runs_that_differ_in_their_passes_have_two_axes():
+    known = frames_of(TABLE)["histories"]
+    histories = known.assign(epoch=np.where(known.run == "a", known.step / 10, known.step))
+    figure = draw("curves", histories=histories)
+    assert [axis.get_xlabel() for axis in figure.axes if axis.get_xlabel()] == list(_steps.AXES.values())
+    assert lines_of(figure.axes[3], TABLE["colours"]["a"])[0].get_xdata().tolist() == [0.1, 0.3, 0.5]
 
 
-def test_lines_over_steps_are_means_over_seeds_with_a_band_and_colours_of_methods():
+def test_long_histories_are_thinned_and_keep_their_level():
+    long = draw("micro_norm", CELLS, histories=histories_of(["a.lb", "a.gn"], 2, 2000))
+    (line,) = lines_of(long.axes[0], CELLS["colours"]["a.gn"])
+    assert len(line.get_xdata()) <= _steps.POINTS
+    assert line.get_ydata() == pytest.approx((8 / 9) ** 0.5)
+
+
+def test_accuracies_and_norms_are_beside_those_of_their_baseline_at_the_same_seed_and_step():
     figure = draw("accuracy", CELLS)
-    first, second = figure.axes
-    assert [axis.get_title() for axis in figure.axes] == ["A", "B"]
-    lines = {line.get_label(): line for line in first.lines}
-    assert list(lines) == ["SB", "LB", "GN"]
-    assert lines["SB"].get_xdata().tolist() == [1, 3, 5]
-    assert lines["SB"].get_ydata().tolist() == [91.0, 91.0, 91.0]
-    assert [line.get_color() for line in first.lines] == list(CELLS["colours"].values())
-    band = first.collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == (90.0, 92.0)
-    assert [line.get_color() for line in second.lines] == [CELLS["colours"]["sb"]]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SB", "LB", "GN"]
-
-
-def test_norms_are_roots_on_a_logarithmic_axis_and_long_histories_are_thinned():
-    axis = draw("micro_norm", CELLS).axes[0]
-    assert (axis.get_yscale(), axis.get_xscale()) == ("log", "linear")
-    # Roots first, then the mean: 3·(1 + 2 + 3)/3.
-    assert axis.lines[0].get_ydata().tolist() == [6.0] * 5
-    long = draw("micro_norm", CELLS, histories=histories_of(["a.sb"], 1, 2000)).axes[0]
-    assert long.get_xscale() == "log"
-    assert len(long.lines[0].get_xdata()) <= _steps.POINTS
-    assert long.lines[0].get_ydata() == pytest.approx(3.0)
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title(loc="left") for axis in axes] == ["SB", "GN"]
+    for axis, run, gap in zip(axes, ("a.sb", "a.gn"), (10.0, -10.0), strict=True):
+        (line,) = lines_of(axis, CELLS["colours"][run])
+        # Seeds differ by a point each, their differences by nothing.
+        assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([1, 3, 5], [gap] * 3)
+    norms = draw("micro_norm", CELLS)
+    (line,) = lines_of(norms.axes[0], CELLS["colours"]["a.sb"])
+    assert line.get_ydata() == pytest.approx([(9 / 8) ** 0.5] * 5)
+    assert norms.get_suptitle() == "A (GN) moves the micro-batch gradient norm most, to 0.94 of LB's"
+    assert norms.axes[0].get_ylabel() == "m,\ndigits\nfor A"
 
 
 @pytest.mark.parametrize("figure", ["accuracy", "micro_norm"])
 def test_a_run_that_measures_nothing_has_no_line(figure):
     known = frames_of(CELLS)["histories"]
     empty = known.assign(test_accuracy=np.nan, micro_batch_norm2=np.nan)
-    assert all(not axis.lines for axis in draw(figure, CELLS, histories=empty).axes)
-    one = pd.concat([empty[empty.run != "a.gn"], known[known.run == "a.gn"]])
-    assert [len(axis.lines) for axis in draw(figure, CELLS, histories=one).axes] == [1, 0]
+    assert not any(lines_of(axis, colour) for axis in draw(figure, CELLS, histories=empty).axes
+                   for colour in CELLS["colours"].values())  # fmt: skip
+    some = pd.concat([empty[empty.run == "a.sb"], known[known.run != "a.sb"]])
+    assert [axis.get_title(loc="left") for axis in draw(figure, CELLS, histories=some).axes] == ["GN"]
+
+
+def test_a_comparison_has_differences_to_the_baseline_published_and_measured():
+    figure = draw("comparison")
+    published, measured = figure.axes
+    assert [label.get_text() for label in published.get_yticklabels()] == ["B", "C"]
+    assert [line.get_xdata()[0] for line in published.lines if line.get_mfc() == "none"] == [80.0 - 95.0]
+    values = {run: dict(enumerate(90.0 + place + 0.1 * np.arange(3))) for place, run in enumerate("abc")}
+    texts = [text.get_text() for text in measured.texts]
+    for text, one, run in zip(texts, differences(TABLE, FRAMES["runs"]), "bc", strict=True):
+        value, half = difference({run: 1.0, "a": -1.0}, values)
+        assert (one.value, one.half) == (pytest.approx(value), pytest.approx(half, abs=1e-6))
+        assert text.startswith(f"+{value:.1f} [")
+    assert figure.get_suptitle() == "B and C are clearly above A; published: 1 below"
+    assert draw("comparison", seeds=1).get_suptitle().startswith("With one seed each, no difference to A")
+
+
+def test_rows_are_compared_with_where_their_gap_starts():
+    ends = {(one.row["run"], one.baseline["run"]) for one in differences(CELLS, frames_of(CELLS)["runs"])}
+    assert ends == {("a.sb", "a.lb"), ("a.gn", "a.lb")}
+    # Also with one in another table.
+    own = table_of(row("x", "X", gap={"from": "y", "to": "z"}))
+    runs = frames_of(table_of(row("x", "X"), row("y", "Y")))["runs"]
+    (one,) = differences(own, runs)
+    assert (one.baseline["run"], one.value, one.published) == ("y", pytest.approx(-1.0), None)
+    assert draw_figure("comparison", own, {"runs": runs}).get_suptitle() == "X is clearly below y"
+
+
+ACCURACIES = {"sgd": (65.8, 76.5), "fb": (36.6, 37.8), "long": (62.0, 83.9), "clip": (62.2, 82.7), "reg": (64.8, 76.5)}
+
+
+def generalization(seeds, only=ACCURACIES, spread=0.05):
+    table = table_of(*(row(run, run.upper()) for run in only))
+    runs = frames_of(table, seeds)["runs"]
+    noise = spread * np.random.default_rng(0).standard_normal((2, len(runs))) * (seeds > 1)
+    test, train = np.array([ACCURACIES[run] for run in runs.run]).T + noise
+    figure = draw_figure("generalization", table, {"runs": runs.assign(test_accuracy=test, train_accuracy=train)})
+    return table, figure
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 10])
+def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing(seeds):
+    table, figure = generalization(seeds)
+    every, closer = figure.axes
+    assert [text.get_text() for text in every.texts] == ["FB"]
+    assert sorted(text.get_text() for text in closer.texts) == ["CLIP", "LONG", "REG", "SGD"]
+    assert not figure.legends
+    renderer = figure.canvas.get_renderer()
+    boxes = [Text.get_window_extent(text, renderer) for text in closer.texts]
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
+    dots = [line for line in closer.lines if line.get_color() == table["colours"]["long"]]
+    assert [len(line.get_xdata()) for line in dots] == [seeds, 1]
+    end = " (one seed each)" if seeds == 1 else ""
+    assert re.fullmatch(r"LONG fits better than SGD and generalizes less; REG closes \d\d % of the gap" + re.escape(end),
+                        figure.get_suptitle().replace("\n", " "))  # fmt: skip
+
+
+def test_what_generalizes_no_less_is_said_and_labels_without_a_place_become_a_legend():
+    _, figure = generalization(3, ["sgd", "reg"], 5.0)
+    assert figure.get_suptitle() == "No row that fits as well as SGD generalizes clearly less"
+    _, figure = generalization(3, ["sgd", "fb"])
+    assert figure.get_suptitle() == "SGD generalizes best, with 65.8 % of the test images"
+    _, figure = generalization(1, ["long", "reg", "fb"])
+    expected = "REG generalizes better than LONG: 64.8 against 62.0 % of the test images (one seed each)"
+    assert figure.get_suptitle().replace("\n", " ") == expected
+    lost = FRAMES["runs"].assign(train_accuracy=np.nan)
+    assert draw("generalization", runs=lost).get_suptitle() == "No seed has a training and a test accuracy"
+    table = table_of(*(row(str(index), "A label too long " * 5 + str(index)) for index in range(5)))
+    runs = frames_of(table, 1)["runs"].assign(train_accuracy=50.0, test_accuracy=50.0)
+    figure = draw_figure("generalization", table, {"runs": runs})
+    assert len(figure.legends[0].get_texts()) == 5
+    assert not figure.axes[0].texts
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 50])
-def test_histograms_have_every_seed_and_the_median(seeds):
-    sharpness, accuracy = draw("histograms", seeds=seeds).axes
+def test_strips_have_every_seed_the_median_and_the_trend(seeds):
+    figure = draw("strips", seeds=seeds)
+    sharpness, accuracy = figure.axes
     assert (sharpness.get_xlabel(), accuracy.get_xlabel()) == ("Keskar sharpness [%]", "test accuracy [%]")
-    labels = [text.get_text() for text in sharpness.get_yticklabels()]
-    assert labels == [f"{name}\nn = {seeds}" for name in "ABC"]
+    assert [text.get_text() for text in sharpness.get_yticklabels()] == ["A", "B", "C"]
     medians = [float(text.get_text()) for text in accuracy.texts]
     assert medians == pytest.approx([90 + place + 0.05 * (seeds - 1) for place in range(3)], abs=0.06)
-    # Strokes and median, for each row.
-    assert [len(part.get_segments()) for part in accuracy.collections] == [seeds, 1] * 3
-    tallest = min(bar.get_height() for bar in accuracy.patches)
-    assert tallest == pytest.approx(-histograms.TALLEST)
+    assert [len(line.get_xdata()) for line in accuracy.lines] == [seeds] * 3
+    values = [90 + place + 0.1 * seed for place in range(3) for seed in range(seeds)]
+    rho, p = rank_correlation(np.repeat(range(3), seeds), values)
+    assert accuracy.get_title(loc="left").startswith(f"ρ = +{rho:.2f}, p ")
+    word = "rises" if p <= 0.05 else "shows no trend"
+    assert figure.get_suptitle().replace("\n", " ") == f"From A to C, sharpness shows no trend and test accuracy {word}"
 
 
 def test_wide_ranges_are_logarithmic_and_what_is_not_there_is_said():
     runs, measures = FRAMES["runs"].copy(), FRAMES["measures"][1:]
     runs.loc[0, "status"] = "diverged"
-    axes = draw("histograms", runs=runs[runs.run != "b"], measures=measures).axes
+    axes = draw("strips", runs=runs[runs.run != "b"], measures=measures).axes
     assert [axis.get_xscale() for axis in axes] == ["log", "linear"]
     labels = [text.get_text() for text in axes[0].get_yticklabels()]
-    assert labels == ["A\nn = 2, 1 diverged", "B\nnot run", "C\nn = 3"]
-    bare = draw("histograms", runs=runs, measures=measures[:0]).axes[0]
-    assert [text.get_text() for text in bare.texts] == ["not measured"]
+    assert labels == ["A\n1 diverged", "B\nnot run", "C"]
+    bare = draw("strips", runs=runs, measures=measures[:0])
+    assert [text.get_text() for text in bare.axes[0].texts] == ["not measured"]
+    assert "sharpness was not measured" in bare.get_suptitle().replace("\n", " ")
 
 
 @pytest.mark.parametrize(("channels", "copies", "clean"), [(1, 2, False), (3, 12, True)])

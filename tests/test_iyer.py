@@ -51,7 +51,7 @@ def test_the_published_accuracies_are_as_published():
     labels = {row["run"]: row["label"] for row in paper["tables"]["full_budget"]["rows"]}
     # Two columns of the published table with one number, and one run.
     assert labels["knee"] == "Knee, and Knee with 50 % explore"
-    assert paper["tables"]["explore"]["figures"] == ["curves", "histograms"]
+    assert paper["tables"]["explore"]["figures"] == ["curves", "strips"]
     assert [(part["table"], part["rows"]) for part in paper["out_of_scope"]] == [
         ("full_budget", OTHERS),
         ("short_budget", OTHERS),

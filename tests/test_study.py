@@ -125,7 +125,7 @@ def test_a_landscape_is_looked_at_as_the_scale_says(study):
 def test_figures_are_drawn_where_their_numbers_are(study):
     assert study().figures("simsekli2019", "mnist") == ["width", "heatmap"]
     assert study({"measures": ["fisher"]}).figures("simsekli2019", "mnist") == []
-    assert study({"measures": []}).figures("geiping2022", "main") == ["comparison", "curves"]
+    assert study({"measures": []}).figures("geiping2022", "main") == ["generalization", "comparison", "curves"]
     nothing = {"geiping2022": ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]}
     both = study({"papers": ["geiping2022"]}, skip=nothing, tables={"geiping2022": ["main", "fixed_dataset"]})
     assert both.figures("geiping2022", "main") == []
@@ -150,7 +150,7 @@ def test_everything_that_is_made_is_listed_once(study):
     (table,) = contents[0]["tables"]
     assert [figure["file"] for figure in table["figures"]] == [
         f"results/tiny/figures/geiping2022_main_{kind}.png"
-        for kind in ("comparison", "curves", "landscape", "contours", "surface")
+        for kind in ("generalization", "comparison", "curves", "landscape", "contours")
     ]
     assert all(figure["caption"] for figure in table["figures"])
 

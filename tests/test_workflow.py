@@ -41,7 +41,7 @@ EVERY = {
     "train": 18, "measure": 18, "measure_landscape": 11, "collect_runs": 4, "collect_measures": 4, "make_table": 5,
     "check_claims": 4, "plot_figure": 14, "summarize_measures": 1, "write_page": 1,
 }  # fmt: skip
-# Without training: what is made of the measures, among it the histograms and the grid as lines and as a map.
+# Without training: what is made of the measures, among it the strips and the grid as lines and as a map.
 FROM_MEASURES = {
     "collect_measures": 4, "make_table": 2, "check_claims": 3, "plot_figure": 3, "summarize_measures": 1, "write_page": 1,
 }  # fmt: skip
@@ -65,13 +65,13 @@ EDITS = {
     "how data are read": ("whysgd/data/sources.py", "", "\nUNUSED = 1\n", {"build_dataset": 1, **EVERY}),
     "a measure": ("whysgd/measures/keskar.py", "", "\nUNUSED = 1\n", {"measure": 18, **FROM_MEASURES}),
     "a figure's size": (
-        "whysgd/report/figures/curves.py", "PANEL = (4.0, 4.0)", "PANEL = (4.0, 3.0)", {"plot_figure": 2, "write_page": 1},
+        "whysgd/report/figures/comparison.py", "ROW_HEIGHT, MARGIN = 0.27", "ROW_HEIGHT, MARGIN = 0.3", {"plot_figure": 1, "write_page": 1},
     ),
     "the look of figures": (
-        "whysgd/report/style.py", '"font.size": 9', '"font.size": 8',
+        "whysgd/report/style.py", '"font.size": TEXT', '"font.size": SMALL',
         {"plot_figure": 14, "summarize_measures": 1, "write_page": 1},
     ),
-    "a script": ("workflow_scripts/make_table.py", "", "\nUNUSED = 1\n", {"make_table": 5, "plot_figure": 1, "write_page": 1}),
+    "a script": ("workflow_scripts/make_table.py", "", "\nUNUSED = 1\n", {"make_table": 5, "write_page": 1}),
     "the page's template": (f"{PAGE}/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
     "the page's script": (f"{PAGE}/page.js", "const marked =", "const wanted =", {"write_page": 1}),
     "the page's style": (f"{PAGE}/page.css", "max-width: 76rem", "max-width: 80rem", {"write_page": 1}),
@@ -203,7 +203,7 @@ def test_the_paper_scale_has_a_job_for_each_run_table_and_figure(miniature):
     }  # fmt: skip
     unmeasured = planned(miniature, "--configfile", "config/paper.yaml", "--config", "measures=[]")
     assert {rule: unmeasured.get(rule) for rule in jobs if unmeasured.get(rule) != jobs[rule]} == {
-        "measure_landscape": None, "collect_measures": None, "summarize_measures": None, "plot_figure": 33,
+        "measure_landscape": None, "collect_measures": None, "summarize_measures": None, "plot_figure": 34,
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Figures of tables, drawn from files."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,16 +10,19 @@ from matplotlib.figure import Figure
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
+from whysgd.report.figures._panels import seeds_of
 from whysgd.report.frame import read_histories
 from whysgd.report.recorded import unpacked
-from whysgd.report.style import STYLE, plt
+from whysgd.report.style import STYLE, add_heading, plt
 from whysgd.report.tables import setting_of
-from whysgd.study.figures import GRID, NOISE, TABLE, needs
+from whysgd.study.figures import ACCURACY, GRID, NOISE, needs
 from whysgd.study.registry import find
+
+FIRST = ("plane", "noise_norms")  # Of them one seed is drawn.
 
 
 def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -> Figure:
-    """Return a figure of a table.
+    """Return a figure of a table, under the finding that its file's `message` makes of the numbers, if it has one.
 
     Args:
         name: of the figure, or a dotted path to one.
@@ -35,12 +39,22 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
         drawn &= set(frames[need].run)
         if need in NOISE and frames[need].empty:
             raise UserError(f"{table['title']}: the noise of no run was measured, so there is nothing to draw")
-    frames = {need: frame if need == TABLE else frame[frame.run.isin(drawn)] for need, frame in frames.items()}
-    setting = setting_of(frames["runs"], device=False)
+    # Rows are compared with where their gaps start.
+    drawn |= {row["gap"]["from"] for row in table["rows"] if row["gap"]}
+    frames = {need: frame[frame.run.isin(drawn)] for need, frame in frames.items()}
+    shown = next((need for need in needs(name) if need in (*LANDSCAPES, *NOISE)), "runs")
+    known = frames[shown] if GRID not in needs(name) else frames["measures"].query("quantity == @table['metric']")
+    seeds = "first seed" if shown in FIRST else seeds_of(known)
+    setting = f"{setting_of(frames['runs'], device=False)}; {seeds}"
+    function = find("figure", name)
     # Matplotlib leaves labels that begin with _ out of legends.
     table = {**table, "rows": [{**row, "label": re.sub("^_", "\u200b_", row["label"])} for row in table["rows"]]}
     with plt.rc_context(STYLE):
-        return find("figure", name)(table, frames, setting)
+        figure = function(table, frames)
+        message = getattr(sys.modules[function.__module__], "message", None)
+        title, numbers = message(table, frames) if message else (table["title"], "")
+        add_heading(figure, title, setting, numbers)
+    return figure
 
 
 def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:
@@ -54,7 +68,7 @@ def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    return {need: _read(need, inputs) for need in ("runs", *needs(name)) if need != GRID}
+    return {need: _read(need, inputs) for need in ("runs", *needs(name)) if need not in (ACCURACY, GRID)}
 
 
 def _read(need: str, inputs: Mapping) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from whysgd.report.claims import explanation
 from whysgd.report.frame import RECORDS
@@ -63,7 +64,7 @@ def write_page(
         lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "sort_keys": False}
-    environment.filters |= {"grid": html_table, "blocks": to_html, "image": _image}
+    environment.filters |= {"grid": html_table, "blocks": to_html, "image": _image, "told": _told}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
         title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, count=_count(contents),
@@ -148,3 +149,9 @@ def _image(file: str | Path) -> str:
     """Return a PNG or GIF as a data URL: figures with text from users never become markup."""
     kind = Path(file).suffix.removeprefix(".")
     return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()
+
+
+def _told(file: str | Path) -> tuple[str, int]:
+    """Return the text that stands for a picture, empty if it has none, and its width on the page in pixels."""
+    with Image.open(file) as image:
+        return image.info.get("Description", ""), round(96 * image.width / image.info.get("dpi", (96,))[0])

@@ -1,4 +1,4 @@
-"""The look of all pictures: fonts, headings, legends, ticks, colours of values, and how a picture is saved."""
+"""The look of all pictures: sizes, type, headings, legends, ticks, and how a picture is saved with what it says."""
 
 import textwrap
 from pathlib import Path
@@ -15,37 +15,59 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from whysgd.files import write_atomically
 from whysgd.report.colours import PALETTE
 
+# Widths of a picture in inches of 96 pixels: 720 and 1,100 on a page, where type then has one size in all of them.
+NARROW, WIDE = 7.5, 1100 / 96
+PIXELS = 2 * 96  # of a PNG, per inch
+TITLE, TEXT, SMALL = 11.5, 9, 8  # points
+QUIET, FAINT = "#555555", "#c8c8c8"
+SEQUENTIAL = "viridis"
 STYLE = {
-    "svg.hashsalt": "whysgd", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "whysgd", "svg.fonttype": "none", "font.size": TEXT, "axes.titlesize": TEXT,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET, "axes.linewidth": 0.8,
+    "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True, "xtick.color": QUIET, "ytick.color": QUIET,
+    "axes.labelcolor": "#222222", "text.color": "#222222", "figure.constrained_layout.use": True,
     # A label may have signs of money, and no text of ours is a formula.
     "text.parse_math": False,
 }  # fmt: skip
-LETTERS_PER_INCH = 13  # of a heading
-QUIET = "#555555"
-SEQUENTIAL = "viridis"
-# The strong colours of the palette first.
-STRONG = tuple(PALETTE[index] for index in (5, 6, 4, 7, 2, 3, 0, 1))
+LINE = 1.3  # of text, in units of its size
 
 
 def save_figure(figure: Figure, *paths: str | Path) -> None:
-    """Write a figure in each of the formats its paths end in; the same figure gives the same SVG."""
+    """Write a figure in each of the formats its paths end in; the same figure gives the same SVG.
+
+    In the files' metadata are its title and, as Description, the text that stands for it where it cannot be seen.
+    """
+    told = {"Title": figure.get_suptitle().replace("\n", " "), "Description": figure.get_label()}
     for path in map(Path, paths):
-        metadata = {"Date": None} if path.suffix == ".svg" else None
+        metadata = {**told, "Date": None} if path.suffix == ".svg" else told
         with plt.rc_context(STYLE):
-            write_atomically(path, lambda file, metadata=metadata: figure.savefig(file, dpi=150, metadata=metadata))
+            write_atomically(path, lambda file, known=metadata: figure.savefig(file, dpi=PIXELS, metadata=known))
     plt.close(figure)
 
 
-def add_heading(figure: Figure, *texts: str) -> None:
-    """Write texts above a figure, each in lines that fit its width; a number stays beside what it counts."""
+def add_heading(figure: Figure, title: str, setting: str = "", alternative: str = "") -> None:
+    """Write a finding above a figure and, in small type, on what it was measured; the figure grows by their height.
+
+    Args:
+        figure: of which all else is there.
+        title, setting: each is broken into lines that fit; a number stays beside what it counts.
+        alternative: what the figure shows, in words and numbers, for those who cannot see it.
+    """
     lines = []
-    for text in texts:
-        for phrase in ("n = ", " to ", " seed", " networks"):
+    for text, size, letters in ((title, TITLE, 9.6), (setting, SMALL, 16)):
+        for phrase in ("n = ", " seed", " networks", " %", " points", " steps", " images"):
             text = text.replace(phrase, phrase.replace(" ", "\xa0"))
-        lines += textwrap.wrap(text, int(LETTERS_PER_INCH * figure.get_figwidth()))
-    figure.suptitle("\n".join(lines).replace("\xa0", " "), fontsize=10)
+        wrapped = textwrap.wrap(text, int(letters * figure.get_figwidth()))
+        lines.append(([line.replace("\xa0", " ") for line in wrapped], size))
+    taken = [(LINE * size * len(text) + 3) / 72 if text else 0.0 for text, size in lines]
+    height = figure.get_figheight() + sum(taken) + 0.05
+    figure.set_figheight(height)
+    (above, _), (below, _) = lines
+    look = {"x": 0.07 / figure.get_figwidth(), "ha": "left", "va": "top", "linespacing": LINE}
+    figure.suptitle("\n".join(above), y=1 - 0.04 / height, fontsize=TITLE, weight="bold", **look)
+    figure.text(s="\n".join(below), y=1 - (0.04 + taken[0]) / height, fontsize=SMALL, color=QUIET, **look)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (sum(taken) + 0.05) / height))
+    figure.set_label(f"{title}. {alternative}".strip())
 
 
 def add_legend(figure: Figure, place: str, **options) -> None:
@@ -67,9 +89,22 @@ def number(value: float, _=None) -> str:
     return f"{value:,g}" if abs(value) < 1e6 else f"{value:.0e}"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """Return a number with its sign, and a minus as long as a plus: +0.4, −12.0."""
+    return f"{round(value, digits) + 0:+.{digits}f}".replace("-", "−")
+
+
+def joined(names: list[str], of: int | None = None) -> str:
+    """Return one or two names, or how many there are: `A`, `A and B`, `3 rows`, `3 of 5 rows`."""
+    if 0 < len(names) <= 2:
+        return " and ".join(names)
+    return f"{len(names)}{f' of {of}' if of else ''} rows" if names else "no row"
+
+
 def log_ticks(part, low: float, high: float) -> None:
     """Write plain numbers on a logarithmic axis (`axis.xaxis`), the more of them the less it spans."""
-    part.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3) if high < 1e4 * low else (1,)))
+    tiers = ((3, range(1, 10)), (100, (1, 2, 5)), (1e4, (1, 3)), (np.inf, (1,)))
+    part.set_major_locator(LogLocator(subs=next(tuple(subs) for factor, subs in tiers if high <= factor * low)))
     part.set_major_formatter(FuncFormatter(number))
     part.set_minor_formatter(NullFormatter())
 
@@ -87,7 +122,7 @@ def step_axis(axis, last: int) -> None:
 def value_colours(values: list) -> dict:
     """Return a colour for each value: of a sequential map for numbers, of the palette for texts."""
     if any(isinstance(value, str) for value in values):
-        return {value: STRONG[index % len(STRONG)] for index, value in enumerate(values)}
+        return {value: PALETTE[1:][index % 7] for index, value in enumerate(values)}
     # Without the lightest and the darkest end of the map.
     shades = np.linspace(0.02, 0.9, len(values)) if len(values) > 1 else [0.02]
     return dict(zip(values, map(colormaps[SEQUENTIAL], shades), strict=True))

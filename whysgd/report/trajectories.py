@@ -1,6 +1,7 @@
 """The picture of descent on a loss with two weights: paths over its contours, and the same as an animation."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,13 @@ from PIL import Image
 
 from whysgd.files import write_atomically
 from whysgd.report.colours import PALETTE
-from whysgd.report.style import STYLE, add_heading, log_ticks, plt
+from whysgd.report.style import SMALL, STYLE, WIDE, add_heading, log_ticks, plt
 from whysgd.study.spec import FULL_BATCH
 from whysgd.training.two_weights import losses, valley
 
-SIZE, ANIMATION_SIZE, DPI = (9.6, 5.4), (6.0, 5.6), 100  # inches; pixels per inch of the animation
-# Black and greys are those of the background.
-COLOURS = tuple(PALETTE[index] for index in (6, 5, 4, 3, 7, 2))
+HEIGHT, ANIMATION_SIZE, DPI = 5.6, (6.0, 5.6), 120  # inches; pixels per inch of the animation
+# As in the tables: SGD's is the first; then descent's, and those of clipping and of the penalty.
+DRAWS, COLOURS = PALETTE[0], tuple(PALETTE[index] for index in (1, 3, 5, 2, 4, 6))
 FLOOR, LEVELS, DARKEST = 1e-3, 10, 0.42  # of L − min L; what is lower is white
 GRID = 241
 SMALLEST_LOSS = 1e-8
@@ -36,7 +37,9 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
         frame: with `whysgd.study.trajectories.COLUMNS`, of its methods.
     """
     steps, lowest, limit = settings["steps"], _lowest(settings), 2 / settings["lr"]
-    figure, axes = plt.subplot_mosaic([["plane", "loss"], ["plane", "sharpness"]], figsize=SIZE, width_ratios=[1.5, 1])
+    figure, axes = plt.subplot_mosaic(
+        [["plane", "loss"], ["plane", "sharpness"]], figsize=(WIDE, HEIGHT), width_ratios=[1.5, 1]
+    )
     _background(axes["plane"], settings)
     for path, look in _paths(settings, frame):
         axes["plane"].plot(path.w1, path.w2, **look)
@@ -47,7 +50,7 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
     axes["sharpness"].axhline(limit, color="black", ls=":", lw=1)
     axes["sharpness"].annotate(
         f"2/η = {limit:g}", (1, limit), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", va="top", fontsize=8,
+        ha="right", va="top", fontsize=SMALL,
     )  # fmt: skip
     axes["loss"].set(yscale="log", ylabel="L − min L", ylim=(SMALLEST_LOSS, None))
     log_ticks(axes["loss"].yaxis, *axes["loss"].get_ylim())
@@ -58,7 +61,7 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
         axis.set_xticks(ticks, list(map(str, ticks)))
         axis.set_xlim(0, steps)
     axes["loss"].tick_params(labelbottom=False)
-    _label(figure, settings, len(settings["methods"]))
+    _label(figure, settings, len(settings["methods"]), *message(settings, frame))
     return figure
 
 
@@ -73,7 +76,7 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
     steps = shown_steps(settings["steps"])
     figure, axis = plt.subplots(figsize=ANIMATION_SIZE, dpi=DPI)
     _background(axis, settings)
-    _label(figure, settings, 2)
+    _label(figure, settings, 2, *message(settings, frame))
     moving = []
     for line, look in _paths(settings, frame):
         artists = axis.plot([], [], **look, animated=True)
@@ -114,8 +117,10 @@ def shown_steps(steps: int) -> list[int]:
 
 def _coloured(settings: Mapping):
     """Name, settings and colour of each method, and whether it draws micro-batches."""
-    for (name, method), colour in zip(settings["methods"].items(), COLOURS * len(settings["methods"]), strict=False):
-        yield name, method, colour, method["batch"] != FULL_BATCH
+    colours = cycle(COLOURS)
+    for name, method in settings["methods"].items():
+        draws = method["batch"] != FULL_BATCH
+        yield name, method, DRAWS if draws else next(colours), draws
 
 
 def _paths(settings: Mapping, frame: pd.DataFrame):
@@ -166,7 +171,21 @@ def _lowest(settings: Mapping) -> float:
     return float(losses(np.array([1.0, valley(points)]), points))
 
 
-def _label(figure, settings: Mapping, columns: int) -> None:
+def message(settings: Mapping, frame: pd.DataFrame) -> tuple[str, str]:
+    """Return which methods end in the flattest and in the sharpest valley, and how sharp it is for all of them.
+
+    The sharpness of a method is the median over its seeds and the last tenth of the steps.
+    """
+    late = frame[frame.step >= 0.9 * settings["steps"]]
+    ends = late.groupby("method").sharpness.median().sort_values()
+    labels = {name: method["label"] for name, method in settings["methods"].items()}
+    flat, sharp = ends.index[0], ends.index[-1]
+    title = f"{labels[flat]} ends in the flattest valley (λ = {ends[flat]:.1f}), {labels[sharp]} in the sharpest"
+    numbers = "; ".join(f"{labels[name]} {value:.1f}" for name, value in ends.items())
+    return f"{title} ({ends[sharp]:.1f})", f"Largest eigenvalue of the Hessian at the end: {numbers}"
+
+
+def _label(figure, settings: Mapping, columns: int, title: str, numbers: str) -> None:
     """Add a heading, and a legend of so many columns."""
     handles = []
     for _, method, colour, draws in _coloured(settings):
@@ -176,4 +195,4 @@ def _label(figure, settings: Mapping, columns: int) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     parts = f"{len(settings['points'])} points in micro-batches of {settings['micro_batch']}"
     steps = f"η = {settings['lr']:g}, {settings['steps']} steps"
-    add_heading(figure, settings["title"], f"squared error of w₁w₂x, {parts}, {steps}")
+    add_heading(figure, title, f"{settings['title']}: squared error of w₁w₂x, {parts}, {steps}", numbers)

@@ -4,15 +4,15 @@ from whysgd.errors import UserError
 from whysgd.study.registry import constants, file_of, names, problem
 from whysgd.study.validation import ROOT
 
-# What a figure may need beside the frame of its runs: other frames of its paper, its table's own, logs of the gradient
-# noise, or points of `whysgd.measures.catalog.LANDSCAPES`. GRID is no input: the table must have a grid, of a measured
-# quantity.
-FRAMES, TABLE, NOISE, GRID = ("histories", "measures"), "table", ("noise", "layers", "noise_norms"), "grid"
+# What a figure may need beside the frame of its runs: other frames of its paper, logs of the gradient noise, or points
+# of `whysgd.measures.catalog.LANDSCAPES`. ACCURACY and GRID are no inputs: the table must be of accuracies, or have a
+# grid, of a measured quantity.
+FRAMES, NOISE, ACCURACY, GRID = ("histories", "measures"), ("noise", "layers", "noise_norms"), "accuracy", "grid"
 FIGURES = tuple(names("figure"))
 
 
 def needs(name: str) -> tuple[str, ...]:
-    """Return what a figure needs beside the frame of its runs: names of `FRAMES`, `TABLE`, `LANDSCAPES`, …"""
+    """Return what a figure needs beside the frame of its runs: names of `FRAMES`, `NOISE`, `LANDSCAPES`, …"""
     return _constants(name)["NEEDS"]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from whysgd.errors import UserError, listed
 from whysgd.study.claims import ACCURACIES, parse_claims
-from whysgd.study.figures import GRID, NOISE, TABLE, needs
+from whysgd.study.figures import ACCURACY, GRID, NOISE, needs
 from whysgd.study.grids import grid_cells
 from whysgd.study.names import is_name
 
@@ -170,7 +170,7 @@ def _check_figures(table: dict, runs: Mapping, where: str) -> None:
     measured = sorted({row["metric"] for row in table["rows"]} - set(ACCURACIES))
     quiet = [row["run"] for row in table["rows"] if row["run"] is not None and not runs[row["run"]].get("noise")]
     problems = {
-        TABLE: f"is of accuracies, not of {', '.join(measured)}" if measured else "",
+        ACCURACY: f"is of accuracies, not of {', '.join(measured)}" if measured else "",
         GRID: "" if table["grid"] and measured else "needs a grid and a metric that is measured",
         **dict.fromkeys(NOISE, f"needs runs with `noise`, unlike {listed(quiet, 3)}" if quiet else ""),
     }

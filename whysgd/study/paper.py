@@ -142,7 +142,7 @@ class Table(Settings):
     figures: Annotated[list[known("figure")], UNIQUE] = ["comparison", "curves"]
     """Figures drawn of it."""
     planes: Annotated[list[Name], UNIQUE] = []
-    """Runs of the table whose loss is drawn over a plane, in the figures contours and surface."""
+    """Runs of the table whose loss is drawn over a plane, in the figure contours."""
     columns: dict[Name, Column] | None = None
     """For a table of rows x columns, what each column changes in every row."""
     grid: Grid | None = None

@@ -18,12 +18,12 @@ from shlex import quote
 from whysgd.data.shape import Images, class_folders, images_of
 from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import LANDSCAPES, View
-from whysgd.report.colours import method_colours
+from whysgd.report.colours import run_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
-from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, TABLE, needs
+from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, needs
 from whysgd.study.networks import network
 from whysgd.study.origins import scale_note
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
@@ -365,8 +365,6 @@ class Study:
         for need in needs(figure):
             if need in FRAMES:
                 inputs[need] = paths.FRAME.format(**names, frame=need)
-            elif need == TABLE:
-                inputs[need] = paths.TABLE.format(**names, table=table) + ".csv"
             elif need in NOISE:
                 inputs |= self._noise_inputs(paper, content, need)
             elif need in LANDSCAPES and self.recorded:
@@ -381,7 +379,7 @@ class Study:
 
     def _noise_inputs(self, paper: str, content: Mapping, log: str) -> dict:
         """The logs of the gradient noise of a table's runs: of every seed, or of the batch of the first one."""
-        every = log == "noise"  # The others are drawn of one seed.
+        every = log != "noise_norms"  # They are drawn of one seed.
         runs = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
         if self.recorded:
             seeds = [
@@ -398,8 +396,8 @@ class Study:
         }
 
     def colours(self, paper: str, table: str) -> dict[str, str]:
-        """Return the colour of each method of a table, the same at every scale."""
-        return method_colours(load_paper(paper)["tables"])[table]
+        """Return the colour of each run of a table, the same at every scale."""
+        return run_colours(load_paper(paper)["tables"])[table]
 
     def trajectories(self, paper: str) -> dict:
         """Return the settings of a paper's picture of descent on a loss with two weights.

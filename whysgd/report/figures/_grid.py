@@ -3,6 +3,7 @@
 import pandas as pd
 
 from whysgd.errors import UserError
+from whysgd.report.style import SMALL
 
 # A level worth a line, by quantity.
 LEVELS = dict.fromkeys(("tail_index", "tail_index_active"), (2.0, "Gaussian: 2"))
@@ -43,5 +44,5 @@ def mark_level(axis, quantity: str) -> None:
         axis.axhline(value, color="black", lw=1, ls="--", zorder=1)
         axis.annotate(
             name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
-            ha="right", va="bottom", fontsize=8,
+            ha="right", va="bottom", fontsize=SMALL,
         )  # fmt: skip

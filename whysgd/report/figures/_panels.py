@@ -5,9 +5,8 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from whysgd.report.style import plt
-
-LEAST_WIDTH = 6.0  # inches; a heading needs as much
+from whysgd.report.figures._rows import made_rows, row_name
+from whysgd.report.style import NARROW, plt
 
 
 def drawn_rows(table: Mapping, only: Collection[str] | None = None) -> dict[str, str]:
@@ -15,12 +14,7 @@ def drawn_rows(table: Mapping, only: Collection[str] | None = None) -> dict[str,
 
     A run in two rows, at two metrics, is there once.
     """
-    found = {}
-    for row in table["rows"]:
-        if row["planned"] and (only is None or row["run"] in only):
-            label = f"{row['label']} ({row['column']})" if row["column"] else row["label"]
-            found.setdefault(row["run"], label)
-    return found
+    return {run: row_name(row) for run, row in made_rows(table).items() if only is None or run in only}
 
 
 def even(count: int, most: int) -> int:
@@ -28,18 +22,18 @@ def even(count: int, most: int) -> int:
     return -(-count // -(-count // most))
 
 
-def panels(count: int, across: int, panel: tuple, margin: tuple, **options) -> tuple[Figure, list]:
+def panels(count: int, across: int, height: float, width: float = NARROW, **options) -> tuple[Figure, list]:
     """Return a figure and its panels, line by line.
 
     Args:
         count: of panels.
         across: how many of them lie side by side.
-        panel, margin: width and height in inches of a panel, and of all that is around them.
+        height: in inches, of a line of them.
+        width: in inches, of the figure.
         options: of `plt.subplots`.
     """
     down = -(-count // across)
-    size = (max(LEAST_WIDTH, panel[0] * across + margin[0]), panel[1] * down + margin[1])
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, **options)
+    figure, axes = plt.subplots(down, across, figsize=(width, height * down), squeeze=False, **options)
     for axis in axes.flat[count:]:
         axis.set_visible(False)  # A place that is kept makes all panels one size.
     for axis in axes.flat[:count]:
@@ -47,14 +41,21 @@ def panels(count: int, across: int, panel: tuple, margin: tuple, **options) -> t
     return figure, list(axes.flat[:count])
 
 
-def draw_course(axis, course: pd.DataFrame, colour: str, label: str | None = None) -> None:
-    """Draw the column `mean` over the index as a line, and a band from `low` to `high`."""
-    axis.plot(course.index, course["mean"], color=colour, label=label, lw=1.4)
-    axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.2, lw=0)
+def over_seeds(frame: pd.DataFrame, along: str, value: str) -> pd.DataFrame:
+    """Return median and quartiles over seeds of a column, along another: columns low, median and high."""
+    seeds = frame.dropna(subset=value).groupby([along, "seed"])[value].mean().groupby(level=0)
+    shares = [0.25, 0.5, 0.75]
+    return seeds.quantile(shares).unstack().reindex(columns=shares).set_axis(["low", "median", "high"], axis=1)
+
+
+def draw_course(axis, course: pd.DataFrame, colour, label: str | None = None, lw: float = 1.6) -> None:
+    """Draw the column `median` over the index as a line, and a band from `low` to `high`."""
+    axis.plot(course.index, course["median"], color=colour, label=label, lw=lw, zorder=3)
+    axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.25, lw=0, zorder=2.5)
 
 
 def seeds_of(frame: pd.DataFrame) -> str:
     """Return how many seeds the runs of a frame have, as text."""
-    counts = frame.groupby("run").seed.nunique()
+    counts = frame.groupby("run").seed.nunique() if len(frame) else pd.Series([0])
     text = " to ".join(str(count) for count in dict.fromkeys((counts.min(), counts.max())))
     return f"n = {text} seed{'' if text == '1' else 's'}"

@@ -1,4 +1,4 @@
-"""The loss over planes around the weights of a table's runs, on one scale of colours."""
+"""The loss around the weights of a table's runs: how much of a line or a plane is low, and planes on one scale."""
 
 import textwrap
 
@@ -6,60 +6,59 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 
-from whysgd.report.figures._panels import drawn_rows, even, panels
-from whysgd.report.style import add_heading, log_ticks, plt
+from whysgd.report.figures._panels import drawn_rows
 
-MARGIN = (1.2, 1.1)  # inches
-COLOURS = "viridis_r"
+LOW = 1.0  # nat
 SPAN = 1e4  # What is lower than the highest loss by more has the lowest colour.
+
+
+def finite_seeds(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the points of the seeds that have a loss, those that have none among them."""
+    points = points.assign(loss=points.loss.astype(float).replace([np.inf, -np.inf], np.nan))
+    return points[points.groupby(["run", "seed"]).loss.transform("count") > 0]
 
 
 def plane_of(points: pd.DataFrame, run: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return α (a,), β (b,) and the loss (b, a) over the plane of a run's first seed; None if no point has a loss."""
-    mine = points[points.run == run]
-    known = mine[np.isfinite(mine.loss.astype(float))]
-    mine = mine[mine.seed == known.seed.min()]
-    grid = mine.assign(loss=mine.loss.astype(float)).pivot_table(
-        index="beta", columns="alpha", values="loss", dropna=False
-    )
+    mine = finite_seeds(points[points.run == run])
+    grid = mine[mine.seed == mine.seed.min()].pivot_table(index="beta", columns="alpha", values="loss", dropna=False)
     if min(grid.shape) < 2:
         return None
     return grid.columns.to_numpy(dtype=float), grid.index.to_numpy(dtype=float), grid.to_numpy()
 
 
-def loss_range(planes: list) -> tuple[float, float]:
-    """Return the lowest and the highest loss of all planes, at most `SPAN` apart, so that a logarithm can show both."""
+def loss_scale(planes: list) -> LogNorm:
+    """Return one scale for the losses of all planes; what is more than `SPAN` below the highest has its end."""
     losses = np.concatenate([[], *(plane[2].ravel() for plane in planes if plane is not None)])
     losses = losses[np.isfinite(losses) & (losses > 0)]
-    if not len(losses):
-        return 0.1, 1.0
-    high = losses.max()
-    low = max(losses.min(), high / SPAN)
-    return (low, high) if low < high else (low / 2, 2 * high)
+    high = losses.max(initial=0.0) or 1.0
+    low = max(losses.min(initial=high), high / SPAN)
+    return LogNorm(low, high) if low < high else LogNorm(low / 2, 2 * high)
 
 
-def draw_planes(table: dict, points: pd.DataFrame, setting: str, draw, panel: tuple, **options):
-    """Return a figure with a panel for each of a table's `planes`, and the scale of their colours beside them.
+def basins(table: dict, points: pd.DataFrame, only, where: str) -> tuple[str, str]:
+    """Return whose loss is low on the largest and the smallest part of a line or plane, and the parts of all.
 
     Args:
-        table, setting: of the figure.
-        points: of the planes.
-        draw: called with the axis of a panel, its plane (None if it has no points) and the scale of colours.
-        panel: width and height in inches.
-        options: of `plt.subplots`.
+        table: of the figure.
+        points: of the lines or planes.
+        only: the runs drawn.
+        where: "line" or "plane".
     """
-    rows = drawn_rows(table, table["planes"])
-    planes = [plane_of(points, run) for run in rows]
-    norm = LogNorm(*loss_range(planes))
-    across = even(len(rows), 4)
-    figure, axes = panels(len(rows), across, panel, MARGIN, **options)
-    for place, (axis, plane, label) in enumerate(zip(axes, planes, rows.values(), strict=True)):
-        axis.set(xlabel="α", ylabel="β" if place % across == 0 else "")
-        axis.set_title(textwrap.fill(label, 30), fontsize=9)
-        draw(axis, plane, norm)
-    mappable = plt.cm.ScalarMappable(norm, COLOURS)
-    bar = figure.colorbar(mappable, ax=axes, label="loss [nats]", shrink=0.8, pad=0.03)
-    log_ticks(bar.ax.yaxis, norm.vmin, norm.vmax)
-    bar.ax.minorticks_off()
-    add_heading(figure, table["title"], setting)
-    return figure
+    known = finite_seeds(points)
+    low = (known.loss < LOW).groupby([known.run, known.seed]).mean().groupby("run").median()
+    rows = drawn_rows(table, only)
+    parts = {label: 100 * low[run] for run, label in rows.items() if run in low}
+    numbers = "; ".join(f"{label} {part:.0f} %" for label, part in parts.items())
+    if not parts:
+        return f"No {where} was measured", ""
+    widest, narrowest = max(parts, key=parts.get), min(parts, key=parts.get)
+    if round(parts[widest]) == round(parts[narrowest]):
+        return f"The loss is below {LOW:g} nat on {parts[widest]:.0f} % of the {where}, whatever the row", numbers
+    title = f"{widest} has the most of the {where} below {LOW:g} nat, {parts[widest]:.0f} %"
+    return f"{title}; {narrowest} the least, {parts[narrowest]:.0f} %", numbers
+
+
+def filled(label: str, across: int) -> str:
+    """Return a label in lines that fit above one of so many panels."""
+    return textwrap.fill(label, 90 // across)

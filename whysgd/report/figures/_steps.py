@@ -1,94 +1,132 @@
-"""A quantity over update steps: a panel for each row of a table, a line for each method."""
+"""A quantity over training as small multiples: a panel for each run, in colour over all others in grey."""
+
+import textwrap
 
 import numpy as np
 import pandas as pd
 
-from whysgd.report.figures._panels import draw_course, panels
-from whysgd.report.style import add_heading, add_legend, log_ticks
+from whysgd.report.figures._panels import draw_course, even, over_seeds
+from whysgd.report.figures._rows import baseline_of
+from whysgd.report.style import FAINT, QUIET, SMALL, TEXT, WIDE, log_ticks, plt
 
-MARGIN = (1.8, 0.6)  # inches
+MOST, HEIGHT = 8, 1.9  # panels side by side; inches of a line of them
 POINTS = 80  # of a line, at most; more of them hide one another
+AXES = {"step": "update steps", "epoch": "passes over the training set"}
 
 
-def panel_lines(table: dict) -> dict[str, dict[str, dict]]:
-    """Return what is drawn: for each panel, by title, the runs by method with the label of their line.
+def grid_of(table: dict) -> dict[str, dict[str, str]]:
+    """Return the runs that are compared with one another, by the name of their panel, in lines of panels.
 
-    A table with columns has a panel for each row and a line for each column; one without has a single panel, without a
-    title, and a line for each row. Runs that are not planned are left out, and so are panels that have none. Rows that
-    are the same runs, shown at two metrics, are one panel.
+    In a table whose columns span a gap they are a row's columns; else they are the rows of each column. Runs that are
+    not planned are left out; a run at two metrics is there once.
     """
     found: dict[str, dict] = {}
     for row in table["rows"]:
         if row["planned"]:
-            title, label = (row["row"], row["column"]) if table["columns"] else ("", row["label"])
-            found.setdefault(title, {}).setdefault(row["method"], {"run": row["run"], "label": label})
+            line, name = (row["row"], row["column"]) if table["gap"] else (row["column"] or "", row["label"])
+            mine = found.setdefault(line, {})
+            if row["run"] not in mine.values():
+                mine[name] = row["run"]
     titles = {row["row"]: row["label"] for row in reversed(table["rows"])}
-    return {titles.get(row, ""): lines for row, lines in found.items()}
+    return {titles.get(line, line): runs for line, runs in found.items()}
 
 
-def draw_steps(table: dict, histories: pd.DataFrame, name: str, setting: str, panel: tuple, log: bool = False):
-    """Draw the column `value` of histories: lines are means over seeds, bands reach from the lowest to the highest.
+def to_baseline(table: dict, histories: pd.DataFrame, ratio: bool = False) -> pd.DataFrame:
+    """Return histories with `value` as its difference or ratio to that of the run's baseline at its seed and step."""
+    ends = {row["run"]: end["run"] for row in table["rows"] if row["planned"] and (end := baseline_of(table, row))}
+    known = histories.dropna(subset="value")
+    lines = known.assign(end=known.run.map(ends)).dropna(subset="end")
+    other = known[["run", "seed", "step", "value"]].rename(columns={"run": "end", "value": "base"})
+    lines = lines[lines.run != lines.end].merge(other, on=["end", "seed", "step"])
+    return lines.assign(value=lines.value / lines.base if ratio else lines.value - lines.base)
+
+
+def draw_multiples(table, frames, lines: pd.DataFrame, name: str, level: float | None = None, log: bool = False):
+    """Return a figure of the column `value`: medians over seeds, and in a run's own panel the quartiles.
+
+    Where runs differ in steps for a pass, each line of panels is there twice, over steps and over passes.
 
     Args:
-        table, setting: of the figure.
-        histories: of the table's runs, with a column `value`; lines without a value are left out.
+        table, frames: of the figure.
+        lines: of histories.
         name: of the quantity.
-        panel: width and height in inches.
-        log: draw it on a logarithmic axis, and so the steps of long runs.
+        level: is drawn as a line, that of the baseline; the axis then fits the last three quarters of training.
+        log: make the vertical axis logarithmic.
     """
-    drawn = panel_lines(table)
-    known = histories.dropna(subset="value")
-    # Much happens in the first tenth of a run, which is a corner of a linear axis.
-    log_steps = log and len(known) > 0 and known.step.max() >= 100 * known.step.min()
-    across = len(drawn) if len(drawn) <= 3 else 2
-    figure, axes = panels(len(drawn), across, panel, MARGIN)
-    for axis, (title, lines) in zip(axes, drawn.items(), strict=True):
-        courses = [
-            _line(axis, known[known.run == line["run"]], line["label"], table["colours"][method], log_steps)
-            for method, line in lines.items()
-        ]
-        axis.set(yscale="log" if log else "linear", xscale="log" if log_steps else "linear", xlabel="update steps")
-        axis.set_title(title if len(drawn) > 1 else "")
-        _limit(axis, pd.concat(courses))
-    for axis in axes[::across]:
-        axis.set_ylabel(name)
-    add_legend(figure, "right center")
-    add_heading(figure, table["title"], setting)
+    grid = {line: {name: run for name, run in runs.items() if (lines.run == run).any()}
+            for line, runs in grid_of(table).items()}  # fmt: skip
+    grid = {line: runs for line, runs in grid.items() if runs} or {"": {"": None}}
+    names = list(dict.fromkeys(name for runs in grid.values() for name in runs))
+    passes = (lines.groupby("run").step.max() / lines.groupby("run").epoch.max()).round(2)
+    kinds = list(AXES) if passes.nunique() > 1 and level is None else ["step"]
+    across = even(len(names), MOST)
+    places = [
+        (line, kind, names[i : i + across]) for line in grid for kind in kinds for i in range(0, len(names), across)
+    ]
+    size = (WIDE, HEIGHT * len(places) + 0.1)
+    figure, axes = plt.subplots(len(places), across, figsize=size, sharey="row", squeeze=False)
+    for panels, (line, kind, some) in zip(axes, places, strict=True):
+        mine = lines[lines.run.isin(grid[line].values())]
+        courses = {run: _course(mine[mine.run == run], kind) for run in grid[line].values() if run}
+        for axis, title in zip(panels, [*some, *[None] * (across - len(some))], strict=True):
+            own = grid[line].get(title)
+            axis.set_visible(own is not None)
+            for run, course in courses.items():
+                if run != own:
+                    axis.plot(course.index, course["median"], color=FAINT, lw=0.9, zorder=2)
+            if own:
+                draw_course(axis, courses[own], table["colours"][own])
+                axis.set_title(textwrap.fill(title, 120 // across + 4), loc="left")
+            if level is not None:
+                axis.axhline(level, color=QUIET, lw=0.8, zorder=1)
+            axis.set_yscale("log" if log else "linear")
+            _steps_of(axis, courses)
+        _limit(panels[0], courses, level, log)
+        panels[(len(some) - 1) // 2].set_xlabel(AXES[kind])
+        panels[0].set_ylabel(
+            _ran(line if len(grid_of(table)) > 1 else "", frames["runs"], grid[line]), fontsize=SMALL, color=QUIET
+        )
+    figure.supylabel(textwrap.fill(name, int(10 * size[1])), fontsize=TEXT)
     return figure
 
 
-def _line(axis, history: pd.DataFrame, label: str, colour: str, log_steps: bool) -> pd.DataFrame:
-    """Draw mean and band over seeds of one run, and return them; neighbouring lines of a long history are averaged."""
-    history = history.assign(place=_places(history.step, log_steps))
-    seeds = history.groupby(["place", "seed"], as_index=False)[["step", "value"]].mean()
-    course = seeds.groupby("place").agg(
-        step=("step", "mean"), mean=("value", "mean"), low=("value", "min"), high=("value", "max")
-    )
-    course = course.set_index("step")
-    if len(course):
-        draw_course(axis, course, colour, label)
-    return course
+def _ran(line: str, runs: pd.DataFrame, shown: dict) -> str:
+    """Return what ran in a line of panels, and what it stands for in the table."""
+    own = runs[runs.run.isin(shown.values())]
+    if not line or own.empty or (own.scale == "paper").all():
+        return line
+    return f"{', '.join(own.model.unique())},\n{', '.join(own.dataset.unique())}\nfor {line}"
 
 
-def _places(steps: pd.Series, log_steps: bool) -> np.ndarray:
-    """Return to which point of a line each step belongs: to its own, or, of many, to one of `POINTS` intervals."""
-    if steps.nunique() <= POINTS:
-        return steps.to_numpy()
-    scaled = np.log(steps) if log_steps else steps
-    edges = np.linspace(scaled.min(), scaled.max(), POINTS + 1)[1:-1]
-    return np.searchsorted(edges, scaled.to_numpy())
+def _course(history: pd.DataFrame, along: str) -> pd.DataFrame:
+    """Return median and quartiles of one run; neighbouring lines of a long history are averaged."""
+    if history[along].nunique() > POINTS:
+        last = pd.cut(history[along], np.linspace(0, history[along].max(), POINTS + 1), labels=False)
+        history = history.assign(**{along: history.groupby(last)[along].transform("mean").round(1)})
+    return over_seeds(history, along, "value")
 
 
-def _limit(axis, courses: pd.DataFrame) -> None:
-    """Leave out of sight what would press the rest together, and write plain numbers on logarithmic axes."""
-    if courses.empty:
-        return
-    late = courses[courses.index >= courses.index.max() / 4]
-    if axis.get_yscale() == "log":
-        log_ticks(axis.yaxis, *axis.get_ylim())
-    elif late.high.max() > late.low.min():
-        margin = 0.05 * (late.high.max() - late.low.min())
-        axis.set_ylim(late.low.min() - margin, late.high.max() + margin)
-    if axis.get_xscale() == "log":
-        axis.set_xlim(left=max(courses.index.min(), courses.index.max() / 1000))
-        log_ticks(axis.xaxis, *axis.get_xlim())
+def _steps_of(axis, courses: dict) -> None:
+    """Let the axis begin at the first measured step, and be logarithmic where much happens in a corner of it."""
+    steps = np.concatenate([course.index for course in courses.values()] or [[]])
+    if len(steps) and steps.max() > steps.min():
+        if np.median(steps) < steps.max() / 10:
+            axis.set_xscale("log")
+            log_ticks(axis.xaxis, steps.min(), 100 * steps.max())  # fewer: the panels are small
+        else:
+            axis.locator_params(axis="x", nbins=4)
+        axis.set_xlim(steps.min(), steps.max())
+
+
+def _limit(axis, courses: dict, level: float | None, log: bool) -> None:
+    """Leave out of sight what would press the rest together, and write plain numbers on a logarithmic axis."""
+    low, high = axis.get_ylim()
+    if log and high < 3 * low:
+        axis.set_yscale("linear")
+    elif log:
+        log_ticks(axis.yaxis, low, high)
+    elif level is not None and courses:
+        late = pd.concat([course[course.index >= course.index.max() / 4] for course in courses.values()])
+        low, high = min(level, late.low.min()), max(level, late.high.max())
+        margin = 0.08 * (high - low) or 1.0
+        axis.set_ylim(low - margin, high + margin)

@@ -1,16 +1,31 @@
-"""Test accuracy over update steps, a panel for each row of a table and a line for each method."""
+"""Test accuracy over update steps, as the difference to that of the large batch, a panel for each method."""
 
-from whysgd.report.figures._steps import draw_steps
+from whysgd.report.figures._rows import baseline_name, differences, row_name
+from whysgd.report.figures._steps import draw_multiples, to_baseline
+from whysgd.report.style import joined
 
-NEEDS = ("histories",)
+NEEDS = ("histories", "accuracy")
 CAPTION = (
-    "Test accuracy over update steps, a panel for each row of the table and a line for each method: mean over seeds, "
-    "and a band from the lowest to the highest seed. The axis fits the last three quarters of training."
+    "Test accuracy less that of the baseline (where the gap of the table begins) at the same step and seed: the median "
+    "over seeds, with a band between the quartiles. Grey are the medians of the other methods. The axis fits the last "
+    "three quarters of training."
 )
-PANEL = (3.4, 3.2)  # inches
 
 
-def accuracy(table, frames, setting):
-    """Draw the accuracies that were evaluated."""
+def accuracy(table, frames):
+    """Draw the evaluations that a method and its baseline have in common."""
     histories = frames["histories"]
-    return draw_steps(table, histories.assign(value=histories.test_accuracy), "test accuracy [%]", setting, PANEL)
+    lines = to_baseline(table, histories.assign(value=histories.test_accuracy))
+    name = baseline_name(table, differences(table, frames["runs"]))
+    return draw_multiples(table, frames, lines, f"test accuracy − {name}'s [points]", level=0.0)
+
+
+def message(table, frames):
+    """Say at the last step, or the selected one, who is clearly better or worse than the baseline."""
+    found = differences(table, frames["runs"])
+    name = baseline_name(table, found)
+    sides = [[row_name(one.row) for one in found if one.sign == sign] for sign in (1, -1)]
+    parts = [f"{joined(side, len(found))} {'is' if len(side) == 1 else 'are'} clearly {where}"
+             for side, where in zip(sides, ("above", "below"), strict=True) if side]  # fmt: skip
+    title = " and ".join(parts) or "No method is clearly above or below"
+    return f"{title} {name}", "; ".join(f"{row_name(one.row)} {one.told} points" for one in found)

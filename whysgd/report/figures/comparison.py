@@ -1,39 +1,88 @@
-"""Published and measured accuracy of each row of a table, with a dot for every measured seed."""
+"""Accuracy of each row of a table as its difference to the baseline, published and measured side by side."""
 
-from whysgd.report.colours import PALETTE
-from whysgd.report.style import add_heading, plt
+import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-NEEDS = ("table",)
+from whysgd.report.figures._rows import baseline_name, differences, row_name, seeds_of_row
+from whysgd.report.style import NARROW, QUIET, SMALL, joined, number, plt, say, signed
+
+NEEDS = ("accuracy",)
 CAPTION = (
-    "Measured accuracy of each row (a dot for each seed, a diamond for their mean) beside the published mean ± "
-    "standard deviation."
+    "Difference of each row's accuracy to that of its baseline: as published (left) and as measured (right), where the "
+    "large dot is the difference of the means with its 95 % interval, paired by seed, and a small one that of a seed. "
+    "The axis is linear within a point of 0 and logarithmic beyond, where differences are large."
 )
-WIDTH, ROW_HEIGHT, MARGIN = 8.5, 0.42, 1.6  # inches
-MEASURED = PALETTE[6]
-APART = 0.13  # of published and measured, in rows
+ROW_HEIGHT, MARGIN = 0.27, 0.75  # inches
+LARGE = 10.0  # points, beyond which the axis is logarithmic
 
 
-def comparison(table, frames, setting):
-    """Draw a line for each row that has a run, the first one on top."""
-    rows = [row for row in table["rows"] if row["run"] is not None]
-    lines, runs = frames["table"].dropna(subset="row"), frames["runs"]
-    places = range(len(rows))
-    figure, axis = plt.subplots(figsize=(WIDTH, ROW_HEIGHT * len(rows) + MARGIN))
-    known = lines.published_mean.notna().any()
-    axis.errorbar(
-        lines.published_mean.astype(float), [place - APART for place in places],
-        xerr=lines.published_std.astype(float).fillna(0.0), fmt="o", mfc="none", color="black", capsize=2,
-        label="published, mean ± std" if known else None,
-    )  # fmt: skip
-    for place, row in zip(places, rows, strict=True):
-        seeds = runs[runs.run == row["run"]][row["metric"]].astype(float)
-        label = "measured, each seed" if place == 0 else None
-        axis.plot(seeds, [place + APART] * len(seeds), "o", color=MEASURED, alpha=0.4, ms=5, label=label)
-    means = lines.measured_mean.astype(float)
-    axis.plot(means, [place + APART for place in places], "D", color=MEASURED, ms=6, label="measured, mean")
-    axis.set_yticks(places, [row["label"] + (f" ({row['column']})" if row["column"] else "") for row in rows])
-    axis.invert_yaxis()
-    axis.set_xlabel("accuracy [%]")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    add_heading(figure, f"published: {table['setting'] or table['title']}", f"measured: {setting}")
+def comparison(table, frames):
+    """Draw a line for each row that was measured, the first one on top, with its numbers on the right."""
+    found, runs = differences(table, frames["runs"]), frames["runs"]
+    known = any(one.published is not None for one in found)
+    size = (NARROW, ROW_HEIGHT * max(len(found), 3) + MARGIN)
+    figure, axes = plt.subplots(1, 1 + known, figsize=size, sharey=True, sharex=True, squeeze=False)
+    measured, name = axes[0, -1], baseline_name(table, found)
+    ends = [0.0]
+    for place, one in enumerate(found):
+        colour = table["colours"][one.row["run"]]
+        own, base = seeds_of_row(runs, one.row), seeds_of_row(runs, one.baseline)
+        pairs = [own[seed] - base[seed] for seed in own if seed in base]
+        measured.plot(pairs, [place] * len(pairs), "o", color=colour, ms=3.5, alpha=0.45, mew=0)
+        measured.errorbar(one.value, place, xerr=one.half, fmt="o", color=colour, ms=7, mec="white", elinewidth=1.4)
+        _written(measured, place, one.told)
+        ends += [one.value, *pairs]
+        if one.published is not None:
+            axes[0, 0].plot(one.published, place, "o", color=colour, ms=7, mfc="none", mew=1.6)
+            _written(axes[0, 0], place, signed(one.published, 2))
+            ends.append(one.published)
+    for axis, title in zip(axes[0], ["published", "measured"] if known else ["measured"], strict=True):
+        axis.axvline(0, color=QUIET, lw=0.8, zorder=1)
+        axis.set(xlabel=f"difference to {name} [points]")
+        axis.set_title(title, loc="left")
+    axes[0, 0].set_yticks(range(len(found)), [row_name(one.row) for one in found])
+    axes[0, 0].set_ylim(len(found) - 0.5, -0.5)
+    _scale(measured, min(ends), max(ends))
+    if not found:
+        say(measured, "no row beside the baseline was measured")
     return figure
+
+
+def _written(axis, place: int, text: str) -> None:
+    axis.annotate(text, (1, place), (2, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+                  fontsize=SMALL, color=QUIET)  # fmt: skip
+
+
+def _scale(axis, low: float, high: float) -> None:
+    """Show all differences; the ends of wide intervals may lie outside."""
+    if max(-low, high) <= LARGE:
+        margin = 0.15 * (high - low) or 1.0
+        axis.set_xlim(low - margin, high + margin)
+        return
+    axis.set_xscale("symlog", linthresh=1, linscale=0.7)
+    axis.set_xlim(min(-1.0, 1.6 * low), max(1.0, 1.6 * high))
+    ticks = np.array([-100, -10, -1, 0, 1, 10, 100])
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value).replace("-", "−")))
+
+
+def message(table, frames):
+    """Count the rows that are clearly above or below the baseline, beside what was published."""
+    found = differences(table, frames["runs"])
+    name = baseline_name(table, found)
+    sides = [("above", 1), ("below", -1)]
+    measured = {where: [row_name(one.row) for one in found if one.sign == sign] for where, sign in sides}
+    said = [f"{joined(names, len(found))} {'is' if len(names) == 1 else 'are'} clearly {where} {name}"
+            for where, names in measured.items() if names]  # fmt: skip
+    title = "; ".join(said) or f"No row is clearly above or below {name}"
+    if found and all(one.half is None for one in found):
+        title = f"With one seed each, no difference to {name} has an interval"
+    known = [one.published for one in found if one.published is not None]
+    if known:
+        counts = ((sum(value * sign > 0 for value in known), where) for where, sign in sides)
+        title += f"; published: {', '.join(f'{count} {where}' for count, where in counts if count) or 'no difference'}"
+    beside = {True: "", False: " (published {})"}
+    numbers = (f"{row_name(one.row)} {one.told} points"
+               + beside[one.published is None].format(signed(one.published or 0, 2)) for one in found)  # fmt: skip
+    return title, "; ".join(numbers)

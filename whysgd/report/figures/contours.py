@@ -3,8 +3,9 @@
 import numpy as np
 
 from whysgd.report.colours import PALETTE
-from whysgd.report.figures._planes import COLOURS, draw_planes
-from whysgd.report.style import say
+from whysgd.report.figures._panels import drawn_rows, even, panels
+from whysgd.report.figures._planes import basins, filled, loss_scale, plane_of
+from whysgd.report.style import log_ticks, plt, say
 
 NEEDS = ("plane",)
 CAPTION = (
@@ -12,24 +13,38 @@ CAPTION = (
     " The levels are equally far apart on a logarithmic scale and the same in all panels; where a plane is white, the"
     " loss is not finite."
 )
-PANEL = (2.7, 3.0)  # inches; the width is the limit, so that what is above and below the squares finds its place
-LEVELS = 13
+HEIGHT = 2.7  # inches
+LEVELS, COLOURS = 13, "viridis_r"
 
 
-def contours(table, frames, setting):
+def contours(table, frames):
     """Draw the plane of each run's first seed that has a loss."""
-    return draw_planes(table, frames["plane"], setting, _contours, PANEL, sharex=True, sharey=True)
+    rows = drawn_rows(table, table["planes"])
+    planes = [plane_of(frames["plane"], run) for run in rows]
+    norm, across = loss_scale(planes), even(len(rows), 3)
+    figure, axes = panels(len(rows), across, HEIGHT, sharex=True, sharey=True)
+    figure.set_layout_engine("compressed")  # Squares stay beside one another.
+    for place, (axis, plane, label) in enumerate(zip(axes, planes, rows.values(), strict=True)):
+        axis.set(
+            aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlabel="α", ylabel="β" if place % across == 0 else ""
+        )
+        axis.set_title(filled(label, across), loc="left")
+        axis.grid(visible=False)
+        if plane is None:
+            say(axis, "no points")
+            axis.set(xlim=(-1, 1), ylim=(-1, 1))
+            continue
+        alpha, beta, loss = plane
+        loss, levels = np.ma.masked_invalid(loss).clip(norm.vmin, norm.vmax), np.geomspace(norm.vmin, norm.vmax, LEVELS)
+        axis.contourf(alpha, beta, loss, levels=levels, norm=norm, cmap=COLOURS)
+        axis.contour(alpha, beta, loss, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
+        axis.plot(0, 0, "x", color=PALETTE[1], ms=7, mew=1.8)
+    bar = figure.colorbar(plt.cm.ScalarMappable(norm, COLOURS), ax=axes, label="loss [nats]", shrink=0.8, pad=0.03)
+    log_ticks(bar.ax.yaxis, norm.vmin, norm.vmax)
+    bar.ax.minorticks_off()
+    return figure
 
 
-def _contours(axis, plane, norm) -> None:
-    axis.grid(visible=False)
-    axis.set(aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-    if plane is None:
-        say(axis, "no points")
-        axis.set(xlim=(-1, 1), ylim=(-1, 1))
-        return
-    alpha, beta, loss = plane
-    loss, levels = np.ma.masked_invalid(loss).clip(norm.vmin, norm.vmax), np.geomspace(norm.vmin, norm.vmax, LEVELS)
-    axis.contourf(alpha, beta, loss, levels=levels, norm=norm, cmap=COLOURS)
-    axis.contour(alpha, beta, loss, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
-    axis.plot(0, 0, "x", color=PALETTE[6], ms=7, mew=1.8)
+def message(table, frames):
+    """Say who has the widest basin and who the narrowest."""
+    return basins(table, frames["plane"], table["planes"], "plane")

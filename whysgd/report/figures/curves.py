@@ -1,46 +1,40 @@
-"""Training loss, gradient norm and test accuracy over epochs, a colour for each row of a table."""
+"""Test accuracy over training, a panel for each row of a table."""
 
-import seaborn as sns
-
-from whysgd.report.colours import PALETTE
-from whysgd.report.style import add_heading, log_ticks, plt
+from whysgd.report.figures._panels import over_seeds
+from whysgd.report.figures._rows import made_rows, row_name
+from whysgd.report.figures._steps import draw_multiples
+from whysgd.report.style import joined
 
 NEEDS = ("histories",)
 CAPTION = (
-    "Loss, gradient norm and test accuracy of every row over epochs: mean over seeds, and a band from the lowest to "
-    "the highest seed."
-)
-PANEL = (4.0, 4.0)  # inches
-PANELS = (
-    ("step_loss", "loss of the step (training mode)", "log", None),
-    ("gradient_norm", "gradient norm before clipping", "log", None),
-    ("test_accuracy", "test accuracy [%]", "linear", None),
+    "Test accuracy of every row over update steps and, where a step is not the same part of a pass in all rows, over "
+    "passes: the median over seeds, with a band between the quartiles. Grey are the medians of the other rows."
 )
 
 
-def curves(table, frames, setting):
-    """Draw three panels, or in a table with columns the test accuracy of each column."""
-    histories, drawn = frames["histories"], PANELS
-    # Of a run in two rows, at two metrics, the first.
-    rows = {row["run"]: row for row in reversed(table["rows"]) if row["planned"]}
-    rows = [row for row in table["rows"] if rows.get(row["run"]) is row]
-    if table["columns"]:
-        columns = dict.fromkeys(row["column"] for row in rows)
-        drawn = [("test_accuracy", f"test accuracy [%], {column}", "linear", column) for column in columns]
-    labels = dict.fromkeys(row["label"] for row in rows)
-    colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
-    figure, axes = plt.subplots(1, len(drawn), figsize=(PANEL[0] * len(drawn), PANEL[1]), squeeze=False)
-    for axis, (quantity, name, scale, column) in zip(axes[0], drawn, strict=True):
-        runs = {row["run"]: row["label"] for row in rows if column in (None, row["column"])}
-        shown = histories[histories.run.isin(runs)].dropna(subset=[quantity])
-        sns.lineplot(
-            shown.assign(row=shown.run.map(runs)), x="epoch", y=quantity, hue="row", hue_order=list(colours),
-            palette=colours, errorbar=("pi", 100), ax=axis, legend=axis is axes[0][-1],
-        )  # fmt: skip
-        axis.set(xscale="log", yscale=scale, xlabel="epochs (passes over the training set)", ylabel=name)
-        log_ticks(axis.xaxis, *axis.get_xlim())
-        if scale == "log":
-            log_ticks(axis.yaxis, *axis.get_ylim())
-    sns.move_legend(axes[0][-1], "center left", bbox_to_anchor=(1, 0.5), title=None, frameon=False)
-    add_heading(figure, table["title"], setting)
-    return figure
+def curves(table, frames):
+    """Draw the evaluations."""
+    histories = frames["histories"]
+    return draw_multiples(table, frames, histories.assign(value=histories.test_accuracy), "test accuracy [%]")
+
+
+def message(table, frames):
+    """Say which rows reach what the first one ends with, and which of them takes the fewest steps."""
+    histories = frames["histories"]
+    rows = made_rows(table)
+    courses = {run: over_seeds(histories[histories.run == run], "step", "test_accuracy")["median"] for run in rows}
+    courses = {run: course for run, course in courses.items() if len(course)}
+    if not courses:
+        return "No test accuracy was evaluated", ""
+    (first, own), *others = courses.items()
+    level = own.iloc[-1]
+    steps = {run: course.index[course >= level].min() for run, course in others if (course >= level).any()}
+    end = f"the {level:.1f} % at which {row_name(rows[first])} ends"
+    if steps:
+        soonest = min(steps, key=steps.get)
+        title = f"{joined([row_name(rows[run]) for run in steps], len(others))} get{'s' * (len(steps) == 1)} to {end}"
+        title += f"; {row_name(rows[soonest])} first, by step {steps[soonest]:,}" if len(steps) > 1 else ""
+    else:
+        title = f"No row gets to {end}" if others else f"{row_name(rows[first])} ends at {level:.1f} %"
+    return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
+                            for run, course in courses.items())  # fmt: skip

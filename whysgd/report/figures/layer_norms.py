@@ -1,40 +1,57 @@
-"""Norms of each layer's weights, and of their mean gradient, along the steps of each run's first seed."""
+"""How norms of each layer's weights, and of their mean gradient, change along the steps: a column for each run."""
 
 import textwrap
 
-from whysgd.report.figures._panels import drawn_rows
-from whysgd.report.style import add_heading, add_legend, log_ticks, plt, step_axis, value_colours
+from whysgd.report.figures._panels import draw_course, drawn_rows, over_seeds
+from whysgd.report.style import TEXT, WIDE, add_legend, log_ticks, plt, step_axis, value_colours
 
 NEEDS = ("layers",)
 CAPTION = (
-    "Norms of the weights of each layer and of their mean gradient over the training images, along the first seed of "
-    "each run; the axis begins with step 0."
+    "Norms of the weights of each layer and of their mean gradient over the training images, as ratios to those at the "
+    "start: the median over seeds, with a band between the quartiles; the axis begins with step 0."
 )
-WIDTH, HEIGHT = 3.4, 5.6  # inches, of a run's two panels
-LEAST_WIDTH = 6.0  # inches, of the figure
+HEIGHT = 4.6  # inches, of a run's two panels
 QUANTITIES = {"weight_norm": "norm of the weights", "gradient_norm": "norm of their mean gradient"}
 
 
-def layer_norms(table, frames, setting):
-    """Draw a column for each run and a colour for each layer; biases are not drawn."""
-    weights = frames["layers"][frames["layers"].layer.str.endswith("weight")]
-    rows = drawn_rows(table, set(weights.run))
-    colours = value_colours(list(range(weights.groupby("run").layer.nunique().max())))
-    size = (max(LEAST_WIDTH, WIDTH * len(rows)), HEIGHT)
-    figure, axes = plt.subplots(2, len(rows), figsize=size, sharex="col", sharey="row", squeeze=False)
+def _ratios(frames):
+    """Return the lines of layers' weights, not of biases, with norms in units of those at their seed's first step."""
+    weights = frames["layers"][frames["layers"].layer.str.endswith("weight")].sort_values("step", kind="stable")
+    starts = weights.groupby(["run", "seed", "layer"])[list(QUANTITIES)].transform("first")
+    return weights.assign(**(weights[list(QUANTITIES)] / starts.where(starts > 0)))
+
+
+def layer_norms(table, frames):
+    """Draw a column for each run and a colour for each layer."""
+    lines = _ratios(frames)
+    rows = drawn_rows(table, set(lines.run))
+    colours = value_colours(list(range(lines.groupby("run").layer.nunique().max())))
+    options = {"figsize": (WIDE, HEIGHT), "sharex": "col", "sharey": "row", "squeeze": False}
+    figure, axes = plt.subplots(len(QUANTITIES), len(rows), **options)
     for column, (run, label) in zip(axes.T, rows.items(), strict=True):
-        mine = weights[weights.run == run]
-        mine = mine[mine.seed == mine.seed.min()].sort_values("step", kind="stable")
+        mine = lines[lines.run == run]
         for axis, quantity in zip(column, QUANTITIES, strict=True):
-            for place, (_, lines) in enumerate(mine.groupby("layer", sort=False)):
-                axis.plot(lines.step, lines[quantity], color=colours[place], lw=1.3, label=f"{place + 1}")
+            for place, (_, layer) in enumerate(mine.groupby("layer", sort=False)):
+                draw_course(axis, over_seeds(layer, "step", quantity), colours[place], f"{place + 1}", lw=1.3)
             axis.set_yscale("log")
-            positive = weights[weights[quantity] > 0][quantity]
-            log_ticks(axis.yaxis, positive.min(), positive.max())
             step_axis(axis, mine.step.max())
-        column[0].set(title=textwrap.fill(label, 34), xlabel="")
+        column[0].set_xlabel("")
+        column[0].set_title(textwrap.fill(label, 100 // len(rows)), loc="left")
     for axis, name in zip(axes[:, 0], QUANTITIES.values(), strict=True):
-        axis.set_ylabel(name)
+        log_ticks(axis.yaxis, *axis.get_ylim())
+        axis.set_ylabel(f"{name}\n/ that at the start", fontsize=TEXT)
     add_legend(figure, "right center", title="layer")
-    add_heading(figure, table["title"], f"{setting}; first seed")
     return figure
+
+
+def message(table, frames):
+    """Say between which ratios the norms of all layers end."""
+    lines = _ratios(frames)
+    ends = lines[lines.step == lines.groupby(["run", "seed"]).step.transform("max")]
+    ends = ends.groupby(["run", "layer"], sort=False)[list(QUANTITIES)].median()
+    (low, fall), (high, rise) = ends.min(), ends.max()
+    title = f"Weights end at {low:.2g} to {high:.2g} times their first norm, gradients at {fall:.2g} to {rise:.2g}"
+    numbers = (f"{label}: weights {', '.join(f'{value:.2g}' for value in ends.weight_norm[run])}, gradients "
+               f"{', '.join(f'{value:.2g}' for value in ends.gradient_norm[run])}"
+               for run, label in drawn_rows(table, set(lines.run)).items())  # fmt: skip
+    return title, f"By layer, {'; '.join(numbers)}"

@@ -3,27 +3,28 @@
 import pandas as pd
 
 from whysgd.report.figures._grid import mark_level
-from whysgd.report.figures._panels import draw_course, drawn_rows, seeds_of
-from whysgd.report.style import QUIET, STRONG, add_heading, add_legend, log_ticks, plt, step_axis
+from whysgd.report.figures._panels import draw_course, drawn_rows
+from whysgd.report.style import QUIET, WIDE, add_legend, log_ticks, plt, step_axis
 
 NEEDS = ("noise", "histories")
 CAPTION = (
-    "Tail index of the gradient noise along the run (mean over the seeds that have not ended, with a band from the "
+    "Tail index of the gradient noise along the run (median over the seeds that have not ended, with a band from the "
     "lowest to the highest end of their 95 % intervals), beside the loss and the accuracies of each seed; a dot is "
     "where a seed ended. The left axis begins with step 0."
 )
-SIZE = (11.5, 4.1)  # inches
+HEIGHT = 3.7  # inches
 DASHED = (0, (3, 1.5))
 LINES = (("train_loss", 1, "-"), ("train_accuracy", 2, "-"), ("test_accuracy", 2, DASHED))  # with panel and style
 
 
-def noise_course(table, frames, setting):
-    """Draw the mean tail index over seeds with a band, and losses and accuracies with a line for each seed."""
+def noise_course(table, frames):
+    """Draw the median tail index over seeds with a band, and losses and accuracies with a line for each seed."""
     noise = frames["noise"]
     rows = drawn_rows(table, set(noise.run))
     evaluated = frames["histories"].dropna(subset=["train_loss"])
-    figure, axes = plt.subplots(1, 3, figsize=SIZE)
-    for (run, label), colour in zip(rows.items(), STRONG * len(rows), strict=False):
+    figure, axes = plt.subplots(1, 3, figsize=(WIDE, HEIGHT))
+    for run, label in rows.items():
+        colour = table["colours"][run]
         axes[0].plot([], [], color=colour, label=label)
         _tail_course(axes[0], noise[noise.run == run], colour)
         for _, lines in evaluated[evaluated.run == run].groupby("seed"):
@@ -44,17 +45,16 @@ def noise_course(table, frames, setting):
             log_ticks(axis.xaxis, *axis.get_xlim())
             log_ticks(axes[1].yaxis, *evaluated.train_loss.agg(["min", "max"]))
     add_legend(figure, "lower center", ncols=1 + -(-len(rows) // 2))
-    add_heading(figure, table["title"], f"{setting}; {seeds_of(noise)}")
     return figure
 
 
 def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
-    """Draw mean and band over the seeds, at the steps that every seed has until it ends; a dot at each seed's end."""
+    """Draw median and band over the seeds, at the steps that every seed has until it ends; a dot at each seed's end."""
     ends = lines.groupby("seed").step.max()
     common = set.intersection(*(set(mine.step) | set(lines[lines.step > ends[seed]].step)
                                 for seed, mine in lines.groupby("seed")))  # fmt: skip
     course = lines[lines.step.isin(common)].groupby("step").agg(
-        mean=("tail_index", "mean"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
+        median=("tail_index", "median"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
     )  # fmt: skip
     draw_course(axis, course, colour)
     for _, mine in lines.sort_values("step").groupby("seed"):
@@ -63,3 +63,17 @@ def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
 
 def _ended(axis, lines: pd.DataFrame, quantity: str, colour: str) -> None:
     axis.plot(lines.step.iloc[-1:], lines[quantity].iloc[-1:], "o", color=colour, ms=3.5, mew=0)
+
+
+def message(table, frames):
+    """Say between which tail indices the runs end, and in how many of them it is clearly below the Gaussian's."""
+    noise = frames["noise"].sort_values("step")
+    ends = noise.groupby(["run", "seed"]).last().groupby("run").agg({"tail_index": "median", "tail_index_high": "max"})
+    starts = noise.groupby(["run", "seed"]).first().groupby("run").tail_index.median()
+    below = int((ends.tail_index_high < 2).sum())
+    low, high = ends.tail_index.min(), ends.tail_index.max()
+    between = f"at {low:.2f}" if len(ends) == 1 else f"between {low:.2f} and {high:.2f}"
+    numbers = (f"{label} {starts[run]:.2f} → {ends.tail_index[run]:.2f}"
+               for run, label in drawn_rows(table, set(noise.run)).items())  # fmt: skip
+    title = f"The tail index ends {between}, in {below} of {len(ends)} networks clearly below the Gaussian's 2"
+    return title, f"From start to end: {'; '.join(numbers)}"

@@ -1,59 +1,60 @@
-"""Histograms of the gradient noise's norms over the mini-batches, at the start and at the end of each run."""
+"""Quantiles of the gradient noise's norms over the mini-batches against those of isotropic Gaussian noise."""
 
 import math
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
-from whysgd.report.colours import PALETTE
-from whysgd.report.figures._panels import drawn_rows, panels
-from whysgd.report.style import add_heading, add_legend, log_ticks
+from whysgd.report.figures._panels import drawn_rows, even, panels
+from whysgd.report.style import FAINT, add_legend, number, plt
 
 NEEDS = ("noise_norms",)
 CAPTION = (
-    "Norms of the gradient noise over the mini-batches, at the start and at the end of each run's first seed, in "
-    "units of their root mean square. If the entries of the noise were independent normal numbers of one variance, 95"
-    " % of the norms would lie in the black span, as wide as the panel's title says."
+    "Quantiles of the norms of the gradient noise over the mini-batches, at the start and at the end of each run's "
+    "first seed, in units of their root mean square, against those of a normal number. If the entries of the noise were"
+    " independent normal numbers of one variance, the dots would lie on the dashed line."
 )
-PANEL, MARGIN = (5.0, 2.7), (0.0, 1.1)  # inches
-LOOKS = ({"color": PALETTE[3], "label": "at the start"}, {"color": PALETTE[6], "label": "at the end"})
+HEIGHT = 2.5  # inches
 
 
-def noise_norms(table, frames, setting):
-    """Draw norms ‖U_b‖ in units of √(mean_b ‖U_b‖²), which stands in the title of the panel."""
-    norms, runs = frames["noise_norms"], frames["runs"]
-    if "split" in norms:  # Records of older code have the training images' alone.
-        norms = norms[norms.split == "train"]
-    drawn = {run: ends for run in drawn_rows(table) if (ends := _ends(norms[norms.run == run]))}
-    everything = [scaled for ends in drawn.values() for _, _, scaled in ends]
-    counts = sorted({len(scaled) for scaled in everything})
-    low, high = min(map(min, everything)), max(map(max, everything))
-    low, high = max(low, 1e-3 * high) / 1.05, high * 1.05
-    edges = np.geomspace(low, high, int(np.clip(2.5 * counts[-1] ** 0.5, 10, 40)) + 1)
-    across = min(2, len(drawn))
-    figure, axes = panels(len(drawn), across, PANEL, MARGIN, sharex=True)
-    for axis, (run, ends) in zip(axes, drawn.items(), strict=True):
-        for (_, _, scaled), look in zip(ends, LOOKS, strict=False):
-            shares = np.histogram(np.maximum(scaled, edges[0]), edges)[0] / len(scaled)
-            axis.stairs(100 * shares, edges, fill=True, alpha=0.55, **look)
-        width = half_width(int(runs[runs.run == run].parameters.iloc[0]))
-        axis.axvspan(1 - width, 1 + width, color="black", lw=1.2, label="isotropic Gaussian noise, 95 %")
-        axis.set_title(f"{drawn_rows(table)[run]}\n{_told(ends)}; Gaussian ± {100 * width:.2g} %", fontsize=8.5)
-        axis.set(xscale="log", ylabel="mini-batches [%]")
-        log_ticks(axis.xaxis, low, high)
-    for axis in axes[-across:]:
-        axis.set_xlabel("noise norm ‖U‖ / root mean square")
+def noise_norms(table, frames):
+    """Draw ‖U_b‖ in units of √(mean_b ‖U_b‖²), sorted, over normal quantiles."""
+    drawn = _drawn(table, frames)
+    figure, axes = panels(len(drawn), even(len(drawn), 2), HEIGHT, sharex=True, sharey=True)
+    for axis, (run, (label, ends)) in zip(axes, drawn.items(), strict=True):
+        parts = zip(ends, (FAINT, table["colours"][run]), ("start", "end"), strict=False)
+        for (*_, scaled), colour, name in parts:
+            quantiles = ndtri((np.arange(len(scaled)) + 0.5) / len(scaled))
+            look = {"color": colour, "ms": 3, "mew": 0, "label": f"at the {name}" if axis is axes[0] else None}
+            axis.plot(quantiles, np.sort(scaled), "o", **look, zorder=3)
+        line = np.array(axis.get_xlim())
+        width = gaussian_width(_parameters(frames, run))
+        axis.plot(line, 1 + width * line, "--", color="black", lw=1, label="isotropic Gaussian noise")
+        axis.set_title(f"{label}\nspread {_times(ends, width)} that of Gaussian noise", loc="left")
+        axis.set(xlabel="normal quantile", xlim=line)
+    figure.supylabel("noise norm ‖U‖ / root mean square", fontsize=plt.rcParams["font.size"])
     add_legend(figure, "lower center", ncols=3)
-    add_heading(figure, table["title"], f"{setting}; {' or '.join(map(str, counts))} mini-batches, first seed")
     return figure
 
 
-def half_width(parameters: int) -> float:
-    """Return half of the width that holds 95 % of ‖U‖/√(E ‖U‖²), for M independent normal entries of one variance.
+def gaussian_width(parameters: int) -> float:
+    """Return the standard deviation of ‖U‖/√(E ‖U‖²), for M independent normal entries of one variance.
 
     ‖U‖²/σ² is a χ² variable of M degrees of freedom, of relative standard deviation √(2/M); the norm has half of that.
     """
-    return 1.96 / math.sqrt(2 * parameters)
+    return 1 / math.sqrt(2 * parameters)
+
+
+def _parameters(frames, run: str) -> int:
+    return int(frames["runs"].set_index("run").parameters[[run]].iloc[0])
+
+
+def _drawn(table, frames) -> dict[str, tuple[str, list]]:
+    norms = frames["noise_norms"]
+    if "split" in norms:  # Records of older code have the training images' alone.
+        norms = norms[norms.split == "train"]
+    return {run: (label, ends) for run, label in drawn_rows(table).items() if (ends := _ends(norms[norms.run == run]))}
 
 
 def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
@@ -69,6 +70,20 @@ def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
     return parts
 
 
-def _told(ends: list[tuple[int, float, np.ndarray]]) -> str:
-    """Return the root mean square norms, and how many steps lie between them."""
-    return f"root mean square {' → '.join(f'{rms:.3g}' for _, rms, _ in ends)} in {ends[-1][0]:,} steps"
+def _times(ends: list, width: float) -> str:
+    return " → ".join(f"{number(float(f'{scaled.std() / width:.2g}'))}×" for _, _, scaled in ends)
+
+
+def message(table, frames):
+    """Say how many times as wide as Gaussian noise's the norms are spread at the end."""
+    drawn = _drawn(table, frames)
+    widths = {run: gaussian_width(_parameters(frames, run)) for run in drawn}
+    times = [ends[-1][2].std() / widths[run] for run, (_, ends) in drawn.items()]
+    low, high = (number(float(f"{end:.2g}")) for end in (min(times), max(times)))
+    title = (
+        f"At the end noise norms spread {low if low == high else f'{low} to {high}'} times as wide as Gaussian noise's"
+    )
+    numbers = (f"{label}: {_times(ends, widths[run])} as wide from start to end, root mean square "
+               f"{' → '.join(f'{rms:.3g}' for _, rms, _ in ends)} in {ends[-1][0]:,} steps"
+               for run, (label, ends) in drawn.items())  # fmt: skip
+    return title, "; ".join(numbers)

@@ -3,9 +3,10 @@
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from whysgd.report.figures._grid import axis_values, grid_panels, mark_level, named
-from whysgd.report.figures._panels import panels, seeds_of
-from whysgd.report.measures import titled
-from whysgd.report.style import add_heading, add_legend, number, value_colours
+from whysgd.report.figures._panels import panels
+from whysgd.report.figures._rows import trend
+from whysgd.report.measures import rounded, titled
+from whysgd.report.style import WIDE, add_legend, number, value_colours
 
 NEEDS = ("measures", "grid")
 CAPTION = (
@@ -13,26 +14,26 @@ CAPTION = (
     "seeds, a dot is one seed. Independent normal numbers of one scale would lie on the dashed line; normal noise of "
     "parameters that differ in scale lies below it, too."
 )
-PANEL, MARGIN = (3.5, 3.9), (1.6, 0.0)  # inches
+HEIGHT = 3.6  # inches
 
 
-def width(table, frames, setting):
+def width(table, frames):
     """Draw means over seeds as lines and seeds as dots, in a panel for each combination of the rows' other axes."""
     frame, drawn, inner, across = grid_panels(table, frames["measures"])
     colours = value_colours(axis_values(table, inner))
-    figure, axes = panels(len(drawn), len(drawn), PANEL, MARGIN, sharey=True, sharex=True)
+    figure, axes = panels(len(drawn), len(drawn), HEIGHT, WIDE, sharey=True, sharex=True)
     for axis, (title, part) in zip(axes, drawn, strict=True):
         for value in (value for value in colours if (frame[inner] == value).any()):
             lines = part[part[inner] == value]
             means = lines.groupby(across).value.mean()
             axis.plot(means.index, means, "-", color=colours[value], lw=1.4, label=named(value), zorder=3)
             axis.plot(lines[across], lines.value, "o", color=colours[value], ms=3, alpha=0.55, mew=0, zorder=2)
-        axis.set(title=title, xlabel=across)
+        axis.set_title(title, loc="left")
+        axis.set_xlabel(across)
         mark_level(axis, table["metric"])
         _plain_numbers(axis, sorted(frame[across].unique()))
     axes[0].set_ylabel(titled(table["metric"]))
     add_legend(figure, "right center", title=inner)
-    add_heading(figure, table["title"], f"{setting}; {seeds_of(frame)}")
     return figure
 
 
@@ -45,3 +46,12 @@ def _plain_numbers(axis, values: list) -> None:
     axis.xaxis.set_major_locator(FixedLocator(values))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(number))
+
+
+def message(table, frames):
+    """Say whether the quantity has a trend along the columns, over all networks and seeds."""
+    frame, *_, across = grid_panels(table, frames["measures"])
+    word, numbers = trend(frame, across) if not isinstance(frame[across].iloc[0], str) else ("is", "")
+    means = frame.groupby([across]).value.mean()
+    title = f"{titled(table['metric']).capitalize()} {word} with {across} ({numbers})"
+    return title, "; ".join(f"mean at {across} {named(value)}: {rounded(mean)}" for value, mean in means.items())
