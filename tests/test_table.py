@@ -66,7 +66,7 @@ TEXTS = {
     "two\nlines": ("two lines", "two lines"),
     "*a* _b_ c_d": (r"\*a\* \_b\_ c_d", r"*a* \_b\_ c\_d"),
     "`x` & &amp; 5 %": (r"\`x\` & \&amp; 5 %", r"`x` \& \&amp; 5 \%"),
-    "{#1} ~": ("{#1} ~", r"\{\#1\} \textasciitilde{}"),
+    "{#1} ~": (r"{#1} \~", r"\{\#1\} \textasciitilde{}"),
     "± – − → η ≥": ("± – − → η ≥", r"$\pm$ -- $-$ $\to$ $\eta$ $\geq$"),
 }
 
