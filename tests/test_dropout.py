@@ -149,7 +149,7 @@ def test_the_noise_is_measured_without_dropout():
 
     gradients = torch.stack([grad(loss)(theta, x, y) for x, y in zip(images, labels, strict=True)])
     expected = (gradients - gradients.mean(0)).norm(dim=1)
-    assert trainer.states[0].noise[0]["norms"] == pytest.approx(expected.tolist(), rel=1e-9)
+    assert trainer.states[0].noise[0]["norms"]["train"] == pytest.approx(expected.tolist(), rel=1e-9)
 
 
 def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch):
