@@ -18,7 +18,7 @@ from whysgd.study.validation import ROOT
         ),
         (
             "import whysgd.report.claims, whysgd.report.summary, whysgd.report.tables",
-            {"torch", "matplotlib", "scipy.stats"},
+            {"torch", "seaborn", "matplotlib", "scipy.stats"},
         ),
     ],
     ids=["costs", "needs and captions of figures", "tables and summary"],
