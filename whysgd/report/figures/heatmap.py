@@ -1,8 +1,7 @@
 """A grid's quantity as a map: the mean over seeds in each cell, with its number."""
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import Normalize
+import seaborn as sns
 
 from whysgd.report.figures._grid import axis_values, grid_panels, named
 from whysgd.report.measures import rounded, titled
@@ -21,28 +20,23 @@ def heatmap(table, frames):
     frame, drawn, inner, across = grid_panels(table, frames["measures"])
     rows, columns = axis_values(table, inner), axis_values(table, across)
     means = frame.groupby("run").value.mean()
-    scale = Normalize(means.min(), means.max() if means.max() > means.min() else means.min() + 1)
     digits = max(0, 2 - int(np.floor(np.log10(max(means.abs().max(), 1e-9)))))
+    look = {"vmin": means.min(), "vmax": means.max(), "cmap": SEQUENTIAL, "annot": True, "fmt": f".{digits}f",
+            "annot_kws": {"fontsize": SMALL}, "cbar": False}  # fmt: skip
     size = (WIDE, ROW_HEIGHT * len(rows) + MARGIN)
     figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
     for axis, (title, part) in zip(axes[0], drawn, strict=True):
         cells = part.groupby([inner, across]).value.mean().unstack().reindex(index=rows, columns=columns)
-        image = axis.imshow(cells, cmap=colormaps[SEQUENTIAL], norm=scale, aspect="auto")
+        sns.heatmap(cells, ax=axis, xticklabels=map(named, columns), yticklabels=map(named, rows), **look)
         axis.set_facecolor("#dddddd")
-        for y, x in np.ndindex(cells.shape):
-            value = cells.iat[y, x]
-            dark = not np.isnan(value) and scale(value) < 0.6
-            text, colour = "–" if np.isnan(value) else f"{value:.{digits}f}", "white" if dark else "black"
-            axis.text(x, y, text, ha="center", va="center", fontsize=SMALL, color=colour)
         axis.set_title(title, loc="left")
-        axis.set_xlabel(across)
-        axis.set_xticks(range(len(columns)), [named(value) for value in columns])
-        axis.set_yticks(range(len(rows)), [named(value) for value in rows])
+        axis.set(xlabel=across, ylabel="")
         axis.tick_params(length=0)
         axis.grid(visible=False)
-        axis.spines[:].set_visible(False)
     axes[0][0].set_ylabel(inner)
-    figure.colorbar(image, ax=axes[0].tolist(), label=titled(table["metric"]), fraction=0.05, pad=0.02)
+    figure.colorbar(
+        axes[0][0].collections[0], ax=axes[0].tolist(), label=titled(table["metric"]), fraction=0.05, pad=0.02
+    )
     return figure
 
 
