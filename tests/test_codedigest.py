@@ -22,7 +22,14 @@ def package(tmp_path, monkeypatch):
 
 
 def forget():
-    for cached in (codedigest._digest, codedigest.read, registry.constants, registry._sources, registry._files):
+    for cached in (
+        codedigest._digest,
+        codedigest._line,
+        codedigest.read,
+        registry.constants,
+        registry._sources,
+        registry._files,
+    ):
         cached.cache_clear()
 
 

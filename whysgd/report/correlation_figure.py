@@ -6,10 +6,11 @@ import pandas as pd
 from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.correlations import AT_LOSS, COMPARED, OVERALL, RAW, TARGETS, expected_sign, sides
-from whysgd.report.style import STRONG, STYLE, add_heading, add_legend, plt
+from whysgd.report.colours import PALETTE
+from whysgd.report.style import STYLE, WIDE, add_heading, add_legend, plt
 
 MARKERS = "osD^vP"
-WIDTH, ROW_HEIGHT, MARGIN = 11.5, 0.34, 1.6  # inches
+ROW_HEIGHT, MARGIN = 0.34, 1.1  # inches
 SCOPE_HEIGHT = 0.14  # at least, within a row
 
 
@@ -31,7 +32,7 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
     papers = known.scope.unique()
     offsets = np.linspace(-0.3, 0.3, len(papers)) if len(papers) != 1 else [0.0]
     height = len(COMPARED) * max(ROW_HEIGHT, SCOPE_HEIGHT * len(papers)) + MARGIN
-    figure, axes = plt.subplots(1, len(TARGETS), figsize=(WIDTH, height), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, len(TARGETS), figsize=(WIDE, height), sharex=True, sharey=True)
     for axis, target in zip(axes, TARGETS, strict=True):
         for place, quantity in enumerate(COMPARED):
             side = expected_sign(quantity, target)
@@ -41,7 +42,7 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
             places, marker, colour = (
                 np.arange(len(COMPARED)) + offset,
                 MARKERS[number % 6],
-                STRONG[number % len(STRONG)],
+                PALETTE[number % len(PALETTE)],
             )
             axis.hlines(places, same.low, same.high, color=colour, lw=1.1)
             counts = found.pairs.loc[[AT_LOSS, RAW], :, paper].groupby("coefficient").max()
