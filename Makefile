@@ -71,6 +71,7 @@ bench-gpu: env
 # The tables and figures of every result that the repository carries, from its records: no training, under a minute.
 records: env
 	$(BIN)/snakemake --cores $(CORES) --logger rich --config from=records
+	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/small.yaml --config from=records
 	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/paper.yaml config/mnist.yaml \
 		--config from=records
 

@@ -12,8 +12,8 @@ from whysgd.models.build import build_model
 from whysgd.streams import stream
 from whysgd.study.registry import make
 from whysgd.training import engine
+from whysgd.training.averaging import micro_batch_weights
 from whysgd.training.engine import Engine, Step
-from whysgd.training.loop import micro_batch_weights
 from whysgd.training.objective import Objective
 from whysgd.training.penalties import penalty_of
 

@@ -8,9 +8,10 @@ from conftest import make_dataset
 
 from whysgd.errors import UserError
 from whysgd.study.config import load_config
+from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import expand, load_paper, scaled_spec, tables_at
 from whysgd.study.registry import make
-from whysgd.study.spec import Augmentation, Normalization, RunSpec, steps_per_epoch
+from whysgd.study.spec import Augmentation, Normalization, RunSpec
 from whysgd.study.validation import ROOT
 from whysgd.training.loop import Trainer
 from whysgd.training.schedules import learning_rate

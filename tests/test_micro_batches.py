@@ -3,7 +3,7 @@ import pytest
 from conftest import make_spec
 
 from whysgd.data.micro_batches import epoch_micro_batches, step_range
-from whysgd.study.spec import micro_batches_per_epoch, steps_per_epoch
+from whysgd.study.length import micro_batches_per_epoch, steps_per_epoch
 
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(True, [5, 5, 5, 5]), (False, [5, 5, 5, 5, 3])])

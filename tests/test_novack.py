@@ -24,9 +24,10 @@ from whysgd.models.build import build_model
 from whysgd.results.paths import BEST, NORMS
 from whysgd.streams import stream
 from whysgd.study.config import load_config
+from whysgd.study.length import trained_images
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
-from whysgd.study.spec import Probe, StoredCopies, trained_images
+from whysgd.study.spec import Probe, StoredCopies
 from whysgd.training.checkpoint import HISTORY_COLUMNS
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer

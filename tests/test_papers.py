@@ -6,8 +6,9 @@ import yaml
 from whysgd.errors import UserError
 from whysgd.study import papers
 from whysgd.study.config import load_config
+from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec
-from whysgd.study.spec import Augmentation, RunSpec, StoredCopies, steps_per_epoch
+from whysgd.study.spec import Augmentation, RunSpec, StoredCopies
 from whysgd.study.validation import ROOT
 
 # A second transcription of the published table, row by row: epochs, η, warmup, horizon, clip, penalty, block.

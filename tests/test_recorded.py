@@ -13,7 +13,6 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.report.recorded import read_record_frames
-from whysgd.results.former import todays
 from whysgd.results.metrics import with_checksum
 from whysgd.results.recorded import is_current, with_records
 from whysgd.results.records import as_text, read_record
@@ -217,7 +216,7 @@ def test_the_records_of_the_repository_make_the_runs():
     specs = expand(config)
     assert len(specs) >= 80
     assert all(
-        spec == todays(read_json(config["recorded"][paper][run][seed][0])["metrics"]["settings"])
+        spec == RunSpec.from_dict(read_json(config["recorded"][paper][run][seed][0])["metrics"]["settings"])
         for (paper, run, seed), spec in specs.items()
     )
     rows = [row for table in tables_at(config, "simsekli2019").values() for row in table["rows"] if row["planned"]]

@@ -10,7 +10,6 @@ from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.run import load_runs, measure_batch
-from whysgd.results.former import todays
 from whysgd.results.metrics import read_metrics
 from whysgd.results.paths import measures_folder, record_file, run_folder
 from whysgd.results.records import LINES, as_text, read_record, records_of, write_records
@@ -82,7 +81,7 @@ def test_a_record_that_was_changed_is_refused(finished):
     with pytest.raises(UserError, match=r"seed-3\.json: does not match its checksum"):
         read_record(path)
     path.write_text(json.dumps({"format": 3}))
-    with pytest.raises(UserError, match="not a record of format 1 or 2"):
+    with pytest.raises(UserError, match="not a record of format 2"):
         read_record(path)
 
 
@@ -107,7 +106,7 @@ def test_the_records_of_the_repository_are_whole_and_in_their_places():
     assert files
     for file in files:
         record = read_record(file)
-        spec = todays(record["metrics"]["settings"])
+        spec = RunSpec.from_dict(record["metrics"]["settings"])
         assert record_file(spec.scale, spec.paper, spec.run, spec.seed) == file.relative_to(ROOT / "records")
         assert (spec.run, spec.seed) == (record["metrics"]["run"], record["metrics"]["seed"])
         assert len(record["metrics"]["data"]["sha256"]) == 64

@@ -6,7 +6,6 @@ import torch
 from conftest import make_spec
 from torch.optim import lr_scheduler
 
-from whysgd.results.former import todays
 from whysgd.study.papers import _scaled_times
 from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
@@ -248,6 +247,6 @@ def test_milestones_survive_json():
 def test_settings_from_before_the_choice_of_a_phase_keep_the_clock_of_their_time():
     old = {"unit": "epoch", "warmup": 5.0, "decay": "cosine", "horizon": 300.0, "explore": None}
     values = {**make_spec().to_dict(), "schedule": old}
-    assert todays(values).schedule.phase == "closed"
-    assert todays({**values, "schedule": {**old, "phase": "released"}}).schedule.phase == "released"
-    assert todays({**values, "schedule": {**old, "warmup": 0.0}}).schedule.phase == "released"
+    assert RunSpec.from_dict(values).schedule.phase == "closed"
+    assert RunSpec.from_dict({**values, "schedule": {**old, "phase": "released"}}).schedule.phase == "released"
+    assert RunSpec.from_dict({**values, "schedule": {**old, "warmup": 0.0}}).schedule.phase == "released"

@@ -16,8 +16,8 @@ from whysgd.report.style import save_figure
 from whysgd.streams import stream
 from whysgd.study import papers
 from whysgd.study.config import load_config
+from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import claims_at, expand, load_paper
-from whysgd.study.spec import steps_per_epoch
 from whysgd.study.trajectories import COLUMNS, specs_of
 from whysgd.study.validation import ROOT
 from whysgd.training.two_weights import descend, gradients, losses, sharpness, trajectories, valley

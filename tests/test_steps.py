@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from whysgd.data.augmentation import crop_and_flip, draw
 from whysgd.models.build import build_model
 from whysgd.streams import stream
+from whysgd.study.length import epoch_at, total_steps
 from whysgd.study.registry import make
-from whysgd.study.spec import epoch_at, total_steps
 from whysgd.training.loop import Options, Trainer
 
 PLAIN = make_spec(penalty=None, clip=None, schedule=make("schedule", "constant", unit="step"), lr=0.1)

@@ -26,7 +26,8 @@ from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.streams import stream
-from whysgd.study.spec import Augmentation, StoredCopies, steps_per_epoch
+from whysgd.study.length import steps_per_epoch
+from whysgd.study.spec import Augmentation, StoredCopies
 from whysgd.training.loop import Trainer
 
 PLAN = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)

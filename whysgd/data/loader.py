@@ -17,7 +17,8 @@ from whysgd.data.augmentation import Draws, crop_and_flip, draw
 from whysgd.data.image_transforms import image_transform, transform_each
 from whysgd.data.micro_batches import epoch_micro_batches
 from whysgd.data.store import Store
-from whysgd.study.spec import MAX_UP, RunSpec, micro_batches_per_epoch
+from whysgd.study.length import micro_batches_per_epoch
+from whysgd.study.spec import MAX_UP, RunSpec
 
 # Bytes of images in one chunk: enough to keep a GPU busy, and little beside a CPU's memory.
 CHUNK_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}

@@ -3,7 +3,8 @@
 import numpy as np
 
 from whysgd.streams import stream
-from whysgd.study.spec import RunSpec, epoch_images
+from whysgd.study.length import epoch_images
+from whysgd.study.spec import RunSpec
 
 
 def epoch_order(spec: RunSpec, images: int, epoch: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import chunk as part_of
 from whysgd.measures.landscape import grid, landscape
 from whysgd.measures.run import TrainedRun
-from whysgd.study.spec import steps_per_epoch, total_steps
+from whysgd.study.length import steps_per_epoch, total_steps
 from whysgd.training.schedules import learning_rate
 
 DEFAULTS = View()

@@ -21,12 +21,12 @@ from whysgd.measures.catalog import quantities_of
 from whysgd.measures.estimate import Estimate
 from whysgd.measures.images import Images
 from whysgd.models.build import build_model
-from whysgd.results.former import todays
 from whysgd.results.metrics import check_file, read_metrics
 from whysgd.results.paths import BEST, METRICS, MODEL, dataset_folder
 from whysgd.study.codedigest import measuring_code
+from whysgd.study.length import trained_images
 from whysgd.study.registry import find, settings_of
-from whysgd.study.spec import RunSpec, trained_images
+from whysgd.study.spec import RunSpec
 from whysgd.study.validation import checked
 from whysgd.training.device import device_name, memory_of
 from whysgd.training.grouping import saved_bytes
@@ -79,7 +79,7 @@ def load_runs(
     metrics = {one["seed"]: one for one in read_metrics(Path(folder, METRICS))}
     if absent := [seed for seed in seeds or () if seed not in metrics]:
         raise UserError(f"{folder}: has no seed {absent[0]}; allowed: {', '.join(map(str, metrics))}")
-    specs = {seed: todays(one["settings"]) for seed, one in metrics.items()}
+    specs = {seed: RunSpec.from_dict(one["settings"]) for seed, one in metrics.items()}
     spec, common = next(iter(specs.values())), next(iter(metrics.values()))
     data = data or dataset_folder(spec.dataset)
     dataset = load_dataset(data)

@@ -5,8 +5,8 @@ import pandas as pd
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
-from whysgd.report.correlations import AT_LOSS, COMPARED, OVERALL, RAW, TARGETS, expected_sign, sides
 from whysgd.report.colours import PALETTE
+from whysgd.report.correlations import AT_LOSS, COMPARED, OVERALL, RAW, TARGETS, expected_sign, sides
 from whysgd.report.style import STYLE, WIDE, add_heading, add_legend, plt
 
 MARKERS = "osD^vP"

@@ -14,7 +14,8 @@ from whysgd.results.metrics import KEYS
 from whysgd.results.paths import RECORDS as ROOT
 from whysgd.results.recorded import older_measure, older_training
 from whysgd.results.records import HISTORY_KEPT, read_record
-from whysgd.study.spec import RunSpec, epoch_at
+from whysgd.study.length import epoch_at
+from whysgd.study.spec import RunSpec
 
 
 def read_record_frames(

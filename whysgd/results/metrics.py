@@ -6,8 +6,8 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import digest_of, read_json, sha256_of
-from whysgd.results.former import todays
 from whysgd.results.paths import METRICS, batch_name, run_folder
+from whysgd.study.spec import RunSpec
 
 MEASURED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 KEYS = ["paper", "run", "scale", "seed"]
@@ -103,7 +103,7 @@ def check_file(metrics: dict, file: Path) -> None:
 
 def problem_of(metrics: dict) -> str | None:
     """Return what is wrong with the metrics of a seed, or None; a missing key or a wrong type may raise instead."""
-    spec = todays(metrics["settings"])
+    spec = RunSpec.from_dict(metrics["settings"])
     if metrics["spec_digest"] != digest_of(metrics["settings"]):
         return "its settings are not those of its spec_digest"
     if different := [key for key in KEYS if metrics[key] != getattr(spec, key)]:

@@ -77,7 +77,7 @@ class RecordedMeasure(_Open):
 class Record(Settings):
     """What a finished run measured, small enough to keep in the repository."""
 
-    format: Literal[1, 2]
+    format: Literal[2]
     checksum: Digest
     """Digest of all the rest."""
     metrics: RecordedMetrics

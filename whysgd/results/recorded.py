@@ -10,10 +10,10 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json, sha256_of
-from whysgd.results.former import todays
 from whysgd.results.paths import RECORDS as ROOT
 from whysgd.study.codedigest import measuring_code, training_code
 from whysgd.study.papers import scaled_spec, tables_at
+from whysgd.study.spec import RunSpec
 from whysgd.study.validation import read_yaml
 
 # Which digests of code gave the same numbers as later ones, and how that was seen.
@@ -50,7 +50,7 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
                     continue
                 record = read_json(file)
                 try:
-                    made_with = todays(record["metrics"]["settings"])
+                    made_with = RunSpec.from_dict(record["metrics"]["settings"])
                     extras = [name for name in EXTRAS if name in record or name in record.get("landscapes", {})]
                     extras += record.get("measures", {})
                 except (KeyError, TypeError, ValueError) as error:
@@ -121,10 +121,10 @@ def is_current(digest: str, today: str, root: Path = ROOT) -> bool:
 
 def older_training(metrics: Mapping, root: Path = ROOT) -> bool:
     """Whether a run was trained by code that may give other results than today's."""
-    return not is_current(metrics["code_digest"], training_code(todays(metrics["settings"])), root)
+    return not is_current(metrics["code_digest"], training_code(RunSpec.from_dict(metrics["settings"])), root)
 
 
 def older_measure(result: Mapping, metrics: Mapping, root: Path = ROOT) -> bool:
     """Return whether a measure was taken of a run by code that may give other results than today's."""
-    today = measuring_code(todays(metrics["settings"]), result["measure"])
+    today = measuring_code(RunSpec.from_dict(metrics["settings"]), result["measure"])
     return not is_current(result["code_digest"], today, root)

@@ -16,7 +16,6 @@ from pathlib import Path
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
-from whysgd.results.former import todays
 from whysgd.results.metrics import check_file, is_unchanged, problem_of, read_measured, read_metrics, with_checksum
 from whysgd.results.paths import (
     HISTORY,
@@ -31,11 +30,10 @@ from whysgd.results.paths import (
     record_file,
 )
 from whysgd.results.record_model import Record
+from whysgd.study.spec import RunSpec
 from whysgd.study.validation import checked
 
 FORMAT = 2
-# Of 1, in which measures repeat what the metrics say, there are records, too.
-READABLE = (1, 2)
 HISTORY_KEPT = (
     "step", "step_loss", "gradient_norm", "penalty", "step_length", "micro_batch_norm2", "train_loss", "train_accuracy",
     "validation_accuracy", "test_loss", "test_accuracy",
@@ -274,8 +272,8 @@ def read_record(file: Path) -> dict:
         UserError: it is missing, damaged, of another run than its place says, or was changed after it was written.
     """
     record = read_json(file)
-    if not isinstance(record, dict) or record.get("format") not in READABLE:
-        raise UserError(f"{file}: not a record of format {' or '.join(map(str, READABLE))}")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{file}: not a record of format {FORMAT}")
     if not is_unchanged(record):
         raise UserError(f"{file}: does not match its checksum; it was changed after it was written")
     checked(Record, record, lambda _: str(file))
@@ -288,7 +286,8 @@ def read_record(file: Path) -> dict:
     place = record_file(*(record["metrics"][key] for key in ("scale", "paper", "run", "seed")))
     if place.parts != Path(file).parts[-4:]:
         raise UserError(f"{file}: is the record of {place}")
-    spec = todays(record["metrics"]["settings"])
+    # A setting that was added since has its default.
+    spec = RunSpec.from_dict(record["metrics"]["settings"])
     metrics = {**record["metrics"], "settings": spec.to_dict(), "spec_digest": spec.digest}
     return {
         **record,

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from whysgd.data.shape import Images
 from whysgd.errors import UserError
 from whysgd.files import read_json
+from whysgd.study.length import micro_batches_per_epoch, phases, total_steps, trained_images
 from whysgd.study.networks import Network, network
-from whysgd.study.spec import MAX_UP, RunSpec, micro_batches_per_epoch, phases, total_steps, trained_images
+from whysgd.study.spec import MAX_UP, RunSpec
 from whysgd.study.validation import ROOT
 
 DEVICES = ROOT / "config" / "devices.json"

@@ -11,10 +11,11 @@ from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
 from whysgd.study.layout import lay_out, reference_of, with_plan
+from whysgd.study.length import epoch_at, epoch_images, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
-from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec, epoch_at, epoch_images, total_steps, trained_images
+from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
 

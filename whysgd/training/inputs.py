@@ -11,7 +11,8 @@ from whysgd.data.canonical import Dataset
 from whysgd.data.store import Store, open_store
 from whysgd.errors import UserError
 from whysgd.results.paths import NORMS, batch_name, batch_seeds, run_folder, store_file
-from whysgd.study.spec import RunSpec, total_steps, trained_images
+from whysgd.study.length import total_steps, trained_images
+from whysgd.study.spec import RunSpec
 from whysgd.training.norm_log import read_norms
 
 

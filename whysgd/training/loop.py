@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +25,9 @@ from whysgd.measures.accuracy import reaches
 from whysgd.results.machine import machine_facts
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
-from whysgd.study.spec import RunSpec, micro_batches_per_epoch, phase_at, steps_per_epoch
+from whysgd.study.length import micro_batches_per_epoch, phase_at, steps_per_epoch
+from whysgd.study.spec import RunSpec
+from whysgd.training.averaging import micro_batch_weights
 from whysgd.training.checkpoint import (
     HISTORY_COLUMNS,
     Batch,
@@ -44,13 +46,7 @@ from whysgd.training.optimizers import Losses
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
-from whysgd.training.sampling import (
-    dropout_keys_of,
-    micro_batch_norm,
-    penalty_draws,
-    probed_norms2,
-    sampled_penalty,
-)
+from whysgd.training.sampling import dropout_keys_of, micro_batch_norm, penalty_draws, probed_norms2, sampled_penalty
 from whysgd.training.schedules import learning_rate
 from whysgd.training.setup import Options, Setup
 from whysgd.training.stopping import StopRequest, stop_requests
@@ -399,25 +395,3 @@ class Trainer(Setup):
                 allow_tf32(False)
                 measured = measured_noise(state, self.specs[index], self.objective, self.data, self.normalize)
                 state.noise.append(measured)
-
-
-@lru_cache(maxsize=8)
-def micro_batch_weights(count: int, averaging: str, dtype=torch.float32, device="cpu") -> torch.Tensor:
-    """Return the weight of each of N micro-batches in ḡ.
-
-    "mean": 1/N, also for one with fewer images. "historical": what avg += (g − avg)/N with constant N gives, weight
-    (1/N)(1 − 1/N)^(N−1−i) for micro-batch i, in all 1 − (1 − 1/N)^N ≈ 0.633 (geiping2022's code from its release until
-    2023, and so the published numbers).
-
-    Returns:
-        weights (N,), in the order of the micro-batches; the same tensor for the same arguments.
-
-    Raises:
-        ValueError: another averaging.
-    """
-    if averaging == "mean":
-        return torch.full((count,), 1 / count, dtype=dtype, device=device)
-    if averaging != "historical":
-        raise ValueError(f"averaging = {averaging!r}: allowed: mean, historical")
-    power = torch.arange(count - 1, -1, -1, dtype=dtype, device=device)
-    return (1 - 1 / count) ** power / count

@@ -19,7 +19,8 @@ import whysgd
 from whysgd.files import csv_text, sha256_of, write_atomically, write_json, write_text
 from whysgd.results import metrics as saved_metrics
 from whysgd.results.paths import BEST, HISTORY, METRICS, MODEL, NORMS
-from whysgd.study.spec import RunSpec, epoch_images, micro_batches_per_epoch, trained_images
+from whysgd.study.length import epoch_images, micro_batches_per_epoch, trained_images
+from whysgd.study.spec import RunSpec
 from whysgd.training.checkpoint import HISTORY_COLUMNS, State
 from whysgd.training.device import device_name
 from whysgd.training.noise_log import noise_files

@@ -8,7 +8,7 @@ import torch
 
 from whysgd.models.layers import Dropout, dropout_keys
 from whysgd.streams import stream
-from whysgd.study.spec import epoch_images
+from whysgd.study.length import epoch_images
 from whysgd.training.engine import Engine, Step
 
 

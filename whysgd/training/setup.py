@@ -12,7 +12,8 @@ from whysgd.data.loader import place
 from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate
 from whysgd.models.build import build_model
-from whysgd.study.spec import RunSpec, phases, total_steps, trained_images
+from whysgd.study.length import phases, total_steps, trained_images
+from whysgd.study.spec import RunSpec
 from whysgd.training.checkpoint import State
 from whysgd.training.device import allow_tf32, engine_on, precision_on, with_index
 from whysgd.training.engine import Engine

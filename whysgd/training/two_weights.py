@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from whysgd.data.micro_batches import epoch_micro_batches, step_range
-from whysgd.study.spec import RunSpec, steps_per_epoch, total_steps
+from whysgd.study.length import steps_per_epoch, total_steps
+from whysgd.study.spec import RunSpec
 from whysgd.study.trajectories import COLUMNS, specs_of
+from whysgd.training.averaging import micro_batch_weights
 from whysgd.training.engine import Engine, Step
-from whysgd.training.loop import micro_batch_weights
 from whysgd.training.objective import Objective
 from whysgd.training.optimizers import optimizer_of
 from whysgd.training.penalties import penalty_of
