@@ -242,11 +242,3 @@ def test_a_schedule_that_cannot_be_is_one_line(values, message):
 def test_milestones_survive_json():
     spec = make_spec(schedule=make("schedule", "step", unit="run", warmup=0, milestones=(0, 0.5)))
     assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-
-
-def test_settings_from_before_the_choice_of_a_phase_keep_the_clock_of_their_time():
-    old = {"unit": "epoch", "warmup": 5.0, "decay": "cosine", "horizon": 300.0, "explore": None}
-    values = {**make_spec().to_dict(), "schedule": old}
-    assert RunSpec.from_dict(values).schedule.phase == "closed"
-    assert RunSpec.from_dict({**values, "schedule": {**old, "phase": "released"}}).schedule.phase == "released"
-    assert RunSpec.from_dict({**values, "schedule": {**old, "warmup": 0.0}}).schedule.phase == "released"
