@@ -10,14 +10,16 @@ from whysgd.study.networks import TABLE
 from whysgd.study.papers import expand
 from whysgd.study.registry import network
 
-OVERLAYS = ([], ["config/midi.yaml"], ["config/paper.yaml"])
+# A scale's rules map every paper, whichever of them its file runs.
+EVERY = {"papers": ["geiping2022", "novack2023", "iyer2023", "simsekli2019", "seminar"]}
+OVERLAYS = ([], ["config/small.yaml"], ["config/midi.yaml"], ["config/paper.yaml"])
 
 
 def shapes() -> set[tuple[str, int, int, int]]:
     """Return each network of the shipped scales with its images; a formula tells those that are fully connected."""
     found = set()
     for overlays in OVERLAYS:
-        config = load_config(overlays)
+        config = load_config(overlays, EVERY)
         for spec in expand(config).values():
             images = images_of(config, spec.dataset)
             if network(spec.model)[0] != "fully_connected":

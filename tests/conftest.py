@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.study import papers
+from whysgd.study.config import load_config
 from whysgd.study.registry import make
 from whysgd.study.spec import Augmentation, RunSpec
 
@@ -41,6 +42,17 @@ def make_spec(**changes) -> RunSpec:
         augment=Augmentation(crop_padding=1, flip=True), penalty=make("penalty", "gradient_norm"), clip=0.25, evaluations=4,
     )  # fmt: skip
     return spec.replace(**changes)
+
+
+def config_of(settings=None, **tables) -> dict:
+    """The configuration of these papers with these tables, and whole grids, at the mini scale, whatever the default run has of them.
+
+    None stands for all tables of a paper: config_of({"seeds": [0]}, geiping2022=["main"], iyer2023=None).
+    """
+    config = load_config(settings={"papers": list(tables), **(settings or {})})
+    named = {paper: names for paper, names in tables.items() if names}
+    config["scales"]["mini"] |= {"tables": named, "table_seeds": {}, "grids": {}}
+    return config
 
 
 def make_dataset(train: int = 23, test: int = 11, channels: int = 1, size: int = 8, classes: int = 3) -> Dataset:

@@ -63,8 +63,9 @@ def live(specs: list[RunSpec], inputs: Path, out: Path, begun) -> None:
     os.fsync = lambda descriptor: None
     begun.set()
     with open(os.devnull, "w") as nothing, redirect_stderr(nothing):
-        options, store = Options(checkpoint_seconds=1e-9), inputs / "store.lmdb"
-        train(specs, inputs / "data", out, options, store, [inputs / "norms.csv"])
+        store = inputs / "store.lmdb" if specs[0].store else None
+        norms = [inputs / "norms.csv"] if specs[0].reference else []
+        train(specs, inputs / "data", out, Options(checkpoint_seconds=1e-9), store, norms)
 
 
 def live_once(forkserver, specs, inputs, out, seconds=None) -> float | None:

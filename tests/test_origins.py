@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, config_of
 
 from whysgd.__main__ import main
 from whysgd.study import origins
@@ -36,10 +36,14 @@ MINI = {
     "geiping2022/x10-fb": ["store.copies 2 = 10 (papers/geiping2022.yaml: runs.x10-fb) ÷ 5 (copies_divisor)"],
     "novack2023/resnet18-cifar10.lb-gn": [
         "penalty.strength 0.00125 = 0.01 (papers/novack2023.yaml: tables) ÷ 8 (rules_of.novack2023.strength_divisor)",
-        "lr 0.1 (papers/novack2023.yaml: defaults)",
+        "lr 0.4 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor)",
         "batch 160 = 5120 (papers/novack2023.yaml: defaults) ÷ 32 (rules_of.novack2023.micro_batch_divisor)",
     ],
-    "novack2023/resnet18-cifar10.sb-sgd": ["batch 4 = micro_batch (papers/novack2023.yaml: tables)"],
+    "novack2023/resnet18-cifar10.sb-sgd": [
+        "batch 4 = micro_batch (papers/novack2023.yaml: tables)",
+        "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
+        "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
+    ],
     "simsekli2019/mnist-cross_entropy-d4-w16": [
         "micro_batch 16 = 100 (papers/simsekli2019.yaml: tables) ÷ 6.25 (rules_of.simsekli2019.micro_batch_divisor)",
         "schedule.milestones 0.3333333, 0.6666667 (papers/simsekli2019.yaml: tables)",
@@ -48,8 +52,9 @@ MINI = {
 
 
 @pytest.mark.parametrize(("run", "expected"), MINI.items(), ids=MINI)
-def test_each_setting_says_its_value_and_where_it_comes_from(run, expected, capsys):
-    assert main(["settings", run, "--scale", "mini"]) == 0
+def test_each_setting_says_its_value_and_where_it_comes_from(run, expected, capsys, tmp_path):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"papers": [run.partition("/")[0]]}))
+    assert main(["settings", run, "--scale", "mini", "--configfile", str(tmp_path / "own.yaml")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in expected if line not in lines] == []
     assert {line.split()[0].partition(".")[0] for line in lines} == {
@@ -84,12 +89,13 @@ def test_a_rounded_number_is_not_called_equal():
 
 
 def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
-    study = Study(load_config())
+    tables = {"geiping2022": ["main", "fixed_dataset"], "novack2023": None, "seminar": ["mnist"]}
+    study = Study(config_of(**tables))
     notes = {
         "geiping2022/main": "lr ×4, micro-batch ÷8, times ÷10, lr of single micro-batches ÷8",
         "geiping2022/fixed_dataset": ("lr ×4, micro-batch ÷8, times ÷10, copies ÷5, lr of single micro-batches ÷8"),
-        "novack2023/main": "micro-batch ÷32, times ÷20, λ ÷8, lr of single micro-batches ÷32",
-        "novack2023/grafting": "micro-batch ÷32, times ÷20, lr of single micro-batches ÷32",
+        "novack2023/main": "lr ×4, micro-batch ÷32, times ÷20, λ ÷8, lr of single micro-batches ÷32",
+        "novack2023/grafting": "lr ×4, micro-batch ÷32, times ÷20, lr of single micro-batches ÷32",
         "seminar/mnist": "micro-batch ÷8, lr of single micro-batches ÷8",
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
@@ -109,7 +115,7 @@ def test_a_new_paper_that_no_rule_mentions_runs_with_those_of_the_scale(load_own
     config = load_config() | {"papers": ["mine"]}
     assert "mine" not in (ROOT / "config.yaml").read_text()
     (spec, *_), seeds = zip(*((spec, seed) for (_, _, seed), spec in expand(config).items()), strict=True)
-    assert seeds == (0, 1, 2)
+    assert list(seeds) == config["scales"]["mini"]["seeds"]
     assert (spec.dataset, spec.model, spec.lr, spec.micro_batch, spec.epochs) == ("digits", "resnet_mini", 0.4, 16, 10)
     assert spec == scaled_spec(config, "mine", "a", 0)
     assert scale_note(config, "mine", ["a"]) == "lr ×4, micro-batch ÷8, times ÷10"

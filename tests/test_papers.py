@@ -2,6 +2,7 @@ import json
 
 import pytest
 import yaml
+from conftest import config_of
 
 from whysgd.errors import UserError
 from whysgd.study import papers
@@ -134,14 +135,19 @@ def test_each_row_of_the_released_script_on_fixed_data_differs_from_its_augmente
     assert "fixed_dataset_all" not in load_config()["scales"]["mini"]["tables"]["geiping2022"]
 
 
+BOTH = ["main", "fixed_dataset"]
+
+
 def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
-    stores = {run: spec.store for (_, run, _), spec in expand(load_config()).items() if spec.store}
+    specs = expand(config_of(geiping2022=BOTH))
+    stores = {run: spec.store for (_, run, _), spec in specs.items() if spec.store}
     assert set(stores) == {run for run in FIXED if run.startswith("x10")}
     assert set(stores.values()) == {StoredCopies(copies=2, crop_padding=1, flip=False)}
 
 
 def test_a_scale_judges_the_claims_it_can():
-    assert [c.id for c in claims_at(load_config(), "geiping2022")] == ["g1", "g2", "g3", "g4", "g6", "g7"]
+    for tables, claims in ((BOTH, ["g1", "g2", "g3", "g4", "g6", "g7"]), (["main"], ["g1", "g2", "g3", "g4", "g7"])):
+        assert [c.id for c in claims_at(config_of(geiping2022=tables), "geiping2022")] == claims
     assert [c.id for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-3:] == [
         "g5",
         "g6",
@@ -150,12 +156,13 @@ def test_a_scale_judges_the_claims_it_can():
 
 
 def test_a_scale_runs_the_tables_it_names():
-    assert {key[1] for key in expand(load_config()) if key[0] == "geiping2022"} == {*MAIN, *FIXED}
+    assert {run for _, run, _ in expand(config_of(geiping2022=BOTH))} == {*MAIN, *FIXED}
+    assert {run for _, run, _ in expand(config_of(geiping2022=["main"]))} == {*MAIN}
     scales = {"mini": {"seeds": [0], "datasets": {"*": "digits"}, "tables": {"geiping2022": ["mane"]}}}
     with pytest.raises(
         UserError, match=r"scales.mini.tables.geiping2022: no table 'mane'; allowed: main, architectures"
     ):
-        expand(load_config(settings={"scales": scales}))
+        expand(load_config(settings={"scales": scales, "papers": ["geiping2022"]}))
 
 
 def test_a_scale_maps_every_row_by_the_same_rules():
@@ -163,7 +170,8 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         paper, mini = at("paper", run), at("mini", run)
         assert mini.epochs == paper.epochs / 10
         assert mini.micro_batch == paper.micro_batch / 8
-        assert mini.lr == pytest.approx(4 * paper.lr)
+        # A step of a single micro-batch has fewer images, and a smaller rate.
+        assert mini.lr == pytest.approx(4 * paper.lr / (8 if run == "sgd" else 1))
         assert mini.schedule.warmup == paper.schedule.warmup / 10
         assert mini.schedule.horizon == paper.schedule.horizon / 10
         assert (mini.dataset, mini.model, mini.augment) == (
@@ -178,10 +186,11 @@ def test_a_scale_maps_every_row_by_the_same_rules():
 
 
 def test_every_row_is_run_once_for_each_seed():
-    specs = expand(load_config(settings={"seeds": [0, 7]}))
+    others = {"novack2023": None, "iyer2023": None, "simsekli2019": ["mnist"], "seminar": ["mnist", "cifar"]}
+    specs = expand(config_of({"seeds": [0, 7]}, geiping2022=BOTH, **others))
     theirs = {key for key in specs if key[0] == "geiping2022"}
     assert theirs == {("geiping2022", run, seed) for run in (*MAIN, *FIXED) for seed in (0, 7)}
-    assert len(specs) - len(theirs) == (27 + 12 + 30 + 14) * 2
+    assert len(specs) - len(theirs) == (27 + 12 + 162 + 14) * 2
     assert len({spec.digest for spec in specs.values()}) == len(specs)
 
 
@@ -216,7 +225,7 @@ def paper_file(tmp_path, monkeypatch):
                 place = place[key.replace("_", "-") if key.startswith("fb") else key]
             place[keys[-1]] = value
         (tmp_path / "geiping2022.yaml").write_text(yaml.safe_dump(content))
-        return expand(load_config(settings={"papers": ["geiping2022"]}))
+        return expand(load_config(settings={"papers": ["geiping2022"], "seeds": [0, 1, 2]}))
 
     yield write
     load_paper.cache_clear()

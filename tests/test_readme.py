@@ -1,5 +1,6 @@
 """README.md and docs/ say what is there: their links, their commands, and the table of methods."""
 
+import importlib
 import re
 import shlex
 
@@ -60,7 +61,9 @@ def test_each_method_names_its_paper_a_setting_and_a_file_that_exist(row):
     assert (ROOT / "papers" / f"{paper}.yaml").is_file()
     path = file.strip("`")
     assert (ROOT / path if "/" in path and path.startswith("whysgd") else ROOT / "whysgd/training" / path).is_file()
-    for word in re.findall(r"[a-z_]+", settings):
+    for module, name in re.findall(r"([\w.]+):(\w+)", settings):
+        assert hasattr(importlib.import_module(module), name), name
+    for word in re.findall(r"\b[a-z_]+\b", settings):
         assert re.search(rf"\b{word}\b", TEXTS["docs/settings.md"]), word
 
 

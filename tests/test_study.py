@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, config_of
 from miniature import WORLD
 
 from whysgd.errors import UserError
@@ -70,7 +70,7 @@ def test_a_batch_is_trained_on_its_data_and_the_logs_of_its_seeds(study):
 
 
 def test_a_run_on_stored_copies_reads_their_store(study):
-    mini = Study(load_config())
+    mini = Study(config_of(geiping2022=["fixed_dataset"]))
     run, spec = next((key, spec) for key, spec in mini.runs.items() if spec.store)
     assert mini.training_inputs(*run, "seeds-0")["store"] == f"results/stores/digits/{spec.store.name}.lmdb"
     for clean_first in (False, True):

@@ -56,6 +56,10 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
     published, raw = load_paper(paper)["runs"], read_yaml(PAPERS / f"{paper}.yaml")
     given = flat(published[run])
     own = config["scales"][config["scale"]]["rules_of"].get(paper, {})
+
+    def named(rule: str) -> str:
+        return f"rules_of.{paper}.{rule}" if rule in own else rule
+
     lines = []
     for key, value in values.items():
         top = key.partition(".")[0]
@@ -63,7 +67,7 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
         before = given.get(key, ", ".join(str(one) for name, one in given.items() if name.startswith(f"{key}.")))
         rule, sign = _RULES.get(key, (_REPLACED.get(top, "rules of the scale"), ""))
         factor = scale_of(config, paper).get(rule)
-        rule = f"rules_of.{paper}.{rule}" if rule in own else rule
+        rule = named(rule)
         if before == "":
             origin = "(config: evaluations)" if key == "evaluations" else "(default)"
             origin = "(config: precision)" if key == "precision" and value == config["precision"] else origin
@@ -75,7 +79,7 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
             exact = before * factor if sign == "×" else before / factor if is_real(before) else value
             rule = f"{sign} {factor:g} ({rule})"
             if key == "lr" and is_single(given) and (divisor := scale_of(config, paper)["micro_batch_divisor"]) != 1:
-                exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} (micro_batch_divisor)"
+                exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} ({named('micro_batch_divisor')})"
             origin = f"{'=' if math.isclose(value, exact) else '≈'} {before} ({where}) {rule}"
         else:
             origin = f"({rule}) in place of {_shown(before)} ({where})"
