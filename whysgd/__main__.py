@@ -4,21 +4,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
 
 from whysgd.errors import StopSignal, UserError, listed, nearest
 from whysgd.files import write_text
 from whysgd.measures.catalog import MEASURES
 from whysgd.results.paths import RECORDS, batch_name, batch_seeds, dataset_folder, run_folder, store_file
+from whysgd.study.arguments import Parser, a_path, is_a
 from whysgd.study.names import NEEDED, is_name
 from whysgd.study.settings import Count, Few, Index, NotNegative, Points, Positive, Threads
 from whysgd.study.spec import RunSpec, StoredCopies
-from whysgd.study.validation import rule
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,58 +46,33 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-class _Parser(argparse.ArgumentParser):
-    """Refuses wrong arguments in one line, as all errors are told."""
-
-    def error(self, message: str):
-        raise UserError(f"{self.prog.rpartition(' ')[2]}: {message}")
-
-
-def _is(kind) -> Callable[[str], float]:
-    """Return the reader of an argument that must be a number of a kind of `whysgd.study.settings`."""
-
-    def read(text: str):
-        for number in (int, float):
-            with suppress(ValueError):
-                text = number(text)
-                break
-        try:
-            return TypeAdapter(kind).validate_python(text)
-        except ValidationError as error:
-            raise argparse.ArgumentTypeError(f"{text}: {rule(error.errors()[0])}") from None
-
-    return read
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m whysgd", description=__doc__)
+    parser = Parser(prog="python -m whysgd", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train seeds of one run, a row of a paper's table")
     train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
     train.add_argument("--spec", help="a whole specification as JSON, without the seed, instead of PAPER/RUN")
-    train.add_argument("--seed", type=_is(Index), nargs="+", default=[0], help="one or more, trained in one process")
+    train.add_argument("--seed", type=is_a(Index), nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
-    train.add_argument("--data", type=_path, help="folder of the data set (default: the workflow's)")
-    train.add_argument("--store", type=_path, help="file of stored copies, for a run on such (default: the workflow's)")
+    train.add_argument("--data", type=a_path, help="folder of the data set (default: the workflow's)")
     train.add_argument(
-        "--norms", type=_path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
+        "--store", type=a_path, help="file of stored copies, for a run on such (default: the workflow's)"
     )
-    train.add_argument("--out", type=_path, help="folder for the results (default: where the workflow puts them)")
+    train.add_argument(
+        "--norms", type=a_path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
+    )
+    train.add_argument("--out", type=a_path, help="folder for the results (default: where the workflow puts them)")
     train.add_argument("--engine", choices=["auto", "eager", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
-    train.add_argument("--checkpoint-seconds", type=_is(Positive), default=30.0)
+    train.add_argument("--checkpoint-seconds", type=is_a(Positive), default=30.0)
     train.add_argument(
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
         help="write the histories as TensorBoard's events, too, into the folder of the results",
     )  # fmt: skip
     train.add_argument(
         "--wait-seconds",
-        type=_is(NotNegative),
+        type=is_a(NotNegative),
         default=0.0,
         help="for another process in the same folder, to end",
     )
@@ -110,51 +82,53 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
     measure.add_argument("--options", default="{}", help="of each measure, as JSON")
     measure.add_argument(
-        "--out", type=_path, help="file for the results (default: measures/all.json in the run's folder)"
+        "--out", type=a_path, help="file for the results (default: measures/all.json in the run's folder)"
     )
     measure.set_defaults(command=_measure)
 
     landscape = commands.add_parser("landscape", help="losses around a finished run, along random directions")
     landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
-    landscape.add_argument("--points", type=_is(Points), default=51, help="of each axis")
+    landscape.add_argument("--points", type=is_a(Points), default=51, help="of each axis")
     landscape.add_argument("--options", default="{}", help='as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}')
-    landscape.add_argument("--chunk", type=_is(Index), default=0, help="which of the parts, from 0")
-    landscape.add_argument("--of", type=_is(Few), default=1, help="parts that the points are split into")
-    landscape.add_argument("--seed", type=_is(Index), help="which of the folder's (default: the first)")
-    landscape.add_argument("--like", type=_path, help="folder of a run whose filters give the directions their lengths")
-    landscape.add_argument("--like-seed", type=_is(Index), help="which of that folder's (default: the first)")
-    landscape.add_argument("--out", type=_path, help="file (default: landscape_KIND.csv in the run's folder)")
+    landscape.add_argument("--chunk", type=is_a(Index), default=0, help="which of the parts, from 0")
+    landscape.add_argument("--of", type=is_a(Few), default=1, help="parts that the points are split into")
+    landscape.add_argument("--seed", type=is_a(Index), help="which of the folder's (default: the first)")
+    landscape.add_argument(
+        "--like", type=a_path, help="folder of a run whose filters give the directions their lengths"
+    )
+    landscape.add_argument("--like-seed", type=is_a(Index), help="which of that folder's (default: the first)")
+    landscape.add_argument("--out", type=a_path, help="file (default: landscape_KIND.csv in the run's folder)")
     landscape.set_defaults(command=_landscape)
     verify = commands.add_parser("verify", help="train and measure the run of a record again, and compare")
-    verify.add_argument("records", nargs="+", type=_path, metavar="RECORD", help="files under records")
-    verify.add_argument("--data", type=_path, help="folder of the data set (default: results/data/<dataset>)")
-    verify.add_argument("--store", type=_path, help="file of stored copies, for a run on such (default: likewise)")
+    verify.add_argument("records", nargs="+", type=a_path, metavar="RECORD", help="files under records")
+    verify.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
+    verify.add_argument("--store", type=a_path, help="file of stored copies, for a run on such (default: likewise)")
     verify.set_defaults(command=_verify)
     for command in (measure, landscape):
-        command.add_argument("--run", type=_path, required=True, help="folder of finished seeds of a run")
-        command.add_argument("--data", type=_path, help="folder of the data set (default: results/data/<dataset>)")
-        command.add_argument("--images", type=_is(Count), help="only so many of the training images")
+        command.add_argument("--run", type=a_path, required=True, help="folder of finished seeds of a run")
+        command.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
+        command.add_argument("--images", type=is_a(Count), help="only so many of the training images")
     for command in (train, measure, landscape, verify):
         command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-        command.add_argument("--threads", type=_is(Threads), default=1)
+        command.add_argument("--threads", type=is_a(Threads), default=1)
 
     build = commands.add_parser("build-dataset", help="bring a data set into its canonical form")
     build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
     build.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     build.add_argument("--datasets", help="the configuration's `datasets` as JSON, instead of --configfile")
     build.add_argument("--data-dir", help="folder for downloads, instead of the configuration's")
-    build.add_argument("--out", type=_path, help="default: results/data/<dataset>")
+    build.add_argument("--out", type=a_path, help="default: results/data/<dataset>")
     build.set_defaults(command=_build_dataset)
 
     store = commands.add_parser("build-store", help="write augmented copies of a data set into one LMDB file")
     store.add_argument("dataset", help="its name, for the default folders")
-    store.add_argument("--copies", type=_is(Count), required=True, help="how many of each image")
-    store.add_argument("--crop-padding", type=_is(Index), default=4, help="pixels of the random crop")
+    store.add_argument("--copies", type=is_a(Count), required=True, help="how many of each image")
+    store.add_argument("--crop-padding", type=is_a(Index), default=4, help="pixels of the random crop")
     store.add_argument("--flip", action="store_true", help="flip half of the images")
     store.add_argument("--clean-first", action="store_true", help="the first copy is the images as they are")
-    store.add_argument("--seed", type=_is(Index), default=0)
-    store.add_argument("--data", type=_path, help="folder of the data set (default: results/data/<dataset>)")
-    store.add_argument("--out", type=_path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
+    store.add_argument("--seed", type=is_a(Index), default=0)
+    store.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
+    store.add_argument("--out", type=a_path, help="file (default: results/stores/<dataset>/<what it is>.lmdb)")
     store.set_defaults(command=_build_store)
 
     settings = commands.add_parser("settings", help="print all settings of a run, and where each comes from")
@@ -171,13 +145,13 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=_plan)
 
     record = commands.add_parser("record", help="keep what finished runs measured in records")
-    record.add_argument("runs", nargs="+", type=_path, metavar="FOLDER", help="folders of finished seeds")
-    record.add_argument("--measures", type=_path, help="folder of their measures (default: the workflow's)")
-    record.add_argument("--out", type=_path, default=RECORDS)
+    record.add_argument("runs", nargs="+", type=a_path, metavar="FOLDER", help="folders of finished seeds")
+    record.add_argument("--measures", type=a_path, help="folder of their measures (default: the workflow's)")
+    record.add_argument("--out", type=a_path, default=RECORDS)
     record.set_defaults(command=_record)
 
     failure = commands.add_parser("explain-failure", help="the last lines of the logs of jobs that failed")
-    failure.add_argument("log", type=_path, help="Snakemake's own log of the run")
+    failure.add_argument("log", type=a_path, help="Snakemake's own log of the run")
     failure.set_defaults(command=_explain_failure)
 
     schema = commands.add_parser("schema", help="write config/schema/ and docs/settings.md again")

@@ -1,4 +1,4 @@
-"""Put tables into README.md and docs/*.md, between the marks that name their files.
+"""Put tables into README.md and docs/*.md, between the marks that name their files, and pictures into docs/images/.
 
 They are made from records, or are those of benchmarks. Those of benchmarks that were run here are kept first.
 """
@@ -16,6 +16,7 @@ MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURED, KEPT = RESULTS / "benchmarks", RECORDS / "benchmarks"
 RECORDED = RESULTS / "recorded"
 VERDICTS = RECORDED / "verdicts.md"
+PICTURES = {"docs/images/generalization.svg": RECORDED / "small/figures/geiping2022_main_generalization.svg"}
 
 
 def documents() -> list[Path]:
@@ -54,5 +55,7 @@ if __name__ == "__main__":
     for file in sorted(MEASURED.glob("*.md")):
         write_text(KEPT / file.name, file.read_text(encoding="utf-8"))
     write_text(VERDICTS, verdicts())
+    for picture, file in PICTURES.items():
+        write_text(Path(picture), file.read_text(encoding="utf-8"))
     for document in documents():
         write_text(document, filled(document))
