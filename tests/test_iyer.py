@@ -134,9 +134,7 @@ def test_a_schedule_in_shares_of_the_run_is_the_same_at_every_scale():
             "schedule", "step", unit="step", warmup=2, milestones=(10, 15)
         )
         settings["schedule"] = {**settings["schedule"], "milestones": [60, 5001]}
-        with pytest.raises(
-            UserError, match=r"milestones = 1250.25 at scale s: must be at most 1250, the run's steps"
-        ):
+        with pytest.raises(UserError, match=r"milestones = 1250.25 at scale s: must be at most 1250, the run's steps"):
             scaled_spec(novack, "novack2023", "resnet18-cifar10", 0)
 
 

@@ -21,7 +21,7 @@ from whysgd.study.config import load_config
 from whysgd.study.workflow import Study
 
 # Of each scale, the files laid over config.yaml with which its runs were made.
-OVERLAYS = {"mini": [], "paper": [ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"]}
+OVERLAYS = {"mini": [], "small": [ROOT / "config/small.yaml"]}
 
 
 def marks() -> list[str]:

@@ -14,11 +14,11 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.report.recorded import read_record_frames
 from whysgd.results.metrics import with_checksum
-from whysgd.results.recorded import is_current, with_records
+from whysgd.results.recorded import is_current, older_training, with_records
 from whysgd.results.records import as_text, read_record
 from whysgd.study.codedigest import training_code
 from whysgd.study.config import load_config
-from whysgd.study.papers import expand, tables_at
+from whysgd.study.papers import expand
 from whysgd.study.spec import RunSpec
 
 pytestmark = pytest.mark.workflow
@@ -211,18 +211,13 @@ def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, m
     assert all(line.startswith(str(file)) for line in str(caught.value).splitlines())
 
 
-def test_the_records_of_the_repository_make_the_runs():
-    config = with_records(load_config([ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"]), ROOT / "records")
+@pytest.mark.parametrize(("scale", "overlays"), [("mini", []), ("small", [ROOT / "config/small.yaml"])])
+def test_the_records_of_the_repository_are_of_todays_runs(scale, overlays):
+    config = with_records(load_config(overlays), ROOT / "records")
     specs = expand(config)
-    assert len(specs) >= 80
-    assert all(
-        spec == RunSpec.from_dict(read_json(config["recorded"][paper][run][seed][0])["metrics"]["settings"])
-        for (paper, run, seed), spec in specs.items()
-    )
-    rows = [row for table in tables_at(config, "simsekli2019").values() for row in table["rows"] if row["planned"]]
-    planned = {row["run"] for row in rows}
-    # What has a record without the measure that its table shows has no row.
-    found = [(name, parts) for name, own in config["recorded"]["simsekli2019"].items() for _, parts in own.values()]
-    left = {name: parts for name, parts in found if name not in planned}
-    assert planned | set(left) == {run for paper, run, _ in specs if paper == "simsekli2019"}
-    assert not any("tail_index" in parts for parts in left.values())
+    files = {config["recorded"][paper][run][seed][0] for paper, run, seed in specs}
+    assert {Path(file).resolve() for file in files} == set((ROOT / "records" / scale).glob("*/*/*.json")) != set()
+    for (paper, run, seed), spec in specs.items():
+        metrics = read_json(config["recorded"][paper][run][seed][0])["metrics"]
+        assert spec == RunSpec.from_dict(metrics["settings"])
+        assert not older_training(metrics, ROOT / "records")
