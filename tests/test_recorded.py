@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -215,9 +216,9 @@ def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, m
 def test_the_records_of_the_repository_are_of_todays_runs(scale, overlays):
     config = with_records(load_config(overlays), ROOT / "records")
     specs = expand(config)
-    files = {config["recorded"][paper][run][seed][0] for paper, run, seed in specs}
+    files = {config["recorded"][paper][name][seed][0] for paper, name, seed in specs}
     assert {Path(file).resolve() for file in files} == set((ROOT / "records" / scale).glob("*/*/*.json")) != set()
-    for (paper, run, seed), spec in specs.items():
-        metrics = read_json(config["recorded"][paper][run][seed][0])["metrics"]
+    for (paper, name, seed), spec in specs.items():
+        metrics = read_json(config["recorded"][paper][name][seed][0])["metrics"]
         assert spec == RunSpec.from_dict(metrics["settings"])
         assert not older_training(metrics, ROOT / "records")
