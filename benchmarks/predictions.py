@@ -12,9 +12,9 @@ from common import write_table
 
 from whysgd.data.shape import images_of
 from whysgd.files import read_json
-from whysgd.results.former import todays
 from whysgd.results.paths import RECORDS
 from whysgd.study.cost import START, load_device, measuring_cost, training_cost
+from whysgd.study.spec import RunSpec
 
 # Slurm's limit is three times what is predicted.
 NEAR = 3
@@ -25,7 +25,7 @@ def compared(records: Path = RECORDS) -> Iterator[tuple[str, str, float]]:
     for file in sorted(records.glob("*/*/*/seed-*.json")):
         record = read_json(file)
         metrics, measures = record["metrics"], record["measures"]
-        spec, device = todays(metrics["settings"]), load_device(metrics["device"])
+        spec, device = RunSpec.from_dict(metrics["settings"]), load_device(metrics["device"])
         images, seeds = images_of({}, spec.dataset), metrics["trained_together"]
         name = f"{spec.scale}, {spec.paper}"
         training = training_cost(spec, seeds, images, device)

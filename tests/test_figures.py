@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_dataset
+from conftest import config_of, make_dataset
 from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, table_of
 from matplotlib.text import Text
 from PIL import Image
@@ -21,7 +21,6 @@ from whysgd.report.figures import _steps
 from whysgd.report.figures._rows import differences
 from whysgd.report.statistics import difference, rank_correlation
 from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, save_figure
-from whysgd.study.config import load_config
 from whysgd.study.figures import FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
@@ -90,7 +89,8 @@ def test_logs_and_landscapes_come_from_runs_or_from_records(monkeypatch, tmp_pat
 
 @pytest.mark.parametrize(("measures", "lost"), [(None, set()), ([], {"measures", "line", "plane", "grid"})])
 def test_a_job_reads_what_its_figure_needs_and_what_is_not_measured_is_not_drawn(measures, lost):
-    study = Study(load_config(settings={} if measures is None else {"measures": measures}))
+    tables = {"novack2023": None, "iyer2023": ["explore"], "simsekli2019": ["mnist", "iterations"]}
+    study = Study(config_of({} if measures is None else {"measures": measures}, geiping2022=["main"], **tables))
     drawn = [(paper, table, figure) for paper, tables in study.tables.items() for table in tables
              for figure in study.figures(paper, table)]  # fmt: skip
     for job in drawn:

@@ -27,7 +27,7 @@ def heatmap(table, frames):
     figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
     for axis, (title, part) in zip(axes[0], drawn, strict=True):
         cells = part.groupby([inner, across]).value.mean().unstack().reindex(index=rows, columns=columns)
-        sns.heatmap(cells, ax=axis, xticklabels=map(named, columns), yticklabels=map(named, rows), **look)
+        sns.heatmap(cells, ax=axis, xticklabels=[*map(named, columns)], yticklabels=[*map(named, rows)], **look)
         axis.set_facecolor("#dddddd")
         axis.set_title(title, loc="left")
         axis.set(xlabel=across, ylabel="")
