@@ -192,9 +192,9 @@ def test_more_seeds_and_other_batches_leave_what_was_trained(tmp_path):
 def test_the_paper_scale_has_a_job_for_each_run_table_and_figure(miniature):
     every = ["--config", "papers=[geiping2022,novack2023,iyer2023,simsekli2019,seminar]"]
     jobs = planned(miniature, "--configfile", "config/paper.yaml", *every)
-    # geiping2022 has 40 runs, novack2023 42, iyer2023 12, each with 3 seeds, those of the explore table with 50. Each trained network has seven measures.
+    # geiping2022 has 50 runs, novack2023 42, iyer2023 12, each with 3 seeds, those of the explore table with 50. Each trained network has seven measures.
     # simsekli2019 has two grids of 162 cells and 20 AlexNets, seminar 21 runs; their seeds share a job, and so do their measures.
-    single, shared = 3 * (40 + 42 + 8) + 4 * 50, 2 * 162 + 20 + 21
+    single, shared = 3 * (50 + 42 + 8) + 4 * 50, 2 * 162 + 20 + 21
     assert jobs.pop("measure") == len(MEASURES) * single + shared
     # Three parts for each profile of the main table's seven rows, 17 for each of three planes.
     assert jobs == {
