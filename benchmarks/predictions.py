@@ -26,10 +26,12 @@ def compared(records: Path = RECORDS) -> Iterator[tuple[str, str, float]]:
         record = read_json(file)
         metrics, measures = record["metrics"], record["measures"]
         spec, device = RunSpec.from_dict(metrics["settings"]), load_device(metrics["device"])
-        images, seeds = images_of({}, spec.dataset), metrics["trained_together"]
+        images, seeds = images_of({}, spec.dataset), len(metrics["batch"])
         name = f"{spec.scale}, {spec.paper}"
         training = training_cost(spec, seeds, images, device)
-        yield name, "training", (training.seconds - START) / seeds / metrics["cpu_seconds"]
+        # Warming up takes most of a run below a second, and the time of a continued run is that of its last session.
+        if metrics["cpu_seconds"] >= 1 and metrics["sessions"] == 1:
+            yield name, "training", (training.seconds - START) / seeds / metrics["cpu_seconds"]
         yield name, "memory", training.memory_mb / metrics["peak_memory_mb"]
         timed = {measure: found for measure, found in measures.items() if found.get("cost")}
         if timed:

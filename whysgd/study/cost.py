@@ -24,7 +24,7 @@ FORWARD, PRODUCT, EACH_CLASS = 1 / 3, 2.7, 2.2
 WALK = 12  # steps of a walk until the loss has risen
 # Megabytes of a process that has loaded torch, and of what a measure's pass may keep. Training keeps what so many
 # images of an evaluation do, and as many micro-batches at once as have so many numbers in one channel of their images.
-PROCESS_MB, MEASURE_MB, EVALUATED, TOGETHER, MB = {"cpu": 500, "gpu": 4000}, 1024, 200, 1 << 15, 2**20
+PROCESS_MB, MEASURE_MB, EVALUATED, TOGETHER, MB = {"cpu": 700, "gpu": 4000}, 1024, 200, 1 << 15, 2**20
 
 
 class Device(NamedTuple):
