@@ -56,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=is_a(Index), nargs="+", default=[0], help="one or more, trained in one process")
     train.add_argument("--configfile", nargs="+", default=[], help="files laid over config.yaml")
     train.add_argument("--data", type=a_path, help="folder of the data set (default: the workflow's)")
-    train.add_argument(
-        "--store", type=a_path, help="file of stored copies, for runs on such (default: the workflow's)"
-    )
+    train.add_argument("--store", type=a_path, help="file of stored copies, for runs on such (default: the workflow's)")
     train.add_argument(
         "--norms", type=a_path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
     )
@@ -93,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     landscape.add_argument("--chunk", type=is_a(Index), default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=is_a(Few), default=1, help="parts that the points are split into")
     landscape.add_argument("--seed", type=is_a(Index), help="which of the folder's (default: the first)")
-    landscape.add_argument(
-        "--like", type=a_path, help="folder of a run whose filters give directions their lengths"
-    )
+    landscape.add_argument("--like", type=a_path, help="folder of a run whose filters give directions their lengths")
     landscape.add_argument("--like-seed", type=is_a(Index), help="which of that folder's (default: the first)")
     landscape.add_argument("--out", type=a_path, help="file (default: landscape_KIND.csv in the run's folder)")
     landscape.set_defaults(command=_landscape)
