@@ -108,12 +108,14 @@ def numbers(tmp_path_factory):
 
 def shown_runs(browser) -> list[str]:
     return browser.js(
-        "return [...document.querySelectorAll('#measures .tall tbody tr:not([hidden]) th')].map(t => t.innerText)"
+        "return [...document.querySelector('#measures .tall').querySelectorAll('tbody tr:not([hidden]) th')]"
+        ".map(t => t.innerText)"
     )
 
 
 def heads(browser) -> dict:
-    return {head.text.split("\n")[0]: head for head in browser.all("#measures .tall thead tr:last-child th")}
+    found = browser.one("#measures .tall").find_elements("css selector", "thead tr:last-child th")
+    return {head.text.split("\n")[0]: head for head in found}
 
 
 def test_the_page_opens_without_a_request_or_a_complaint(browser, index):
