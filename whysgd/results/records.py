@@ -39,10 +39,12 @@ HISTORY_KEPT = (
     "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
 # Lines with accuracies, lines with micro-batch norms, measured steps of the layers' norms, norms of mini-batches, and
-# significant digits (few of them for layers, norms and landscapes) that are kept, at most: they are for curves, and
+# significant digits (few of them for noise, layers, norms and landscapes) that are kept, at most: they are for curves, and
 # the final numbers are in the metrics. The noise keeps all of its steps: seeds that end at different ones have the
 # others in common.
-LINES, NORM_LINES, LAYER_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 24, 200, 6, 4
+LINES, NORM_LINES, LAYER_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 16, 200, 6, 4
+# Of the noise of the test set.
+OF_TEST = ("test_tail_index", "test_noise_norm2")
 # Of the first steps the record keeps the gradient norms, so that a run that is made again can be compared early.
 FIRST_STEPS = 16
 # What a measure's result has from its run.
@@ -134,7 +136,7 @@ def _columns(file: Path, lines: list[dict], names: Iterable[str], digits: int = 
     try:
         kept = [name for name in names if any(line[name] for line in lines)]
         return {
-            name: [line[name] if name in ("layer", "split") else _rounded(line[name], digits) for line in lines] for name in kept
+            name: [line[name] if name == "layer" else _rounded(line[name], digits) for line in lines] for name in kept
         }
     except (KeyError, ValueError) as error:
         raise UserError(f"{file}: not readable ({error!r})") from None
@@ -167,12 +169,13 @@ def _history(file: Path, lines: list[dict], planned: int) -> dict[str, list]:
 def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
     """history.csv, noise.csv or layers.csv of a seed, whole, with the digits that records keep; {} if it is empty."""
     lines = _by_seed(folder / f"{name}.csv").get(str(seed), [])
-    return _columns(folder / name, lines, lines[0], FEW_DIGITS if name == "layers" else DIGITS) if lines else {}
+    return _columns(folder / name, lines, lines[0], FEW_DIGITS if name in ("layers", "noise") else DIGITS) if lines else {}
 
 
 def _noise(file: Path, lines: list[dict]) -> dict[str, list]:
-    """All of it."""
-    return _columns(file, lines, lines[0])
+    """All measured steps; of the test set's noise the index and the size."""
+    names = [name for name in lines[0] if name in OF_TEST or not name.startswith("test_")]
+    return _columns(file, lines, names, FEW_DIGITS)
 
 
 def _layers(file: Path, lines: list[dict]) -> dict[str, list]:
@@ -188,15 +191,15 @@ def _layers(file: Path, lines: list[dict]) -> dict[str, list]:
 
 
 def _noise_norms(file: Path, lines: list[dict]) -> dict[str, list]:
-    """The first and the last measured step of each split: all norms in order of size, or as many quantiles."""
+    """The first and the last measured step of the training images: all norms in order of size, or as many quantiles."""
     kept = []
-    ends = (lines[0].get("step"), lines[-1].get("step"))
-    for end in dict.fromkeys((line.get("step"), line.get("split")) for line in lines if line.get("step") in ends):
-        own = [line for line in lines if (line.get("step"), line.get("split")) == end]
+    lines = [line for line in lines if line.get("split") == "train"]
+    for end in dict.fromkeys((lines[0].get("step"), lines[-1].get("step"))) if lines else ():
+        own = [line for line in lines if line.get("step") == end]
         own.sort(key=lambda line: float(line["noise_norm"]))
         parts = min(NORMS, len(own))
         kept += [own[int((i + 0.5) * len(own) / parts)] for i in range(parts)]
-    return _columns(file, kept, ("step", "split", "noise_norm"), FEW_DIGITS)
+    return _columns(file, kept, ("step", "noise_norm"), FEW_DIGITS)
 
 
 def _landscape(folder: Path, kind: str, run: Path) -> dict[str, list] | None:
