@@ -51,3 +51,8 @@ CELLS = table_of(
      row("b.y", "B", 81.0, column="Y")],
     {"x": {"label": "X"}, "y": {"label": "Y"}},
 )  # fmt: skip
+
+
+def seeded(values):
+    """Lists of values as the values of seeds 0, 1, …"""
+    return {run: dict(enumerate(own)) for run, own in values.items()}

@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
+from frames import seeded
 
 from whysgd.errors import UserError
 from whysgd.report.claims import MEANINGS, Values, claims_blocks, early_norm_ratios, evaluate_claims, judge_claim
@@ -46,11 +47,6 @@ def claim(check, metric="test_accuracy", **other):
 def verdict(check, values, metric="test_accuracy", rows=ROWS, intervals=()):
     """The verdict and the evidence where every run is made."""
     return judge_claim(claim(check, metric).at_scale(RUNS, rows), Values(seeded(values), dict(intervals)))
-
-
-def seeded(values):
-    """Lists of values as the values of seeds 0, 1, …"""
-    return {run: dict(enumerate(own)) for run, own in values.items()}
 
 
 @pytest.mark.parametrize(

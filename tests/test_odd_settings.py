@@ -174,5 +174,11 @@ def test_a_network_that_is_too_deep_is_one_line_in_training(tmp_path, capsys):
 
 
 def test_the_shipped_scales_can_be_planned():
-    for overlays in ([], ["config/midi.yaml"], ["config/paper.yaml"]):
+    for overlays in (
+        [],
+        ["config/small.yaml"],
+        ["config/midi.yaml"],
+        ["config/paper.yaml"],
+        ["config/paper.yaml", "config/mnist.yaml"],
+    ):
         assert Study(load_config([ROOT / file for file in overlays])).runs

@@ -87,7 +87,7 @@ def test_epochs_and_findings_are_those_of_the_shared_reference():
             assert epochs == (part["sgd_epochs"], part["fb_epochs"])
 
 
-def test_the_small_scale_keeps_networks_epochs_and_full_batch_learning_rates():
+def test_the_mini_scale_keeps_networks_epochs_and_full_batch_learning_rates():
     config = config_of(seminar=["mnist", "cifar"])
     config["scales"]["mini"] |= {"seeds": [0, 1, 2], "table_seeds": {"seminar": {"cifar": 1}}}
     mini, paper = {(run, seed): spec for (_, run, seed), spec in expand(config).items()}, specs_at("paper")

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import yaml
-from conftest import config_of
 
 from whysgd.errors import UserError
 from whysgd.study import papers
@@ -94,13 +93,12 @@ def test_a_laid_out_cell_knows_its_place():
 
 @pytest.mark.parametrize(
     ("scale", "depths", "widths", "runs"),
-    [("mini", [2, 4, 8], [4, 8, 16, 32, 64], 30), ("midi", [2, 4, 10], [4, 16, 64, 256, 1024], 2 * 30 + 20)],
+    [("mini", [2, 4], [4, 16, 64], 12), ("midi", [2, 4, 10], [4, 16, 64, 256, 1024], 2 * 30 + 20)],
 )
 def test_a_scale_thins_the_grid(scale, depths, widths, runs):
     config = config_at(scale, seeds=[0])
     if scale == "mini":
-        config = config_of({"seeds": [0]}, simsekli2019=["mnist", "iterations"])
-        config["scales"]["mini"]["grids"] = {"simsekli2019": {"mnist": {"depth": depths, "width": widths}}}
+        config["scales"][scale]["tables"]["simsekli2019"] = ["mnist", "iterations"]
     tables = tables_at(config, "simsekli2019")
     assert len(expand(config)) == runs
     cells = [row["axes"] for row in tables["mnist"]["rows"]]

@@ -4,6 +4,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
+from frames import seeded
 from scipy import stats
 
 from whysgd.report.statistics import (
@@ -21,11 +22,6 @@ from whysgd.report.statistics import (
 # 3, 4 and 2 seeds: means 88.5, 86 and 90, so 2.5 of 4 points.
 VALUES = {"gn": [88.0, 88.5, 89.0], "lb": [85.5, 86.5, 86.0, 86.0], "sb": [89.8, 90.2]}
 MINUS = {"a": 1.0, "b": -1.0}
-
-
-def seeded(values):
-    """Lists of values as the values of seeds 0, 1, …"""
-    return {run: dict(enumerate(own)) for run, own in values.items()}
 
 
 @pytest.mark.parametrize(("a", "b"), [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]), ([1.0, 2.0], [1.5, 1.6])])

@@ -14,8 +14,7 @@ from whysgd.study.spec import RunSpec
 
 SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
 # On another kind of machine: how many steps are judged by the largest relative difference of their losses and norms,
-# and how far the accuracy at the end may be, in standard deviations. Kernels for other instruction sets change 13 runs
-# of the scale mini by 2e-7 at most in three steps, and a run with large learning rates by 2e-4 in five.
+# and how far the accuracy at the end may be, in standard deviations. Rounding alone changes later steps by more.
 EARLY, TOLERANCE, DEVIATIONS = 3, {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-1}, 3
 # Of a record, what training alone decides; times, versions and code are told, not compared.
 COMPARED = ("status", "steps", "final", "best", "weights_sha256")
