@@ -7,9 +7,9 @@ import torch
 from measured import gradient_of, images, loss_of, network, softmax
 
 from whysgd.measures.directions import filter_normalized
-from whysgd.measures.landscape import chunk, grid, landscape
+from whysgd.measures.landscape import FullLoss, chunk, grid, landscape
 
-TERMS = {"weight_decay": 5e-4, "lr": 0.8, "block_strength": 0.5}
+TERMS = FullLoss(weight_decay=5e-4, block_strength=0.5, lr=0.8, final_lr=0.3)
 
 
 def shifted(model, directions, point):
@@ -28,7 +28,7 @@ def test_points_are_those_of_a_network_moved_there(kind, n, batch):
     model, some = network(), images(n, batch=batch)
     directions = [filter_normalized(model, 0, i) for i in range(1 if kind == "line" else 2)]
     points = grid(kind, 3, (-0.7, 0.7), (-0.2, 0.5))
-    found = landscape(model, some, points, directions, **TERMS, micro_batch=5, final_lr=0.3)
+    found = landscape(model, some, points, directions, TERMS, 5)
     assert len(found) == len(points)
     for line, point in zip(found, points, strict=True):
         assert (line["alpha"], line["beta"]) == (point if kind == "plane" else (*point, 0.0))
@@ -52,7 +52,7 @@ def test_in_training_mode_each_micro_batch_has_its_own_statistics():
     directions, point = [filter_normalized(model, 0)], (0.4,)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
-    (line,) = landscape(model, some, [point], directions, **TERMS, micro_batch=5, training=True)
+    (line,) = landscape(model, some, [point], directions, TERMS, 5, training=True)
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     moved = shifted(model, directions, point).train()
@@ -66,14 +66,14 @@ def test_in_training_mode_each_micro_batch_has_its_own_statistics():
     assert line["loss"] == pytest.approx(sum(losses).item() / 4, rel=1e-10)
     assert line["penalty"] == pytest.approx(0.8 / 4 * 0.5 * sum(norms) / 4, rel=1e-9)
     assert line["accuracy"] == pytest.approx(100 * sum(right) / 20)
-    (still,) = landscape(model, some, [point], directions, **TERMS, micro_batch=5)
+    (still,) = landscape(model, some, [point], directions, TERMS, 5)
     assert still["loss"] != pytest.approx(line["loss"], rel=1e-3)
 
 
 def test_softmax_regression_along_a_line():
     """Where the direction is the weight itself, the logits are (1 + α) W x."""
     model, some = softmax(), images(11)
-    found = landscape(model, some, [(-1.0,), (1.0,)], [{"weight": model.weight.detach()}], weight_decay=2.0)
+    found = landscape(model, some, [(-1.0,), (1.0,)], [{"weight": model.weight.detach()}], FullLoss(2.0))
     double = torch.nn.functional.cross_entropy(2 * model(some.images), some.labels).item()
     assert found[0]["loss"] == pytest.approx(math.log(3), rel=1e-12)
     assert found[0]["full_loss"] == pytest.approx(math.log(3), rel=1e-12)
@@ -86,16 +86,14 @@ def test_parts_put_together_are_the_whole():
     model, some = network(), images(13, batch=4)
     directions = [filter_normalized(model, 0, i) for i in (0, 1)]
     points = grid("plane", 3)
-    whole = landscape(model, some, points, directions, **TERMS, micro_batch=4)
-    parts = [landscape(model, some, chunk(points, i, 4), directions, **TERMS, micro_batch=4) for i in range(4)]
+    whole = landscape(model, some, points, directions, TERMS, 4)
+    parts = [landscape(model, some, chunk(points, i, 4), directions, TERMS, 4) for i in range(4)]
     assert [line for part in parts for line in part] == whole
 
 
 def test_a_loss_that_is_not_finite_is_nan():
     model = softmax()
-    found = landscape(
-        model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], **TERMS, micro_batch=4
-    )
+    found = landscape(model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], TERMS, 4)
     assert all(math.isnan(found[0][name]) for name in ("loss", "penalty", "full_loss"))
 
 
@@ -125,7 +123,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="one or two coordinates"):
         landscape(model, some, [(0.0, 0.0)], [way])
     with pytest.raises(ValueError, match="do not fill a micro-batch"):
-        landscape(model, some, [(0.0,)], [way], **TERMS)
+        landscape(model, some, [(0.0,)], [way], TERMS)
     with pytest.raises(ValueError, match="allowed: line, plane"):
         grid("cube", 3)
     with pytest.raises(ValueError, match="allowed: 0 to 3"):

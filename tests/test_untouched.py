@@ -15,7 +15,7 @@ from whysgd.measures.flatness import flatness
 from whysgd.measures.gradient_noise import gradient_noise
 from whysgd.measures.hessian import hessian
 from whysgd.measures.keskar import keskar
-from whysgd.measures.landscape import grid, landscape
+from whysgd.measures.landscape import FullLoss, grid, landscape
 from whysgd.measures.tail_index import tail_index
 from whysgd.measures.untouched import untouched
 
@@ -32,7 +32,7 @@ CALLS = {
 
 def look(model, some):
     way = filter_normalized(model, 0)
-    return landscape(model, some, grid("line", 3), [way], weight_decay=0.1, lr=0.1, block_strength=0.5, micro_batch=4)
+    return landscape(model, some, grid("line", 3), [way], FullLoss(0.1, 0.5, 0.1), 4)
 
 
 def test_every_measure_of_the_catalog_is_here():

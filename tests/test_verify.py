@@ -148,12 +148,9 @@ def test_elsewhere_measures_of_the_same_weights_are_judged_alone(record):
         assert compared(elsewhere(record), other, [90.0])["verdict"] == verdict
 
 
-def test_a_record_that_does_not_name_its_machine_or_keep_first_steps_says_so(record):
-    old = deepcopy(record)
-    del old["metrics"]["machine"], old["norms"], old["noise"], old["layers"]
-    old["history"] = {key: values[2:] for key, values in old["history"].items()}
+def test_a_difference_at_the_start_is_one(record):
     other = deepcopy(record)
-    other["history"]["step_loss"][-1] *= 1.5
-    found = compared(old, other, [90.0])
-    assert (found["verdict"], found["machine"]) == (ROUNDING, "not recorded")
-    assert found["first difference"].endswith("(first steps not kept)")
+    assert other["noise"]["step"][0] == 0
+    other["noise"]["tail_index"][0] *= 2
+    found = compared(record, other, [90.0])
+    assert (found["verdict"], found["first difference"]) == (ANOTHER, "step 0, by 5.0e-01")

@@ -229,7 +229,7 @@ def _landscape(options) -> None:
     run = loaded(options.run, options.seed)
     like = loaded(options.like, options.like_seed) if options.like else None
     out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
-    landscape_of(run, options.kind, options.points, options.chunk, options.of, out, like, view)
+    landscape_of(run, options.kind, options.points, (options.chunk, options.of), out, like, view)
 
 
 def _specs(options) -> list[RunSpec]:

@@ -1,8 +1,8 @@
 """Keskar sharpness: how far the training loss can be raised inside a small box around the weights.
 
 The released class ascends with the optimizer that it is given; its numbers (ε, lr, steps) were tuned with SGD and
-momentum, and so the measure takes SGD with the momentum of the paper's training, 0.9. A weight decay of the optimizer
-is a part of each of its steps, against the loss' gradient, as released; the measure has none unless it is set.
+momentum, and so the measure takes SGD with the momentum of the paper's training, 0.9. An optimizer's weight
+decay acts in each step of the ascent, as in the released code; the measure has none unless it is set.
 
 Where the released code is not right: it projects batch norm's running statistics and counters as if they were weights,
 and ascends in training mode. Here buffers are fixed, and everything is in evaluation mode. Measuring leaves the network

@@ -1,6 +1,7 @@
 """The loss around a network's weights, on a line or a plane."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -11,16 +12,25 @@ from whysgd.measures.untouched import untouched
 Point = tuple[float, ...]
 
 
+class FullLoss(NamedTuple):
+    """What the full loss adds: weight decay, block strength, and the learning rate at its peak and at the run's end."""
+
+    weight_decay: float = 0.0
+    block_strength: float = 0.0
+    lr: float = 0.0
+    final_lr: float = 0.0
+
+
+NOTHING_MORE = FullLoss()
+
+
 def landscape(
     model: torch.nn.Module,
     images: Images,
     points: Sequence[Point],
     directions: Sequence[Mapping[str, torch.Tensor]],
-    weight_decay: float = 0.0,
-    lr: float = 0.0,
-    block_strength: float = 0.0,
+    full: FullLoss = NOTHING_MORE,
     micro_batch: int = 128,
-    final_lr: float | None = None,
     training: bool = False,
 ) -> list[dict[str, float]]:
     """Loss and accuracy at θ + α d_1, or θ + α d_1 + β d_2; and the "full loss":
@@ -35,10 +45,9 @@ def landscape(
         images: of the training set.
         points: (α,) or (α, β) each.
         directions: d_1, or d_1 and d_2, tensors by name; see `whysgd.measures.directions.filter_normalized`.
-        weight_decay, lr, block_strength: of the run, lr at its peak; with block_strength = 0 no gradients are computed.
-            The released code refuses an acc_strength here; its term is left out.
+        full: of the run; with block_strength = 0 no gradients are computed. The released code takes the last learning
+            rate from its checkpoint. It refuses an acc_strength here; its term is left out.
         micro_batch: images of a micro-batch.
-        final_lr: of the run's end, which the released code takes from the checkpoint; None is `lr`.
         training: take full micro-batches in training mode. Otherwise it is evaluation mode.
 
     Returns:
@@ -54,7 +63,7 @@ def landscape(
     wrong = [point for point in points if len(point) != len(directions)]
     if wrong or len(directions) not in (1, 2):
         raise ValueError(f"point {(wrong or points)[0]}, {len(directions)} directions: one or two coordinates, as many")
-    if (block_strength or training) and len(images) < micro_batch:
+    if (full.block_strength or training) and len(images) < micro_batch:
         raise ValueError(f"micro_batch = {micro_batch}: {len(images)} images do not fill a micro-batch")
     with untouched(model):
         if training:
@@ -67,20 +76,19 @@ def landscape(
         for point in points:
             theta = network.theta + torch.tensor(point, dtype=ways.dtype, device=ways.device) @ ways
             losses, correct = network.evaluate(theta, images)
-            loss, penalty = losses.mean().item(), 0.0
-            if block_strength:
-                penalty = lr / 4 * block_strength * mean_gradient_norm2(network, theta, images, micro_batch)
-            decayed = loss + weight_decay / 2 * theta.square().sum().item()
-            final = penalty if final_lr is None else penalty * final_lr / lr
+            loss, strength = losses.mean().item(), 0.0
+            if full.block_strength:
+                strength = full.block_strength / 4 * mean_gradient_norm2(network, theta, images, micro_batch)
+            decayed = loss + full.weight_decay / 2 * theta.square().sum().item()
             lines.append(
                 {
                     "alpha": point[0],
                     "beta": point[1] if len(point) > 1 else 0.0,
                     "loss": finite(loss),
                     "accuracy": 100 * correct.mean().item(),
-                    "penalty": finite(penalty),
-                    "full_loss": finite(decayed + penalty),
-                    "final_full_loss": finite(decayed + final),
+                    "penalty": finite(full.lr * strength),
+                    "full_loss": finite(decayed + full.lr * strength),
+                    "final_full_loss": finite(decayed + full.final_lr * strength),
                 }
             )
     return lines

@@ -6,10 +6,10 @@ from whysgd.errors import UserError
 from whysgd.files import csv_text, write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, View
 from whysgd.measures.directions import filter_normalized
+from whysgd.measures.landscape import FullLoss, grid, landscape
 from whysgd.measures.landscape import chunk as part_of
-from whysgd.measures.landscape import grid, landscape
 from whysgd.measures.run import TrainedRun
-from whysgd.study.length import steps_per_epoch, total_steps
+from whysgd.study.length import epoch_at, total_steps
 from whysgd.training.schedules import learning_rate
 
 DEFAULTS = View()
@@ -19,8 +19,7 @@ def landscape_of(
     run: TrainedRun,
     kind: str,
     points: int,
-    chunk: int,
-    of: int,
+    part: tuple[int, int],
     out: Path,
     like: TrainedRun | None = None,
     view: View = DEFAULTS,
@@ -31,7 +30,7 @@ def landscape_of(
         run: of `load_runs`.
         kind: "line" or "plane".
         points: of each axis.
-        chunk, of: which of how many parts, from 0.
+        part: which, from 0, of how many parts.
         out: the file.
         like: the run whose filters give the directions their lengths, so that networks can share directions exactly;
             None, or one that diverged: this run itself.
@@ -40,7 +39,7 @@ def landscape_of(
     Raises:
         UserError: `like` has another network; the images do not fill a micro-batch.
     """
-    where = part_of(grid(kind, points, view.alpha, view.beta), chunk, of)
+    where = part_of(grid(kind, points, view.alpha, view.beta), *part)
     lines = []
     if run.model is not None:
         axes = 1 if kind == "line" else 2
@@ -48,12 +47,9 @@ def landscape_of(
         filters = None if like is None or like.model is None else _filters(like, run)
         directions = [filter_normalized(run.model, 0, i, filters, view.norm, view.biases) for i in range(axes)]
         spec = run.spec
-        strength = getattr(spec.penalty, "block_strength", 0.0)
+        full = FullLoss(spec.weight_decay, getattr(spec.penalty, "block_strength", 0.0), spec.lr, _final_lr(run))
         try:
-            lines = landscape(
-                run.model, run.train, where, directions, weight_decay=spec.weight_decay, lr=spec.lr,
-                block_strength=strength, micro_batch=spec.micro_batch, final_lr=_final_lr(run), training=view.training,
-            )  # fmt: skip
+            lines = landscape(run.model, run.train, where, directions, full, spec.micro_batch, view.training)
         except ValueError as error:
             raise UserError(f"landscape: {spec.run}: {error}") from None
     names = {"paper": run.spec.paper, "run": run.spec.run, "seed": run.spec.seed, "kind": kind}
@@ -63,7 +59,7 @@ def landscape_of(
 def _final_lr(run: TrainedRun) -> float:
     """The learning rate of the step after the last one, which a checkpoint of the released code has."""
     spec, steps, images = run.spec, run.metrics["steps"], run.metrics["data"]["train_images"]
-    time = steps // steps_per_epoch(spec, images) if spec.schedule.unit == "epoch" else steps
+    time = epoch_at(spec, images, steps) if spec.schedule.unit == "epoch" else steps
     return learning_rate(spec.schedule, spec.lr, time, total_steps(spec, images))
 
 

@@ -43,7 +43,8 @@ def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
     """
     jobs = [file for _, logs in failed_jobs(log.read_text(encoding="utf-8", errors="replace")) for file in logs]
     files = list(map(Path, jobs)) or bad_ends(folder, _begin(log))
-    parts = ["\n".join([f"{file} ends with:", *(f"  {line}" for line in _last(file, lines) or ["(empty)"])]) for file in files]
+    ends = [(file, _last(file, lines) or ["(empty)"]) for file in files]
+    parts = ["\n".join([f"{file} ends with:", *(f"  {line}" for line in last)]) for file, last in ends]
     return "\n".join(parts) or f"the workflow failed before a job could say why; see {log}"
 
 

@@ -1,4 +1,4 @@
-"""What this machine is: its processor and GPUs, found out without torch, and what else decides bits."""
+"""What this machine is, found out without torch: processor, GPUs, and what else decides the last bits of a number."""
 
 import os
 import platform

@@ -36,6 +36,8 @@ class RecordedMetrics(_Open):
     run: str
     scale: str
     seed: Index
+    batch: list[Index]
+    """The seeds that were trained together."""
     status: Literal["finished", "diverged"]
     steps: Index
     """Optimizer steps made."""
@@ -55,9 +57,9 @@ class RecordedMetrics(_Open):
     versions: dict[str, Any]
     """Versions of Python and the packages."""
     device: Text
-    machine: dict[str, str | None] = {}
+    machine: dict[str, str | None]
     """The processor's model and instruction set, BLAS and the commit of the code, see `machine_facts`."""
-    threads: Count | None = None
+    threads: Count
     """CPU threads."""
     precision: Any
     started: Any
@@ -85,10 +87,10 @@ class Record(Settings):
     """By name."""
     history: Columns
     """Some lines of history.csv."""
-    norms: Columns | None = None
+    norms: Columns
     """Gradient norms of the first steps."""
     noise: Columns | None = None
-    """All lines of noise.csv."""
+    """Lines of noise.csv."""
     layers: Columns | None = None
     """Some steps of layers.csv."""
     noise_norms: Columns | None = None

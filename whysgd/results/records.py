@@ -23,7 +23,7 @@ from whysgd.results.paths import (
     METRICS,
     NOISE,
     NOISE_NORMS,
-    NORMS as NORM_LOG,
+    NORMS,
     RECORDS,
     landscape_folder,
     measures_folder,
@@ -39,10 +39,10 @@ HISTORY_KEPT = (
     "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
 # Lines with accuracies, lines with micro-batch norms, measured steps of the layers' norms, norms of mini-batches, and
-# significant digits (few of them for noise, layers, norms and landscapes) that are kept, at most: they are for curves, and
-# the final numbers are in the metrics. The noise keeps all of its steps: seeds that end at different ones have the
+# significant digits (few of them for noise, layers, norms and landscapes) that are kept, at most: they are for curves,
+# and the final numbers are in the metrics. The noise keeps all of its steps: seeds that end at different ones have the
 # others in common.
-LINES, NORM_LINES, LAYER_STEPS, NORMS, DIGITS, FEW_DIGITS = 40, 40, 16, 200, 6, 4
+LINES, NORM_LINES, LAYER_STEPS, MINI_BATCHES, DIGITS, FEW_DIGITS = 40, 40, 16, 200, 6, 4
 # Of the noise of the test set.
 OF_TEST = ("test_tail_index", "test_noise_norm2")
 # Of the first steps the record keeps the gradient norms, so that a run that is made again can be compared early.
@@ -62,14 +62,15 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
 
     Returns:
         dicts of `format`, `metrics` (see `whysgd.results.metrics.read_metrics`), `measures` (by name, of those whose
-        weights are the run's, without what the metrics say), `history`, `norms` of the first steps and, of a run that has them, `noise`, `layers`,
-        `noise_norms` and `landscapes`, each {column: values}, and `checksum`, the digest of all the rest.
+        weights are the run's, without what the metrics say), `history`, `norms` of the first steps and, if the run has
+        them, `noise`, `layers`, `noise_norms` and `landscapes`, each {column: values}, and `checksum`, the digest of
+        all the rest.
 
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
     every = read_metrics(folder / METRICS)
-    names = (HISTORY, NORM_LOG, NOISE, LAYERS, NOISE_NORMS)
+    names = (HISTORY, NORMS, NOISE, LAYERS, NOISE_NORMS)
     for name in names:
         check_file(every[0], folder / name)
     taken = _measures(measures or folder / "measures", folder, {metrics["seed"]: metrics for metrics in every})
@@ -80,7 +81,7 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
         lines = {name: table.get(str(seed), []) for name, table in tables.items()}
         content = {"format": FORMAT, "metrics": metrics, "measures": taken.get(seed, {})}
         content["history"] = _history(folder / HISTORY, lines[HISTORY], metrics["settings"]["evaluations"])
-        content["norms"] = _columns(folder / NORM_LOG, lines[NORM_LOG][:FIRST_STEPS], ("step", "gradient_norm"))
+        content["norms"] = _columns(folder / NORMS, lines[NORMS][:FIRST_STEPS], ("step", "gradient_norm"))
         for name, columns in ((NOISE, _noise), (LAYERS, _layers), (NOISE_NORMS, _noise_norms)):
             if lines[name]:
                 content[Path(name).stem] = columns(folder / name, lines[name])
@@ -167,9 +168,10 @@ def _history(file: Path, lines: list[dict], planned: int) -> dict[str, list]:
 
 
 def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
-    """history.csv, noise.csv or layers.csv of a seed, whole, with the digits that records keep; {} if it is empty."""
+    """A whole table of a seed (history, gradient_norms, noise, layers), with the digits that records keep."""
     lines = _by_seed(folder / f"{name}.csv").get(str(seed), [])
-    return _columns(folder / name, lines, lines[0], FEW_DIGITS if name in ("layers", "noise") else DIGITS) if lines else {}
+    digits = FEW_DIGITS if name in ("layers", "noise") else DIGITS
+    return _columns(folder / name, lines, lines[0], digits) if lines else {}
 
 
 def _noise(file: Path, lines: list[dict]) -> dict[str, list]:
@@ -197,7 +199,7 @@ def _noise_norms(file: Path, lines: list[dict]) -> dict[str, list]:
     for end in dict.fromkeys((lines[0].get("step"), lines[-1].get("step"))) if lines else ():
         own = [line for line in lines if line.get("step") == end]
         own.sort(key=lambda line: float(line["noise_norm"]))
-        parts = min(NORMS, len(own))
+        parts = min(MINI_BATCHES, len(own))
         kept += [own[int((i + 0.5) * len(own) / parts)] for i in range(parts)]
     return _columns(file, kept, ("step", "noise_norm"), FEW_DIGITS)
 

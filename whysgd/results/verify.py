@@ -48,7 +48,7 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
     batches: dict[tuple, dict[Path, dict]] = {}
     for file in map(Path, files):
         record = read_record(file)
-        seeds = record["metrics"].get("batch", [record["metrics"]["seed"]])
+        seeds = record["metrics"]["batch"]
         batches.setdefault((file.parent, *seeds), {})[file] = record
     for (folder, *seeds), records in batches.items():
         again = _made_again(records, seeds, data, store, device)
@@ -93,42 +93,42 @@ def compared(record: Mapping, again: Mapping, accuracies: Iterable[float | None]
     metrics, now = record["metrics"], again["metrics"]
     kind, kind_now = (_kind(one) for one in (metrics, now))
     other = next((f"another {key}" for key in kind if kind[key] != kind_now[key]), "same kind")
-    other = "a GPU" if now["device"] != kind_now["processor"] else other if all(kind.values()) else "not recorded"
+    other = "a GPU" if now["device"] != kind_now["processor"] else other if all(kind.values()) else "not known"
     tolerance, steps = TOLERANCE[now["precision"]], _by_step(record, again)
     first = min((step for step, size in steps.items() if size), default=None)
     early = [size for step, size in steps.items() if step <= EARLY]
-    changed = _changed(*({key: one.get(key) for key in COMPARED if metrics.get(key) is not None} for one in (metrics, now)))
+    told = [key for key in COMPARED if metrics.get(key) is not None]
+    changed = _changed(*({key: one.get(key) for key in told} for one in (metrics, now)))
     off = _changed(*({"noise_norms": one.get("noise_norms"), **_quantities(one)} for one in (record, again)))
     largest = max(off, key=lambda key: (not key.endswith("std_error"), off[key]), default="")
     end, end_now = metrics["final"]["test_accuracy"], now["final"]["test_accuracy"]
     allowed = DEVIATIONS * _deviation(end, metrics["data"]["test_images"], accuracies)
     near = end == end_now or (None not in (end, end_now) and abs(end - end_now) <= allowed)
-    if not (first or changed or off):
+    if first is None and not (changed or off):
         verdict = SAME_BITS
     elif other == "same kind":
         verdict = ANOTHER
-    elif first or changed:
+    elif first is not None or changed:
         alike = max(early, default=0.0) <= tolerance and near and metrics["status"] == now["status"]
         verdict = ROUNDING if alike else ANOTHER
     else:  # Measures of the same weights.
         verdict = ROUNDING if off[largest] <= tolerance else ANOTHER
-    kept = "" if early else " (first steps not kept)"
     return {
         "verdict": verdict,
         "machine": other,
-        "first difference": f"step {first}, by {steps[first]:.1e}{kept}" if first else next(iter(changed), "none"),
+        "first difference": next(iter(changed), "none") if first is None else f"step {first}, by {steps[first]:.1e}",
         "test accuracy [%]": f"{_percent(end)} → {_percent(end_now)} (± {allowed:.2f})",
         "measures": f"{len(off)} differ, {largest} by {off[largest]:.1e}" if off else "same",
     }
 
 
 def _kind(metrics: Mapping) -> dict:
-    """What decides the last bits; None where a record does not say."""
-    machine = metrics.get("machine") or {}
+    """What decides the last bits; None where the machine does not say."""
+    machine = metrics["machine"]
     return {
         "device": metrics["device"], "processor": machine.get("processor"),
-        "instruction set": machine.get("instruction_set"), "number of threads": metrics.get("threads"),
-        "version of torch": metrics["versions"].get("torch"),
+        "instruction set": machine.get("instruction_set"), "number of threads": metrics["threads"],
+        "version of torch": metrics["versions"]["torch"],
     }  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def _by_step(record: Mapping, again: Mapping) -> dict[int, float]:
 def _changed(recorded, now, path: str = "") -> dict[str, float]:
     """What differs between nested mappings and lists, with its relative difference; keys of the first alone count."""
     if isinstance(recorded, list) and isinstance(now, list) and len(recorded) == len(now):
-        parts = ((_changed(a, b, path) for a, b in zip(recorded, now, strict=True)))
+        parts = (_changed(a, b, path) for a, b in zip(recorded, now, strict=True))
     elif isinstance(recorded, Mapping) and isinstance(now, Mapping):
         parts = (_changed(value, now.get(key), f"{path}.{key}".strip(".")) for key, value in recorded.items())
     else:
