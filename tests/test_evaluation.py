@@ -6,7 +6,7 @@ from conftest import make_dataset, make_spec
 from safetensors.torch import load_file
 from test_loop import assert_equal_results, dying_after, folder_of, results, run
 
-from whysgd.measures.accuracy import evaluate
+from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.study.registry import make
 from whysgd.training.loop import Trainer
 
@@ -32,8 +32,8 @@ def test_the_average_moves_after_each_epoch_and_is_what_is_evaluated_and_saved(b
             torch.testing.assert_close(trainer.states[row].theta, now[0], rtol=1e-9, atol=1e-12)
             if step % per_epoch == 0:
                 averages[row] = tuple(0.6 * a + 0.4 * b for a, b in zip(averages[row], now, strict=True))
-                shown = (torch.from_numpy(data.test.images), torch.from_numpy(data.test.labels), trainer.normalize)
-                found = evaluate(trainer.objective, *averages[row], *shown)
+                logits = logits_at(trainer.objective, *averages[row], trainer.normalize)
+                found = evaluate(logits, torch.from_numpy(data.test.images), torch.from_numpy(data.test.labels))
                 assert trainer.states[row].history[-1]["test_loss"] == pytest.approx(found["loss"], rel=1e-9)
                 assert found["loss"] != pytest.approx(one.states[0].history[-1]["test_loss"], rel=1e-6)
             saved = trainer.tensors(trainer.states[row])
@@ -73,10 +73,8 @@ def test_mirror_images_are_evaluated_by_the_mean_of_both_probabilities():
     line = state.history[-1]
     assert line["test_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-9)
     assert line["test_accuracy"] == pytest.approx(100 * sum(right) / len(right))
-    plain = evaluate(
-        trainer.objective, state.theta, state.running, torch.from_numpy(data.test.images),
-        torch.from_numpy(data.test.labels), trainer.normalize,
-    )  # fmt: skip
+    logits = logits_at(trainer.objective, state.theta, state.running, trainer.normalize)
+    plain = evaluate(logits, torch.from_numpy(data.test.images), torch.from_numpy(data.test.labels))
     assert plain["loss"] != pytest.approx(line["test_loss"], rel=1e-6)
 
 

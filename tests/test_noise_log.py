@@ -4,7 +4,7 @@ from conftest import make_dataset
 from test_loop import folder_of, run
 from test_seeds import PLAIN, seeds_of
 
-from whysgd.measures.accuracy import evaluate, reaches
+from whysgd.measures.accuracy import evaluate, logits_at, reaches
 from whysgd.measures.alpha import alpha_estimator, largest_divisor
 from whysgd.measures.network import Network
 from whysgd.models.build import build_model
@@ -64,6 +64,11 @@ def test_the_noise_log_ends_with_the_run(tmp_path):
     assert logged_steps(tmp_path / "run") == [0, 10, metrics["steps"]] == [0, 10, 16]
 
 
+def network_of(trainer):
+    state = trainer.states[0]
+    return logits_at(trainer.objective, state.theta, state.running, trainer.normalize)
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_run_looks_so_often_whether_to_stop(tmp_path, every):
     """The first multiple of `every` at which every training image is classified, found by looking after each step."""
@@ -71,8 +76,8 @@ def test_a_run_looks_so_often_whether_to_stop(tmp_path, every):
     trainer, step, measured = Trainer([spec], data), 0, {}
     while not step or step % every or measured["accuracy"] < 80:
         trainer.step()
-        state, step = trainer.states[0], step + 1
-        measured = evaluate(trainer.objective, state.theta, state.running, *trainer.data["train"], trainer.normalize)
+        step += 1
+        measured = evaluate(network_of(trainer), *trainer.data["train"])
     assert 3 < step < trainer.total
     folder = folder_of(data, tmp_path / "data")
     metrics = run(spec.replace(stop_every=every), folder, tmp_path / "run")
@@ -90,10 +95,10 @@ def test_a_run_looks_so_often_whether_to_stop(tmp_path, every):
 @pytest.mark.parametrize("count", [7, 2500])
 def test_looking_whether_to_stop_is_an_evaluation_that_ends_early(count):
     trainer = Trainer([PLAIN], make_dataset(40))
-    state, generator = trainer.states[0], torch.Generator().manual_seed(count)
+    generator = torch.Generator().manual_seed(count)
     images = torch.randint(0, 256, (count, *trainer.data["train"][0].shape[1:]), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    arguments = (trainer.objective, state.theta, state.running, images, labels, trainer.normalize)
+    arguments = network_of(trainer), images, labels
     accuracy = evaluate(*arguments)["accuracy"]
     assert 0 < accuracy < 100
     assert reaches(*arguments, accuracy)

@@ -17,7 +17,7 @@ from whysgd.data.augmentation import draw
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import Dataset, Split
 from whysgd.errors import UserError
-from whysgd.measures.accuracy import evaluate
+from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.measures.accuracy_gap import accuracy_gap
 from whysgd.measures.run import load_runs
 from whysgd.models.build import build_model
@@ -306,9 +306,8 @@ def test_the_weights_of_the_selected_step_are_kept(images, tmp_path, every):
         trainer.after_step(trainer.step())
         for seed, state in enumerate(trainer.states):
             if made in (10, 20, 30) or (every and made % every == 1):
-                found = evaluate(
-                    trainer.objective, state.theta, state.running, *trainer.data["validation"], trainer.normalize
-                )
+                logits = logits_at(trainer.objective, state.theta, state.running, trainer.normalize)
+                found = evaluate(logits, *trainer.data["validation"])
                 looks[seed].append((found["accuracy"], -made, trainer.tensors(state)))
     metrics = run(specs, data, tmp_path / "run")
     kept, loaded = load_file(tmp_path / "run" / BEST), list(load_runs(tmp_path / "run", tmp_path / "data"))

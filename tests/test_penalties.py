@@ -6,7 +6,7 @@ from networks import dense, random_batches, smooth_objective
 
 from whysgd.streams import stream
 from whysgd.study.registry import make
-from whysgd.training.micro_batches import MicroBatches
+from whysgd.training.micro_batches import MicroBatches, Pairs
 from whysgd.training.objective import Objective
 from whysgd.training.penalties import fisher_trace, unit_jacobian
 from whysgd.training.penalties.fisher_trace import predicted_labels
@@ -27,8 +27,10 @@ def problem():
     [(x, y)] = random_batches([5])
 
     def micro_batches(count=1, full_gradient=None):
-        arguments = theta.expand(count, -1), x.expand(count, *x.shape), y.expand(count, -1), LR, full_gradient
-        return MicroBatches(objective, Objective.gradients, *arguments)
+        images, labels = x.expand(count, *x.shape), y.expand(count, -1)
+        return MicroBatches(
+            objective, Objective.gradients, Pairs(theta.expand(count, -1), images, labels, LR, full_gradient)
+        )
 
     return micro_batches, theta, *dense(objective, theta, x, y)
 

@@ -1,6 +1,7 @@
 """Mean loss and accuracy over a data set, in evaluation mode."""
 
-from math import nan
+from collections.abc import Callable, Iterator
+from math import isfinite, nan
 
 import torch
 
@@ -8,48 +9,60 @@ from whysgd.training.losses import image_losses
 from whysgd.training.objective import Objective
 
 BATCH = 1000
+# From images (n, C, H, W), uint8, to logits (n, classes).
+Logits = Callable[[torch.Tensor], torch.Tensor]
+
+
+def logits_at(objective: Objective, theta, running, normalize, flips: bool = False) -> Logits:
+    """Return the function of images, uint8 on any device, that a network is with these weights.
+
+    Args:
+        objective: the network.
+        theta, running: (P,) and (Q,).
+        normalize: uint8 to floating point.
+        flips: the logarithm of the mean of the probabilities that the network gives an image and its mirror image.
+    """
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        batch = images.to(theta.device, non_blocking=True)
+        found = objective.logits(theta, running, normalize(batch))
+        if not flips:
+            return found
+        mirrored = objective.logits(theta, running, normalize(batch.flip(-1)))
+        return torch.stack([found, mirrored]).log_softmax(2).logsumexp(0)
+
+    return logits
 
 
 @torch.inference_mode()
-def reaches(objective: Objective, theta, running, images, labels, normalize, accuracy: float) -> bool:
-    """Return whether `evaluate` finds this accuracy, in percent, or more; it ends with the images that rule it out."""
+def evaluate(logits: Logits, images, labels, loss: str = "cross_entropy") -> dict[str, float]:
+    """Return the mean `loss` (nan if it is not finite) and the `accuracy` [%].
+
+    Args:
+        logits: see `logits_at`.
+        images, labels: (n, C, H, W) uint8 and (n,), these on the device of the logits.
+        loss: which to take the mean of, see `whysgd.training.losses`.
+    """
+    total = correct = 0
+    for found, part in _parts(logits, images, labels):
+        total += image_losses(found, part, loss).sum()
+        correct += (found.argmax(1) == part).sum()
+    mean = total.item() / len(labels)
+    return {"loss": mean if isfinite(mean) else nan, "accuracy": 100 * correct.item() / len(labels)}
+
+
+@torch.inference_mode()
+def reaches(logits: Logits, images, labels, accuracy: float) -> bool:
+    """Return whether `evaluate` finds this accuracy [%] or more; images after those that rule it out are not seen."""
     wrong, count = 0, len(labels)
-    for start in range(0, count, BATCH):
-        batch = images[start : start + BATCH].to(theta.device, non_blocking=True)
-        answers = objective.logits(theta, running, normalize(batch)).argmax(1)
-        wrong += (answers != labels[start : start + BATCH]).sum().item()
+    for found, part in _parts(logits, images, labels):
+        wrong += (found.argmax(1) != part).sum().item()
         if 100 * (count - wrong) / count < accuracy:
             return False
     return True
 
 
-@torch.inference_mode()
-def evaluate(
-    objective: Objective, theta, running, images, labels, normalize, loss: str = "cross_entropy", flips: bool = False
-) -> dict[str, float]:
-    """Loss and accuracy at θ with running statistics.
-
-    Args:
-        objective: the network.
-        theta, running: (P,) and (Q,).
-        images, labels: (n, C, H, W) uint8, on any device, and (n,) on that of θ.
-        normalize: uint8 to floating point.
-        loss: which to take the mean of, see `whysgd.training.losses`.
-        flips: take the mean of the probabilities that the network gives an image and its mirror image, and the cross
-            entropy of that.
-
-    Returns:
-        `loss` (nan if it is not finite) and `accuracy` (percent).
-    """
-    total, correct = theta.new_zeros(()), torch.zeros((), dtype=torch.int64, device=theta.device)
+def _parts(logits: Logits, images, labels) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the logits and labels of neighbouring images."""
     for start in range(0, len(labels), BATCH):
-        part = labels[start : start + BATCH]
-        batch = images[start : start + BATCH].to(theta.device, non_blocking=True)
-        logits = objective.logits(theta, running, normalize(batch))
-        if flips:
-            mirrored = objective.logits(theta, running, normalize(batch.flip(-1)))
-            logits = torch.stack([logits, mirrored]).log_softmax(2).logsumexp(0)
-        total += image_losses(logits, part, loss).sum()
-        correct += (logits.argmax(1) == part).sum()
-    mean = total.item() / len(labels)
-    return {"loss": mean if abs(mean) < float("inf") else nan, "accuracy": 100 * correct.item() / len(labels)}
+        yield logits(images[start : start + BATCH]), labels[start : start + BATCH]

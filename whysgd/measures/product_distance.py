@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from whysgd.study.registry import make
 from whysgd.training.device import allow_tf32
-from whysgd.training.micro_batches import MicroBatches
+from whysgd.training.micro_batches import MicroBatches, Pairs
 from whysgd.training.objective import Objective
 from whysgd.training.penalties.gradient_norm import PRODUCTS
 
@@ -70,8 +70,8 @@ def hessian_product(model, theta, images, labels, variant: str, precision: str, 
     objective = Objective(model, torch.bfloat16 if precision == "bf16" else None)
     at = theta.to(dtype)
     with tf32(at.device) if precision == "tf32" else nullcontext():
-        arguments = (at[None], images.to(dtype)[None], labels[None], 0.0)
-        micro_batch = MicroBatches(objective, Objective.gradients, *arguments)
+        pairs = Pairs(at[None], images.to(dtype)[None], labels[None])
+        micro_batch = MicroBatches(objective, Objective.gradients, pairs)
         g = micro_batch.attached_gradient.detach() if settings.exact else micro_batch.gradient
         product = PRODUCTS[variant](micro_batch, settings.block_strength * g, eps)
     return product[0].detach().double()

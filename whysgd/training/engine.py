@@ -13,11 +13,12 @@ CUDA graphs launch it at once.
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from whysgd.training.dense import fastest_gradients
-from whysgd.training.micro_batches import MicroBatches
+from whysgd.training.micro_batches import MicroBatches, Pairs
 from whysgd.training.objective import Objective
 from whysgd.training.transforms import Context
 
@@ -25,9 +26,8 @@ from whysgd.training.transforms import Context
 Group = tuple[torch.Tensor, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Step:
-    """What all passes of a step share.
+class Step(NamedTuple):
+    """What a step computes its passes at: of all its seeds and micro-batches, or of a pass's own.
 
     Attributes:
         theta: θ (S, P), one row for each seed.
@@ -46,6 +46,12 @@ class Step:
     full_gradient: torch.Tensor | None = None
     draws: torch.Tensor | None = None
     keys: torch.Tensor | None = None
+
+    def part(self, rows: slice, here: slice) -> "Step":
+        """Return what these seeds and micro-batches have of it."""
+        full = None if self.full_gradient is None else self.full_gradient[rows]
+        own = [None if tensor is None else tensor[rows, here] for tensor in (self.draws, self.keys)]
+        return Step(self.theta[rows], self.weights[here], self.kept[here], self.lr, full, *own)
 
 
 @dataclass(frozen=True)
@@ -96,19 +102,14 @@ class Engine:
         """Return the sums over groups of neighbouring micro-batches, in order; nothing else is changed."""
         theta, first, totals = step.theta, 0, None
         weights = theta.new_ones(1) if step.weights is None else step.weights
-        kept = torch.zeros_like(weights) if step.kept is None else step.kept
+        step = step._replace(weights=weights, kept=torch.zeros_like(weights) if step.kept is None else step.kept)
         for images, labels in groups:
             k = labels.shape[1]
             here, seeds, chunks = slice(first, first + k), max(1, self.most // k), []
             for start in range(0, len(theta), seeds):
                 rows = slice(start, start + seeds)
                 own = rows if len(labels) > 1 else slice(None)
-                chunks.append(self._run(
-                    theta[rows], images[own], labels[own], weights[here], kept[here], step.lr,
-                    None if step.full_gradient is None else step.full_gradient[rows],
-                    None if step.draws is None else step.draws[rows, here],
-                    None if step.keys is None else step.keys[rows, here],
-                ))  # fmt: skip
+                chunks.append(self._run(images[own], labels[own], *step.part(rows, here)))
             parts = chunks[0] if len(chunks) == 1 else [torch.cat(part) for part in zip(*chunks, strict=True)]
             totals = parts if totals is None else [a.add_(b) for a, b in zip(totals, parts, strict=True)]
             first += k
@@ -118,20 +119,26 @@ class Engine:
             totals = torch.zeros_like(theta), statistics, *theta.new_zeros(3, len(theta))
         return Sums(*totals)
 
-    def one_pass(self, theta, images, labels, weights, kept, lr, full_gradient=None, draws=None, keys=None):
-        """Return the sums of one pass over k micro-batches of S seeds, in the order of `Sums`. No side effects."""
-        seeds, k = len(theta), labels.shape[1]
+    def one_pass(self, images, labels, *step):
+        """Return the sums of one pass over k micro-batches of S seeds, in the order of `Sums`. No side effects.
 
-        def pairs(tensor, lead):
-            """(S or 1, k, …), or (S, …) for all micro-batches of a seed, as (S·k, …)."""
-            whole = tensor if lead == 2 else tensor[:, None]
-            return whole.expand(seeds, k, *whole.shape[2:]).flatten(0, 1)
+        Args:
+            images, labels: a `Group`.
+            step: the fields of the pass's `Step`.
+        """
+        step = Step(*step)
+        seeds, k = len(step.theta), labels.shape[1]
 
-        micro_batches = MicroBatches(
-            self.objective, self.gradients, pairs(theta, 1), pairs(self.normalize(images), 2), pairs(labels, 2), lr,
-            None if full_gradient is None else pairs(full_gradient, 1), None if draws is None else pairs(draws, 2),
-            None if keys is None else pairs(keys, 2),
+        def pairs(tensor):
+            """(S or 1, k or 1, …) as (S·k, …)."""
+            return None if tensor is None else tensor.expand(seeds, k, *tensor.shape[2:]).flatten(0, 1)
+
+        full = None if step.full_gradient is None else step.full_gradient[:, None]
+        at = Pairs(
+            pairs(step.theta[:, None]), pairs(self.normalize(images)), pairs(labels), step.lr, pairs(full),
+            pairs(step.draws), pairs(step.keys),
         )  # fmt: skip
+        micro_batches = MicroBatches(self.objective, self.gradients, at)
         added, values = (0.0, None) if self.penalty is None else self.penalty(micro_batches)
         g = micro_batches.gradient
         values = g.new_zeros(len(g)) if values is None else values
@@ -142,8 +149,8 @@ class Engine:
             total = self.clip(total, context)
             over = context.line["clipped"]
         return (
-            weights @ total.unflatten(0, (seeds, k)),
-            kept @ micro_batches.statistics.detach().unflatten(0, (seeds, k)),
+            step.weights @ total.unflatten(0, (seeds, k)),
+            step.kept @ micro_batches.statistics.detach().unflatten(0, (seeds, k)),
             micro_batches.losses_now.view(seeds, k).sum(1),
             values.detach().view(seeds, k).sum(1),
             over.to(values.dtype).view(seeds, k).sum(1),
@@ -153,7 +160,7 @@ class Engine:
         """Compute one pass, by the function compiled for its shapes if the engine compiles."""
         if not self.compiled:
             return self.one_pass(*arguments)
-        theta = arguments[0]
+        theta = Step(*arguments[2:]).theta
         # A plain number would be compiled in.
         arguments = [theta.new_full((), part) if isinstance(part, float) else part for part in arguments]
         shapes = tuple(argument.shape for argument in arguments if argument is not None)

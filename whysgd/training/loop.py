@@ -21,7 +21,7 @@ from whysgd.data.loader import DataLoader
 from whysgd.data.micro_batches import step_range
 from whysgd.errors import UserError
 from whysgd.files import digest_of
-from whysgd.measures.accuracy import reaches
+from whysgd.measures.accuracy import logits_at, reaches
 from whysgd.results.machine import machine_facts
 from whysgd.results.paths import METRICS, batch_name, dataset_folder, run_folder
 from whysgd.study.codedigest import training_code
@@ -352,8 +352,9 @@ class Trainer(Setup):
     def reaches(self, state: State) -> bool:
         """Look whether a seed has the accuracy that ends the run; return whether it has had it often enough."""
         allow_tf32(False)
-        shown = (*self.data["train"], self.normalize, self.spec.stop_accuracy)
-        state.accurate = state.accurate + 1 if reaches(self.objective, *self.evaluated(state), *shown) else 0
+        logits = logits_at(self.objective, *self.evaluated(state), self.normalize)
+        enough = reaches(logits, *self.data["train"], self.spec.stop_accuracy)
+        state.accurate = state.accurate + 1 if enough else 0
         return state.accurate == self.spec.stop_after
 
     def _count_time(self) -> None:

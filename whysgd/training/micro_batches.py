@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
@@ -10,16 +11,10 @@ from whysgd.models.layers import dropout_keys
 from whysgd.training.objective import Objective
 
 
-class MicroBatches:
-    """K pairs of a seed and one of its micro-batches B; a penalty asks for what it needs, and only that is computed.
+class Pairs(NamedTuple):
+    """K pairs of a seed and one of its micro-batches B.
 
-    The first pass gives `losses_now` and `statistics`. A penalty that differentiates needs no pass of its own: it
-    starts from `logits`, `losses` or `attached_gradient`, which have their graph to `theta`. If it frees that graph, it
-    asks for `gradient` before.
-
-    Args:
-        objective: the loss.
-        gradients: a function like `Objective.gradients`, for passes that nothing differentiates.
+    Attributes:
         theta: θ (K, P), a copy for each micro-batch.
         images, labels: (K, n, C, H, W) normalized, and (K, n).
         lr: the current learning rate η.
@@ -28,13 +23,33 @@ class MicroBatches:
         keys: of dropout (K,), if the network has some.
     """
 
-    def __init__(
-        self, objective: Objective, gradients: Callable, theta, images, labels, lr, full_gradient=None, draws=None,
-        keys=None,
-    ):  # fmt: skip
-        self.objective, self._gradients, self.images, self.labels = objective, gradients, images, labels
-        self.theta = theta.detach().requires_grad_()
-        self.lr, self.full_gradient, self.draws, self.keys = lr, full_gradient, draws, keys
+    theta: torch.Tensor
+    images: torch.Tensor
+    labels: torch.Tensor
+    lr: float | torch.Tensor = 0.0
+    full_gradient: torch.Tensor | None = None
+    draws: torch.Tensor | None = None
+    keys: torch.Tensor | None = None
+
+
+class MicroBatches:
+    """The pairs of a pass: a penalty asks for what it needs, and only that is computed.
+
+    The first pass gives `losses_now` and `statistics`. A penalty that differentiates needs no pass of its own: it
+    starts from `logits`, `losses` or `attached_gradient`, which have their graph to `theta`. If it frees that graph, it
+    asks for `gradient` before.
+
+    Args:
+        objective: the loss.
+        gradients: a function like `Objective.gradients`, for passes that nothing differentiates.
+        pairs: where to compute. Its fields are attributes; `theta` starts a graph of its own.
+    """
+
+    def __init__(self, objective: Objective, gradients: Callable, pairs: Pairs):
+        self.objective, self._gradients = objective, gradients
+        self.theta = pairs.theta.detach().requires_grad_()
+        self.images, self.labels, self.lr = pairs.images, pairs.labels, pairs.lr
+        self.full_gradient, self.draws, self.keys = pairs.full_gradient, pairs.draws, pairs.keys
         self.losses_now = self.statistics = self._gradient = None
 
     @cached_property

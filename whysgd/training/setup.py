@@ -10,7 +10,7 @@ from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset
 from whysgd.data.loader import place
 from whysgd.errors import UserError
-from whysgd.measures.accuracy import evaluate
+from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.models.build import build_model
 from whysgd.study.length import phases, total_steps, trained_images
 from whysgd.study.spec import RunSpec
@@ -163,9 +163,9 @@ class Setup:
         """Return losses and accuracies on these splits, or on all, in fp32 whatever the precision."""
         found = {}
         allow_tf32(False)
+        logits = logits_at(self.objective, theta, running, self.normalize, self.spec.test_time_flips)
         for split in splits or self.data:
-            shown = (*self.data[split], self.normalize, self.spec.measured_loss, self.spec.test_time_flips)
-            measured = evaluate(self.objective, theta, running, *shown)
+            measured = evaluate(logits, *self.data[split], self.spec.measured_loss)
             found |= {f"{split}_{key}": value for key, value in measured.items()}
         return found
 
