@@ -246,7 +246,7 @@ def test_the_probed_norm_is_the_mean_over_its_micro_batches(images):
     [measured] = probed_norms2(trainer)
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.tensors(trainer.states[0]).items())
     model = build_model(spec.model, 1, 3, spec.seed).double()
-    chosen = stream(spec.seed, "watch", 0).choice(23, 15, replace=False)
+    chosen = stream(spec.seed, "norm-probe", 0).choice(23, 15, replace=False)
     draws = draw(spec.augment, 23, spec.seed, 0, purpose="watch-augment")
     squares = []
     for micro in chosen.reshape(5, 3):

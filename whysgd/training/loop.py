@@ -293,8 +293,8 @@ class Trainer(Setup):
         keys = None if keys is None else keys[rows, here]
         step = Step(theta, weights, kept, lr, draws=draws, keys=keys)
         if self.needs_full_gradient:
-            full = self.first.sums(replace(step, draws=None), self._groups(epoch, own, own_end, rows))
-            step = replace(step, full_gradient=self.ranks.sum(full.gradient)[0])
+            full = self.first.sums(step._replace(draws=None), self._groups(epoch, own, own_end, rows))
+            step = step._replace(full_gradient=self.ranks.sum(full.gradient)[0])
         sums = self.engine.sums(step, self._groups(epoch, own, own_end, rows))
         gradient, statistics, loss, penalty, clipped = self.ranks.sum(*sums)
         if moves:

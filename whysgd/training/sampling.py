@@ -56,7 +56,7 @@ def probed_norms2(trainer) -> torch.Tensor:
     """
     step, seeds, probe = trainer.batch.step, trainer.loader.seeds, trainer.spec.probe
     count = probe.micro_batch * probe.micro_batches
-    chosen = [stream(seed, "watch", step).choice(trainer.count, count, replace=False) for seed in seeds]
+    chosen = [stream(seed, "norm-probe", step).choice(trainer.count, count, replace=False) for seed in seeds]
     images, labels = trainer.loader.fresh(chosen, "watch-augment", step)
     images, labels = (part.unflatten(1, (-1, probe.micro_batch)) for part in (images, labels))
     most = trainer.most_for(probe.micro_batch)
