@@ -186,7 +186,7 @@ def test_no_batches_are_refused():
         keskar_sharpness(Quadratic([1.0, 1.0, 1.0]), quadratic, [])
 
 
-SGDS = [({}, 0.9, 0.0), ({"momentum": None}, 0.0, 0.0), ({"momentum": 0.5, "weight_decay": 0.05}, 0.5, 0.05)]
+SGDS = [({}, 0.9, 0.0), ({"momentum": 0.0}, 0.0, 0.0), ({"momentum": 0.5, "weight_decay": 0.05}, 0.5, 0.05)]
 
 
 @pytest.mark.parametrize(("options", "momentum", "decay"), SGDS)

@@ -19,6 +19,7 @@ from whysgd.measures.images import Batch, Images
 from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
+from whysgd.study.settings import NotNegative
 
 # What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
@@ -90,8 +91,8 @@ def keskar(
     steps: int = STEPS,
     batch: int = 128,
     ascents: int = 2,
-    momentum: float | None = 0.9,
-    weight_decay: float | None = None,
+    momentum: NotNegative = 0.9,
+    weight_decay: NotNegative = 0.0,
 ) -> dict[str, Estimate]:
     """Keskar sharpness of the mean loss, by several ascents; see `keskar_sharpness`.
 
@@ -104,8 +105,8 @@ def keskar(
         batch: images of a mini-batch; the last one of a pass may have fewer.
         ascents: how many; each takes the images in an order of its own, a new one in each pass, from the streams (seed,
             "keskar", 0), (…, 1), ….
-        momentum: of the ascent's SGD, as the published numbers were tuned; None takes plain steps.
-        weight_decay: of the ascent's SGD, which pulls towards 0 meanwhile; None has none.
+        momentum: of the ascent's SGD, as the published numbers were tuned; 0 takes plain steps.
+        weight_decay: of the ascent's SGD, which pulls towards 0 meanwhile.
 
     Returns:
         `keskar_sharpness`, the mean over ascents in percent, with s/√n over them.
@@ -122,7 +123,7 @@ def keskar(
         before = network.mean_loss(network.theta, images)
         for ascent in range(ascents):
             batches = ((x.to(network.theta.dtype), y) for x, y in _shuffled(images, batch, ascent))
-            sgd = torch.optim.SGD(moved, lr, momentum or 0, weight_decay=weight_decay or 0, foreach=True)
+            sgd = torch.optim.SGD(moved, lr, momentum, weight_decay=weight_decay, foreach=True)
             ascend(model, network.criterion, batches, moved, epsilon, steps, sgd)
             raised = network.layout.vector(dict(model.named_parameters())).detach()
             after = max(network.mean_loss(raised, images), before)

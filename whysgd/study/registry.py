@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from whysgd.errors import UserError, listed, nearest
 from whysgd.study.schedule import DecaySettings
-from whysgd.study.settings import Count, Flag, MethodSettings, Positive, Settings, refuse
+from whysgd.study.settings import Count, Flag, MethodSettings, NotNegative, Positive, Settings, refuse
 from whysgd.study.validation import written
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -247,7 +247,7 @@ def _signature_settings(name: str) -> type[BaseModel]:
     ):
         default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
         annotation = ast.unparse(argument.annotation).partition(" | ")
-        kind = {"bool": Flag, "int": Count, "float": Positive}[annotation[0]]
+        kind = {"bool": Flag, "int": Count, "float": Positive, "NotNegative": NotNegative}[annotation[0]]
         kind = kind | None if annotation[2] else kind
         fields[argument.arg] = (kind, Field(default, description=described.get(argument.arg)))
     return create_model(stem, __base__=Settings, __doc__=f"Options of {stem}.", **fields)
