@@ -1,5 +1,7 @@
 """What a run evaluates: averaged weights, mirror images, and when it stops."""
 
+from functools import partial
+
 import pytest
 import torch
 from conftest import make_dataset, make_spec
@@ -8,6 +10,7 @@ from test_loop import assert_equal_results, dying_after, folder_of, results, run
 
 from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.study.registry import make
+from whysgd.training.divergence import DivergenceCheck
 from whysgd.training.loop import Trainer
 
 PLAIN = make_spec(
@@ -88,3 +91,56 @@ def test_a_run_stops_after_so_many_accurate_looks_in_a_row(monkeypatch):
     assert (state.ended, state.step) == ("stopped", 5)
     with pytest.raises(ValueError, match="stop_after: needs stop_accuracy"):
         PLAIN.replace(stop_after=2)
+
+
+def test_the_best_weights_are_the_average_at_that_step(tmp_path):
+    data = make_dataset()
+    spec = PLAIN.replace(batch=5, ema=0.5, held_out=0.3, select_every=1)
+    metrics = run(spec, folder_of(data, tmp_path / "data"), tmp_path / "run")
+    assert metrics["best"]["step"] < metrics["steps"]
+    trainer = Trainer([spec], data)
+    for name, expected in (("best", metrics["best"]), ("model", metrics["final"])):
+        saved = load_file(tmp_path / "run" / f"{name}.safetensors")
+        tensors = {key.partition("/")[2]: tensor for key, tensor in saved.items()}
+        objective = trainer.objective
+        theta, running = (places.vector(tensors) for places in (objective.parameters, objective.buffers))
+        found = evaluate(logits_at(objective, theta, running, trainer.normalize), *trainer.data["test"])
+        assert found["loss"] == pytest.approx(expected["test_loss"], rel=1e-6)
+
+
+def test_mirror_images_count_where_a_run_looks_whether_to_stop():
+    trainer, seen = Trainer([PLAIN.replace(batch=5)], make_dataset()), set()
+    spec = trainer.spec
+    while trainer.batch is not None:
+        trainer.after_step(trainer.step())
+        [state] = trainer.states
+        found = []
+        for flips in (False, True):
+            logits = logits_at(trainer.objective, state.theta, state.running, trainer.normalize, flips)
+            found.append(evaluate(logits, *trainer.data["train"])["accuracy"])
+        if found[0] != found[1]:
+            trainer.spec = spec.replace(stop_accuracy=sum(found) / 2, test_time_flips=True)
+            state.accurate = 0
+            assert trainer.reaches(state) == (found[1] > found[0])
+            trainer.spec, state.accurate = spec, 0
+            seen.add(found[1] > found[0])
+    assert seen
+
+
+def test_a_seed_that_stops_does_not_hide_that_another_diverges(monkeypatch):
+    """Losses are read some steps late on a GPU; what is unread when a seed leaves must count."""
+    monkeypatch.setattr("whysgd.training.loop.DivergenceCheck", partial(DivergenceCheck, lag=8))
+    spec = PLAIN.replace(batch=5, epochs=20, evaluations=1, stop_accuracy=80.0, stop_every=1)
+    ends = []
+    for seeds in ((4,), (3, 4)):
+        trainer = Trainer([spec.replace(seed=seed) for seed in seeds], make_dataset())
+        monkeypatch.setattr(trainer, "reaches", lambda state, t=trainer: state is t.states[0] and state.step == 6)
+        if len(seeds) == 1:
+            monkeypatch.setattr(trainer, "reaches", lambda state: False)
+        while trainer.batch is not None:
+            if trainer.batch.step == 4:
+                trainer.batch.theta[-1] = float("nan")
+            trainer.after_step(trainer.step())
+        ends.append((trainer.states[-1].ended, trainer.states[-1].step))
+    assert ends[0][0] == "diverged"
+    assert ends[0] == ends[1]

@@ -9,7 +9,7 @@ from measured import gradient_of, images, loss_of, network, softmax
 from whysgd.measures.directions import filter_normalized
 from whysgd.measures.landscape import FullLoss, chunk, grid, landscape
 
-TERMS = FullLoss(weight_decay=5e-4, block_strength=0.5, lr=0.8, final_lr=0.3)
+TERMS = FullLoss((5e-4, ()), block_strength=0.5, lr=0.8, final_lr=0.3)
 
 
 def shifted(model, directions, point):
@@ -73,7 +73,7 @@ def test_in_training_mode_each_micro_batch_has_its_own_statistics():
 def test_softmax_regression_along_a_line():
     """Where the direction is the weight itself, the logits are (1 + α) W x."""
     model, some = softmax(), images(11)
-    found = landscape(model, some, [(-1.0,), (1.0,)], [{"weight": model.weight.detach()}], FullLoss(2.0))
+    found = landscape(model, some, [(-1.0,), (1.0,)], [{"weight": model.weight.detach()}], FullLoss((2.0, ())))
     double = torch.nn.functional.cross_entropy(2 * model(some.images), some.labels).item()
     assert found[0]["loss"] == pytest.approx(math.log(3), rel=1e-12)
     assert found[0]["full_loss"] == pytest.approx(math.log(3), rel=1e-12)

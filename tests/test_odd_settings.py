@@ -16,6 +16,7 @@ from whysgd.study.paper import Row
 from whysgd.study.papers import expand
 from whysgd.study.spec import RunSpec
 from whysgd.study.workflow import Study
+from whysgd.training.loop import Trainer
 
 BIG = 10**9
 
@@ -166,11 +167,52 @@ def test_arguments_that_cannot_be_are_one_line(tmp_path, monkeypatch, capsys, ar
     assert re.search(f"^error: .*{message}", lines[0]), lines[0]
 
 
-def test_a_network_that_is_too_deep_is_one_line_in_training(tmp_path, capsys):
+# What does not fit 23 images of 8×8, and the line.
+MISFITS = {
+    "a deep network": ({"model": "vgg11"}, "model = 'vgg11': is not for images of 8×8"),
+    "nothing held out": ({"held_out": 0.01}, "held_out = 0.01: leaves 23 of 23 images to train on"),
+    "a large micro-batch": ({"micro_batch": 24, "batch": 24}, "micro_batch = 24: must be at most 23"),
+    "a large probe": ({"probe": {"every": 1, "micro_batch": 8, "micro_batches": 3}}, "probe = .*must be at most 23"),
+    "a late switch": ({"batch": 5, "epochs": 2, "switch": [{"at": 10, "unit": "step", "to": "all"}]}, "switch = 10: must be before the run's end"),
+    "a switch after it": ({"batch": "all", "epochs": 20, "switch": [{"at": 30, "unit": "step", "to": 5}]}, "switch = 30: must be before the run's end"),
+    "a late epoch": ({"epochs": None, "steps": 5, "batch": 5, "switch": [{"at": 1, "to": "all"}]}, "switch = 1: must be before the run's end"),
+    "a noise twice": ({"transform": [{"name": "gradient_noise", "additive": 1.0}] * 2}, "transform: names one twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_is_one_line_in_training(tmp_path, capsys, changes, message):
     data = folder_of(make_dataset(), tmp_path / "data")
-    values = {key: value for key, value in make_spec(model="vgg11").to_dict().items() if key != "seed"}
+    plain = make_spec(penalty=None, clip=None, micro_batch=5).to_dict()
+    values = {key: value for key, value in (plain | changes).items() if key != "seed"}
     assert main(["train", "--spec", json.dumps(values), "--data", str(data), "--out", str(tmp_path / "run")]) == 1
-    assert "model = 'vgg11': is not for images of 8×8" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.search(f"^error: .*{message}", lines[0]), lines[0]
+
+
+NETWORK = """
+import torch
+
+
+class Random(torch.nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.register_buffer("places", torch.randn(64, 4))
+        self.head = torch.nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.head(x.mean(1).flatten(1) @ self.places)
+"""
+
+
+def test_constants_that_differ_between_seeds_need_jobs_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "random_network.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = make_spec(model="random_network:Random", penalty=None, clip=None)
+    Trainer([spec], make_dataset()).step()
+    with pytest.raises(UserError, match="its constant buffers differ between seeds; each seed needs a job of its own"):
+        Trainer([spec, spec.replace(seed=spec.seed + 1)], make_dataset())
 
 
 def test_the_shipped_scales_can_be_planned():

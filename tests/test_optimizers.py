@@ -265,9 +265,8 @@ def test_sam_clips_both_gradients_and_draws_the_same_for_both():
 
 def test_weight_decay_spares_what_is_exempt():
     data = make_dataset()
-    spec = make_spec(
-        **PLAIN, optimizer=make("optimizer", "sgd", weight_decay=0.1, momentum=0.9, exempt=["bias", "norm"])
-    )
+    optimizer = make("optimizer", "sgd", weight_decay=0.1, momentum=0.9, exempt=["bias", "norm"])
+    spec = make_spec(**PLAIN, optimizer=optimizer).replace(evaluations=1000)
     trainer, peer = Trainer([spec], data, dtype=torch.float64), Peer(spec, data)
     named = dict(peer.model.named_parameters())
     spared = [p for name, p in named.items() if "bias" in name or "norm" in name]
@@ -281,6 +280,22 @@ def test_weight_decay_spares_what_is_exempt():
         theirs.step(peer.closure)
         peer.step += 1
     torch.testing.assert_close(trainer.states[0].theta, peer.theta)
+    # The full loss has what is decayed, and no more.
+    decayed = 0.05 * sum(p.square().sum().item() for p in others)
+    line = trainer.step()
+    assert line["full_loss"].item() == pytest.approx(line["step_loss"].item() + decayed, rel=1e-9)
+
+
+def test_the_full_loss_is_the_same_whichever_way_weight_decay_is_written():
+    ways = (
+        {"weight_decay": 0.5},
+        {"optimizer": make("optimizer", "sgd", weight_decay=0.5)},
+        {"optimizer": make("optimizer", "torch.optim:AdamW", weight_decay=0.5)},
+    )
+    specs = [make_spec(**{**PLAIN, **way}).replace(evaluations=1000) for way in ways]
+    plain, named, adamw = (Trainer([spec], make_dataset()).step() for spec in specs)
+    assert plain["full_loss"] == named["full_loss"] > 1.5 * plain["step_loss"]
+    assert adamw["full_loss"] == adamw["step_loss"]
 
 
 def test_adaptive_clipping_is_that_of_nfnets():
@@ -319,7 +334,10 @@ def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch, na
 
 @pytest.mark.parametrize("name", ["lbfgs", "wolfe", "non_monotone", "restart"])
 def test_what_compares_losses_is_refused_on_mini_batches_and_with_transforms(name):
-    for changes in ({"batch": 5}, {"clip": 0.1}, {"transform": make("transform", "normalize")}):
+    switch = {"switch": [{"at": 1, "unit": "epoch", "to": 5}]}
+    transform = {"transform": make("transform", "normalize")}
+    others = {"clip": 0.1}, {"micro_batch_clip": 0.1}, {"averaging": "historical"}
+    for changes in ({"batch": 5}, transform, switch, *others):
         with pytest.raises(
             UserError, match=rf"test: optimizer = '{name}': compares losses; allowed only with batch: all"
         ):

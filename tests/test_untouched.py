@@ -32,7 +32,7 @@ CALLS = {
 
 def look(model, some):
     way = filter_normalized(model, 0)
-    return landscape(model, some, grid("line", 3), [way], FullLoss(0.1, 0.5, 0.1), 4)
+    return landscape(model, some, grid("line", 3), [way], FullLoss((0.1, ()), 0.5, 0.1), 4)
 
 
 def test_every_measure_of_the_catalog_is_here():

@@ -8,14 +8,21 @@ import torch
 from whysgd.measures.images import Images
 from whysgd.measures.network import Network, finite
 from whysgd.measures.untouched import untouched
+from whysgd.training.optimizers import decay_term
 
 Point = tuple[float, ...]
 
 
 class FullLoss(NamedTuple):
-    """What the full loss adds: weight decay, block strength, and the learning rate at its peak and at the run's end."""
+    """What the full loss adds.
 
-    weight_decay: float = 0.0
+    Attributes:
+        decay: the weight decay, and the parts of names that it exempts; see `whysgd.training.optimizers.decay_of`.
+        block_strength: of the published penalty.
+        lr, final_lr: the learning rate at its peak, and at the run's end.
+    """
+
+    decay: tuple[float, tuple[str, ...]] = (0.0, ())
     block_strength: float = 0.0
     lr: float = 0.0
     final_lr: float = 0.0
@@ -79,7 +86,7 @@ def landscape(
             loss, strength = losses.mean().item(), 0.0
             if full.block_strength:
                 strength = full.block_strength / 4 * mean_gradient_norm2(network, theta, images, micro_batch)
-            decayed = loss + full.weight_decay / 2 * theta.square().sum().item()
+            decayed = loss + decay_term(theta[None], network.layout, *full.decay).item()
             lines.append(
                 {
                     "alpha": point[0],

@@ -10,6 +10,7 @@ from whysgd.measures.landscape import FullLoss, grid, landscape
 from whysgd.measures.landscape import chunk as part_of
 from whysgd.measures.run import TrainedRun
 from whysgd.study.length import epoch_at, total_steps
+from whysgd.training.optimizers import decay_of
 from whysgd.training.schedules import learning_rate
 
 DEFAULTS = View()
@@ -47,7 +48,7 @@ def landscape_of(
         filters = None if like is None or like.model is None else _filters(like, run)
         directions = [filter_normalized(run.model, 0, i, filters, view.norm, view.biases) for i in range(axes)]
         spec = run.spec
-        full = FullLoss(spec.weight_decay, getattr(spec.penalty, "block_strength", 0.0), spec.lr, _final_lr(run))
+        full = FullLoss(decay_of(spec), getattr(spec.penalty, "block_strength", 0.0), spec.lr, _final_lr(run))
         try:
             lines = landscape(run.model, run.train, where, directions, full, spec.micro_batch, view.training)
         except ValueError as error:

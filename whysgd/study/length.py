@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from whysgd.study.spec import ONE_MICRO_BATCH, RunSpec
+from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 
 
 def trained_images(spec: RunSpec, images: int) -> int:
@@ -45,6 +45,25 @@ def epoch_at(spec: RunSpec, train_images: int, step: int) -> int:
     """Return the epoch of a step, both counted from 0."""
     phase = phase_at(spec, train_images, step)
     return phase.epoch + (step - phase.step) // steps_per_epoch(phase.spec, train_images)
+
+
+def misfit(spec: RunSpec, images: int) -> tuple[str, object, str] | None:
+    """Return the setting that does not fit so many training images, its value, and what is allowed; None if all do."""
+    count = trained_images(spec, images)
+    most = f"must be at most {count}, the images trained on"
+    if spec.held_out and count in (0, images):
+        return "held_out", spec.held_out, f"leaves {count} of {images} images to train on: some must be on each side"
+    for key in ("micro_batch", "batch"):
+        size = getattr(spec, key)
+        if size != FULL_BATCH and size > count:
+            return key, size, most
+    if spec.probe and spec.probe.micro_batch * spec.probe.micro_batches > count:
+        return "probe", dict(spec.probe), f"micro_batch times micro_batches {most}"
+    if spec.switch:
+        last = phases(spec, count)[-1]
+        if (spec.steps and last.step >= spec.steps) or (spec.epochs and last.epoch >= spec.epochs):
+            return "switch", spec.switch[-1].at, "must be before the run's end"
+    return None
 
 
 def epoch_images(spec: RunSpec, train_images: int) -> int:

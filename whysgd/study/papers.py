@@ -11,7 +11,7 @@ from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
 from whysgd.study.layout import lay_out, reference_of, with_plan
-from whysgd.study.length import epoch_at, epoch_images, total_steps, trained_images
+from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.registry import allowed, names, problem
@@ -272,19 +272,10 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
         close = nearest(spec.model, names("network"))
         refuse("model", spec.model, f"no such network; allowed: {allowed('network')}{close}")
     images = trained_images(spec, train_images(config, spec.dataset))
-    for key in ("micro_batch", "batch"):
-        size = getattr(spec, key)
-        if size != FULL_BATCH and size > images:
-            remedy = f"; a larger scales.{spec.scale}.micro_batch_divisor makes micro-batches smaller"
-            refuse(key, size, f"must be at most {images}, the images of {spec.dataset} that are trained on{remedy}")
-    if spec.held_out and images in (0, train_images(config, spec.dataset)):
-        refuse(
-            "held_out",
-            spec.held_out,
-            f"leaves {images} images of {spec.dataset} to train on: some must be on each side",
-        )
-    if spec.probe and spec.probe.micro_batch * spec.probe.micro_batches > images:
-        refuse("probe", dict(spec.probe), f"micro_batch times micro_batches must be at most {images}")
+    if wrong := misfit(spec, train_images(config, spec.dataset)):
+        key, value, allowed_here = wrong
+        remedy = f"; a larger scales.{spec.scale}.micro_batch_divisor makes micro-batches smaller"
+        refuse(key, value, f"{allowed_here} ({spec.dataset}){remedy if key in ('micro_batch', 'batch') else ''}")
     if spec.noise and spec.micro_batch > images // 2:
         needed = f"must be at most {images // 2}, half of the images: noise needs two micro-batches"
         refuse("micro_batch", spec.micro_batch, needed)

@@ -251,6 +251,7 @@ class RunSpec(RunSettings):
                 self.test_time_flips and self.loss == "linear_hinge"
             ),
             "replacement: needs shuffle": self.replacement and not self.shuffle,
+            "transform: names one twice": len({one.name for one in self.transforms}) < len(self.transforms),
             switch_problem(self): switch_problem(self),
             loss_problem(self): loss_problem(self),
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,

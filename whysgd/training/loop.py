@@ -42,7 +42,7 @@ from whysgd.training.engine import Step
 from whysgd.training.events import Events
 from whysgd.training.inputs import read_inputs
 from whysgd.training.noise_log import measured_noise
-from whysgd.training.optimizers import Losses
+from whysgd.training.optimizers import Losses, decay_of, decay_term
 from whysgd.training.progress import Progress
 from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
@@ -245,7 +245,7 @@ class Trainer(Setup):
         written = self.has_line(batch.step + 1) or self.looks_whether_to_stop(batch.step + 1)
         if written and self.ranks.leads:
             before = batch.theta.clone()
-            line["full_loss"] = loss + 0.5 * spec.weight_decay * before.square().sum(1) + penalty
+            line["full_loss"] = loss + decay_term(before, self.objective.parameters, *decay_of(spec)) + penalty
             line["micro_batch_norm2"] = probed_norms2(self) if spec.probe else None
         # Transforms and optimizer.
         reference = None if self.reference_norms is None else self.reference_norms[self.rows, batch.step]
@@ -320,7 +320,7 @@ class Trainer(Setup):
         due = batch.step in self.evaluation_steps
         stops, switches = self.looks_whether_to_stop(batch.step), batch.step in {phase.step for phase in self.phases}
         self.check.add(step["step_loss"])
-        diverged = self.check.read(wait=due or switches)
+        diverged = self.check.read(wait=due or switches or stops)
         if any(diverged):
             diverged = self.check.read(wait=True)
         if due:
@@ -352,7 +352,7 @@ class Trainer(Setup):
     def reaches(self, state: State) -> bool:
         """Look whether a seed has the accuracy that ends the run; return whether it has had it often enough."""
         allow_tf32(False)
-        logits = logits_at(self.objective, *self.evaluated(state), self.normalize)
+        logits = logits_at(self.objective, *self.evaluated(state), self.normalize, self.spec.test_time_flips)
         enough = reaches(logits, *self.data["train"], self.spec.stop_accuracy)
         state.accurate = state.accurate + 1 if enough else 0
         return state.accurate == self.spec.stop_after

@@ -7,7 +7,6 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,8 +63,7 @@ def write_results(trainer, manifest: Mapping, out: Path, code: str, sources: Map
     """
     states = {spec.seed: state for spec, state in zip(trainer.specs, trainer.states, strict=True)}
     weights = {seed: trainer.tensors(state) for seed, state in states.items()}
-    best = {seed: trainer.tensors(replace(state, **state.best, micro_batches=state.selected["micro_batches"]))
-            for seed, state in states.items() if state.best}  # fmt: skip
+    best = {seed: trainer.tensors(state, best=True) for seed, state in states.items() if state.best}
     for file, tensors in ((MODEL, weights), (BEST, best)):
         named = {f"{seed}/{name}": tensor for seed, own in tensors.items() for name, tensor in own.items()}
         write_atomically(out / file, lambda path, named=named: save_file(named, path))

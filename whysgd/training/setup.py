@@ -12,7 +12,7 @@ from whysgd.data.loader import place
 from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.models.build import build_model
-from whysgd.study.length import phases, total_steps, trained_images
+from whysgd.study.length import misfit, phases, total_steps, trained_images
 from whysgd.study.spec import RunSpec
 from whysgd.training.checkpoint import State
 from whysgd.training.device import allow_tf32, engine_on, precision_on, with_index
@@ -86,6 +86,7 @@ class Setup:
         models = [build(seed=seed).to(device, dtype) for seed in self.seeds]
         lower = torch.bfloat16 if self.precision == "bf16" else None
         self.objective = Objective(models[0], lower, spec.loss, spec.label_smoothing)
+        check_constants(spec, self.objective, models)
         self.pixels = images.shape[2] * images.shape[3]
         penalty = penalty_of(spec.penalty) if spec.penalty else None
         self.draw = penalty and getattr(penalty.func, "draw", None)
@@ -174,12 +175,23 @@ class Setup:
         sizes = [len(state.theta), len(state.running)]
         return state.average.split(sizes) if self.spec.ema else (state.theta, state.running)
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """Return a seed's state dict: weights, running statistics, batch norm's counters, and constants."""
-        objective, (theta, running) = self.objective, self.evaluated(state)
+    def tensors(self, state: State, best: bool = False) -> dict[str, torch.Tensor]:
+        """Return a seed's state dict, or that of its best step: weights, running statistics, counters and constants."""
+        objective = self.objective
+        theta, running = (state.best["theta"], state.best["running"]) if best else self.evaluated(state)
+        micro_batches = state.selected["micro_batches"] if best else state.micro_batches
         named = {**objective.parameters.views(theta), **objective.buffers.views(running)}
-        counters = {name: torch.tensor(state.micro_batches) for name in objective.counters}
+        counters = {name: torch.tensor(micro_batches) for name in objective.counters}
         return {name: tensor.cpu().clone() for name, tensor in {**named, **counters, **objective.constants}.items()}
+
+
+def check_constants(spec: RunSpec, objective: Objective, models: Sequence[torch.nn.Module]) -> None:
+    """Refuse networks whose constant buffers differ between seeds: all seeds have those of the first."""
+    for model in models[1:]:
+        own = dict(model.named_buffers())
+        if not all(torch.equal(own[name], tensor) for name, tensor in objective.constants.items()):
+            each = "each seed needs a job of its own (seeds_per_job: 1)"
+            raise UserError(f"{spec.run}: model = {spec.model!r}: its constant buffers differ between seeds; {each}")
 
 
 def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> None:
@@ -192,8 +204,9 @@ def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> No
     for name, needed, given in (("store", spec.store is not None, inputs.copies), ("transform", grafts, inputs.norms)):
         if needed != (given is not None):
             raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
-    if not 1 <= spec.micro_batch <= count:
-        raise UserError(f"{spec.run}: micro_batch = {spec.micro_batch}: must be at most {count}, the images trained on")
+    if wrong := misfit(spec, len(dataset.train.labels)):
+        key, value, allowed = wrong
+        raise UserError(f"{spec.run}: {key} = {value!r}: {allowed}")
     fewest = min(count, len(dataset.test.labels)) if spec.noise and spec.noise.test else count
     if spec.noise is not None and fewest < 2 * spec.micro_batch:
         raise UserError(

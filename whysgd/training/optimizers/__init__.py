@@ -9,7 +9,7 @@ It may have two more arguments: `layout`, the names and places of parameters in 
 which only the full batch without transforms allows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
@@ -33,6 +33,24 @@ class Losses:
     at: Callable
 
 
+def decay_of(spec: RunSpec) -> tuple[float, tuple[str, ...]]:
+    """Return the weight decay λ whose gradient λθ a run's optimizer adds, and the parts of names that it exempts.
+
+    It is 0 for a class of torch.optim, which may decay apart from the gradient.
+    """
+    settings = spec.optimizer or spec
+    own = spec.optimizer is None or not isinstance(find("optimizer", settings.name), type)
+    return getattr(settings, "weight_decay", 0.0) * own, getattr(settings, "exempt", ())
+
+
+def decay_term(theta, layout, decay: float, exempt: Sequence[str] = ()):
+    """Return (λ/2) ‖θ‖² (seeds,), without the parameters that are exempt, for θ (seeds, P)."""
+    if not exempt or not decay:
+        return decay / 2 * theta.square().sum(1)
+    parts = (part for name, part in layout.views(theta).items() if not any(word in name for word in exempt))
+    return decay / 2 * sum(part.square().flatten(1).sum(1) for part in parts)
+
+
 def optimizer_of(spec: RunSpec, layout=None) -> Callable:
     """Return the optimizer of a run, as a function of θ, its state, the gradient, the learning rate and `losses`.
 
@@ -49,8 +67,10 @@ def optimizer_of(spec: RunSpec, layout=None) -> Callable:
 
         function = partial(step, target=function)
     where, given = f"{spec.run}: optimizer = {settings.name!r}", signature(function).parameters
-    if getattr(function, "full_batch", False) and (not spec.full_batch or spec.clip or spec.transform):
-        raise UserError(f"{where}: compares losses; allowed only with batch: all, without clip and transform")
+    changed = spec.clip or spec.micro_batch_clip or spec.transform or spec.switch
+    if getattr(function, "full_batch", False) and (not spec.full_batch or changed or spec.averaging != "mean"):
+        without = "without clip, micro_batch_clip, transform and switch"
+        raise UserError(f"{where}: compares losses; allowed only with batch: all and averaging: mean, {without}")
     if "losses" in given and getattr(spec.penalty, "sample", None):
         raise UserError(f"{where}: needs a penalty of all micro-batches; allowed: sample: null")
     function = partial(function, settings=settings, **({"layout": layout} if "layout" in given else {}))
