@@ -236,7 +236,7 @@ MISTAKES = {
     "negative rate": ({"runs__sgd__lr": -1}, "papers/geiping2022.yaml: runs.sgd.lr = -1: must be above 0"),
     "wrong macro-batch": ({"runs__sgd__batch": "some"}, "batch = 'some': must be a whole number, `all` or `micro_batch`"),
     "uneven macro-batch": ({"runs__sgd__batch": 200}, "batch = 200: must be `all`, `micro_batch` or a multiple of the micro-batch"),
-    "large block": ({"runs__fb__micro_batch": 8000}, "runs.fb.micro_batch = 1000 at scale mini: must be at most 512, the images of digits"),
+    "large block": ({"runs__fb__micro_batch": 8000}, "runs.fb.micro_batch = 1000 at scale mini: must be at most 512, the images trained on \\(digits\\)"),
     "large macro-batch": ({"runs__sgd__batch": 8192}, "runs.sgd.batch = 1024 at scale mini: must be at most 512"),
     "long warmup in steps": (
         {"runs__fb__schedule": {"unit": "step", "warmup": 301, "decay": "cosine", "horizon": 9}},
