@@ -20,7 +20,7 @@ from whysgd.report.draw import draw_figure, read_frames, read_points
 from whysgd.report.figures import _steps
 from whysgd.report.figures._rows import differences
 from whysgd.report.statistics import difference, rank_correlation
-from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, save_figure
+from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, begun, joined, save_figure
 from whysgd.study.figures import FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
@@ -124,6 +124,11 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
             needs(wrong)
 
 
+def spoken(figure) -> str:
+    """The title of a figure in one line."""
+    return figure.get_suptitle().replace("\n", " ")
+
+
 def lines_of(axis, colour):
     """The lines of a panel in a colour, or all in other colours than grey."""
     return [line for line in axis.lines if line.get_color() == colour]
@@ -140,7 +145,7 @@ def test_small_multiples_have_each_row_in_its_colour_over_the_others():
         assert len(axis.lines) == 3
         band = axis.collections[0].get_paths()[0].vertices[:, 1]
         assert (band.min(), band.max()) == (level - 0.5, level + 0.5)
-    assert figure.get_suptitle() == "No row gets to the 91.0 % at which A ends"
+    assert figure.get_suptitle() == "No row gets to the median of 91.0 % at which A ends"
     # Compared are the rows of a column or, where columns span a gap, the columns of a row.
     across = {name: list(runs) for name, runs in _steps.grid_of({**CELLS, "gap": None}).items()}
     assert across == {"SB": ["A", "B"], "LB": ["A"], "GN": ["A"]}
@@ -198,8 +203,13 @@ def test_a_comparison_has_differences_to_the_baseline_published_and_measured():
         value, half = difference({run: 1.0, "a": -1.0}, values)
         assert (one.value, one.half) == (pytest.approx(value), pytest.approx(half, abs=1e-6))
         assert text.startswith(f"+{value:.1f} [")
-    assert figure.get_suptitle() == "B and C are clearly above A; published: 1 below"
-    assert draw("comparison", seeds=1).get_suptitle().startswith("With one seed each, no difference to A")
+    assert spoken(figure) == "B and C are clearly more accurate than A; as published, B is less accurate"
+    assert spoken(draw("comparison", seeds=1)).startswith("With one seed, no difference to A has an interval; as")
+    # C has the one seed that is 92.0, A the mean of 90.0, 90.1 and 90.2.
+    runs = FRAMES["runs"]
+    figure = draw("comparison", runs=runs[(runs.run != "c") | (runs.seed == 0)])
+    assert figure.axes[1].texts[1].get_text() == "+1.9 (one seed)"
+    assert spoken(figure) == "B is clearly more accurate than A (C: one seed); as published, B is less accurate"
 
 
 def test_rows_are_compared_with_where_their_gap_starts():
@@ -210,7 +220,7 @@ def test_rows_are_compared_with_where_their_gap_starts():
     runs = frames_of(table_of(row("x", "X"), row("y", "Y")))["runs"]
     (one,) = differences(own, runs)
     assert (one.baseline["run"], one.value, one.published) == ("y", pytest.approx(-1.0), None)
-    assert draw_figure("comparison", own, {"runs": runs}).get_suptitle() == "X is clearly below y"
+    assert draw_figure("comparison", own, {"runs": runs}).get_suptitle() == "X is clearly less accurate than y"
 
 
 ACCURACIES = {"sgd": (65.8, 76.5), "fb": (36.6, 37.8), "long": (62.0, 83.9), "clip": (62.2, 82.7), "reg": (64.8, 76.5)}
@@ -237,19 +247,12 @@ def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing
     assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
     dots = [line for line in closer.lines if line.get_color() == table["colours"]["long"]]
     assert [len(line.get_xdata()) for line in dots] == [seeds, 1]
-    end = " (one seed each)" if seeds == 1 else ""
-    assert re.fullmatch(r"LONG fits better than SGD and generalizes less; REG closes \d\d % of the gap" + re.escape(end),
-                        figure.get_suptitle().replace("\n", " "))  # fmt: skip
+    said = r"LONG fits better than SGD and generalizes less; REG closes \d\d % of the gap"
+    alone = r"With one seed, no difference to SGD has an interval; SGD ends highest, at 65.8 % of the test images"
+    assert re.fullmatch(alone if seeds == 1 else said, spoken(figure))
 
 
-def test_what_generalizes_no_less_is_said_and_labels_without_a_place_become_a_legend():
-    _, figure = generalization(3, ["sgd", "reg"], 5.0)
-    assert figure.get_suptitle() == "No row that fits as well as SGD generalizes clearly less"
-    _, figure = generalization(3, ["sgd", "fb"])
-    assert figure.get_suptitle() == "SGD generalizes best, with 65.8 % of the test images"
-    _, figure = generalization(1, ["long", "reg", "fb"])
-    expected = "REG generalizes better than LONG: 64.8 against 62.0 % of the test images (one seed each)"
-    assert figure.get_suptitle().replace("\n", " ") == expected
+def test_labels_without_a_place_become_a_legend_of_all_rows():
     lost = FRAMES["runs"].assign(train_accuracy=np.nan)
     assert draw("generalization", runs=lost).get_suptitle() == "No seed has a training and a test accuracy"
     table = table_of(*(row(str(index), "A label too long " * 5 + str(index)) for index in range(5)))
@@ -257,6 +260,60 @@ def test_what_generalizes_no_less_is_said_and_labels_without_a_place_become_a_le
     figure = draw_figure("generalization", table, {"runs": runs})
     assert len(figure.legends[0].get_texts()) == 5
     assert not figure.axes[0].texts
+
+
+# Training accuracy, test accuracy of each seed, of rows; and what the title says of them.
+SGD, UNCLEAR, WORSE = (99, [80, 81, 82]), (90, [79, 81, 83]), (50, [40, 41, 42])
+TITLES = [
+    # LONG fits no worse, by exactly a point, and REG, 76, lies half-way from 71 to 81.
+    ({"SGD": SGD, "LONG": (98, [70, 71, 72]), "REG": (90, [75, 76, 77])},
+     "LONG fits as well as SGD and generalizes less; REG closes 50 % of the gap"),
+    ({"SGD": SGD, "LONG": (100.5, [70, 71, 72])}, "LONG fits better than SGD and generalizes less"),
+    # A row of one seed closes no gap.
+    ({"SGD": SGD, "LONG": (98, [70, 71, 72]), "REG": (90, [78])},
+     "LONG fits as well as SGD and generalizes less (REG: one seed)"),
+    ({"SGD": SGD, "REG": (90, [82, 83, 84]), "FB": WORSE, "LONG": UNCLEAR},
+     "REG generalizes better than SGD, with 83.0 against 81.0 % of the test images"),
+    ({"SGD": SGD, "A": (90, [82, 83, 84]), "B": (90, [83, 84, 85]), "C": (90, [83, 84, 85]), "FB": WORSE},
+     "3 of 4 rows generalize better than SGD, B and C best with 84.0 against 81.0 % of the test images"),
+    ({"SGD": SGD, "A": (90, [82, 83, 84]), "B": (90, [83, 84, 85]), "C": (90, [84, 85, 86]), "D": (90, [99])},
+     "All 3 rows generalize better than SGD, C best with 85.0 against 81.0 % of the test images (D: one seed)"),
+    ({"SGD": SGD, "FB": WORSE},
+     "SGD generalizes best, with 81.0 % of the test images; FB ends at 41.0 %"),
+    # LONG fits more than a point worse.
+    ({"SGD": SGD, "FB": WORSE, "LONG": (97.9, [70, 71, 72]), "CLIP": (99, [60])},
+     "SGD generalizes best, with 81.0 % of the test images; the others end at 41.0 to 71.0 % (CLIP: one seed)"),
+    ({"SGD": SGD, "FB": WORSE, "LONG": UNCLEAR}, "On the test images, FB is clearly less accurate than SGD"),
+    ({"SGD": SGD, "LONG": UNCLEAR}, "On the test images, no row is clearly more or less accurate than SGD"),
+    ({"SGD": (99, [80]), "REG": (90, [82, 83, 84])},
+     "With one seed, no difference to SGD has an interval; REG ends highest, at 83.0 % of the test images"),
+    ({"SGD": SGD}, "SGD ends at 81.0 % of the test images"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "title"), TITLES)
+def test_the_title_says_who_generalizes_and_sets_rows_of_one_seed_apart(rows, title):
+    table = table_of(*(row(name.lower(), name) for name in rows))
+    runs = frames_of(table)["runs"]
+    runs = runs[[seed < len(rows[run.upper()][1]) for run, seed in zip(runs.run, runs.seed, strict=True)]]
+    accuracies = {"train_accuracy": [float(rows[run.upper()][0]) for run in runs.run],
+                  "test_accuracy": [float(rows[run.upper()][1][seed]) for run, seed in zip(runs.run, runs.seed, strict=True)]}  # fmt: skip
+    assert spoken(draw("generalization", table, runs=runs.assign(**accuracies))) == title
+
+
+def test_rows_that_get_to_the_level_at_the_same_step_tie():
+    known = frames_of(TABLE)["histories"]
+    both = known.assign(test_accuracy=known.test_accuracy.mask((known.run != "a") & (known.test_accuracy > 0), 95.0))
+    level = "get to the median of 91.0 % at which A ends"
+    assert spoken(draw("curves", histories=both)) == f"B and C {level}; B and C tie for first, by step 1"
+    later = both[(both.run != "b") | (both.step > 1)]
+    assert spoken(draw("curves", histories=later)) == f"B and C {level}; C is first, by step 1"
+
+
+def test_names_are_joined_and_whole_tables_counted_as_all():
+    assert [joined(list("ABC"[:count]), 3) for count in range(4)] == ["no row", "A", "A and B", "all 3 rows"]
+    assert (joined(list("ABC"), 4), joined(list("ABC"))) == ("3 of 4 rows", "3 rows")
+    assert (begun("all 3 rows tie"), begun("almost ties")) == ("All 3 rows tie", "almost ties")
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 50])

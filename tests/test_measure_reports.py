@@ -391,7 +391,9 @@ def test_a_summary_and_a_figure_of_nothing_measured_say_so(status):
     assert ", n = 0." in text
     assert "Nothing was measured." in text
     assert "nan" not in text
-    plt.close(correlation_figure.plot_correlations(frame, "here"))
+    figure = correlation_figure.plot_correlations(frame, "here")
+    assert figure.get_suptitle().endswith("flatter or quieter minima generalize better")
+    plt.close(figure)
 
 
 def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
@@ -400,7 +402,8 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     assert [axis.get_title() for axis in figure.axes] == [QUANTITIES[target].label for target in TARGETS]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [QUANTITIES[r].label for r in COMPARED]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["p\n(28 of 28 pairs)", "q\n(28 of 28 pairs)", "all pairs,\nwhatever their loss"]
+    assert labels[:2] == ["p\n(28 of 28 pairs)", "q\n(28 of 28 pairs)"]
+    assert [label.split(":")[0] for label in labels[2:]] == ["filled", "open", "shaded"]
     points = [line for line in figure.axes[0].lines if line.get_label().startswith("p\n")]
     assert points[0].get_xdata()[COMPARED.index("keskar_sharpness")] == -1.0
     assert len({line.get_color() for line in figure.axes[0].lines if "pairs)" in line.get_label()}) == 2
@@ -408,10 +411,12 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
         save_figure(correlation_figure.plot_correlations(frame, "here"), tmp_path / f"{name}.svg")
     assert (tmp_path / "first.svg").read_text() == (tmp_path / "second.svg").read_text()
     one = correlation_figure.plot_correlations(correlate(wide(*story(1, papers=("p",))[1:])), "here")
-    assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(28 of 28 pairs)", labels[-1]]
+    assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(28 of 28 pairs)", *labels[2:]]
     # Sharpness with test accuracy and its gap; flatness with neither.
     title = " ".join(one.get_suptitle().split())
-    assert "generalize better in 2 and worse in 0 of 4 correlations; of all pairs of runs, in 2 and 0 of 4." in title
+    said = "better in 2 and worse in 0 of 4"
+    assert f"minima generalize {said} correlations; of all pairs of runs, {said}. The other" in title
+    assert "Keskar sharpness better in 2 and worse in 0 of 2" in one.get_label()
     with pytest.raises(UserError, match="nothing was measured"):
         correlation_figure.plot_correlations(frame[:0], "here")
 

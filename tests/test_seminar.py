@@ -258,6 +258,16 @@ def test_the_picture_shows_paths_loss_and_sharpness(drawn):
     assert "Descent on a loss" in files["svg"].read_text()
 
 
+def test_the_title_says_whose_largest_eigenvalue_ends_lowest_and_highest():
+    # Of ten steps the last two count; the median over both seeds of B is 4.
+    lines = [("a", 0, 8, 9.0), ("a", 0, 9, 1.0), ("a", 0, 10, 2.0), ("b", 0, 10, 3.0), ("b", 1, 10, 5.0)]
+    frame = pd.DataFrame(lines, columns=["method", "seed", "step", "sharpness"])
+    settings = {"steps": 10, "methods": {"a": {"label": "A"}, "b": {"label": "B"}}}
+    title, numbers = pictures.message(settings, frame)
+    assert title == "The largest Hessian eigenvalue ends lowest for A, at 1.5, and highest for B, at 4.0"
+    assert numbers.endswith("A 1.5; B 4.0")
+
+
 def test_the_animation_has_a_frame_for_each_step_shown_loops_and_is_reproducible(drawn, tmp_path):
     settings, frame, files, _ = drawn
     with Image.open(files["gif"]) as image:

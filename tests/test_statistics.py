@@ -17,6 +17,7 @@ from whysgd.report.statistics import (
     resamples,
     seeds_needed,
     smallest_p,
+    trends,
 )
 
 # 3, 4 and 2 seeds: means 88.5, 86 and 90, so 2.5 of 4 points.
@@ -158,6 +159,14 @@ def test_holm_is_the_closed_test_of_bonferronis(p):
         for index in range(len(p))
     ]
     assert holm(p) == pytest.approx(truth)
+
+
+@pytest.mark.parametrize(("rows", "clear"), [(2, True), (4, False)])
+def test_trends_of_rows_are_judged_together(rows, clear):
+    """Five values in order have p = 2/5!, which is significant twice but not four times."""
+    places = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert trends([(places, places)] * rows) == [(pytest.approx(1.0), clear, clear)] * rows
+    assert trends([(places, [1.0] * 5), (places[:2], places[:2])]) == [(0.0, False, True), (0.0, False, False)]
 
 
 def kendall(x, y, counts):

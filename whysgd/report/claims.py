@@ -14,12 +14,11 @@ from whysgd.report.statistics import (
     SIGNIFICANT,
     Seeds,
     difference,
-    holm,
     mean,
     rank_correlation,
     recovered,
     seeds_needed,
-    smallest_p,
+    trends,
 )
 from whysgd.report.table import Cell, Table
 from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
@@ -261,14 +260,10 @@ def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, s
         pairs = [(place, value) for run, place in row for value in values.over_seeds[run].values()]
         finite = [(place, value) for place, value in pairs if math.isfinite(value)]
         total, lost = total + len(pairs), lost + len(pairs) - len(finite)
-        places, numbers = [place for place, _ in finite], [value for _, value in finite]
-        enough = len(finite) > 2 and len(claimed.rows) * smallest_p(places) < SIGNIFICANT
-        flat = len(set(places)) < 2 or len(set(numbers)) < 2
-        rows.append((enough, *((0.0, 1.0) if flat or len(finite) < 3 else rank_correlation(places, numbers))))
-    corrected = holm([p for _, _, p in rows])
-    found = [(enough, rho, p < SIGNIFICANT) for (enough, rho, _), p in zip(rows, corrected, strict=True)]
-    up, down = (sum(1 for _, rho, clear in found if clear and rho * sign > 0) for sign in (1, -1))
-    few = sum(1 for enough, _, clear in found if not enough and not clear)
+        rows.append(([place for place, _ in finite], [value for _, value in finite]))
+    found = trends(rows)
+    up, down = (sum(one.clear and one.rho * sign > 0 for one in found) for sign in (1, -1))
+    few = sum(not one.enough and not one.clear for one in found)
     counts = [f"+ in {up}", f"− in {down}", f"not significant in {len(rows) - up - down - few}"]
     counts += [f"too few values in {few}"] if few else []
     note = f"; {lost} of {total} values are no numbers and left out" if lost else ""
@@ -316,7 +311,7 @@ def explanation(claims: pd.DataFrame) -> str:
         sentence = f"About {'; '.join(parts)}."
     else:
         sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals, paired by seed where the runs"
-        sentence += " have the same."
+        sentence += " have the same three or more."
     return sentence + "".join(text for kind, text in EXPLAINED.items() if any(kind in some for some in kinds))
 
 

@@ -12,14 +12,17 @@ from whysgd.report.style import STYLE, WIDE, add_heading, add_legend, plt
 MARKERS = "osD^vP"
 ROW_HEIGHT, MARGIN = 0.34, 1.1  # inches
 SCOPE_HEIGHT = 0.14  # at least, within a row
+SHADE = {"color": "#999999", "alpha": 0.16, "lw": 0}
+RING = {"mfc": "none", "alpha": 0.4}
 
 
 @plt.rc_context(STYLE)
 def plot_correlations(correlations: pd.DataFrame, setting: str):
     """Return the figure of Kendall's τ: a row for each measure, a panel for each target.
 
-    Points are correlations at the same training loss, bars their 95 % intervals, and faint rings those of all pairs;
-    each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize better.
+    Filled points are correlations at the same training loss, bars their 95 % intervals, and faint open ones those of
+    all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize
+    better.
 
     Args:
         correlations: the frame of `whysgd.report.correlations.correlate`.
@@ -36,38 +39,44 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
     for axis, target in zip(axes, TARGETS, strict=True):
         for place, quantity in enumerate(COMPARED):
             side = expected_sign(quantity, target)
-            axis.fill_between([0, side], place - 0.44, place + 0.44, color="#999999", alpha=0.16, lw=0)
+            axis.fill_between([0, side], place - 0.44, place + 0.44, **SHADE)
         for number, (paper, offset) in enumerate(zip(papers, offsets, strict=True)):
             raw, same = (found.loc[name, target, paper].loc[COMPARED] for name in (RAW, AT_LOSS))
-            places, marker, colour = (
-                np.arange(len(COMPARED)) + offset,
-                MARKERS[number % 6],
-                PALETTE[number % len(PALETTE)],
-            )
+            places = np.arange(len(COMPARED)) + offset
+            marker = MARKERS[number % len(MARKERS)]
+            colour = PALETTE[number % len(PALETTE)]
             axis.hlines(places, same.low, same.high, color=colour, lw=1.1)
             counts = found.pairs.loc[[AT_LOSS, RAW], :, paper].groupby("coefficient").max()
             label = f"{paper}\n({counts[AT_LOSS]} of {counts[RAW]} pairs)"
             axis.plot(same.value, places, marker, color=colour, ms=4.5, label=label)
-            axis.plot(raw.value, places, marker, color=colour, ms=4.5, mfc="none", alpha=0.4)
+            axis.plot(raw.value, places, marker, color=colour, ms=4.5, **RING)
         axis.axvline(0, color="black", lw=0.8)
-        axis.set(xlim=(-1.04, 1.04), title=QUANTITIES[target].label, xlabel="Kendall's τ at the same training loss")
+        axis.set(xlim=(-1.04, 1.04), title=QUANTITIES[target].label, xlabel="Kendall's τ")
         axis.grid(axis="y", visible=False)
-    axes[0].plot([], [], "o", color="black", mfc="none", alpha=0.4, ms=4.5, label="all pairs,\nwhatever their loss")
+    if not known.empty:
+        filled = "filled: τ at the same training\nloss, with its 95 % interval"
+        axes[0].plot([], [], "o-", color="black", lw=1.1, ms=4.5, label=filled)
+        axes[0].plot([], [], "o", color="black", ms=4.5, **RING, label="open: τ of all pairs,\nwhatever their loss")
+    axes[0].fill_between([], [], **SHADE, label="shaded: flatter or quieter\ngeneralizes better")
     axes[0].set_yticks(range(len(COMPARED)), [QUANTITIES[name].label for name in COMPARED])
     axes[0].set_ylim(len(COMPARED) - 0.5, -0.5)
     add_legend(figure, "right center")
-    add_heading(figure, _finding(known), setting)
+    title, numbers = message(known)
+    add_heading(figure, title, setting, numbers)
     return figure
 
 
-def _finding(known: pd.DataFrame) -> str:
-    """Return for how many of the papers' measures flat, or quiet, minima generalize better, and worse."""
+def message(known: pd.DataFrame) -> tuple[str, str]:
+    """Return in how many of the papers' correlations flatter, or quieter, minima generalize better and worse, and the
+    counts of each measure at the same training loss.
+    """
     same, raw = (sides(known[known.coefficient == name]) for name in (AT_LOSS, RAW))
     if same.empty:
-        return "Too few runs have the same training loss to say whether flat, or quiet, minima generalize"
-    (flat, sharp), (all_flat, all_sharp) = (((part > 0).sum(), (part < 0).sum()) for part in (same, raw))
-    return (
-        f"At the same training loss, flat, or quiet, minima generalize better in {flat} and worse in {sharp} of"
-        f" {len(same)} correlations; of all pairs of runs, in {all_flat} and {all_sharp} of {len(raw)}. The other"
-        " intervals include 0. Shaded: better"
-    )
+        return "Too few runs have the same training loss to say whether flatter or quieter minima generalize better", ""
+    title = f"At the same training loss, flatter or quieter minima generalize {_counts(same)} correlations"
+    measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
+    return f"{title}; of all pairs of runs, {_counts(raw)}. The other intervals include 0", "; ".join(measures)
+
+
+def _counts(signs: pd.Series) -> str:
+    return f"better in {(signs > 0).sum()} and worse in {(signs < 0).sum()} of {len(signs)}"

@@ -13,12 +13,13 @@ from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
 from whysgd.report.figures._panels import seeds_of
 from whysgd.report.frame import read_histories
 from whysgd.report.recorded import unpacked
-from whysgd.report.style import STYLE, add_heading, plt
+from whysgd.report.style import STYLE, add_heading, begun, plt
 from whysgd.report.tables import setting_of
 from whysgd.study.figures import ACCURACY, GRID, NOISE, needs
 from whysgd.study.registry import find
 
-FIRST = ("plane", "noise_norms")  # Of them one seed is drawn.
+# A figure of one of these draws the first seed of each run; its heading says so instead of how many seeds there are.
+FIRST_SEED = ("plane", "noise_norms")
 
 
 def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -> Figure:
@@ -44,7 +45,7 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
     frames = {need: frame[frame.run.isin(drawn)] for need, frame in frames.items()}
     shown = next((need for need in needs(name) if need in (*LANDSCAPES, *NOISE)), "runs")
     known = frames[shown] if GRID not in needs(name) else frames["measures"].query("quantity == @table['metric']")
-    seeds = "first seed" if shown in FIRST else seeds_of(known)
+    seeds = "first seed" if shown in FIRST_SEED else seeds_of(known)
     setting = f"{setting_of(frames['runs'], device=False)}; {seeds}"
     function = find("figure", name)
     # Matplotlib leaves labels that begin with _ out of legends.
@@ -53,7 +54,7 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
         figure = function(table, frames)
         message = getattr(sys.modules[function.__module__], "message", None)
         title, numbers = message(table, frames) if message else (table["title"], "")
-        add_heading(figure, title, setting, numbers)
+        add_heading(figure, begun(title), setting, numbers)
     return figure
 
 

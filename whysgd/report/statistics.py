@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import variance
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats takes half a second to load
@@ -172,6 +173,31 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p) - place) * p[index]))
         corrected[index] = largest
     return corrected
+
+
+class Trend(NamedTuple):
+    """The trend of the values of one row, judged beside those of others.
+
+    Attributes:
+        rho: Spearman's ρ; 0 if there are fewer than three values, or if nothing varies.
+        clear: whether its p, corrected by Holm's method, is significant.
+        enough: whether there are values enough for a perfect order to be significant.
+    """
+
+    rho: float
+    clear: bool
+    enough: bool
+
+
+def trends(rows: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[Trend]:
+    """Return the trend of each of several rows, all judged together; a row has places, and a value at each place."""
+    tests = []
+    for places, values in rows:
+        flat = len(values) < 3 or len(set(places)) < 2 or len(set(values)) < 2
+        tests.append((0.0, 1.0) if flat else rank_correlation(places, values))
+    corrected = holm([p for _, p in tests])
+    enough = [len(places) > 2 and len(rows) * smallest_p(places) < SIGNIFICANT for places, _ in rows]
+    return [Trend(rho, p < SIGNIFICANT, some) for (rho, _), p, some in zip(tests, corrected, enough, strict=True)]
 
 
 def resamples(n: int, generator: np.random.Generator) -> np.ndarray:

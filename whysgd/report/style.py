@@ -1,5 +1,6 @@
 """The look of all pictures: sizes, type, headings, legends, ticks, and how a picture is saved with what it says."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def add_heading(figure: Figure, title: str, setting: str = "", alternative: str 
     """
     lines = []
     for text, size, letters in ((title, TITLE, 9.6), (setting, SMALL, 16)):
-        for phrase in ("n = ", " seed", " networks", " %", " points", " steps", " images"):
+        for phrase in ("n = ", "η = ", " seed", " networks", " %", " points", " steps", " images", "p < "):
             text = text.replace(phrase, phrase.replace(" ", "\xa0"))
         wrapped = textwrap.wrap(text, int(letters * figure.get_figwidth()))
         lines.append(([line.replace("\xa0", " ") for line in wrapped], size))
@@ -90,15 +91,23 @@ def number(value: float, _=None) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """Return a number with its sign, and a minus as long as a plus: +0.4, −12.0."""
-    return f"{round(value, digits) + 0:+.{digits}f}".replace("-", "−")
+    """Return a number with its sign, and a minus as long as a plus: +0.4, −12.0; what rounds to 0 has none: 0.0."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
 
 
 def joined(names: list[str], of: int | None = None) -> str:
-    """Return one or two names, or how many there are: `A`, `A and B`, `3 rows`, `3 of 5 rows`."""
+    """Return one or two names, or how many there are: `A`, `A and B`, `3 rows`, `3 of 5 rows`, `all 5 rows`."""
     if 0 < len(names) <= 2:
         return " and ".join(names)
+    if len(names) == of:
+        return f"all {of} rows"
     return f"{len(names)}{f' of {of}' if of else ''} rows" if names else "no row"
+
+
+def begun(sentence: str) -> str:
+    """Return a sentence with a capital letter if it begins with a word of ours; names of rows stay as they are."""
+    return re.sub("^(all|no|with) ", lambda match: match[0].capitalize(), sentence)
 
 
 def log_ticks(part, low: float, high: float) -> None:
@@ -122,7 +131,8 @@ def step_axis(axis, last: int) -> None:
 def value_colours(values: list) -> dict:
     """Return a colour for each value: of a sequential map for numbers, of the palette for texts."""
     if any(isinstance(value, str) for value in values):
-        return {value: PALETTE[1:][index % 7] for index, value in enumerate(values)}
+        colours = PALETTE[1:]  # without the baseline's
+        return {value: colours[index % len(colours)] for index, value in enumerate(values)}
     # Without the lightest and the darkest end of the map.
     shades = np.linspace(0.02, 0.9, len(values)) if len(values) > 1 else [0.02]
     return dict(zip(values, map(colormaps[SEQUENTIAL], shades), strict=True))

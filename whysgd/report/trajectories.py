@@ -172,17 +172,20 @@ def _lowest(settings: Mapping) -> float:
 
 
 def message(settings: Mapping, frame: pd.DataFrame) -> tuple[str, str]:
-    """Return which methods end in the flattest and in the sharpest valley, and how sharp it is for all of them.
+    """Return for which methods the largest eigenvalue of the Hessian ends lowest and highest, and the one of each.
 
-    The sharpness of a method is the median over its seeds and the last tenth of the steps.
+    It is the median over a method's seeds and the last tenth of the steps.
     """
     late = frame[frame.step >= 0.9 * settings["steps"]]
     ends = late.groupby("method").sharpness.median().sort_values()
     labels = {name: method["label"] for name, method in settings["methods"].items()}
     flat, sharp = ends.index[0], ends.index[-1]
-    title = f"{labels[flat]} ends in the flattest valley (λ = {ends[flat]:.1f}), {labels[sharp]} in the sharpest"
+    title = f"The largest Hessian eigenvalue ends lowest for {labels[flat]}, at {ends[flat]:.1f}"
     numbers = "; ".join(f"{labels[name]} {value:.1f}" for name, value in ends.items())
-    return f"{title} ({ends[sharp]:.1f})", f"Largest eigenvalue of the Hessian at the end: {numbers}"
+    return (
+        f"{title}, and highest for {labels[sharp]}, at {ends[sharp]:.1f}",
+        f"Largest eigenvalue of the Hessian at the end: {numbers}",
+    )
 
 
 def _label(figure, settings: Mapping, columns: int, title: str, numbers: str) -> None:

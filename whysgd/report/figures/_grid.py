@@ -3,6 +3,7 @@
 import pandas as pd
 
 from whysgd.errors import UserError
+from whysgd.report.measures import rounded, titled
 from whysgd.report.style import SMALL
 
 # A level worth a line, by quantity.
@@ -25,6 +26,15 @@ def grid_panels(table: dict, measures: pd.DataFrame) -> tuple[pd.DataFrame, list
         raise UserError(f"{table['title']}: nothing was measured of the table's grid, so there is nothing to draw")
     groups = frame.groupby(outer, sort=False) if outer else [((), frame)]
     return frame, [(", ".join(map(named, key)), part) for key, part in groups], inner, across
+
+
+def extremes(table: dict, frame: pd.DataFrame) -> tuple[str, str]:
+    """Return between which cells' means a quantity lies, as a title, and how many networks have one."""
+    means = frame.groupby("run").value.mean()
+    cells = {row["run"]: ", ".join(f"{axis} {named(value)}" for axis, value in row["axes"].items())
+             for row in table["rows"]}  # fmt: skip
+    low, high = (f"{rounded(means[run])} ({cells[run]})" for run in (means.idxmin(), means.idxmax()))
+    return f"{titled(table['metric']).capitalize()} ranges from {low} to {high}", f"{len(means)} networks"
 
 
 def axis_values(table: dict, axis: str) -> list:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 
 from whysgd.report.figures._panels import drawn_rows
+from whysgd.report.style import joined
 
 LOW = 1.0  # nat
 SPAN = 1e4  # What is lower than the highest loss by more has the lowest colour.
@@ -52,11 +53,14 @@ def basins(table: dict, points: pd.DataFrame, only, where: str) -> tuple[str, st
     numbers = "; ".join(f"{label} {part:.0f} %" for label, part in parts.items())
     if not parts:
         return f"No {where} was measured", ""
-    widest, narrowest = max(parts, key=parts.get), min(parts, key=parts.get)
-    if round(parts[widest]) == round(parts[narrowest]):
-        return f"The loss is below {LOW:g} nat on {parts[widest]:.0f} % of the {where}, whatever the row", numbers
-    title = f"{widest} has the most of the {where} below {LOW:g} nat, {parts[widest]:.0f} %"
-    return f"{title}; {narrowest} the least, {parts[narrowest]:.0f} %", numbers
+    whole = {label: round(part) for label, part in parts.items()}
+    most, least = max(whole.values()), min(whole.values())
+    if most == least:
+        return f"The loss is below {LOW:g} nat on {most} % of the {where}, whatever the row", numbers
+    widest, narrowest = ([label for label, part in whole.items() if part == end] for end in (most, least))
+    keep = "keeps" if len(widest) == 1 else "keep"
+    title = f"{joined(widest)} {keep} the loss below {LOW:g} nat on the largest part of the {where}, {most} %"
+    return f"{title}; {joined(narrowest)} on the smallest, {least} %", numbers
 
 
 def filled(label: str, across: int) -> str:

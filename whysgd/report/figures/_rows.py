@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from whysgd.report.statistics import SIGNIFICANT, difference, rank_correlation
-from whysgd.report.style import signed
+from whysgd.report.style import joined, signed
 
 
 class Difference(NamedTuple):
@@ -13,7 +13,7 @@ class Difference(NamedTuple):
 
     Attributes:
         row, baseline: as laid out.
-        value, half: of the means, and half the width of its 95 % interval; None where it has none.
+        value, half: of the means, and half the width of its 95 % interval; None if one of the two has one seed.
         published: of the published means; None if one of them is not published.
     """
 
@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     def told(self) -> str:
         """The difference and its interval as text."""
         if self.half is None:
-            return signed(self.value)
+            return f"{signed(self.value)} (one seed)"
         return f"{signed(self.value)} [{signed(self.value - self.half)}, {signed(self.value + self.half)}]"
 
 
@@ -55,7 +55,7 @@ def seeds_of_row(runs: pd.DataFrame, row: dict, metric: str | None = None) -> di
 
 
 def differences(table: dict, runs: pd.DataFrame) -> list[Difference]:
-    """Return the difference of each row that was measured, and so was its baseline; paired by seed."""
+    """Return the difference of each row that was measured, and so was its baseline, as `difference` has it."""
     found = []
     for row in table["rows"]:
         baseline = baseline_of(table, row) if row["planned"] else None
@@ -75,6 +75,28 @@ def baseline_name(table: dict, found: list[Difference]) -> str:
     """Return what the rows are compared with, if it has one name, for a title."""
     names = {one.baseline["column"] if table["gap"] else one.baseline["label"] for one in found}
     return names.pop() if len(names) == 1 else "the baseline"
+
+
+def clearly_beside(found: list[Difference], name: str) -> str:
+    """Return a sentence on the rows that are clearly more and less accurate than their baseline, or have one seed."""
+    judged = [one for one in found if one.half is not None]
+    if found and not judged:
+        return f"with one seed, no difference to {name} has an interval"
+    more, less = ([row_name(one.row) for one in judged if one.sign == sign] for sign in (1, -1))
+    said = sides(more, less, len(judged), "clearly ") or "no row is clearly more or less"
+    return f"{said} accurate than {name}{one_seed(found)}"
+
+
+def sides(more: list[str], less: list[str], of: int, how: str = "") -> str:
+    """Return which of so many rows are more, and which are less, than another one; nothing if none is."""
+    return " and ".join(f"{joined(rows, of)} {'is' if len(rows) == 1 else 'are'} {how}{side}"
+                        for rows, side in ((more, "more"), (less, "less")) if rows)  # fmt: skip
+
+
+def one_seed(found: list[Difference]) -> str:
+    """Return which differences rest on one seed and so are neither clear nor unclear, in parentheses; or nothing."""
+    rows = [row_name(one.row) for one in found if one.half is None]
+    return f" ({joined(rows)}: one seed)" if rows else ""
 
 
 def row_name(row: dict) -> str:

@@ -82,7 +82,8 @@ def draw_multiples(table, frames, lines: pd.DataFrame, name: str, level: float |
             axis.set_yscale("log" if log else "linear")
             _steps_of(axis, courses)
         _limit(panels[0], courses, level, log)
-        panels[(len(some) - 1) // 2].set_xlabel(AXES[kind])
+        seen = [axis for axis in panels if axis.get_visible()] or panels
+        seen[(len(seen) - 1) // 2].set_xlabel(AXES[kind])
         panels[0].set_ylabel(
             _ran(line if len(grid_of(table)) > 1 else "", frames["runs"], grid[line]), fontsize=SMALL, color=QUIET
         )

@@ -1,8 +1,7 @@
 """Test accuracy over update steps, as the difference to that of the large batch, a panel for each method."""
 
-from whysgd.report.figures._rows import baseline_name, differences, row_name
+from whysgd.report.figures._rows import baseline_name, clearly_beside, differences, row_name
 from whysgd.report.figures._steps import draw_multiples, to_baseline
-from whysgd.report.style import joined
 
 NEEDS = ("histories", "accuracy")
 CAPTION = (
@@ -23,9 +22,5 @@ def accuracy(table, frames):
 def message(table, frames):
     """Say at the last step, or the selected one, who is clearly better or worse than the baseline."""
     found = differences(table, frames["runs"])
-    name = baseline_name(table, found)
-    sides = [[row_name(one.row) for one in found if one.sign == sign] for sign in (1, -1)]
-    parts = [f"{joined(side, len(found))} {'is' if len(side) == 1 else 'are'} clearly {where}"
-             for side, where in zip(sides, ("above", "below"), strict=True) if side]  # fmt: skip
-    title = " and ".join(parts) or "No method is clearly above or below"
-    return f"{title} {name}", "; ".join(f"{row_name(one.row)} {one.told} points" for one in found)
+    title = clearly_beside(found, baseline_name(table, found))
+    return title, "; ".join(f"{row_name(one.row)} {one.told} points" for one in found)

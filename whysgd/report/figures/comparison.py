@@ -3,14 +3,15 @@
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from whysgd.report.figures._rows import baseline_name, differences, row_name, seeds_of_row
-from whysgd.report.style import NARROW, QUIET, SMALL, joined, number, plt, say, signed
+from whysgd.report.figures._rows import baseline_name, clearly_beside, differences, row_name, seeds_of_row, sides
+from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, number, plt, say, signed
 
 NEEDS = ("accuracy",)
 CAPTION = (
     "Difference of each row's accuracy to that of its baseline: as published (left) and as measured (right), where the "
-    "large dot is the difference of the means with its 95 % interval, paired by seed, and a small one that of a seed. "
-    "The axis is linear within a point of 0 and logarithmic beyond, where differences are large."
+    "large dot is the difference of the means with its 95 % interval, and a small one that of a seed. Rows with the "
+    "same three seeds or more are paired by seed; one seed has no interval. The axis is linear within a point of 0 and "
+    "logarithmic beyond, where differences are large."
 )
 ROW_HEIGHT, MARGIN = 0.27, 0.75  # inches
 LARGE = 10.0  # points, beyond which the axis is logarithmic
@@ -38,11 +39,11 @@ def comparison(table, frames):
             ends.append(one.published)
     for axis, title in zip(axes[0], ["published", "measured"] if known else ["measured"], strict=True):
         axis.axvline(0, color=QUIET, lw=0.8, zorder=1)
-        axis.set(xlabel=f"difference to {name} [points]")
         axis.set_title(title, loc="left")
     axes[0, 0].set_yticks(range(len(found)), [row_name(one.row) for one in found])
     axes[0, 0].set_ylim(len(found) - 0.5, -0.5)
     _scale(measured, min(ends), max(ends))
+    figure.supxlabel(f"difference in test accuracy to {name} [points]", fontsize=TEXT)
     if not found:
         say(measured, "no row beside the baseline was measured")
     return figure
@@ -70,18 +71,12 @@ def _scale(axis, low: float, high: float) -> None:
 def message(table, frames):
     """Count the rows that are clearly above or below the baseline, beside what was published."""
     found = differences(table, frames["runs"])
-    name = baseline_name(table, found)
-    sides = [("above", 1), ("below", -1)]
-    measured = {where: [row_name(one.row) for one in found if one.sign == sign] for where, sign in sides}
-    said = [f"{joined(names, len(found))} {'is' if len(names) == 1 else 'are'} clearly {where} {name}"
-            for where, names in measured.items() if names]  # fmt: skip
-    title = "; ".join(said) or f"No row is clearly above or below {name}"
-    if found and all(one.half is None for one in found):
-        title = f"With one seed each, no difference to {name} has an interval"
-    known = [one.published for one in found if one.published is not None]
+    title = clearly_beside(found, baseline_name(table, found))
+    known = [one for one in found if one.published is not None]
     if known:
-        counts = ((sum(value * sign > 0 for value in known), where) for where, sign in sides)
-        title += f"; published: {', '.join(f'{count} {where}' for count, where in counts if count) or 'no difference'}"
+        more, less = ([row_name(one.row) for one in known if one.published * sign > 0] for sign in (1, -1))
+        said = sides(more, less, len(known))
+        title += f"; as published, {f'{said} accurate' if said else 'no row differs'}"
     beside = {True: "", False: " (published {})"}
     numbers = (f"{row_name(one.row)} {one.told} points"
                + beside[one.published is None].format(signed(one.published or 0, 2)) for one in found)  # fmt: skip

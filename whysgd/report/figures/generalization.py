@@ -1,18 +1,17 @@
 """Test accuracy against training accuracy at the last step: who fits the training set, and who generalizes."""
 
 from itertools import product
-from statistics import median
 
 import numpy as np
 
-from whysgd.report.figures._rows import differences, made_rows, row_name, seeds_of_row
-from whysgd.report.statistics import recovered
-from whysgd.report.style import NARROW, QUIET, add_legend, plt
+from whysgd.report.figures._rows import Difference, clearly_beside, made_rows, one_seed, row_name, seeds_of_row
+from whysgd.report.statistics import Seeds, difference, mean, recovered
+from whysgd.report.style import NARROW, QUIET, add_legend, joined, plt
 
 NEEDS = ("accuracy",)
 CAPTION = (
     "Test accuracy against training accuracy at the last step of every row: small dots are seeds, the large one is "
-    "their median. On the diagonal as many test images as training images are classified; the further below it, the "
+    "their mean. On the diagonal as many test images as training images are classified; the further below it, the "
     "less of what is learned generalizes."
 )
 HEIGHT, WIDTHS = 4.2, (1, 2.4)  # inches, and of the panels to each other
@@ -31,12 +30,12 @@ PLACES = [
 
 
 def generalization(table, frames):
-    """Draw a dot for each seed, and the median with its label, or a legend if a label finds no place.
+    """Draw a dot for each seed, and the mean with its label, or a legend of all if a label finds no place.
 
     Where some rows fit the training set far worse, a first panel has all rows, and a second one those that fit.
     """
     points = _points(table, frames["runs"])
-    fitted = [median(train) for _, train, _ in points]
+    fitted = [mean(train.values()) for _, train, _ in points]
     near = [point for point, train in zip(points, fitted, strict=True) if 2 * train >= min(fitted) + max(fitted)]
     closer = len(near) > 1 and max(_span(near, part) / max(_span(points, part), 1e-9) for part in (1, 2)) < CLOSER
     shown = [points, near] if closer else [points]
@@ -45,8 +44,8 @@ def generalization(table, frames):
     for axis, part in zip(axes[0], shown, strict=True):
         for row, train, test in part:
             look = {"color": table["colours"][row["run"]], "marker": "o", "ls": "none"}
-            axis.plot(train, test, **look, ms=4.5, alpha=0.5, mew=0, zorder=3)
-            axis.plot(median(train), median(test), **look, ms=9, mec="white", mew=1.2, zorder=4, label=row_name(row))
+            axis.plot(train.values(), test.values(), **look, ms=4.5, alpha=0.5, mew=0, zorder=3)
+            axis.plot(*_means(train, test), **look, ms=9, mec="white", mew=1.2, zorder=4, label=row_name(row))
         axis.margins(0.24 if part is near else 0.12, 0.12)  # room for labels
         axis.set(xlabel="training accuracy [%]", xlim=axis.get_xlim(), ylim=axis.get_ylim())
         axis.axline((50, 50), slope=1, color=QUIET, lw=0.8, alpha=0.6, zorder=1)
@@ -59,41 +58,47 @@ def generalization(table, frames):
     figure.draw_without_rendering()
     far = [point for point in points if not closer or point not in near]
     if not all(_labelled(axis, part) for axis, part in zip(axes[0], [far, near], strict=False)):
+        for text in (text for axis in axes[0] for text in [*axis.texts]):
+            text.remove()
         add_legend(figure, "lower center", ncols=3)
     return figure
 
 
 def _span(points: list, part: int) -> float:
-    values = [value for point in points for value in point[part]]
+    values = [value for point in points for value in point[part].values()]
     return max(values) - min(values)
 
 
-def _points(table: dict, runs) -> list[tuple[dict, list[float], list[float]]]:
-    """Return the rows that were measured, with the training and the test accuracy of each seed."""
+def _means(*accuracies: Seeds) -> tuple[float, ...]:
+    return tuple(mean(values.values()) for values in accuracies)
+
+
+def _points(table: dict, runs) -> list[tuple[dict, Seeds, Seeds]]:
+    """Return the rows that were measured, with the training and the test accuracy by seed."""
     found = []
     for row in made_rows(table).values():
         train, test = (seeds_of_row(runs, row, f"{part}_accuracy") for part in ("train", "test"))
         if seeds := [seed for seed in train if seed in test]:
-            found.append((row, [train[seed] for seed in seeds], [test[seed] for seed in seeds]))
+            found.append((row, {seed: train[seed] for seed in seeds}, {seed: test[seed] for seed in seeds}))
     return found
 
 
 def _labelled(axis, points: list) -> bool:
-    """Write each label nearest to its own dot, and over no dot or label; write none if one finds no such place."""
+    """Write each label nearest to its own dot, and over no dot or label; return whether each found such a place."""
     dots = [axis.transData.transform(xy) for line in axis.lines if line.get_marker() == "o" for xy in line.get_xydata()]
-    medians = {name: axis.transData.transform(line.get_xydata()[0])
-               for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    means = {name: axis.transData.transform(line.get_xydata()[0])
+             for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}  # fmt: skip
     texts = []
-    for row, train, test in sorted(points, key=lambda point: -median(point[2])):
+    for row, train, test in sorted(points, key=lambda point: -mean(point[2].values())):
         for offset, aligned in PLACES:
             line = {"arrowstyle": "-", "color": QUIET, "lw": 0.6, "shrinkA": 1, "shrinkB": 5}
             text = axis.annotate(
-                row_name(row), (median(train), median(test)), offset, textcoords="offset points", **aligned, zorder=5,
+                row_name(row), _means(train, test), offset, textcoords="offset points", **aligned, zorder=5,
                 arrowprops=line if max(map(abs, offset)) > PLACES[0][0][0] else None,
             )  # fmt: skip
             text.update_positions(axis.figure.canvas.get_renderer())
             box = plt.Text.get_window_extent(text)  # That of an annotation has its line.
-            away = {name: np.hypot(*(np.clip(at, box.min, box.max) - at)) for name, at in medians.items()}
+            away = {name: np.hypot(*(np.clip(at, box.min, box.max) - at)) for name, at in means.items()}
             own = away.pop(row_name(row))
             inside = axis.bbox.padded(4).contains(*box.min) and axis.bbox.padded(4).contains(*box.max)
             covered = any(box.padded(5).contains(*dot) for dot in dots)
@@ -104,39 +109,67 @@ def _labelled(axis, points: list) -> bool:
                 break
             text.remove()
         else:
-            for text in texts:
-                text.remove()
             return False
     return True
 
 
 def message(table, frames):
-    """Say whether a row fits as well as the first one and generalizes less, and which other row closes that gap."""
-    runs = frames["runs"]
-    points = [(row, median(train), median(test)) for row, train, test in _points(table, runs)]
-    numbers = [f"{row_name(row)} {test:.1f} % of the test and {train:.1f} % of the training images"
-               for row, train, test in points]  # fmt: skip
+    """Say who generalizes less, or better, than the first row, and give the numbers."""
+    points = _points(table, frames["runs"])
     if not points:
         return "No seed has a training and a test accuracy", ""
-    (first, fitted, reached), *others = points
-    name, doubt = row_name(first), " (one seed each)" if (runs.groupby("run").seed.nunique() == 1).all() else ""
-    signs = {one.row["run"]: one.sign for one in differences({**table, "gap": None}, runs)}
-    below = [(row, train, test) for row, train, test in others
-             if train >= fitted - ALIKE and test < reached and (doubt or signs.get(row["run"]) == -1)]  # fmt: skip
-    best, _, top = max(points, key=lambda point: point[-1])
-    if not below and best is first and (doubt or all(signs.get(row["run"]) == -1 for row, *_ in others)):
-        return f"{name} generalizes best, with {top:.1f} % of the test images{doubt}", "; ".join(numbers)
-    if not below and (signs.get(best["run"]) == 1 or (doubt and best is not first)):
-        title = f"{row_name(best)} generalizes better than {name}: {top:.1f} against {reached:.1f} % of the test images"
-        return title + doubt, "; ".join(numbers)
-    if not below:
-        return f"No row that fits as well as {name} generalizes clearly less", "; ".join(numbers)
-    worst, train, low = min(below, key=lambda point: point[-1])
-    fits = f"better than {name}" if train > fitted + ALIKE else f"as well as {name}"
-    title = f"{row_name(worst)} fits {fits} and generalizes less"
-    best, _, top = max(others, key=lambda point: point[-1])
-    if top > low:
-        values = {row["run"]: seeds_of_row(runs, row, "test_accuracy") for row in (worst, best, first)}
-        share = recovered(best["run"], worst["run"], first["run"], values).value
-        title += f"; {row_name(best)} closes {'all' if share >= 1 else f'{100 * share:.0f} %'} of the gap"
-    return title + doubt, "; ".join(numbers)
+    numbers = (f"{row_name(row)} {_percent(test)} of the test and {_percent(train)} of the training images"
+               for row, train, test in points)  # fmt: skip
+    return _title(points), "; ".join(numbers)
+
+
+def _title(points: list) -> str:
+    """Return the first of these titles that is true: a row fits as well as the first one and generalizes less, rows
+    generalize better, all others generalize less, none was judged, or some or none is clearly more or less accurate.
+
+    A row of one seed is not judged; it is named in parentheses.
+    """
+    first, *others = (row for row, *_ in points)
+    train = {row["run"]: mean(values.values()) for row, values, _ in points}
+    test = {row["run"]: values for row, _, values in points}
+    name, fitted, end = row_name(first), train[first["run"]], mean(test[first["run"]].values())
+    found = [Difference(row, first, *difference({row["run"]: 1.0, first["run"]: -1.0}, test), None) for row in others]
+    judged = [one for one in found if one.half is not None]
+    above, below = ([one for one in judged if one.sign == sign] for sign in (1, -1))
+    fitting = [one for one in below if train[one.row["run"]] >= fitted - ALIKE]
+    if fitting:
+        worst = min(fitting, key=lambda one: one.value)
+        fits = "better than" if train[worst.row["run"]] > fitted + ALIKE else "as well as"
+        best = max(judged, key=lambda one: one.value)
+        title = f"{row_name(worst.row)} fits {fits} {name} and generalizes less{_closes(best, worst, test)}"
+    elif above:
+        top = max(round(end + one.value, 1) for one in above)
+        best = [row_name(one.row) for one in above if round(end + one.value, 1) == top]
+        verb, who = ("generalizes", "") if len(above) == 1 else ("generalize", f" {joined(best)} best")
+        title = f"{joined([row_name(one.row) for one in above], len(judged))} {verb} better than {name},"
+        title += f"{who} with {top:.1f} against {end:.1f} % of the test images"
+    elif below and len(below) == len(judged):
+        low, high = (f"{end + one(part.value for part in below):.1f}" for one in (min, max))
+        rest = f"{row_name(below[0].row)} ends at {low}" if len(below) == 1 else f"the others end at {low} to {high}"
+        title = f"{name} generalizes best, with {end:.1f} % of the test images; {rest} %"
+    elif found and not judged:
+        row, _, highest = max(points, key=lambda point: mean(point[2].values()))
+        ends = f"{row_name(row)} ends highest, at {_percent(highest)} of the test images"
+        return f"{clearly_beside(found, name)}; {ends}"
+    elif not found:
+        title = f"{name} ends at {end:.1f} % of the test images"
+    else:
+        return f"On the test images, {clearly_beside(found, name)}"
+    return title + one_seed(found)
+
+
+def _closes(best: Difference, worst: Difference, test: dict[str, Seeds]) -> str:
+    """Return how much of the gap between the worst row and the first one the best of the others closes."""
+    if best.value <= worst.value:
+        return ""
+    share = recovered(best.row["run"], worst.row["run"], worst.baseline["run"], test).value
+    return f"; {row_name(best.row)} closes {'all' if share >= 1 else f'{100 * share:.0f} %'} of the gap"
+
+
+def _percent(accuracies: Seeds) -> str:
+    return f"{mean(accuracies.values()):.1f} %"

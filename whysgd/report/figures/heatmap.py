@@ -1,10 +1,12 @@
 """A grid's quantity as a map: the mean over seeds in each cell, with its number."""
 
+import textwrap
+
 import numpy as np
 import seaborn as sns
 
-from whysgd.report.figures._grid import axis_values, grid_panels, named
-from whysgd.report.measures import rounded, titled
+from whysgd.report.figures._grid import axis_values, extremes, grid_panels, named
+from whysgd.report.measures import titled
 from whysgd.report.style import SEQUENTIAL, SMALL, WIDE, plt
 
 NEEDS = ("measures", "grid")
@@ -13,6 +15,8 @@ CAPTION = (
     "panels; grey cells have no number."
 )
 ROW_HEIGHT, MARGIN = 0.3, 0.8  # inches
+FEWEST = 4  # rows that the height has room for, so that the name of the colours fits beside them
+LETTERS = 12  # of that name, to an inch
 
 
 def heatmap(table, frames):
@@ -23,7 +27,8 @@ def heatmap(table, frames):
     digits = max(0, 2 - int(np.floor(np.log10(max(means.abs().max(), 1e-9)))))
     look = {"vmin": means.min(), "vmax": means.max(), "cmap": SEQUENTIAL, "annot": True, "fmt": f".{digits}f",
             "annot_kws": {"fontsize": SMALL}, "cbar": False}  # fmt: skip
-    size = (WIDE, ROW_HEIGHT * len(rows) + MARGIN)
+    height = ROW_HEIGHT * max(FEWEST, len(rows))
+    size = (WIDE, height + MARGIN)
     figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
     for axis, (title, part) in zip(axes[0], drawn, strict=True):
         cells = part.groupby([inner, across]).value.mean().unstack().reindex(index=rows, columns=columns)
@@ -32,21 +37,15 @@ def heatmap(table, frames):
         axis.set_title(title, loc="left")
         axis.set(xlabel=across, ylabel="")
         axis.tick_params(length=0)
+        axis.tick_params(axis="y", rotation=0)
         axis.grid(visible=False)
     axes[0][0].set_ylabel(inner)
-    figure.colorbar(
-        axes[0][0].collections[0], ax=axes[0].tolist(), label=titled(table["metric"]), fraction=0.05, pad=0.02
-    )
+    label = textwrap.fill(titled(table["metric"]), int(LETTERS * height))
+    figure.colorbar(axes[0][0].collections[0], ax=axes[0].tolist(), label=label, fraction=0.05, pad=0.02)
     return figure
 
 
 def message(table, frames):
-    """Say between which cells' means the quantity lies."""
+    """Say between which cells' means the quantity ranges."""
     frame, *_ = grid_panels(table, frames["measures"])
-    means = frame.groupby("run").value.mean()
-    cells = {
-        row["run"]: ", ".join(f"{axis} {named(value)}" for axis, value in row["axes"].items()) for row in table["rows"]
-    }
-    low, high = means.idxmin(), means.idxmax()
-    title = f"{titled(table['metric']).capitalize()} from {rounded(means[low])} to {rounded(means[high])}"
-    return title, f"Lowest at {cells[low]}; highest at {cells[high]}; {len(means)} networks"
+    return extremes(table, frame)

@@ -49,8 +49,9 @@ def message(table, frames):
     lines = _ratios(frames)
     ends = lines[lines.step == lines.groupby(["run", "seed"]).step.transform("max")]
     ends = ends.groupby(["run", "layer"], sort=False)[list(QUANTITIES)].median()
-    (low, fall), (high, rise) = ends.min(), ends.max()
-    title = f"Weights end at {low:.2g} to {high:.2g} times their first norm, gradients at {fall:.2g} to {rise:.2g}"
+    weights, gradients = (" to ".join(dict.fromkeys(f"{end:.2g}" for end in (ends[name].min(), ends[name].max())))
+                          for name in QUANTITIES)  # fmt: skip
+    title = f"Weights end at {weights} times their first norm, gradients at {gradients} times"
     numbers = (f"{label}: weights {', '.join(f'{value:.2g}' for value in ends.weight_norm[run])}, gradients "
                f"{', '.join(f'{value:.2g}' for value in ends.gradient_norm[run])}"
                for run, label in drawn_rows(table, set(lines.run)).items())  # fmt: skip

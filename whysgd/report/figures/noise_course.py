@@ -75,5 +75,6 @@ def message(table, frames):
     between = f"at {low:.2f}" if len(ends) == 1 else f"between {low:.2f} and {high:.2f}"
     numbers = (f"{label} {starts[run]:.2f} → {ends.tail_index[run]:.2f}"
                for run, label in drawn_rows(table, set(noise.run)).items())  # fmt: skip
-    title = f"The tail index ends {between}, in {below} of {len(ends)} networks clearly below the Gaussian's 2"
+    share = f"all {below}" if below == len(ends) else f"{below} of {len(ends)}"
+    title = f"The tail index ends {between}, in {share} networks clearly below the Gaussian's 2"
     return title, f"From start to end: {'; '.join(numbers)}"

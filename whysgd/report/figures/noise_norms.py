@@ -52,7 +52,7 @@ def _parameters(frames, run: str) -> int:
 
 def _drawn(table, frames) -> dict[str, tuple[str, list]]:
     norms = frames["noise_norms"]
-    if "split" in norms:  # Records of older code have the training images' alone.
+    if "split" in norms:  # Records have no such column: they keep the norms of the training images alone.
         norms = norms[norms.split == "train"]
     return {run: (label, ends) for run, label in drawn_rows(table).items() if (ends := _ends(norms[norms.run == run]))}
 

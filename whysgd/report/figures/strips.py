@@ -18,10 +18,8 @@ QUANTITIES = {"keskar_sharpness": "sharpness", "test_accuracy": "test accuracy"}
 
 def _values(table, frames) -> dict[str, pd.DataFrame]:
     """Return the places of rows and the values of their seeds, of each quantity."""
-    lines, places = (
-        wide(frames["measures"], frames["runs"]),
-        {run: place for place, run in enumerate(drawn_rows(table))},
-    )
+    places = {run: place for place, run in enumerate(drawn_rows(table))}
+    lines = wide(frames["measures"], frames["runs"])
     lines = lines.assign(place=lines.run.map(places))
     return {name: lines[["run", "place", name]].dropna().rename(columns={name: "value"}) for name in QUANTITIES}
 

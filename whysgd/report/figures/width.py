@@ -2,11 +2,11 @@
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from whysgd.report.figures._grid import axis_values, grid_panels, mark_level, named
+from whysgd.report.figures._grid import axis_values, extremes, grid_panels, mark_level, named
 from whysgd.report.figures._panels import panels
-from whysgd.report.figures._rows import trend
-from whysgd.report.measures import rounded, titled
-from whysgd.report.style import WIDE, add_legend, number, value_colours
+from whysgd.report.measures import titled
+from whysgd.report.statistics import SIGNIFICANT, trends
+from whysgd.report.style import WIDE, add_legend, number, signed, value_colours
 
 NEEDS = ("measures", "grid")
 CAPTION = (
@@ -49,9 +49,21 @@ def _plain_numbers(axis, values: list) -> None:
 
 
 def message(table, frames):
-    """Say whether the quantity has a trend along the columns, over all networks and seeds."""
+    """Say in how many lines of the figure the quantity rises and falls along the columns, and Spearman's ρ of each."""
     frame, *_, across = grid_panels(table, frames["measures"])
-    word, numbers = trend(frame, across) if not isinstance(frame[across].iloc[0], str) else ("is", "")
-    means = frame.groupby([across]).value.mean()
-    title = f"{titled(table['metric']).capitalize()} {word} with {across} ({numbers})"
-    return title, "; ".join(f"mean at {across} {named(value)}: {rounded(mean)}" for value, mean in means.items())
+    if isinstance(frame[across].iloc[0], str):
+        return extremes(table, frame)
+    lines = {", ".join(map(named, key)): part for key, part in frame.groupby([*table["grid"]["rows"]], sort=False)}
+    found = dict(zip(lines, trends([(part[across].tolist(), part.value.tolist()) for part in lines.values()]),
+                     strict=True))  # fmt: skip
+    up, down = (sum(one.clear and one.rho * sign > 0 for one in found.values()) for sign in (1, -1))
+    if up and down:
+        said = f"rises with {across} in {up} and falls in {down} of {len(found)} lines"
+    elif up or down:
+        share = "all" if up + down == len(found) else f"{up + down} of"
+        said = f"{'rises' if up else 'falls'} with {across} in {share} {len(found)} lines"
+    else:
+        said = f"shows no clear trend with {across} in any of {len(found)} lines"
+    numbers = (f"{name} {signed(one.rho, 2)}" for name, one in found.items())
+    title = f"{titled(table['metric']).capitalize()} {said} (Spearman's ρ, Holm p < {SIGNIFICANT:g})"
+    return title, f"ρ: {'; '.join(numbers)}"
