@@ -11,6 +11,7 @@ from test_safety import PAPER
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
+from whysgd.models.build import build_model
 from whysgd.study.config import load_config, retyped, validate_config
 from whysgd.study.paper import Row
 from whysgd.study.papers import expand
@@ -195,6 +196,26 @@ NETWORK = """
 import torch
 
 
+class Drops(torch.nn.Module):
+    def __init__(self, num_classes, own=False, twice=False):
+        super().__init__()
+        self.drop, self.head = torch.nn.Dropout(), torch.nn.Linear(64, num_classes)
+        self.own, self.twice = own, twice
+
+    def forward(self, x):
+        x = self.drop(x.mean(1).flatten(1))
+        x = torch.nn.functional.dropout(x, training=self.training) if self.own else x
+        return self.head(self.drop(x) if self.twice else x)
+
+
+def functional(num_classes):
+    return Drops(num_classes, own=True)
+
+
+def twice(num_classes):
+    return Drops(num_classes, twice=True)
+
+
 class Random(torch.nn.Module):
     def __init__(self, num_classes):
         super().__init__()
@@ -204,6 +225,23 @@ class Random(torch.nn.Module):
     def forward(self, x):
         return self.head(x.mean(1).flatten(1) @ self.places)
 """
+
+
+FOREIGN = {
+    "functional": "draws random numbers of its own; dropout must be torch.nn.Dropout layers",
+    "twice": "drops twice in one layer; each place needs a torch.nn.Dropout of its own",
+}
+
+
+def test_a_network_from_elsewhere_draws_in_layers_that_are_used_once(tmp_path, monkeypatch):
+    (tmp_path / "dropping_network.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    build_model("dropping_network:Drops", 3, 10, 0, 8)
+    with pytest.raises(UserError, match="model = 'dropping_network:Drops': is not for images of 9×9"):
+        build_model("dropping_network:Drops", 3, 10, 0, 9)
+    for name, message in FOREIGN.items():
+        with pytest.raises(UserError, match=f"model = 'dropping_network:{name}': {message}"):
+            build_model(f"dropping_network:{name}", 3, 10, 0, 8)
 
 
 def test_constants_that_differ_between_seeds_need_jobs_of_their_own(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ MINI = {
         "lr 0.05 = 0.1 (papers/geiping2022.yaml: defaults) × 4 (lr_factor) ÷ 8 (micro_batch_divisor)",
         "micro_batch 16 = 128 (papers/geiping2022.yaml: defaults) ÷ 8 (micro_batch_divisor)",
         "epochs 30 = 300 (papers/geiping2022.yaml: runs.sgd) ÷ 10 (time_divisor)",
-        "schedule.warmup 0.5 = 5 (papers/geiping2022.yaml: runs.sgd) ÷ 10 (time_divisor)",
+        "schedule.warmup 0.0 (time_divisor: 5 (papers/geiping2022.yaml: runs.sgd) would be shorter than a unit)",
         "model resnet_mini (models) in place of resnet18 (papers/geiping2022.yaml: defaults)",
         "augment.crop_padding 1 (augmentation) in place of 4 (papers/geiping2022.yaml: defaults)",
         "momentum 0.9 (papers/geiping2022.yaml: defaults)",

@@ -1,6 +1,9 @@
 """Building a network by name, with weights from a stream of the run's own."""
 
+import copy
 import inspect
+import math
+from collections import Counter
 from functools import cache, partial
 
 import torch
@@ -8,7 +11,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from whysgd.errors import UserError
-from whysgd.models.layers import Dropout
+from whysgd.models.layers import Dropout, dropout_keys
 from whysgd.streams import stream
 from whysgd.study.networks import check_parameters
 from whysgd.study.registry import find, network, problem
@@ -55,13 +58,15 @@ def _check(name: str, channels: int, classes: int, size: int) -> None:
     if found is None:
         raise UserError(f"model = {name!r}: no such network; {problem('network', name)}")
     make = partial(find("network", name), channels, classes, size, **found[1])
-    # On the meta device nothing is allocated. Nothing is computed there, either: the first operation on it would load
-    # torch's compiler, 1.4 of the 2 seconds that a short job takes.
-    with torch.device("meta"):
-        check_parameters(name, sum(parameter.numel() for parameter in make().parameters()))
     try:
+        # On the meta device nothing is allocated. Nothing is computed there, either: the first operation on it would
+        # load torch's compiler, 1.4 of the 2 seconds that a short job takes.
+        with torch.device("meta"):
+            check_parameters(name, sum(parameter.numel() for parameter in make().parameters()))
         with torch.no_grad():
             make().eval()(torch.zeros(2, channels, size, size))
+    except ValueError as error:
+        raise UserError(f"model = {name!r}: cannot be built: {error}") from None
     except RuntimeError as error:
         why = str(error).splitlines()[0]
         raise UserError(f"model = {name!r}: is not for images of {size}×{size} ({why})") from None
@@ -84,7 +89,30 @@ def _foreign(name: str, offered: dict, seed: int) -> nn.Module:
         model.set_submodule(key, Dropout(model.get_submodule(key).p, layer))
     if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
         raise UserError(f"model = {name!r}: allowed is torch.nn.Dropout, no other kind of dropout; set it to 0")
-    return model.float()
+    _check_draws(name, model.float(), (2, offered["channels"], offered["size"], offered["size"]))
+    return model
+
+
+def _check_draws(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Refuse a network of a dotted path that does not take such images, draws by itself, or drops twice in one layer.
+
+    A layer drops the same in every pass of a step, so it would in two places of one pass, too.
+    """
+    copied, calls = copy.deepcopy(model).train(), Counter()
+    for module in copied.modules():
+        if isinstance(module, Dropout):
+            module.register_forward_hook(lambda layer, *_: calls.update([layer.layer]))
+    images = torch.linspace(-1, 1, math.prod(shape)).view(shape)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), dropout_keys(torch.zeros(1, dtype=torch.int64)):
+            first, second = copied(images), copied(images)
+    except (RuntimeError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"model = {name!r}: is not for images of {shape[2]}×{shape[3]} ({why})") from None
+    if not torch.allclose(first, second, equal_nan=True):
+        raise UserError(f"model = {name!r}: draws random numbers of its own; dropout must be torch.nn.Dropout layers")
+    if max(calls.values(), default=0) > 2:
+        raise UserError(f"model = {name!r}: drops twice in one layer; each place needs a torch.nn.Dropout of its own")
 
 
 def initialize(model: nn.Module, seed: int, init: str = "he_fan_out") -> None:

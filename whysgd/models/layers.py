@@ -86,7 +86,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class GhostNorm2d(BatchNorm2d):
-    """Batch norm over parts of at least 64 images of each micro-batch; it moves its statistics by the parts' mean.
+    """Batch norm over equal parts of about 64 images of each micro-batch; it moves its statistics by the parts' mean.
 
     Source: Hoffer et al. 2017 (arXiv 1705.08741).
     """

@@ -13,10 +13,8 @@ from whysgd.study.validation import read_yaml
 _RULES = {
     "lr": ("lr_factor", "×"),
     **dict.fromkeys(("micro_batch", "batch", "probe.micro_batch", "penalty.sample"), ("micro_batch_divisor", "÷")),
-    **dict.fromkeys(
-        ("epochs", "steps", "select_every", "stop_every", "schedule.warmup", "schedule.horizon", "schedule.milestones"),
-        ("time_divisor", "÷"),
-    ),
+    **dict.fromkeys(("epochs", "steps", "select_every", "stop_every", "probe.every"), ("time_divisor", "÷")),
+    **dict.fromkeys(("schedule.warmup", "schedule.horizon", "schedule.milestones"), ("time_divisor", "÷")),
     "penalty.strength": ("strength_divisor", "÷"),
     "store.copies": ("copies_divisor", "÷"),
 }
@@ -75,6 +73,8 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
             origin = f"({where})"
         elif before == "micro_batch":
             origin = f"= micro_batch ({where})"
+        elif key == "schedule.warmup" and not value:
+            origin = f"({rule}: {before} ({where}) would be shorter than a unit)"
         elif sign:
             exact = before * factor if sign == "×" else before / factor if is_real(before) else value
             rule = f"{sign} {factor:g} ({rule})"

@@ -19,6 +19,9 @@ from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
 
+# Transforms that give a step the length of a micro-batch's step, or a length of its own.
+LIKE_A_MICRO_BATCH = {"iter_graft", "exter_graft", "normalize"}
+
 
 @cache
 def load_paper(name: str) -> dict:
@@ -200,8 +203,10 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
 
 
 def is_single(settings: Mapping) -> bool:
-    """Return whether a step is a single micro-batch."""
-    return settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
+    """Return whether a step is a single micro-batch, or is made as long as that of one by a transform."""
+    transform = settings.get("transform") or {}
+    lengths = {one["name"] for one in (transform if isinstance(transform, list | tuple) else [transform]) if one}
+    return settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"]) or bool(lengths & LIKE_A_MICRO_BATCH)
 
 
 def scale_of(config: Mapping, paper: str) -> dict:
@@ -211,9 +216,14 @@ def scale_of(config: Mapping, paper: str) -> dict:
 
 
 def _scaled_times(settings: Mapping, divisor: float) -> dict:
-    """The settings that are times, divided; epochs and steps stay whole numbers, shares of the run as they are."""
+    """The settings that are times, divided; epochs and steps stay whole numbers, shares of the run as they are.
+
+    A warmup that becomes shorter than one unit is left out: it would still be a whole unit without a step.
+    """
     schedule = settings["schedule"]
     times = {key: schedule[key] / divisor for key in ("warmup", "horizon") if schedule.get(key) is not None}
+    if times.get("warmup", 1) < min(1, schedule.get("warmup", 0)):
+        times["warmup"] = 0
     if schedule.get("milestones") is not None:
         times["milestones"] = [time / divisor for time in schedule["milestones"]]
     if schedule.get("gamma") is not None:
@@ -224,6 +234,8 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
             scaled[key] = max(1, round(settings[key] / divisor))
     if settings.get("switch"):
         scaled["switch"] = [{**one, "at": max(1, round(one["at"] / divisor))} for one in settings["switch"]]
+    if settings.get("probe"):
+        scaled["probe"] = {**settings["probe"], "every": max(1, round(settings["probe"]["every"] / divisor))}
     return scaled
 
 
