@@ -153,7 +153,7 @@ class Scale(Settings):
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
     """Network of the paper: network to use; "*" and `same` likewise."""
-    tables: dict[Name, list[Name]] = {}
+    tables: dict[Name, Annotated[list[Name], Field(min_length=1)]] = {}
     """For a paper, the tables that are run; papers that are not named run all."""
     grids: dict[Name, dict[Name, dict[str, Annotated[list[Scalar], Field(min_length=1), UNIQUE]]]] = {}
     """For a paper and a table with a grid, the values of its axes that are run; the others are left out."""

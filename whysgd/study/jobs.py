@@ -21,7 +21,7 @@ from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
 from whysgd.study.networks import network
 from whysgd.study.origins import scale_note
-from whysgd.study.papers import load_paper, scale_of, scaled_spec, seeds_of, tables_at
+from whysgd.study.papers import scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
 MEMORY_MARGIN = 1.5
@@ -52,8 +52,7 @@ class Jobs:
         }
         self._known_images: dict[str, Images] = {}
         for paper in config["papers"]:
-            draws = load_paper(paper)["trajectories"] is not None
-            if not (self.recorded or draws or any(own == paper for own, _ in self.runs)):
+            if not self.recorded and not any(own == paper for own, _ in self.runs):
                 raise UserError(f"config: papers: {paper} has no run at scale {self.scale}; leave it out")
         for spec in () if self.recorded else self.runs.values():
             self.class_folders(spec.dataset)
