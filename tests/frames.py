@@ -37,12 +37,13 @@ def measured(runs: pd.DataFrame, **quantities) -> pd.DataFrame:
 def row(run, label, mean=None, std=None, column=None, **other) -> dict:
     """A laid-out row of a table, as `whysgd.study.layout` makes it."""
     return {"run": run, "row": run, "label": label, "column": column, "method": column or run, "metric": "test_accuracy",
-            "mean": mean, "std": std, "gap": None, "published_gap": None, "planned": run is not None, **other}  # fmt: skip
+            "mean": mean, "std": std, "gap": None, "published_gap": None, "planned": run is not None, "edited": False, **other}  # fmt: skip
 
 
 def table_of(rows: list, columns=None, grid=None) -> dict:
     """A table, as `whysgd.study.papers.tables_at` has it."""
-    return {"title": "T", "setting": "S", "finding": "", "columns": columns, "grid": grid, "rows": rows}
+    return {"title": "T", "setting": "S", "finding": "", "columns": columns, "grid": grid, "gap": None, "rows": rows,
+            "scaled": "", "as_published": True}  # fmt: skip
 
 
 TABLE = table_of([row("a", "A", 95.0, 0.5), row("b", "B & co_1", 80.0), row("c", "C")])

@@ -99,7 +99,13 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
         "seminar/mnist": "micro-batch ÷8, lr of single micro-batches ÷8",
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
-    assert Study(load_config(settings={"scale": "paper"})).table("geiping2022", "main")["scaled"] == ""
+    paper = Study(load_config(settings={"scale": "paper"})).table("geiping2022", "main")
+    assert (paper["scaled"], paper["as_published"]) == ("", True)
+    assert not any(study.table(*name.split("/"))["as_published"] for name in notes)
+    config = load_config(settings={"scale": "paper"})
+    config["scales"]["paper"]["models"] = {"resnet18_conv": "resnet18_conv_half"}
+    narrow = Study(config).table("geiping2022", "main")
+    assert (narrow["scaled"], narrow["as_published"]) == ("", False)
 
 
 def test_a_new_paper_that_no_rule_mentions_runs_with_those_of_the_scale(load_own_paper, tmp_path, monkeypatch):

@@ -1,14 +1,17 @@
 import json
+import shutil
 
 import pytest
 import yaml
 from conftest import config_of
 
 from whysgd.errors import UserError
+from whysgd.files import read_json
 from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec
+from whysgd.study.published import digests
 from whysgd.study.spec import Augmentation, RunSpec, StoredCopies
 from whysgd.study.validation import ROOT
 
@@ -295,3 +298,23 @@ def test_a_new_row_needs_yaml_only(paper_file):
     tables = {name: {"title": "T", "rows": rows} for name in ("main", "fixed_dataset")}
     specs = paper_file(runs__mine={"like": "fb-clip", "lr": 0.2}, tables=tables, claims=[])
     assert [(key[1], spec.lr, spec.clip) for key, spec in specs.items()] == [("mine", pytest.approx(0.8), 0.25)] * 3
+
+
+def test_rows_are_as_published_until_one_is_edited(tmp_path, monkeypatch):
+    names = sorted(file.stem for file in (ROOT / "papers").glob("*.yaml"))
+    shipped = {name: digests(load_paper(name)) for name in names}
+    assert read_json(ROOT / "papers/published.json") == shipped
+    assert not any(
+        row["edited"] for name in names for table in load_paper(name)["tables"].values() for row in table["rows"]
+    )
+    shutil.copytree(ROOT / "papers", tmp_path, dirs_exist_ok=True)
+    text = (tmp_path / "geiping2022.yaml").read_text()
+    before = "fb-clip: {epochs: 3000"
+    assert text.count(before) == 1
+    (tmp_path / "geiping2022.yaml").write_text(text.replace(before, "fb-clip: {epochs: 2000"))
+    monkeypatch.setattr(papers, "PAPERS", tmp_path)
+    load_paper.cache_clear()
+    tables = load_paper("geiping2022")["tables"]
+    load_paper.cache_clear()
+    assert {row["run"] for row in tables["main"]["rows"] if row["edited"]} == {"fb-clip"}
+    assert {row["run"] for row in tables["architectures"]["rows"] if row["edited"]} >= {"fb-clip.resnet50"}

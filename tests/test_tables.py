@@ -53,6 +53,28 @@ def test_a_table_has_published_and_measured_side_by_side():
     assert r"b & B \& co\_1 & 80.00 & 81.50" in to_latex([shown])
 
 
+def test_what_is_not_as_published_is_compared_by_differences_to_the_baseline():
+    table = {**TABLE, "as_published": False}
+    lines = tables.make_table(table, "p", runs_frame({"a": [90.0, 92.0, 97.0], "b": [81.5]}))
+    assert lines.difference.isna().all()
+    assert lines.published_beside.tolist()[1] == -15.0
+    assert lines.measured_beside.tolist()[1] == -11.5
+    assert lines.published_beside.isna().tolist() == lines.measured_beside.isna().tolist() == [True, False, True]
+    (shown,) = tables.presented(lines, "p", "T")
+    assert column(shown, "published − baseline") == ["–", "-15.00", "–"]
+    assert column(shown, "measured − baseline") == ["–", "-11.50", "–"]
+    assert "The baseline is A." in shown.notes
+    assert "difference" not in shown.heads
+
+
+def test_a_row_whose_settings_were_edited_says_so_and_is_not_subtracted():
+    rows = [row("a", "A", 95.0), row("b", "B", 80.0, edited=True), row("c", "C", edited=True)]
+    runs = runs_frame({"a": [90.0], "b": [81.5], "c": [1.0]}, scale="paper")
+    lines = tables.make_table(table_of(rows), "p", runs)
+    assert lines.difference.isna().tolist() == [False, True, True]
+    assert lines.note.tolist() == ["", "settings differ from the published row", ""]
+
+
 @pytest.mark.parametrize(
     ("changes", "note"),
     [

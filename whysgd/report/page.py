@@ -96,7 +96,7 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
 def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     """Return a table with what it shows, on what that was measured, and whether the numbers come from records."""
     # Texts stay what they are: a label may be `007` or `NA`.
-    texts = dict.fromkeys(("row", "column", "label", "note"), str)
+    texts = dict.fromkeys(("row", "column", "label", "baseline", "note"), str)
     lines = pd.read_csv(table["csv"], dtype=texts, keep_default_na=False, na_values=[""])
     own = runs[runs.run.isin(lines.row[lines.n > 0])]
     recorded = "source" in own and (own.source == RECORDS).any()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from whysgd.report.figures._rows import Difference, differences, row_name
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
@@ -16,17 +17,18 @@ from whysgd.study.registry import network
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
-    "difference", "measured_at", "metric", "note",
+    "difference", "published_beside", "measured_beside", "baseline", "measured_at", "metric", "note",
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
-NO_RECORD = "no record of it"
+NO_RECORD, EDITED = "no record of it", "settings differ from the published row"
 MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: "– has no record of this number"}
 # What a note says of steps, and how many such notes of a table are told one by one.
 STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"
 GAPS = "Gap recovered, in percent of SB − LB: published → measured."
 DOUBT = "?: SB − LB is not clearly above 0 on these seeds, so the percentage says nothing."
+BESIDE = {"published_beside": "published − baseline", "measured_beside": "measured − baseline"}
 SELECTED = {"validation": "the step selected on the held-out images", "test": "the step of highest test accuracy"}
 
 
@@ -42,10 +44,14 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
     Returns:
         the columns `COLUMNS`, with `column` after `row` if the table has columns, and `GAP_COLUMNS` before `metric` if
         it has gaps. Accuracies are in percent, the standard deviation has n − 1, gaps are shares (see
-        `whysgd.report.statistics.recovered`). A seed without a number does not count, and a diverged run counts with
-        the accuracy it ended at, or its best until then; the note says so.
+        `whysgd.report.statistics.recovered`). `difference` is measured − published, of rows with the settings,
+        data and network of the paper. `published_beside` and `measured_beside` are a row's difference to its baseline,
+        which can be compared everywhere; of means. A seed without a number does not count, and a diverged run
+        counts with the accuracy it ended at, or its best until then; the note says so.
     """
     mine = runs[runs.paper == paper]
+    rows = [row for row in table["rows"] if row["metric"] in ACCURACIES]
+    beside = {id(one.row): one for one in differences({**table, "rows": rows}, mine)}
     known = pd.DataFrame(columns=MEASURES) if measures is None else measures[measures.paper == paper]
     by_run, measured = (dict(list(frame.groupby("run"))) for frame in (mine, known))
     gaps = any(row["gap"] for row in table["rows"])
@@ -54,8 +60,10 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         own = by_run.get(row["run"], mine[:0])
         values, note = _values(row, own, measured.get(row["run"], known[:0]))
         notes = [_note(row, own), note, _share_of_grid(table) if len(own) else ""]
+        comparable = table["as_published"] and not row["edited"]
         lines.append({
-            **_line(row, own, values), **(_gap(row, mine) if gaps else {}), "note": "; ".join(filter(None, notes))
+            **_line(row, own, values, comparable), **_beside(beside.get(id(row))), **(_gap(row, mine) if gaps else {}),
+            "note": "; ".join(filter(None, notes)),
         })  # fmt: skip
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
     columns[-2:-2] = GAP_COLUMNS if gaps else []
@@ -81,8 +89,15 @@ def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.S
     return values.dropna(), "; ".join([*notes, *_older(known, "measured")])
 
 
-def _line(row: dict, runs: pd.DataFrame, values: pd.Series) -> dict:
-    published = math.nan if row["mean"] is None else row["mean"]
+def _beside(one: Difference | None) -> dict:
+    """Return how far a row is from its baseline."""
+    if one is None:
+        return {}
+    return {"published_beside": one.published, "measured_beside": one.value, "baseline": row_name(one.baseline)}
+
+
+def _line(row: dict, runs: pd.DataFrame, values: pd.Series, comparable: bool) -> dict:
+    published = row["mean"] if comparable and row["mean"] is not None else math.nan
     selected = row["metric"].startswith("best_")
     return {
         "row": row["run"], "column": row["column"], "label": row["label"],
@@ -111,7 +126,7 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
         return NO_RUN
     if runs.empty:
         return NOT_RUN if row["planned"] else NO_RECORD if row.get("recorded") is False else NOT_PLANNED
-    parts = []
+    parts = [EDITED] if row["edited"] and row["mean"] is not None else []
     if runs.scale.iloc[0] != "paper":
         steps = "/".join(map(str, sorted(runs.steps.unique())))
         parts.append(f"scale {runs.scale.iloc[0]}, not the paper's: {steps} steps")
@@ -173,8 +188,9 @@ def _networks(models: Iterable[str]) -> str:
 def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", finding: str = "") -> list[Table]:
     """Return the table for readers and, if it has both columns and gaps, the table of its gaps.
 
-    A table without columns has published, measured mean ± std, median, n, difference, gap and note; one with columns
-    has a line for each row and, for each column, `published → measured`.
+    A table without columns has published, measured mean ± std, median, n, the difference of the two or, where they
+    cannot be compared, how far each is from the baseline's, gap and note; one with columns has a line for each row and,
+    for each column, `published → measured`.
 
     Args:
         lines: the frame of `make_table`.
@@ -185,7 +201,8 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     """
     above, gaps = tuple(filter(None, (headline(lines), origin))), _gap_cells(lines)
     legend, doubt = GAPS if any(gaps) else "", DOUBT if any(gap.endswith("?") for gap in gaps) else ""
-    below = (legend, doubt, finding)
+    bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
+    below = (legend, doubt, finding, f"The baseline is {bases}." if bases and "column" not in lines else "")
     if "column" not in lines:
         return [Table(title, *_long(lines, gaps, paper), above=above, notes=below)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
@@ -203,12 +220,16 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
 def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list, list]:
     """Return heads, whether each is of numbers, and rows of a table without columns."""
     has_gaps = any(gaps)
-    heads = ["row", "label", "published", "measured", "median", "n", "difference"]
+    # Accuracies on other data, or of other networks, are never subtracted from published ones.
+    told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
+    told = told if lines[told].notna().any(axis=None) else []
+    heads = ["row", "label", "published", "measured", "median", "n", *(BESIDE.get(name, name) for name in told)]
     heads += [*(["gap recovered [%]"] if has_gaps else []), "note"]
     rows = []
     for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
         numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
-        texts = [str(line.n), _signed(line.difference, line.metric), *([gap] if has_gaps else [])]
+        texts = [str(line.n), *(_signed(getattr(line, name), line.metric) for name in told)]
+        texts += [gap] if has_gaps else []
         texts.append("" if pd.isna(line.note) else line.note)
         rows.append([Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts)])
     return heads, [head not in ("row", "label", "note") for head in heads], rows

@@ -21,7 +21,7 @@ from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
 from whysgd.study.networks import network
 from whysgd.study.origins import scale_note
-from whysgd.study.papers import scale_of, scaled_spec, seeds_of, tables_at
+from whysgd.study.papers import load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 
 MEMORY_MARGIN = 1.5
@@ -282,7 +282,10 @@ class Jobs:
         return digest.hexdigest()[:16]
 
     def table(self, paper: str, table: str) -> dict:
-        """Return a published table at this scale; its `scaled` says in short what the scale's rules change.
+        """Return a published table at this scale.
+
+        Its `scaled` says in short what the scale's rules change; `as_published`, that nothing differs from the paper's
+        settings, data sets and networks.
 
         Raises:
             UserError: there is none.
@@ -292,4 +295,8 @@ class Jobs:
             raise UserError(f"no table {paper}/{table} at scale {self.config['scale']}; allowed: {', '.join(found)}")
         content = self.tables[paper][table]
         runs = {row["run"]: None for row in content["rows"] if row["planned"]}
-        return {**content, "scaled": scale_note(self.config, paper, runs)}
+        scaled, known = scale_note(self.config, paper, runs), load_paper(paper)["runs"]
+        replaced = any(
+            getattr(self.runs[paper, run], key) != known[run][key] for run in runs for key in ("dataset", "model")
+        )
+        return {**content, "scaled": scaled, "as_published": not (scaled or replaced)}

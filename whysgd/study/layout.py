@@ -23,6 +23,7 @@ def lay_out(paper: dict, file: str) -> None:
         method: the column's key or, without columns, the run; figures give each method a colour;
         metric, mean, std: its own metric or the table's, and the published numbers;
         gap: the runs it lies between, {from, to}, None if it is one of them or there is no gap;
+        edited: whether its settings are no longer those of the published row, see `whysgd.study.published`;
         published_gap: (mean − mean of from) / (mean of to − mean of from) of the same metric, None if not published;
         axes: in a table with a grid (see `whysgd.study.grids`), the values of its axes.
 

@@ -14,6 +14,7 @@ from whysgd.study.layout import lay_out, reference_of, with_plan
 from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
+from whysgd.study.published import edited
 from whysgd.study.registry import allowed, names, problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
@@ -44,6 +45,10 @@ def load_paper(name: str) -> dict:
                 f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both"
             )
     check_trajectories(paper["trajectories"], file)
+    other = edited(paper, PAPERS)
+    for table in paper["tables"].values():
+        for row in table["rows"]:
+            row["edited"] = row["run"] in other
     return paper
 
 
