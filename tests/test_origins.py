@@ -103,7 +103,7 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
     assert (paper["scaled"], paper["as_published"]) == ("", True)
     assert not any(study.table(*name.split("/"))["as_published"] for name in notes)
     config = load_config(settings={"scale": "paper"})
-    config["scales"]["paper"]["models"] = {"resnet18_conv": "resnet18_conv_half"}
+    config["scales"]["paper"]["models"] = {"*": "resnet18_half"}
     narrow = Study(config).table("geiping2022", "main")
     assert (narrow["scaled"], narrow["as_published"]) == ("", False)
 
