@@ -1,7 +1,7 @@
 # One figure for each table and kind, and some that belong to no table.
 
 
-# A kind of figure, `figure`, is a file of whysgd/report/figures/, where its size and colours are.
+# A kind of figure, `figure`, is a file of whysgd/report/figures/, where its size is.
 rule plot_figure:
     input:
         unpack(lambda wildcards: STUDY.figure_inputs(wildcards.paper, wildcards.table, wildcards.figure)),

@@ -203,7 +203,7 @@ class Config(Settings):
     size.
     """
     threads: Threads = 1
-    """CPU threads of one training job (one is best as long as there are as many jobs as cores)."""
+    """CPU threads of one job that trains or measures (one is best as long as there are as many jobs as cores)."""
     container: PathText | None = None
     """Image of `--sdm apptainer` in which all jobs run: a file, or an address such as docker://…; null has none."""
     evaluations: Few = 20

@@ -27,7 +27,7 @@ Group = tuple[torch.Tensor, torch.Tensor]
 
 
 class Step(NamedTuple):
-    """What a step computes its passes at: of all its seeds and micro-batches, or of a pass's own.
+    """The inputs of a step's passes: for all its seeds and micro-batches or, after `part`, for those of one pass.
 
     Attributes:
         theta: θ (S, P), one row for each seed.

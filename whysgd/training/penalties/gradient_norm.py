@@ -1,4 +1,4 @@
-"""geiping2022's gradient regularizer.
+"""geiping2022's gradient regularizer; novack2023's GN is `micro_batch_gradient_norm`.
 
 It needs Hessian-vector products, in one of three ways. On ReLU networks the forward difference at eps = 1e-2 is *not*
 an approximation of the exact product (cosine about 0.4 to 0.6 per micro-batch early in training): the step crosses
