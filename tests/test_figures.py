@@ -16,9 +16,9 @@ from whysgd.data.build_store import build_store
 from whysgd.errors import UserError
 from whysgd.report import draw as drawing
 from whysgd.report.augmentation import plot_augmentation
+from whysgd.report.baselines import differences
 from whysgd.report.draw import draw_figure, read_frames, read_points
 from whysgd.report.figures import _steps
-from whysgd.report.figures._rows import differences
 from whysgd.report.statistics import difference, rank_correlation
 from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, begun, joined, save_figure
 from whysgd.study.figures import FIGURES, caption, needs

@@ -235,7 +235,8 @@ def test_what_a_cpu_carries_is_as_published():
     config = load_config([ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"])
     specs = expand(config)
     grid = [spec for spec in specs.values() if spec.paper == "simsekli2019"]
-    assert (len(grid), len(specs) - len(grid)) == (2 * 9 * 6, 7)
-    assert {(spec.scale, spec.seed, spec.dataset) for spec in specs.values()} == {("paper", 0, "mnist")}
-    whole = expand(load_config([ROOT / "config/paper.yaml"], {"seeds": [0]}))
+    assert (len(grid), len(specs) - len(grid)) == (3 * 2 * 9 * 5, 3 * (7 + 7))
+    assert {(spec.scale, spec.dataset) for spec in specs.values()} == {("paper", "mnist"), ("paper", "fashion_mnist")}
+    everything = {"papers": ["simsekli2019", "seminar"]}
+    whole = expand(load_config([ROOT / "config/paper.yaml"], everything))
     assert all(whole[key] == spec for key, spec in specs.items())

@@ -214,7 +214,8 @@ def test_a_grafted_run_waits_for_the_log_of_its_seeds_and_follows_it(miniature, 
     small = pd.read_csv(miniature / runs / "vgg16-cifar10.sb-sgd/seeds-0-1/gradient_norms.csv")
     grafted = pd.read_csv((miniature / wanted).parent / "history.csv")
     norms = small.set_index(["seed", "step"]).gradient_norm
-    expected = 0.05 * norms[list(zip(grafted.seed, grafted.step, strict=True))]
+    # The rate is that of a micro-batch, as its length is.
+    expected = 0.05 / 32 * norms[list(zip(grafted.seed, grafted.step, strict=True))]
     np.testing.assert_allclose(grafted.step_length, expected, rtol=1e-3)
     # Another small-batch run is another log: what was grafted from it is trained again.
     old, new = "lr: [0.05, 0.1, 0.05, 0.05, 0.2388]", "lr: [0.06, 0.1, 0.05, 0.05, 0.2388]"

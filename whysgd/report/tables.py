@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.report.figures._rows import Difference, differences, row_name
+from whysgd.report.baselines import Difference, differences, row_name
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from whysgd.report.figures._rows import made_rows, row_name
+from whysgd.report.baselines import row_name
+from whysgd.report.figures._rows import made_rows
 from whysgd.report.style import NARROW, plt
 
 

@@ -5,8 +5,8 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from whysgd.report.baselines import baseline_of
 from whysgd.report.figures._panels import draw_course, even, over_seeds
-from whysgd.report.figures._rows import baseline_of
 from whysgd.report.style import FAINT, QUIET, SMALL, TEXT, WIDE, log_ticks, plt
 
 MOST, HEIGHT = 8, 1.9  # panels side by side; inches of a line of them

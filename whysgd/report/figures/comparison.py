@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from whysgd.report.figures._rows import baseline_name, clearly_beside, differences, row_name, seeds_of_row, sides
+from whysgd.report.baselines import differences, row_name, seeds_of_row
+from whysgd.report.figures._rows import baseline_name, clearly_beside, sides, told
 from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, number, plt, say, signed
 
 NEEDS = ("accuracy",)
@@ -31,7 +32,7 @@ def comparison(table, frames):
         pairs = [own[seed] - base[seed] for seed in own if seed in base]
         measured.plot(pairs, [place] * len(pairs), "o", color=colour, ms=3.5, alpha=0.45, mew=0)
         measured.errorbar(one.value, place, xerr=one.half, fmt="o", color=colour, ms=7, mec="white", elinewidth=1.4)
-        _written(measured, place, one.told)
+        _written(measured, place, told(one))
         ends += [one.value, *pairs]
         if one.published is not None:
             axes[0, 0].plot(one.published, place, "o", color=colour, ms=7, mfc="none", mew=1.6)
@@ -78,6 +79,6 @@ def message(table, frames):
         said = sides(more, less, len(known))
         title += f"; as published, {f'{said} accurate' if said else 'no row differs'}"
     beside = {True: "", False: " (published {})"}
-    numbers = (f"{row_name(one.row)} {one.told} points"
+    numbers = (f"{row_name(one.row)} {told(one)} points"
                + beside[one.published is None].format(signed(one.published or 0, 2)) for one in found)  # fmt: skip
     return title, "; ".join(numbers)

@@ -1,7 +1,8 @@
 """Test accuracy over training, a panel for each row of a table."""
 
+from whysgd.report.baselines import row_name
 from whysgd.report.figures._panels import over_seeds
-from whysgd.report.figures._rows import made_rows, row_name
+from whysgd.report.figures._rows import made_rows
 from whysgd.report.figures._steps import draw_multiples
 from whysgd.report.style import joined
 

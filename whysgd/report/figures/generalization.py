@@ -4,7 +4,8 @@ from itertools import product
 
 import numpy as np
 
-from whysgd.report.figures._rows import Difference, clearly_beside, made_rows, one_seed, row_name, seeds_of_row
+from whysgd.report.baselines import Difference, row_name, seeds_of_row
+from whysgd.report.figures._rows import clearly_beside, made_rows, one_seed
 from whysgd.report.statistics import Seeds, difference, mean, recovered
 from whysgd.report.style import NARROW, QUIET, add_legend, joined, plt
 
