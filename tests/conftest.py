@@ -24,6 +24,23 @@ torch.set_num_threads(1)
 HUNG = 900
 
 
+# The files that take longest, which begin first, so that both workers end at about the same time.
+LONGEST = (
+    "test_workflow",
+    "test_ranks",
+    "test_fault_workflow",
+    "test_models",
+    "test_recorded",
+    "test_loop",
+    "test_kills",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture
 def double():
     """Default to float64 within a test."""

@@ -201,7 +201,9 @@ def test_a_compiled_pass_is_the_readable_one(name):
     assert_close(measured(PENALTIES[name], 2, 4, compiled=True), measured(PENALTIES[name], 2, 1))
 
 
-@pytest.mark.parametrize("model", ["fc_d3_w8", "conv2", "resnet_mini", "densenet121"])
+@pytest.mark.parametrize(
+    "model", ["fc_d3_w8", "conv2", "resnet_mini", pytest.param("densenet121", marks=pytest.mark.slow)]
+)
 def test_seeds_of_a_network_of_ours_share_a_pass(model):
     models = [build_model(model, 2, 3, seed, 8 if model != "densenet121" else 16).double() for seed in range(3)]
     objective = Objective(models[0])

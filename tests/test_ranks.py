@@ -56,7 +56,12 @@ def assert_close(first, second):
         torch.testing.assert_close(tensor, second[2][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS.keys())
+SLOW = {"sampled penalty", "macro-batch"}
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, spec in RUNS.items()]
+)
 def test_two_and_three_ranks_end_where_one_does(tmp_path, spec):
     data = folder_of(make_dataset(), tmp_path / "data")
     for ranks in (1, 2, 3):
