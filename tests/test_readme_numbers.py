@@ -21,7 +21,11 @@ from whysgd.study.config import load_config
 from whysgd.study.workflow import Study
 
 # Of each scale, the files laid over config.yaml with which its runs were made.
-OVERLAYS = {"mini": [], "small": [ROOT / "config/small.yaml"]}
+OVERLAYS = {
+    "mini": [],
+    "small": [ROOT / "config/small.yaml"],
+    "paper": [ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"],
+}
 
 
 def marks() -> list[str]:

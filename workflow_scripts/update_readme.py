@@ -16,6 +16,8 @@ MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURED, KEPT = RESULTS / "benchmarks", RECORDS / "benchmarks"
 RECORDED = RESULTS / "recorded"
 VERDICTS = RECORDED / "verdicts.md"
+# Real data first.
+SCALES = ("paper", "midi", "small", "mini")
 PICTURES = {"docs/images/generalization.svg": RECORDED / "small/figures/geiping2022_main_generalization.svg"}
 
 
@@ -39,15 +41,17 @@ def filled(document: Path, root: Path = Path()) -> str:
 
 def verdicts(root: Path = Path()) -> str:
     """Return the verdicts on the claims of each paper, from those of every recorded scale, as Markdown."""
-    lines = ["| paper | scale | holds | fails | undetermined |", "|---|---|---|---|---|"]
-    for file in sorted(root.glob(str(RECORDED / "*/claims/*.csv"))):
+    lines = ["| scale | paper | holds | fails | undetermined |", "|---|---|---|---|---|"]
+    for file in sorted(
+        root.glob(str(RECORDED / "*/claims/*.csv")), key=lambda file: (SCALES.index(file.parts[-3]), file)
+    ):
         paper, scale, claims = file.stem, file.parents[1].name, pd.read_csv(file)
         cells = []
         for verdict in ("holds", "fails", "undetermined"):
             found = claims[claims.verdict == verdict]
             said = found.id if verdict == "undetermined" else found.id + ": " + found.claim
             cells.append(", ".join(said) if verdict == "undetermined" else "; ".join(said))
-        lines.append(f"| [{paper}](docs/results.md#{paper}) | {scale} | {' | '.join(cell or '–' for cell in cells)} |")
+        lines.append(f"| {scale} | [{paper}](docs/results.md#{paper}) | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
