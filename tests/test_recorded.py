@@ -212,9 +212,12 @@ def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, m
     assert all(line.startswith(str(file)) for line in str(caught.value).splitlines())
 
 
-@pytest.mark.parametrize(("scale", "overlays"), [("mini", []), ("small", [ROOT / "config/small.yaml"])])
+WORLDS = {"mini": [], "small": ["small"], "paper": ["paper", "mnist"]}
+
+
+@pytest.mark.parametrize(("scale", "overlays"), WORLDS.items())
 def test_the_records_of_the_repository_are_of_todays_runs(scale, overlays):
-    config = with_records(load_config(overlays), ROOT / "records")
+    config = with_records(load_config([ROOT / f"config/{name}.yaml" for name in overlays]), ROOT / "records")
     specs = expand(config)
     files = {config["recorded"][paper][name][seed][0] for paper, name, seed in specs}
     assert {Path(file).resolve() for file in files} == set((ROOT / "records" / scale).glob("*/*/*.json")) != set()
