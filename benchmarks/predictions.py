@@ -13,7 +13,7 @@ from common import write_table
 from whysgd.data.shape import images_of
 from whysgd.files import read_json
 from whysgd.results.paths import RECORDS
-from whysgd.study.cost import MEASURING_START, START, load_device, measuring_cost, training_cost
+from whysgd.study.cost import START, load_device, measuring_cost, training_cost
 from whysgd.study.spec import RunSpec
 
 # Slurm's limit is three times what is predicted.
@@ -38,7 +38,7 @@ def compared(records: Path = RECORDS) -> Iterator[tuple[str, str, float]]:
             options = {measure: found["options"] for measure, found in timed.items()}
             measuring = measuring_cost(spec, list(timed), options, 1, images, device)
             taken = sum(found["cost"]["cpu_seconds"] for found in timed.values())
-            yield name, "measuring", (measuring.seconds - MEASURING_START) / taken
+            yield name, "measuring", (measuring.seconds - START) / taken
 
 
 def near(ratios: list[float], factor: float = NEAR) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from torch.func import jacrev, vmap
+from torch.func import vmap
 from torch.nn import functional as F
 
 from whysgd.measures.estimate import Estimate, mean_of
@@ -66,14 +66,16 @@ def exact_norms(network: Network, images: Images) -> torch.Tensor:
     """Σ_y p(y|x) ‖∇ log p(y|x)‖² (n,) of each image."""
 
     def log_chances(theta, image):
-        out = F.log_softmax(network.logits(theta, image[None])[0], 0)
-        return out, out.detach()
+        return F.log_softmax(network.logits(theta, image[None])[0], 0)
 
     norms = []
     for inputs, _ in images.batches():
         with torch.no_grad():
             classes = network.logits(network.theta, inputs[:1]).shape[1]
         for some in inputs.split(max(1, network.micro_batches_at_once(1, images) // classes)):
-            jacobian, log_p = vmap(jacrev(log_chances, has_aux=True), in_dims=(None, 0))(network.theta, some)
-            norms.append((log_p.exp() * jacobian.square().sum(2)).sum(1))
+            # A copy of θ for each image, so that the gradient of a sum over images has a row for each.
+            thetas = network.theta.expand(len(some), -1).requires_grad_()
+            log_p = vmap(log_chances)(thetas, some)
+            found = [torch.autograd.grad(one.sum(), thetas, retain_graph=True)[0].square().sum(1) for one in log_p.T]
+            norms.append((log_p.detach().exp().T * torch.stack(found)).sum(0))
     return torch.cat(norms)

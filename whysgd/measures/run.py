@@ -146,8 +146,6 @@ def measure_batch(
     Raises:
         UserError: an unknown measure or option, or one that does not fit the run.
     """
-    # Its first use loads torch's compiler, which is the cost of no measure.
-    torch.func.vmap(torch.neg)(torch.zeros(1))
     options = options or {}
     functions = {name: find("measure", name) for name in names}
     for name, own in options.items():

@@ -16,7 +16,6 @@ from whysgd.study.validation import ROOT
 
 DEVICES = ROOT / "config" / "devices.json"
 START = 2.0  # seconds until Python, torch and the images are there
-MEASURING_START = 3.0  # and what measures differentiate with
 # Passes, forward and backward, of a step with a penalty; EXACT for one that is not listed.
 PASSES = {None: 1, "forward-differences": 2, "fisher_trace": 4, "average_jacobian": 4, "unit_jacobian": 4}
 EXACT = 3
@@ -132,7 +131,7 @@ def measuring_cost(
     works = [measuring_work(measure, options.get(measure, {}), spec, images) for measure in measures]
     held = EXACT * min(MEASURE_MB * MB, images.train * net.saved)
     memory = _memory_mb(device, images, held + 160 * net.parameters)
-    return Cost(MEASURING_START + seeds * seconds_of(works, net, device), memory, 0.002 * seeds * len(works))
+    return Cost(START + seeds * seconds_of(works, net, device), memory, 0.002 * seeds * len(works))
 
 
 def measuring_work(measure: str, options: Mapping, spec: RunSpec, images: Images) -> Work:
