@@ -125,7 +125,8 @@ def test_the_page_opens_without_a_request_or_a_complaint(browser, index):
     assert browser.driver.title.startswith("whysgd")
     broken = browser.js("return [...document.images].filter(image => !image.naturalWidth).length")
     assert (len(browser.all("img")) > 5, broken) == (True, 0)
-    assert browser.one("h2").text == "Claims"
+    assert browser.one("h2").text == "What came out"
+    assert len(browser.all("#findings article")) == len(browser.all("#findings img")) > 1
 
 
 def test_what_users_write_is_text(browser, index):
@@ -325,6 +326,42 @@ def test_text_stands_out_from_its_background(browser, index, scheme):
     assert browser.js(CONTRAST) == []
     browser.click(browser.one("td > button"))
     assert browser.js(CONTRAST) == []
+
+
+def test_a_tap_on_a_figure_shows_it_in_full_size(browser, index):
+    browser.command("Emulation.setDeviceMetricsOverride", PHONE)
+    browser.open(index)
+    small = browser.one("#findings img")
+    assert small.size["width"] < browser.js("return arguments[0].naturalWidth", small)
+    browser.click(small)
+    large = browser.one("#figure img")
+    assert large.get_attribute("alt") == small.get_attribute("alt")
+    assert large.size["width"] == browser.js("return arguments[0].naturalWidth", small)
+    browser.click(large)
+    assert not browser.one("#figure").is_displayed()
+
+
+def test_a_phone_keeps_label_and_measured_number_in_view(browser, index):
+    browser.command("Emulation.setDeviceMetricsOverride", PHONE)
+    browser.open(index)
+    label, number = browser.js("""
+        const row = document.querySelector("section[id^=paper-] .scroll:not(.tall) tbody tr");
+        row.closest(".scroll").scrollLeft = 60;
+        const cells = [...row.cells].filter((cell) => cell.getBoundingClientRect().width);
+        const found = [cells[0], cells.find((cell) => cell.dataset.run)];
+        return found.map((cell) => [cell.innerText, cell.getBoundingClientRect().left, cell.getBoundingClientRect().right]);
+    """)
+    assert label[0] == "Baseline SGD"
+    assert "±" in number[0]
+    assert 0 <= label[1] < label[2] <= number[2] - 50 < PHONE["width"] - 50
+
+
+def test_in_the_dark_figures_are_dark(browser, index):
+    shade = "return getComputedStyle(document.querySelector('figure img')).filter"
+    browser.open(index)
+    assert browser.js(shade) == "none"
+    browser.command("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    assert browser.js(shade).startswith("invert(0.9)")
 
 
 def test_without_scripts_everything_can_be_read(browser, index):

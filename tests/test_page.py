@@ -104,7 +104,7 @@ def test_what_runs_differ_in_can_be_chosen():
     assert page._choices(table) == {"run": ("paper", ["p", "q"]), "dataset": ("data set", ["digits", "mine"])}
 
 
-def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(), **given) -> str:
+def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(), figures=None, **given) -> str:
     """A page with a table and a claim, and, if wanted, all measures."""
     runs = runs_frame({"a": [90.0, 92.0]}).assign(**given)
     tables.make_table(table_of(rows), "p", runs).to_csv(folder / "t.csv", index=False)
@@ -116,7 +116,7 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(),
     known = PngInfo()
     known.add_text("Description", "SGD 1 % & <more>")
     Image.new("L", (40, 20)).save(folder / "f.png", pnginfo=known, dpi=(192, 192))
-    figures = [{"file": folder / "f.png", "caption": "C & c"}]
+    figures = figures or [{"file": folder / "f.png", "caption": "C & c"}]
     descent = [{"file": folder / "f.gif", "caption": "of a paper"}]
     table = {
         "title": "T",
@@ -157,7 +157,7 @@ def test_the_page_is_self_contained_and_escapes_what_users_write(tmp_path):
     html = whole(tmp_path, [{**TABLE["rows"][0], "label": "<script>x</script>"}], header, measures=True, model="<i>")
     links = Links(html)
     assert links.addresses
-    assert all(address.startswith(("data:", "#")) for address in links.addresses)
+    assert {address for address in links.addresses if not address.startswith(("data:", "#"))} == {"t.csv"}
     assert links.tags.count("script") == 1  # its own
     assert {"b", "i"}.isdisjoint(links.tags)
     for text in ("&lt;b&gt;Title", "&lt;script&gt;x", "C &amp; c", "t2 (&lt;x&gt;, y): no &lt;data&gt;", "&lt;i&gt;"):
@@ -214,14 +214,29 @@ def test_what_is_embedded_is_json_that_cannot_end_its_block(tmp_path):
 
 def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour(tmp_path):
     html = whole(tmp_path)
-    assert html.index("<h2>Claims</h2>") < html.index(">T</h3>")
+    assert html.index("<h2>Verdicts</h2>") < html.index(">T</h3>")
     assert '<td class="verdict fails"><span aria-hidden="true">✗</span> fails</td>' in html
     assert "Verdicts: “holds” 0, “fails” 1, “undetermined” 0." in html
     assert "A &amp; &lt;b&gt;" in html
-    assert "<p>&lt;i&gt;.</p>" in html
+    assert "<li>&lt;i&gt;</li>" in html  # the numbers, without a click
     assert 'href="#run=' not in html  # nothing is known of the runs
     behind = whole(tmp_path, metrics=[metrics(tmp_path)])
     assert re.findall('href="#run=([^"]*)"', behind) == ["p/a"]  # of the runs that the claim names
+
+
+def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
+    told = PngInfo()
+    told.add_text("Title", "A < B")
+    files = [tmp_path / f"p_t_{kind}.png" for kind in ("comparison", "generalization")]
+    for file in files:
+        Image.new("L", (40, 20)).save(file, pnginfo=told)
+    html = whole(tmp_path, figures=[{"file": file, "caption": file.stem} for file in files])
+    first = html[html.index("<h2>What came out</h2>") : html.index("<h2>Verdicts</h2>")]
+    assert "<p>A &lt; B.</p>" in first
+    assert 'alt="p_t_generalization"' in first
+    # It is not shown twice.
+    assert html.count("<img") == 3
+    assert "What came out" not in whole(tmp_path)
 
 
 def test_a_table_says_where_its_numbers_come_from(tmp_path):

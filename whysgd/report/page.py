@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ TITLE = "whysgd: why does SGD generalize?"
 TEMPLATES = Path(__file__).parent / "templates"
 # The mark of a verdict, beside its word; the colour of both is in page.css.
 VERDICTS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
+# Of a paper's figures the one that tells most, by kind.
+TELLING = ("generalization", "strips", "width", "accuracy", "comparison")
 
 
 def write_page(
@@ -65,6 +68,7 @@ def write_page(
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "sort_keys": False}
     environment.filters |= {"grid": html_table, "blocks": to_html, "image": _image, "told": _told}
+    environment.filters["link"] = lambda file: os.path.relpath(file, folder)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
         title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, count=_count(contents),
@@ -82,6 +86,7 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
             {
                 **line,
                 "mark": VERDICTS[line["verdict"]],
+                "numbers": line["evidence"].split("; "),
                 "runs": [f"{header['paper']}/{run}" for run in line["runs"].split()],
             }
             for line in frame.to_dict("records")
@@ -89,6 +94,7 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
     return {
         **header, "source": _source(header), "sentence": sentence, "claims": claims,
         "tables": [_table(table, header["paper"], runs) for table in paper["tables"]],
+        "telling": _telling(paper["tables"]),
         "picture": paper["picture"], "figures": paper["figures"], "out_of_scope": _out_of_scope(header),
     }  # fmt: skip
 
@@ -104,6 +110,13 @@ def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
         **table, "shown": headline(lines), "parts": presented(lines, paper, table["title"], finding=table["finding"]),
         "measured": setting_of(own, scaled=table["scaled"]), "origin": "Recorded" if recorded else "Measured here",
     }  # fmt: skip
+
+
+def _telling(tables: list[dict]) -> dict | None:
+    """Return the figure of a paper's tables that tells most."""
+    figures = [figure for table in tables for figure in table["figures"]]
+    ends = (next((one for one in figures if Path(one["file"]).stem.endswith(kind)), None) for kind in TELLING)
+    return next(filter(None, ends), None)
 
 
 def _choices(table) -> dict[str, tuple[str, list[str]]]:
@@ -151,7 +164,8 @@ def _image(file: str | Path) -> str:
     return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()
 
 
-def _told(file: str | Path) -> tuple[str, int]:
-    """Return the text that stands for a picture, empty if it has none, and its width on the page in pixels."""
+def _told(file: str | Path) -> tuple[str, str, int]:
+    """Return a picture's title, the text that stands for it, both empty if it has none, and its width in pixels."""
     with Image.open(file) as image:
-        return image.info.get("Description", ""), round(96 * image.width / image.info.get("dpi", (96,))[0])
+        width = round(96 * image.width / image.info.get("dpi", (96,))[0])
+        return image.info.get("Title", ""), image.info.get("Description", ""), width

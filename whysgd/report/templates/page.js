@@ -29,6 +29,16 @@ for (const cell of document.querySelectorAll("[data-run]")) {
 
 for (const element of document.querySelectorAll(".scripted")) element.hidden = false;
 
+// A tap on a figure shows it in its full size, another one closes it.
+const large = document.getElementById("figure");
+for (const image of document.querySelectorAll("figure img")) {
+  image.addEventListener("click", () => {
+    large.replaceChildren(make("img", { src: image.src, alt: image.alt }));
+    large.showModal();
+  });
+}
+large.addEventListener("click", () => large.close());
+
 // --- The table of all runs: sorting and filtering ---------------------------------------------------------------
 
 /** What a cell is sorted by: its first number, or its text in a column without numbers; null comes last. */
