@@ -33,7 +33,8 @@ def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
     ended = [_ended(spec, config["seeds"]) for spec in specs]
     missing = [name for name, (metrics, _) in zip(names, ended, strict=True) if not metrics]
     if missing:
-        return f"{text}\n\nNo results of {' and '.join(missing)} at scale {config['scale']}: `whysgd train` makes them."
+        where = f"{' and '.join(missing)} with these settings at scale {config['scale']}"
+        return f"{text}\n\nNo results of {where}: `whysgd train` makes them."
     lines = [[told, *(_over_seeds(metrics, key) for metrics, _ in ended)] for key, told in ACCURACIES.items()]
     lines.append(["from", *(place for _, place in ended)])
     return f"{text}\n\n{tabulate(lines, ['at the last step', *names], disable_numparse=True)}"
