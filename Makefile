@@ -1,4 +1,4 @@
-# make        environment, then the default pipeline; ends by printing the tables
+# make        environment, then the default pipeline; ends by printing the verdicts
 # make test   environment, then the tests; make test-slow those that take minutes, make test-browser those in a browser,
 #             make test-slurm those on a Slurm cluster, which they start on this machine
 # make env    only the environment, in .venv

@@ -46,7 +46,7 @@ for paper in CONFIG["papers"]:
 onsuccess:
     # A target such as one run's metrics.json makes no table: then there is nothing to print.
     if os.path.exists(os.path.dirname(paths.TABLE.format(scale=STUDY.scale, paper="", table=""))):
-        shell("python -m whysgd show {STUDY.scale:q} >&2")
+        shell("python -m whysgd show --scale {STUDY.scale:q} >&2")
 
 
 onerror:

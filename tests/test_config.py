@@ -144,7 +144,7 @@ def test_settings_of_methods_forbid_unknown_keys_and_describe_every_key(kind):
 
 def test_what_follows_from_the_models_does_not_drift():
     for path, text in files().items():
-        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path}: run `python -m whysgd schema`"
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path}: run `whysgd schema`"
 
 
 @pytest.mark.parametrize("name", ["midi", "paper", "image_folder"])

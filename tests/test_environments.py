@@ -24,6 +24,8 @@ def requirements(text: str) -> list[Requirement]:
 
 LOCK = requirements((ENVS / "requirements.lock").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# What is imported by users, and what the pipeline needs beside it.
+ASKED = list(map(Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["pipeline"]]))
 SUPPORTED = SpecifierSet(PROJECT["requires-python"])
 
 
@@ -80,14 +82,14 @@ def pinned() -> dict[str, list[Requirement]]:
 def test_the_lock_file_pins_all_that_is_asked_for_and_nothing_else_is_asked_for():
     pins = pinned()
     asked = requirements((ENVS / "requirements.in").read_text())
-    for requirement in (*asked, *map(Requirement, PROJECT["dependencies"])):
+    for requirement in (*asked, *ASKED):
         for pin in pins[canonicalize_name(requirement.name)]:
             (exact,) = pin.specifier
             assert exact.operator == "=="
             assert Version(exact.version) in requirement.specifier, f"{requirement} against {pin}"
     # What runs is part of what is installed for the tests.
     names = {canonicalize_name(requirement.name) for requirement in asked}
-    assert {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]} <= names
+    assert {canonicalize_name(one.name) for one in ASKED} <= names
 
 
 def test_these_tests_run_with_the_versions_of_the_lock_file():

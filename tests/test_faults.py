@@ -400,8 +400,8 @@ LOCALES = {"Latin-1": {"PYTHONIOENCODING": "latin-1"}, "ASCII": {"PYTHONIOENCODI
 @pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES.keys())
 def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, locale):
     (tmp_path / "results/mini/tables").mkdir(parents=True)
-    (tmp_path / "results/mini/tables/p_main.md").write_text("| 1.0 ± 0.1 → – \u540d |", encoding="utf-8")
-    for command in (["show"], ["plan"], ["plan", "--configfile", os.fsdecode(b"\xff.yaml")]):
+    (tmp_path / "results/mini/tables/geiping2022_main.md").write_text("| 1.0 ± 0.1 → – \u540d |", encoding="utf-8")
+    for command in (["show", "geiping2022"], ["plan"], ["plan", "--configfile", os.fsdecode(b"\xff.yaml")]):
         done = subprocess.run(
             [sys.executable, "-m", "whysgd", *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), **locale},
             capture_output=True, check=False,

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 import whysgd
-from whysgd.__main__ import _parser
+from whysgd.__main__ import command_line
 from whysgd.data.catalog import BUILT_IN
 from whysgd.results import paths
 from whysgd.study.registry import FOLDERS, names, problem
@@ -23,14 +23,14 @@ for schema in (ROOT / "config/schema").glob("*.json"):
 WRITTEN = {value for value in vars(paths).values() if isinstance(value, str)}
 PAPERS = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "papers").glob("*.yaml"))
 SCALES = (ROOT / "config.yaml").read_text(encoding="utf-8")
-COMMAND = "python -m whysgd "
+COMMAND = "whysgd "
 
 
 def exists(quoted: str) -> bool:
     """Whether there is such a command, file, method, network, setting, value, column, table or name of the package."""
     if quoted.startswith(COMMAND):
         words = quoted.removeprefix(COMMAND).split()
-        (commands,) = (action.choices for action in _parser()._actions if action.choices)
+        (commands,) = (action.choices for action in command_line()._actions if action.choices)
         options = commands[words[0]].format_help()
         return all(re.search(rf"(?<!\S){word}\b", options) for word in words[1:] if word.startswith("--"))
     if "/" in quoted:

@@ -146,7 +146,7 @@ ARGUMENTS = {
     "NaN": ([*TRAIN, "--checkpoint-seconds", "nan"], r"train: argument --checkpoint-seconds: nan: must be a finite number"),
     "infinity": ([*TRAIN, "--wait-seconds", "inf"], r"train: argument --wait-seconds: inf: must be a finite number"),
     "a negative seed": ([*TRAIN, "--seed", "-1"], r"train: .*--seed"),
-    "an unknown option": ([*TRAIN, "--sede", "1"], "unrecognized arguments: --sede 1"),
+    "an unknown option": ([*TRAIN, "--sede", "1"], "train: --sede: no such argument; did you mean --seed?"),
     "a store for a run without": ([*TRAIN, "--data", "OUT/digits", "--store", "gone"], "gone: sgd is no run on stored copies"),
     "norms for a run without": ([*TRAIN, "--data", "OUT/digits", "--norms", "gone"], "gone: sgd is no run on grafted norms"),
     "points": (["landscape", "line", "--run", "x", "--points", BIG], "landscape: argument --points: 1000000000: must be at most 1001"),

@@ -11,7 +11,7 @@ from miniature import TINY
 
 from whysgd.files import write_json
 from whysgd.results.machine import processor_name
-from whysgd.results.paths import METRICS, batch_name, run_folder
+from whysgd.results.paths import METRICS, batch_name, measures_folder, run_folder
 from whysgd.study import plan
 from whysgd.study.config import load_config
 from whysgd.study.cost import load_device
@@ -36,9 +36,13 @@ def test_the_first_line_is_one_to_decide_on(tiny, monkeypatch):
     finish("sgd", 0, 1)
     finish("fb", 1)
     monkeypatch.setattr(plan, "device_here", lambda device: "AMD EPYC")
+    left = sums_of(Study(tiny), load_device("epyc"))[1]["geiping2022", "sgd"].left
+    write_json(measures_folder("tiny", "geiping2022", "sgd", [0, 1]) / "all.json", [])
+    assert left > sums_of(Study(tiny), load_device("epyc"))[1]["geiping2022", "sgd"].left == 0
     first, _, header, *_ = plan_text(tiny).splitlines()
     assert re.fullmatch(
-        r"14 runs of 1 paper: [\d.]+ min on this device \(AMD EPYC, 1 thread\), 2 MB of disk; 3 are done", first
+        r"14 runs of 1 paper: [\d.]+ min on this device \(AMD EPYC, 1 thread\), 2 MB of disk; 3 are done, which leaves [\d.]+ \w+",
+        first,
     )
     assert header.split() == ["table", "runs", "done", "train", "measure", "landscapes", "disk"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from whysgd.errors import UserError
+from whysgd.errors import UserError, nearest
 from whysgd.study.validation import rule
 
 
@@ -16,6 +16,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         raise UserError(f"{self.prog.rpartition(' ')[2]}: {message}")
+
+    def _check_value(self, action, value):
+        """Refuse what is none of the choices, and name the nearest one; argparse asks this of every value."""
+        if action.choices is not None and value not in action.choices:
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            allowed = f"allowed: {', '.join(action.choices)}{nearest(value, action.choices)}"
+            self.error(f"{name} = {value!r}: {allowed}")
+
+    def parse(self, arguments: list[str] | None = None) -> argparse.Namespace:
+        """Return the parsed arguments of a command, whose own parser is their `parser`."""
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            known = [text for action in options.parser._actions for text in action.option_strings]
+            options.parser.error(f"{unknown[0]}: no such argument{nearest(unknown[0], known)}")
+        return options
 
 
 def is_a(kind) -> Callable[[str], float]:

@@ -225,11 +225,11 @@ class Config(Settings):
 
 
 def load_config(overlays=(), settings: Mapping | None = None) -> dict:
-    """Read config.yaml, then the overlays, then single settings; the last one wins.
+    """Read config.yaml, then the overlays, then single settings, laid over one another; the last one wins.
 
     Args:
         overlays: further YAML files, as given to `--configfile`.
-        settings: top-level keys, as given to `--config`.
+        settings: as given to `--config`, laid over the files as Snakemake does.
 
     Raises:
         UserError: a file is missing or not YAML, or the result is not valid.
@@ -238,7 +238,12 @@ def load_config(overlays=(), settings: Mapping | None = None) -> dict:
     merged: dict = {}
     for file in files:
         merged = _merge(merged, read_yaml(file) or {}, file)
-    return validate_config({**merged, **(settings or {})}, files)
+    return validate_config(_merge(merged, settings or {}, Path("--config")), files)
+
+
+def paper_names() -> list[str]:
+    """Return the names of all files of papers/."""
+    return sorted(file.stem for file in PAPERS.glob("*.yaml"))
 
 
 def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
@@ -281,7 +286,7 @@ def _impossible(read: Mapping):
         if value not in known:
             yield path, f" = {value!r}: allowed: {', '.join(known)}{nearest(value, known)}"
 
-    papers = sorted(file.stem for file in PAPERS.glob("*.yaml"))
+    papers = paper_names()
     yield from unknown(("scale",), read["scale"], read["scales"])
     for index, name in enumerate(read["papers"]):
         yield from unknown(("papers", index), name, papers)
@@ -314,11 +319,11 @@ def retyped(value):
 
 
 def _merge(below: dict, above, file: Path) -> dict:
-    if not isinstance(above, dict):
+    if not isinstance(above, Mapping):
         raise UserError(f"{_short(file)}: top level must be a mapping of keys to values")
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value, file) if both else value
     return merged
 

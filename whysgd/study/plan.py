@@ -1,15 +1,17 @@
 """What a configuration will cost before anything is run, and how much of it is there; nothing here imports torch."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from tabulate import tabulate
 
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.results.machine import device_here
-from whysgd.results.paths import METRICS, batch_name, run_folder
+from whysgd.results.paths import LANDSCAPE, METRICS, batch_name, measures_folder, run_folder
 from whysgd.study.cost import MB, Device, load_device
 from whysgd.study.figures import needs
+from whysgd.study.spec import RunSpec
 from whysgd.study.workflow import Study
 
 NOTES = """\
@@ -18,7 +20,7 @@ Done is a run whose metrics are there. Whether they are up to date, only `snakem
 
 
 class Sums(NamedTuple):
-    """Runs, each with one seed, and how many are done; seconds; megabytes."""
+    """Runs, each with one seed, and how many are done; seconds; megabytes; seconds of what is not there."""
 
     runs: int = 0
     done: int = 0
@@ -26,6 +28,7 @@ class Sums(NamedTuple):
     measure: float = 0.0
     landscapes: float = 0.0
     disk: float = 0.0
+    left: float = 0.0
 
 
 def plan_text(config: Mapping, wanted: str | None = None) -> str:
@@ -34,9 +37,10 @@ def plan_text(config: Mapping, wanted: str | None = None) -> str:
     device = load_device(wanted) if wanted else load_device(here, "cpu" if here == device_here("cpu") else "gpu")
     tables, parts = sums_of(Study(config), device)
     every, whose = _sum(parts.values()), "this" if device.name == here else "another"
+    done = f"{every.done:,} are done" + (f", which leaves {_span(every.left)}" if every.done and every.left else "")
     lead = (
         f"{every.runs:,} runs of {_counted(len(config['papers']), 'paper')}: {_span(sum(every[2:5]))} on {whose} device"
-        f" ({device.name}, {_counted(device.threads, 'thread')}), {_size(every.disk)} of disk; {every.done:,} are done"
+        f" ({device.name}, {_counted(device.threads, 'thread')}), {_size(every.disk)} of disk; {done}"
     )
     rows = [(name, *sums[:2], *map(_span, sums[2:5]), _size(sums.disk)) for name, sums in tables.items()]
     headers = ["table", "runs", "done", "train", "measure", "landscapes", "disk"]
@@ -62,7 +66,10 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
                 chunks = study.measuring["landscape"][f"{kind}_chunks"]
                 for spec in study.drawn(paper, name, kind):
                     cost = study.landscape_cost(paper, spec.run, kind, device)
-                    parts[paper, spec.run, kind] = Sums(landscapes=chunks * cost.seconds, disk=chunks * cost.disk_mb)
+                    left = cost.seconds * _missing(study, spec, kind, chunks)
+                    parts[paper, spec.run, kind] = Sums(
+                        landscapes=chunks * cost.seconds, disk=chunks * cost.disk_mb, left=left
+                    )
                     needed.add((paper, spec.run, kind))
             tables[f"{paper}/{name}"] = _sum(parts[key] for key in needed)
     return tables, parts
@@ -74,11 +81,21 @@ def _run_sums(study: Study, paper: str, run: str, device: Device) -> Sums:
     for batch in study.batches[paper, run]:
         seeds, count = batch_name(batch), len(batch)
         train = study.training_cost(paper, run, seeds, device)
-        jobs = [study.measuring_cost(paper, run, seeds, job, device) for job in study.measuring_jobs(paper)]
-        disk = train.disk_mb + sum(job.disk_mb for job in jobs)
-        done = count * (folder / seeds / METRICS).is_file()
-        found.append(Sums(count, done, train.seconds, sum(job.seconds for job in jobs), 0, disk))
+        jobs = {job: study.measuring_cost(paper, run, seeds, job, device) for job in study.measuring_jobs(paper)}
+        disk = train.disk_mb + sum(cost.disk_mb for cost in jobs.values())
+        done, measured = (folder / seeds / METRICS).is_file(), measures_folder(study.scale, paper, run, batch)
+        left = sum(cost.seconds for job, cost in jobs.items() if not (done and (measured / f"{job}.json").is_file()))
+        left += 0 if done else train.seconds
+        seconds = sum(cost.seconds for cost in jobs.values())
+        found.append(Sums(count, count * done, train.seconds, seconds, 0, disk, left))
     return _sum(found)
+
+
+def _missing(study: Study, spec: RunSpec, kind: str, chunks: int) -> int:
+    """Count the parts of a run's landscape that are not there."""
+    names = {"scale": study.scale, "paper": spec.paper, "run": spec.run, "seed": spec.seed, "kind": kind}
+    files = (Path(LANDSCAPE.format(**names, chunk=chunk, chunks=chunks)) for chunk in range(chunks))
+    return sum(not file.is_file() for file in files)
 
 
 def _sum(parts: Iterable[Sums]) -> Sums:

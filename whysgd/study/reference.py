@@ -19,7 +19,7 @@ _TITLES = {
 }
 _HEAD = """# Settings
 
-Made by `python -m whysgd schema` from the typed models of `whysgd/study`; do not edit. Editors that understand the
+Made by `whysgd schema` from the typed models of `whysgd/study`; do not edit. Editors that understand the
 first line of `config.yaml` and `papers/*.yaml` offer the same. Wherever a name of `whysgd/training`, `whysgd/models` or
 `whysgd/measures` stands, a dotted path such as `my_package.my_module:my_penalty` works, too: see
 [extending](extending.md).

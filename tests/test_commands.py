@@ -1,0 +1,105 @@
+"""The command line: its entry point, its examples, the flags that commands share, and what it says of typing errors."""
+
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+
+import pytest
+import yaml
+
+import whysgd
+from whysgd.__main__ import command_line, main
+from whysgd.commands._shared import config_of
+from whysgd.study.config import load_config
+from whysgd.study.validation import ROOT
+
+(COMMANDS,) = [action.choices for action in command_line()._actions if action.choices]
+EXAMPLES = {
+    name: [line.strip() for line in parser.epilog.splitlines() if line.startswith("  ")]
+    for name, parser in COMMANDS.items()
+}
+WITH_CONFIG = [name for name, parser in COMMANDS.items() if "--configfile" in parser.format_help()]
+
+
+def test_the_package_installs_the_command():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["whysgd"].partition(":")
+    assert getattr(import_module(module), function) is main
+
+
+def test_it_says_its_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "whysgd", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"whysgd {whysgd.__version__}\n"
+
+
+def test_each_file_of_the_folder_adds_commands():
+    files = [file.stem for file in (ROOT / "whysgd/commands").glob("[!_]*.py")]
+    assert {parser.get_default("command").__module__.rpartition(".")[2] for parser in COMMANDS.values()} == set(files)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_examples_that_can_be_parsed(name):
+    assert 1 <= len(EXAMPLES[name]) <= 3
+    assert COMMANDS[name].format_help().rstrip().endswith(EXAMPLES[name][-1])
+    for example in EXAMPLES[name]:
+        program, *words = shlex.split(example)
+        assert program == "whysgd"
+        options = command_line().parse(words)
+        assert words[0] == name
+        if name in WITH_CONFIG:
+            for file in options.configfile:
+                assert (ROOT / file).is_file()
+            options.scale = None if getattr(options, "scale", None) == "small" else getattr(options, "scale", None)
+            config_of(options)
+
+
+def test_commands_that_read_the_configuration_share_its_flags():
+    assert WITH_CONFIG == ["build-dataset", "diff", "plan", "settings", "show", "train"]
+    scaled = [name for name in WITH_CONFIG if "--scale" in COMMANDS[name].format_help()]
+    assert scaled == ["diff", "plan", "settings", "show", "train"]
+
+
+def test_flags_are_laid_over_files_as_snakemake_does(tmp_path):
+    for name, content in (("one", {"evaluations": 3, "threads": 2}), ("two", {"threads": 3})):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    words = ["plan", "--configfile", str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")]
+    words += [
+        "--config",
+        "papers=[iyer2023]",
+        "scales={midi: {time_divisor: 20}}",
+        "container=",
+        "--config",
+        "tensorboard=true",
+    ]
+    config = config_of(command_line().parse([*words, "--scale", "midi", "--seed", "4", "2", "4"]))
+    found = [config[key] for key in ("evaluations", "threads", "papers", "container", "tensorboard", "scale", "seeds")]
+    assert found == [3, 3, ["iyer2023"], None, True, "midi", [4, 2]]
+    assert config["scales"]["midi"]["time_divisor"] == 20
+    assert config["scales"]["midi"]["models"] == load_config()["scales"]["midi"]["models"]
+
+
+WRONG = {
+    "command": (["trian"], "whysgd: COMMAND = 'trian': allowed: .*; did you mean train?"),
+    "argument": (["plan", "--sclae", "mini"], "plan: --sclae: no such argument; did you mean --scale?"),
+    "choice": (["train", "geiping2022/fb", "--device", "cdua"], "train: --device = 'cdua': .*; did you mean cuda?"),
+    "paper": (["train", "geping2022/fb"], "train: 'geping2022/fb': no such paper; .*; did you mean geiping2022?"),
+    "run": (["diff", "geiping2022/fb", "geiping2022/sdg"], "diff: 'geiping2022/sdg': no such run; .*; did you mean sgd?"),
+    "table": (["show", "geiping2022/mian"], "show: 'geiping2022/mian': no such table; .*; did you mean main?"),
+    "scale": (["plan", "--scale", "miny"], "scale = 'miny': allowed: mini, midi, paper; did you mean mini?"),
+    "scale to show": (["show", "--scale", "pper"], "show: scale 'pper': allowed: .*; did you mean paper?"),
+    "key": (["plan", "--config", "sede=[0]"], "--config: sede: unknown key; .*; did you mean seeds?"),
+    "no pair": (["plan", "--config", "seeds"], "--config: 'seeds': must be KEY=VALUE"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG)
+def test_a_typing_error_is_one_line_with_the_nearest_name(words, message, capsys):
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    first, _, last = message.partition(".*")
+    assert first in line
+    assert line.endswith(last) or not last

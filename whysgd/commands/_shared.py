@@ -1,0 +1,120 @@
+"""What several commands share: how they are added, the flags of configuration and device, and names of runs."""
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+
+from whysgd.errors import UserError, listed, nearest
+from whysgd.study.arguments import Parser, is_a
+from whysgd.study.settings import Index, Threads
+
+SCALE = "one of the configuration's scales (default: its own)"
+SEEDS = "these seeds (default: the scale's)"
+
+
+def add_command(commands, name: str, work: Callable, told: str, examples: Iterable[str]) -> Parser:
+    """Add a command and return its parser.
+
+    Args:
+        commands: the subparsers of the command line.
+        name: of the command.
+        work: does it; takes the parsed options and returns an exit code, or None for 0.
+        told: one line that says what it does.
+        examples: commands that its help ends with.
+    """
+    shown = "\n".join(f"  {line}" for line in examples)
+    parser = commands.add_parser(
+        name, help=told, description=told[:1].upper() + told[1:] + ".", epilog=f"examples:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(command=work, parser=parser)
+    return parser
+
+
+def add_config_flags(parser: Parser, scale: str | None = SCALE, seed: str | None = SEEDS) -> None:
+    """Add --configfile and --config, as Snakemake has them, and --scale and --seed where they make sense.
+
+    Args:
+        parser: of the command.
+        scale, seed: the help of --scale and --seed; None if it has no such flag.
+    """
+    files = "files laid over config.yaml, as snakemake takes them"
+    parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help=files)
+    single = "single keys of the configuration, as snakemake takes them: seeds=[0,1]"
+    parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=single)
+    if scale:
+        parser.add_argument("--scale", help=scale)
+    if seed:
+        parser.add_argument("--seed", type=is_a(Index), nargs="+", help=seed)
+
+
+def settings_of(options) -> dict:
+    """Return the keys that --config gives, with the values that Snakemake's have."""
+    from whysgd.study.config import retyped
+
+    settings = {}
+    for entry in options.config:
+        key, equals, value = entry.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*", key):
+            raise UserError(f"--config: {entry!r}: must be KEY=VALUE; give it after all other arguments")
+        settings[key] = retyped(value) if value else None
+    return settings
+
+
+def config_of(options, **more) -> dict:
+    """Return the configuration that the flags of `add_config_flags`, and these keys, ask for."""
+    from whysgd.study.config import load_config
+
+    settings = settings_of(options) | more
+    if getattr(options, "scale", None):
+        settings["scale"] = options.scale
+    if getattr(options, "seed", None):
+        settings["seeds"] = list(dict.fromkeys(options.seed))
+    return load_config(options.configfile, settings)
+
+
+def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
+    """Return the paper and the run (or table) that PAPER/RUN names.
+
+    Raises:
+        UserError: there is none.
+    """
+    from whysgd.study.papers import load_paper
+
+    paper, _, own = name.partition("/")
+    known = load_paper(known_paper(command, name))[f"{part}s"]
+    if own not in known:
+        raise UserError(f"{command}: {name!r}: no such {part}; allowed: {listed(known)}{nearest(own, known)}")
+    return paper, own
+
+
+def known_paper(command: str, name: str) -> str:
+    """Return the paper of PAPER or PAPER/RUN.
+
+    Raises:
+        UserError: there is none.
+    """
+    from whysgd.study.config import paper_names
+
+    paper, papers = name.partition("/")[0], paper_names()
+    if paper not in papers:
+        raise UserError(f"{command}: {name!r}: no such paper; allowed: {', '.join(papers)}{nearest(paper, papers)}")
+    return paper
+
+
+def add_device_flags(parser: Parser) -> None:
+    """Add --device and --threads."""
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=is_a(Threads), default=1)
+
+
+def prepared_device(options):
+    """Return the device to work on, and the lock of the GPU, to be kept as long as it is used."""
+    from whysgd.training.device import prepare_device
+    from whysgd.training.gpus import claim_gpu
+
+    gpu = claim_gpu() if options.device != "cpu" else None
+    device = prepare_device(options.device, options.threads)
+    if gpu is not None and device.type == "cpu":
+        gpu.release()  # There is one, but torch cannot use it: nobody need wait for it.
+    return device, gpu

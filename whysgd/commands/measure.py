@@ -1,0 +1,90 @@
+"""`whysgd measure` and `whysgd landscape`: what is measured of finished runs."""
+
+import json
+from pathlib import Path
+
+from whysgd.commands._shared import add_command, add_device_flags, prepared_device
+from whysgd.errors import UserError
+from whysgd.measures.catalog import MEASURES
+from whysgd.study.arguments import a_path, is_a
+from whysgd.study.settings import Count, Few, Index, Points
+
+RUN = "--run results/mini/runs/geiping2022/sgd/seeds-0-4"
+MEASURING = [
+    f"whysgd measure all {RUN}",
+    f"whysgd measure keskar hessian {RUN} --seed 0 1 --images 256 --out sharpness.json",
+    f"""whysgd measure keskar {RUN} --options '{{"keskar": {{"steps": 200}}}}'""",
+]
+LANDSCAPES = [
+    f"whysgd landscape line {RUN}",
+    f"""whysgd landscape plane {RUN} --points 21 --options '{{"alpha": [-0.5, 0.5]}}'""",
+]
+
+
+def add(commands) -> None:
+    """Add the commands."""
+    told = "take measures of a finished run: sharpness, flatness, noise, ..."
+    measure = add_command(commands, "measure", _measure, told, MEASURING)
+    measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
+    measure.add_argument("--options", default="{}", help="of each measure, as JSON")
+    measure.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
+    measure.add_argument(
+        "--out", type=a_path, help="file for the results (default: measures/all.json in the run's folder)"
+    )
+    told = "losses around a finished run, along random directions"
+    landscape = add_command(commands, "landscape", _landscape, told, LANDSCAPES)
+    landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
+    landscape.add_argument("--points", type=is_a(Points), default=51, help="of each axis")
+    landscape.add_argument("--options", default="{}", help='as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}')
+    landscape.add_argument("--chunk", type=is_a(Index), default=0, help="which of the parts, from 0")
+    landscape.add_argument("--of", type=is_a(Few), default=1, help="parts that the points are split into")
+    landscape.add_argument("--seed", type=is_a(Index), help="which of the folder's (default: the first)")
+    landscape.add_argument("--like", type=a_path, help="folder of a run whose filters give directions their lengths")
+    landscape.add_argument("--like-seed", type=is_a(Index), help="which of that folder's (default: the first)")
+    landscape.add_argument("--out", type=a_path, help="file (default: landscape_KIND.csv in the run's folder)")
+    for command in (measure, landscape):
+        command.add_argument("--run", type=a_path, required=True, help="folder of finished seeds of a run")
+        command.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
+        command.add_argument("--images", type=is_a(Count), help="only so many of the training images")
+        add_device_flags(command)
+
+
+def _measure(options) -> None:
+    try:
+        settings = json.loads(options.options)
+    except ValueError as error:
+        raise UserError(f"measure: --options: not JSON ({error})") from None
+    if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
+        raise UserError("measure: --options: must be a mapping of measures to their options")
+    names = list(MEASURES) if options.measures == ["all"] else options.measures
+    # Not where the workflow puts its own, which have the options of the scale.
+    out = options.out or options.run / "measures" / "all.json"
+    device, _gpu = prepared_device(options)
+    from whysgd.measures.run import load_runs, measure_batch
+
+    measure_batch(names, load_runs(options.run, options.data, device, options.images, options.seed), out, settings)
+    print(f"{out}: {', '.join(names)}")
+
+
+def _landscape(options) -> None:
+    if options.chunk >= options.of:
+        raise UserError("landscape: --chunk must be below --of")
+    device, _gpu = prepared_device(options)
+    from whysgd.measures.catalog import View
+    from whysgd.measures.landscape_part import landscape_of
+    from whysgd.measures.run import load_runs
+    from whysgd.study.validation import checked
+
+    try:
+        view = checked(View, json.loads(options.options), lambda _: "landscape: --options")
+    except json.JSONDecodeError as error:
+        raise UserError(f"landscape: --options: not JSON ({error})") from None
+
+    def loaded(folder, seed):
+        seeds = None if seed is None else [seed]
+        return next(load_runs(folder, options.data, device, options.images, seeds))
+
+    run = loaded(options.run, options.seed)
+    like = loaded(options.like, options.like_seed) if options.like else None
+    out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
+    landscape_of(run, options.kind, options.points, (options.chunk, options.of), out, like, view)

@@ -1,0 +1,81 @@
+"""What `whysgd diff` prints: the settings in which two runs differ, and what both ended with."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from tabulate import tabulate
+
+from whysgd.results.metrics import read_metrics
+from whysgd.results.paths import METRICS, RECORDS, run_folder
+from whysgd.results.records import read_record
+from whysgd.study.papers import scaled_spec
+from whysgd.study.settings import flat
+from whysgd.study.spec import RunSpec
+
+Run = tuple[str, str]
+ACCURACIES = {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"}
+NAMES = ("paper", "run", "scale", "seed")
+
+
+def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
+    """Return the settings in which two runs differ at the configured scale, then their final accuracies side by side.
+
+    Accuracies are in percent, mean ± standard deviation over the seeds that finished with the settings of today. They
+    come from results/ or, without any there, from records/.
+
+    Raises:
+        UserError: as `whysgd.study.papers.scaled_spec`, or a file of results is damaged.
+    """
+    specs = [scaled_spec(config, *run, 0) for run in runs]
+    names = ["/".join(run) for run in runs]
+    settings = different_settings(*specs)
+    text = tabulate(settings, ["setting", *names], disable_numparse=True) if settings else "No setting differs."
+    ended = [_ended(spec, config["seeds"]) for spec in specs]
+    missing = [name for name, (metrics, _) in zip(names, ended, strict=True) if not metrics]
+    if missing:
+        where = f"{' and '.join(missing)} with these settings at scale {config['scale']}"
+        return f"{text}\n\nNo results of {where}: `whysgd train` makes them."
+    lines = [[told, *(_over_seeds(metrics, key) for metrics, _ in ended)] for key, told in ACCURACIES.items()]
+    lines.append(["from", *(place for _, place in ended)])
+    return f"{text}\n\n{tabulate(lines, ['at the last step', *names], disable_numparse=True)}"
+
+
+def different_settings(left: RunSpec, right: RunSpec) -> list[tuple[str, str, str]]:
+    """Return (setting, left, right) for each setting in which two runs differ; – stands for none."""
+    one, other = (
+        flat({key: value for key, value in spec.to_dict().items() if key not in NAMES}) for spec in (left, right)
+    )
+    keys = list(dict.fromkeys([*one, *other]))
+    pairs = ((key, one.get(key), other.get(key)) for key in keys)
+    return [(key, *map(_shown, (a, b))) for key, a, b in pairs if a != b]
+
+
+def _shown(value) -> str:
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _ended(spec: RunSpec, seeds: Iterable[int] | None) -> tuple[list[dict], str]:
+    """Return the metrics of a run's seeds that were trained with these settings, and where they were found."""
+    batches = sorted(run_folder(spec.scale, spec.paper, spec.run).glob(f"seeds-*/{METRICS}"))
+    trained = _same((metrics for file in batches for metrics in read_metrics(file)), spec, seeds)
+    if trained:
+        return trained, "results"
+    files = sorted((RECORDS / spec.scale / spec.paper / spec.run).glob("seed-*.json"))
+    return _same((read_record(file)["metrics"] for file in files), spec, seeds), "records"
+
+
+def _same(found: Iterable[dict], spec: RunSpec, seeds: Iterable[int] | None) -> list[dict]:
+    return [
+        metrics
+        for metrics in found
+        if RunSpec.from_dict(metrics["settings"]) == spec.replace(seed=metrics["seed"])
+        and (seeds is None or metrics["seed"] in seeds)
+    ]
+
+
+def _over_seeds(metrics: Sequence[dict], key: str) -> str:
+    values = [one["final"][key] for one in metrics if one["status"] == "finished"]
+    diverged = f", {len(metrics) - len(values)} diverged" if len(values) < len(metrics) else ""
+    mean = f"{statistics.mean(values):.2f}" if values else "–"
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{mean}{spread} (n = {len(values)}{diverged})"

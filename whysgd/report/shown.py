@@ -1,0 +1,111 @@
+"""What `whysgd show` prints of finished results: the summary of a scale, a paper, or a table.
+
+A scale is a folder of results/: `mini`, or `recorded/mini` for what was made from records.
+"""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+from whysgd.errors import UserError
+from whysgd.results.paths import CLAIMS, PAGE, RECORDS, RESULTS, RUNS, TABLE
+from whysgd.study.config import DEFAULT_FILE, paper_names
+from whysgd.study.papers import load_paper
+from whysgd.study.validation import read_yaml
+
+
+def scales_with_results() -> list[str]:
+    """Return the scales that have tables, those from records last."""
+    folders = [*sorted(RESULTS.glob("*/tables")), *sorted(RESULTS.glob("recorded/*/tables"))]
+    return [folder.parent.relative_to(RESULTS).as_posix() for folder in folders if any(folder.glob("*.md"))]
+
+
+def scales_with_records() -> dict[str, int]:
+    """Return the number of records of each scale that has any."""
+    return dict(sorted(Counter(file.parts[1] for file in RECORDS.glob("*/*/*/seed-*.json")).items()))
+
+
+def found_tables(scale: str, paper: str) -> list[str]:
+    """Return the tables of a paper that were made at a scale, in the paper's order."""
+    if not any(_table(scale, paper, "x").parent.glob(f"{paper}_*.md")):
+        return []  # The file of a paper that was not run need not be in order.
+    return [table for table in load_paper(paper)["tables"] if _table(scale, paper, table).is_file()]
+
+
+def summary_text(scale: str) -> str:
+    """Return a scale's summary: on what was measured, a line for each claim with its verdict, and where the rest is."""
+    tables = [f"{paper}/{table}" for paper in paper_names() for table in found_tables(scale, paper)]
+    claims = [(paper, line) for paper in paper_names() for line in _verdicts(scale, paper)]
+    wide = max((len(paper) for paper, _ in claims), default=0)
+    listed = [f"{paper:{wide}}  {line['id']:3}  {line['verdict']:12}  {line['claim']}" for paper, line in claims]
+    places = {
+        "tables": ", ".join(tables),
+        "print": " or ".join(f"whysgd show {what}{_flag(scale)}" for what in (tables[0], tables[0].partition("/")[0]))
+        if tables
+        else "",
+        "page": str(page) if (page := Path(PAGE.format(scale=scale))).is_file() else "",
+        "results at": ", ".join(scales_with_results()),
+        "records at": ", ".join(f"{name} ({count} runs)" for name, count in scales_with_records().items()),
+    }
+    rest = [f"{name + ':':12}{text}" for name, text in places.items() if text]
+    return "\n".join([*_measured(scale), "", *listed, *([""] if listed else []), *rest])
+
+
+def _flag(scale: str) -> str:
+    """Return the shortest flag that has `whysgd show` show this scale."""
+    name = scale.removeprefix("recorded/")
+    name = scale if name in scales_with_results() else name
+    return "" if name == read_yaml(DEFAULT_FILE)["scale"] else f" --scale {name}"
+
+
+def _measured(scale: str) -> list[str]:
+    """Return on what was measured, and how many networks."""
+    import pandas as pd
+
+    from whysgd.report.tables import setting_of
+
+    files = [file for paper in paper_names() if (file := Path(RUNS.format(scale=scale, paper=paper))).is_file()]
+    if not files:
+        return [f"Scale {scale}."]
+    runs = pd.concat(map(pd.read_csv, files), ignore_index=True)
+    setting, diverged = setting_of(runs), (runs.status != "finished").sum()
+    count = runs.groupby(["paper", "run"]).ngroups
+    return [f"{setting[0].upper()}{setting[1:]}.", f"{count} runs, {len(runs)} trained networks, {diverged} diverged."]
+
+
+def _verdicts(scale: str, paper: str) -> list[dict]:
+    file = Path(CLAIMS.format(scale=scale, paper=paper) + ".csv")
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def paper_text(scale: str, paper: str) -> str:
+    """Return all tables and claims of a paper.
+
+    Raises:
+        UserError: it has none at this scale.
+    """
+    files = [_table(scale, paper, table) for table in found_tables(scale, paper)]
+    files += [file for file in [Path(CLAIMS.format(scale=scale, paper=paper) + ".md")] if file.is_file()]
+    if not files:
+        made = [name for name in paper_names() if found_tables(scale, name)]
+        raise UserError(f"show: {paper}: no table of it was made at scale {scale}; made: {', '.join(made)}")
+    return "\n".join(file.read_text(encoding="utf-8") for file in files).rstrip()
+
+
+def table_text(scale: str, paper: str, table: str) -> str:
+    """Return one table.
+
+    Raises:
+        UserError: it was not made at this scale.
+    """
+    if not (file := _table(scale, paper, table)).is_file():
+        made = [f"{name}/{one}" for name in paper_names() for one in found_tables(scale, name)]
+        raise UserError(f"show: {paper}/{table}: was not made at scale {scale}; made: {', '.join(made)}")
+    return file.read_text(encoding="utf-8").rstrip()
+
+
+def _table(scale: str, paper: str, table: str) -> Path:
+    return Path(TABLE.format(scale=scale, paper=paper, table=table) + ".md")
