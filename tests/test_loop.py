@@ -293,7 +293,7 @@ def test_a_folder_that_cannot_be_used_is_named(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: cannot be used as the run's folder"):
         run(make_spec(), data, tmp_path / "file")
-    with pytest.raises(UserError, match="make one with `python -m whysgd build-dataset gone`"):
+    with pytest.raises(UserError, match="make one with `whysgd build-dataset gone`"):
         run(make_spec(), tmp_path / "gone", tmp_path / "run")
 
 

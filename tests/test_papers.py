@@ -318,3 +318,9 @@ def test_rows_are_as_published_until_one_is_edited(tmp_path, monkeypatch):
     load_paper.cache_clear()
     assert {row["run"] for row in tables["main"]["rows"] if row["edited"]} == {"fb-clip"}
     assert {row["run"] for row in tables["architectures"]["rows"] if row["edited"]} >= {"fb-clip.resnet50"}
+    # A number that is put beside another run is one, too.
+    other = text.replace("runs:\n", "runs:\n  fb-2: {like: fb}\n", 1).replace("run: fb-reg, ", "run: fb-2, ", 1)
+    (tmp_path / "geiping2022.yaml").write_text(other)
+    tables = load_paper("geiping2022")["tables"]
+    load_paper.cache_clear()
+    assert [row["label"] for row in tables["main"]["rows"] if row["edited"]] == ["FB regularized"]

@@ -40,12 +40,14 @@ def filled(document: Path, root: Path = Path()) -> str:
 
 
 def verdicts(root: Path = Path()) -> str:
-    """Return the verdicts on the claims of each paper, from those of every recorded scale, as Markdown."""
+    """Return the verdicts on the claims of each paper, of papers with records at one of `SCALES`, as Markdown."""
     lines = ["| scale | paper | holds | fails | undetermined |", "|---|---|---|---|---|"]
-    for file in sorted(
-        root.glob(str(RECORDED / "*/claims/*.csv")), key=lambda file: (SCALES.index(file.parts[-3]), file)
-    ):
-        paper, scale, claims = file.stem, file.parents[1].name, pd.read_csv(file)
+    places = [(scale, folder.name) for scale in SCALES for folder in sorted((root / RECORDS / scale).glob("*"))]
+    for scale, paper in places:
+        file = root / RECORDED / scale / f"claims/{paper}.csv"
+        if not file.is_file():
+            continue
+        claims = pd.read_csv(file)
         cells = []
         for verdict in ("holds", "fails", "undetermined"):
             found = claims[claims.verdict == verdict]

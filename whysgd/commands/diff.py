@@ -13,7 +13,10 @@ def add(commands) -> None:
     told = "the settings in which two runs differ, and the accuracies of both"
     diff = add_command(commands, "diff", _diff, told, EXAMPLES)
     diff.add_argument("runs", nargs=2, metavar="PAPER/RUN", help="e.g. geiping2022/fb geiping2022/fb-clip")
-    add_config_flags(diff, seed="accuracies of these seeds (default: all that are there)")
+    add_config_flags(
+        diff,
+        seed="accuracies of these seeds (default: the configuration's, or all that are there)",
+    )
 
 
 def _diff(options) -> None:

@@ -52,7 +52,7 @@ def add(commands) -> None:
 
 def _train(options) -> None:
     if (options.run is None) == (options.spec is None):
-        raise UserError("train: give either PAPER/RUN or --spec")
+        raise UserError("train: give either PAPER/RUN, before options that take several values, or --spec")
     specs = _specs(options, list(dict.fromkeys(options.seed or [0])))
     seeds = [spec.seed for spec in specs]
     out = options.out or run_folder(specs[0].scale, specs[0].paper, specs[0].run) / batch_name(seeds)
@@ -72,6 +72,8 @@ def _train(options) -> None:
 
 def _specs(options, seeds: list[int]) -> list:
     if options.spec is not None:
+        if options.configfile or options.config or options.scale:
+            raise UserError("train: --spec: says all settings; --configfile, --config and --scale belong to PAPER/RUN")
         from whysgd.study.spec import RunSpec
 
         try:

@@ -46,7 +46,7 @@ def load_dataset(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder}: no data set there; make one with `python -m whysgd build-dataset {folder.name}`")
+        raise UserError(f"{folder}: no data set there; make one with `whysgd build-dataset {folder.name}`")
     manifest = read_json(folder / MANIFEST)
     train, test = (_read_split(folder / f"{split}.safetensors") for split in ("train", "test"))
     if content_digest(train, test) != manifest.get("sha256"):

@@ -65,12 +65,14 @@ def _ended(spec: RunSpec, seeds: Iterable[int] | None) -> tuple[list[dict], str]
 
 
 def _same(found: Iterable[dict], spec: RunSpec, seeds: Iterable[int] | None) -> list[dict]:
-    return [
-        metrics
+    """Return one of each seed: the workflow and `whysgd train` may both have made it, with the same bits."""
+    same = {
+        metrics["seed"]: metrics
         for metrics in found
         if RunSpec.from_dict(metrics["settings"]) == spec.replace(seed=metrics["seed"])
         and (seeds is None or metrics["seed"] in seeds)
-    ]
+    }
+    return list(same.values())
 
 
 def _over_seeds(metrics: Sequence[dict], key: str) -> str:

@@ -91,7 +91,7 @@ def paper_text(scale: str, paper: str) -> str:
     files += [file for file in [Path(CLAIMS.format(scale=scale, paper=paper) + ".md")] if file.is_file()]
     if not files:
         made = [name for name in paper_names() if found_tables(scale, name)]
-        raise UserError(f"show: {paper}: no table of it was made at scale {scale}; made: {', '.join(made)}")
+        raise UserError(f"show: {paper}: no table of it was made at scale {scale}; made: {', '.join(made) or 'none'}")
     return "\n".join(file.read_text(encoding="utf-8") for file in files).rstrip()
 
 
@@ -103,7 +103,7 @@ def table_text(scale: str, paper: str, table: str) -> str:
     """
     if not (file := _table(scale, paper, table)).is_file():
         made = [f"{name}/{one}" for name in paper_names() for one in found_tables(scale, name)]
-        raise UserError(f"show: {paper}/{table}: was not made at scale {scale}; made: {', '.join(made)}")
+        raise UserError(f"show: {paper}/{table}: was not made at scale {scale}; made: {', '.join(made) or 'none'}")
     return file.read_text(encoding="utf-8").rstrip()
 
 

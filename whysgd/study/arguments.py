@@ -15,7 +15,11 @@ class Parser(argparse.ArgumentParser):
     """Refuses wrong arguments in one line, as all errors are told."""
 
     def error(self, message: str):
-        raise UserError(f"{self.prog.rpartition(' ')[2]}: {message}")
+        # What takes several values takes the arguments behind it, too.
+        missing = message.startswith("the following arguments are required")
+        several = missing and any(action.option_strings and action.nargs == "+" for action in self._actions)
+        hint = "; they stand before options that take several values" if several else ""
+        raise UserError(f"{self.prog.rpartition(' ')[2]}: {message}{hint}")
 
     def _check_value(self, action, value):
         """Refuse what is none of the choices, and name the nearest one; argparse asks this of every value."""

@@ -299,4 +299,5 @@ class Jobs:
         replaced = any(
             getattr(self.runs[paper, run], key) != known[run][key] for run in runs for key in ("dataset", "model")
         )
-        return {**content, "scaled": scaled, "as_published": not (scaled or replaced)}
+        changed = scaled or replaced or scale_of(self.config, paper)["augmentation"]
+        return {**content, "scaled": scaled, "as_published": not changed}

@@ -14,7 +14,7 @@ from whysgd.study.layout import lay_out, reference_of, with_plan
 from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
-from whysgd.study.published import edited
+from whysgd.study.published import edited, is_edited
 from whysgd.study.registry import allowed, names, problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
@@ -46,9 +46,9 @@ def load_paper(name: str) -> dict:
             )
     check_trajectories(paper["trajectories"], file)
     other = edited(paper, PAPERS)
-    for table in paper["tables"].values():
-        for row in table["rows"]:
-            row["edited"] = row["run"] in other
+    for table, content in paper["tables"].items():
+        for row in content["rows"]:
+            row["edited"] = is_edited(table, row, other)
     return paper
 
 
