@@ -222,7 +222,7 @@ def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list,
     has_gaps = any(gaps)
     # Accuracies on other data, or of other networks, are never subtracted from published ones.
     told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
-    told = told if lines[told].notna().any(axis=None) else []
+    told = [name for name in told if lines[name].notna().any()]
     heads = ["row", "label", "published", "measured", "median", "n", *(BESIDE.get(name, name) for name in told)]
     heads += [*(["gap recovered [%]"] if has_gaps else []), "note"]
     rows = []
