@@ -72,7 +72,7 @@ EDITS = {
         {"plot_figure": 14, "summarize_measures": 1, "write_page": 1},
     ),
     "a script": ("workflow_scripts/make_table.py", "", "\nUNUSED = 1\n", {"make_table": 5, "write_page": 1}),
-    "the page's template": (f"{PAGE}/index.html", "<h2>Claims</h2>", "<h2>The claims</h2>", {"write_page": 1}),
+    "the page's template": (f"{PAGE}/index.html", "<h2>Verdicts</h2>", "<h2>The verdicts</h2>", {"write_page": 1}),
     "the page's script": (f"{PAGE}/page.js", "const marked =", "const wanted =", {"write_page": 1}),
     "the page's style": (f"{PAGE}/page.css", "max-width: 76rem", "max-width: 80rem", {"write_page": 1}),
     "a history": (f"{FB}/history.csv", "step,epoch", "step, epoch", {"collect_runs": 1, "make_table": 1, "check_claims": 1, "plot_figure": 5, "summarize_measures": 1, "write_page": 1}),
