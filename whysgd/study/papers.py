@@ -227,7 +227,7 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
     """
     schedule = settings["schedule"]
     times = {key: schedule[key] / divisor for key in ("warmup", "horizon") if schedule.get(key) is not None}
-    if times.get("warmup", 1) < min(1, schedule.get("warmup", 0)):
+    if divisor > 1 and times.get("warmup", 1) < 1:
         times["warmup"] = 0
     if schedule.get("milestones") is not None:
         times["milestones"] = [time / divisor for time in schedule["milestones"]]

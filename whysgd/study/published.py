@@ -38,10 +38,10 @@ def _name(table: str, row: Mapping) -> str:
 
 
 def _write() -> None:
-    from whysgd.study.papers import PAPERS, load_paper
+    from whysgd.study.config import PAPERS, paper_names
+    from whysgd.study.papers import load_paper
 
-    papers = sorted(file.stem for file in PAPERS.glob("*.yaml"))
-    write_json(PAPERS / FILE, {name: digests(load_paper(name)) for name in papers})
+    write_json(PAPERS / FILE, {name: digests(load_paper(name)) for name in paper_names()})
 
 
 if __name__ == "__main__":
