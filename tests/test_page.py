@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from frames import TABLE, measured, runs_frame, table_of
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
@@ -20,6 +19,7 @@ from whysgd.report.claims import COLUMNS
 from whysgd.report.correlations import correlate
 from whysgd.report.measures import measures_table, wide
 from whysgd.report.provenance import POINTS, flat, provenance
+from whysgd.report.style import plt, save_figure
 from whysgd.report.table import html_table
 from whysgd.results.metrics import split
 
@@ -104,6 +104,14 @@ def test_what_runs_differ_in_can_be_chosen():
     assert page._choices(table) == {"run": ("paper", ["p", "q"]), "dataset": ("data set", ["digits", "mine"])}
 
 
+def drawn(path, title="", description=""):
+    """Write a figure, 96 pixels wide, that says what it shows."""
+    figure = plt.figure(figsize=(1, 1))
+    figure.suptitle(title)
+    figure.set_label(description)
+    save_figure(figure, path)
+
+
 def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(), figures=None, **given) -> str:
     """A page with a table and a claim, and, if wanted, all measures."""
     runs = runs_frame({"a": [90.0, 92.0]}).assign(**given)
@@ -113,10 +121,8 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(),
     claims = [("c1", "A & <b>", "test_accuracy", "difference", "a > b", "a b", "fails", "<i>")]
     pd.DataFrame(claims, columns=COLUMNS).to_csv(folder / "c.csv", index=False)
     Image.new("L", (4, 2)).save(folder / "f.gif")
-    known = PngInfo()
-    known.add_text("Description", "SGD 1 % & <more>")
-    Image.new("L", (40, 20)).save(folder / "f.png", pnginfo=known, dpi=(192, 192))
-    figures = figures or [{"file": folder / "f.png", "caption": "C & c"}]
+    drawn(folder / "f.svg", description="SGD 1 % & <more>")
+    figures = figures or [{"file": folder / "f.svg", "caption": "C & c"}]
     descent = [{"file": folder / "f.gif", "caption": "of a paper"}]
     table = {
         "title": "T",
@@ -175,8 +181,8 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     assert re.search(
         '<h3>Descent</h3>\n<figure><img src="data:image/gif;base64,[^"]+" width="4" alt="of a paper">', html
     )
-    told = 'width="20" alt="SGD 1 % &amp; &lt;more&gt;"><figcaption>C &amp; c</figcaption>'
-    assert re.search(f'src="data:image/png;base64,[^"]+" {told}', html)
+    told = 'width="96" alt="SGD 1 % &amp; &lt;more&gt;"><figcaption>C &amp; c</figcaption>'
+    assert re.search(f'src="data:image/svg\\+xml;base64,[^"]+" {told}', html)
     assert '<p class="setting">p, V, arXiv 1</p>' in html
     assert '<th scope="row" data-run="p/a">p/a</th>' in html
     assert "<h3>Where papers disagree</h3>" in html
@@ -225,11 +231,9 @@ def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour(tmp_path)
 
 
 def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
-    told = PngInfo()
-    told.add_text("Title", "A < B")
-    files = [tmp_path / f"p_t_{kind}.png" for kind in ("comparison", "generalization")]
+    files = [tmp_path / f"p_t_{kind}.svg" for kind in ("comparison", "generalization")]
     for file in files:
-        Image.new("L", (40, 20)).save(file, pnginfo=told)
+        drawn(file, title="A < B")
     html = whole(tmp_path, figures=[{"file": file, "caption": file.stem} for file in files])
     first = html[html.index("<h2>What came out</h2>") : html.index("<h2>Verdicts</h2>")]
     assert "<p>A &lt; B.</p>" in first

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +22,7 @@ from whysgd.report.table import html_table, to_html
 from whysgd.report.tables import headline, presented, setting_of
 
 TITLE = "whysgd: why does SGD generalize?"
+DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"  # the names under which an SVG says what it shows
 TEMPLATES = Path(__file__).parent / "templates"
 # The mark of a verdict, beside its word; the colour of both is in page.css.
 VERDICTS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
@@ -41,7 +43,7 @@ def write_page(
     Args:
         papers: for each its `header` (of its YAML; what it has as `out_of_scope` is listed), `claims` (CSV file or
             None), and `tables`: a list of `title`, `setting`, `scaled`, `finding`, `csv` (of `make_table`) and
-            `figures` (PNG files with captions); figures of the paper and no table, PNG or GIF, are in `figures` under
+            `figures` (SVG files with captions); figures of the paper and no table, SVG or GIF, are in `figures` under
             the title `picture`, if it has any.
         frames: of the papers' runs.
         folder: where the page will lie.
@@ -159,13 +161,16 @@ def _out_of_scope(paper: dict) -> list[str]:
 
 
 def _image(file: str | Path) -> str:
-    """Return a PNG or GIF as a data URL: figures with text from users never become markup."""
-    kind = Path(file).suffix.removeprefix(".")
+    """Return a picture as a data URL: figures with text from users never become markup of the page."""
+    kind = {".svg": "svg+xml", ".gif": "gif"}[Path(file).suffix]
     return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()
 
 
 def _told(file: str | Path) -> tuple[str, str, int]:
     """Return a picture's title, the text that stands for it, both empty if it has none, and its width in pixels."""
-    with Image.open(file) as image:
-        width = round(96 * image.width / image.info.get("dpi", (96,))[0])
-        return image.info.get("Title", ""), image.info.get("Description", ""), width
+    if Path(file).suffix == ".gif":
+        with Image.open(file) as image:
+            return "", "", image.width
+    root = ElementTree.parse(file).getroot()
+    title, description = (root.findtext(f".//{DUBLIN_CORE}{part}", "") for part in ("title", "description"))
+    return title, description, round(float(root.get("width").removesuffix("pt")) * 96 / 72)

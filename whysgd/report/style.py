@@ -1,5 +1,6 @@
 """The look of all pictures: sizes, type, headings, legends, ticks, and how a picture is saved with what it says."""
 
+import io
 import re
 import textwrap
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from whysgd.files import write_atomically
+from whysgd.files import write_atomically, write_text
 from whysgd.report.colours import PALETTE
 
 # Widths of a picture in inches of 96 pixels: 720 and 1,100 on a page, where type then has one size in all of them.
@@ -21,6 +22,13 @@ NARROW, WIDE = 7.5, 1100 / 96
 PIXELS = 2 * 96  # of a PNG, per inch
 TITLE, TEXT, SMALL = 11.5, 9, 8  # points
 QUIET, FAINT = "#555555", "#c8c8c8"
+# What an SVG's neutral colours become where the reader's screen is dark: those of the page. Colours that mean something
+# stay; a text upon these is drawn in `ON_LIGHT` or `ON_DARK`, which no screen changes.
+DARK = {
+    "#ffffff": "#15181c", "#000000": "#e4e7eb", "#222222": "#e4e7eb", QUIET: "#a5adb8", FAINT: "#4a525c",
+    "#b0b0b0": "#a5adb8",
+}  # fmt: skip
+ON_LIGHT, ON_DARK = "#010101", "#fefefe"
 SEQUENTIAL = "viridis"
 STYLE = {
     "svg.hashsalt": "whysgd", "svg.fonttype": "none", "font.size": TEXT, "axes.titlesize": TEXT,
@@ -40,10 +48,23 @@ def save_figure(figure: Figure, *paths: str | Path) -> None:
     """
     told = {"Title": figure.get_suptitle().replace("\n", " "), "Description": figure.get_label()}
     for path in map(Path, paths):
-        metadata = {**told, "Date": None} if path.suffix == ".svg" else told
         with plt.rc_context(STYLE):
-            write_atomically(path, lambda file, known=metadata: figure.savefig(file, dpi=PIXELS, metadata=known))
+            if path.suffix == ".svg":
+                drawn = io.StringIO()
+                figure.savefig(drawn, format="svg", metadata={**told, "Date": None})
+                write_text(path, drawn.getvalue().replace("</style>", f"{_dark_rules()}</style>", 1))
+            else:
+                write_atomically(path, lambda file: figure.savefig(file, dpi=PIXELS, metadata=told))
     plt.close(figure)
+
+
+def _dark_rules() -> str:
+    """Return the style sheet of an SVG for dark screens. What names no fill is black and inherits the root's."""
+    rules = (
+        f'[style*="{kind}: {light}"]{{{kind}: {dark} !important}}'
+        for light, dark in DARK.items() for kind in ("fill", "stroke")
+    )  # fmt: skip
+    return f"@media (prefers-color-scheme: dark){{svg{{fill: {DARK['#000000']}}}{''.join(rules)}}}"
 
 
 def add_heading(figure: Figure, title: str, setting: str = "", alternative: str = "") -> None:

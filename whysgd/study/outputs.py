@@ -54,7 +54,7 @@ def outputs(study: Study, paper: str) -> list[str]:
 def page_files(study: Study) -> list[str]:
     """Return the files that the page is made of, beside the frames."""
     every = (file for paper in study.tables for file in outputs(study, paper))
-    return [file for file in every if file.endswith((".csv", ".png", ".gif"))]
+    return [file for file in every if file.endswith((".csv", ".svg", ".gif"))]
 
 
 def page(study: Study) -> list[dict]:
@@ -65,7 +65,7 @@ def page(study: Study) -> list[dict]:
         titles = {name: table["title"] for name, table in loaded["tables"].items()}
         left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
         header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
-        pictures = zip(trajectory_files(study, paper, ".png", ".gif"), ("trajectories", "animation"), strict=False)
+        pictures = zip(trajectory_files(study, paper, ".svg", ".gif"), ("trajectories", "animation"), strict=False)
         contents.append({
             "header": {**header, "out_of_scope": left_out},
             "tables": [_shown(study, paper, name) for name in study.tables[paper]],
@@ -83,6 +83,6 @@ def _shown(study: Study, paper: str, name: str) -> dict:
         **{key: table[key] for key in ("title", "setting", "scaled", "finding")},
         "csv": paths.TABLE.format(scale=study.scale, paper=paper, table=name) + ".csv",
         "figures": [
-            {"file": f"{figure}.png", "caption": text} for figure, text in figure_files(study, paper, name).items()
+            {"file": f"{figure}.svg", "caption": text} for figure, text in figure_files(study, paper, name).items()
         ],
     }

@@ -10,8 +10,8 @@ from whysgd.report.style import log_ticks, plt, say
 NEEDS = ("plane",)
 CAPTION = (
     "Loss over a plane of two random, filter-normalized directions around the weights of each run, marked by a cross."
-    " The levels are equally far apart on a logarithmic scale and the same in all panels; where a plane is white, the"
-    " loss is not finite."
+    " The levels are equally far apart on a logarithmic scale and the same in all panels; where a plane is left blank,"
+    " the loss is not finite."
 )
 HEIGHT = 2.7  # inches
 LEVELS, COLOURS = 13, "viridis_r"

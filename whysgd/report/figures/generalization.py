@@ -146,7 +146,8 @@ def _title(points: list) -> str:
     elif above:
         top = max(round(end + one.value, 1) for one in above)
         best = [row_name(one.row) for one in above if round(end + one.value, 1) == top]
-        verb, who = ("generalizes", "") if len(above) == 1 else ("generalize", f" {joined(best)} best")
+        verb = "generalizes" if len(above) == 1 else "generalize"
+        who = "" if len(best) == len(above) else f" {joined(best)} best"
         title = f"{joined([row_name(one.row) for one in above], len(judged))} {verb} better than {name},"
         title += f"{who} with {top:.1f} against {end:.1f} % of the test images"
     elif below and len(below) == len(judged):

@@ -7,7 +7,7 @@ import seaborn as sns
 
 from whysgd.report.figures._grid import axis_values, extremes, grid_panels, named
 from whysgd.report.measures import titled
-from whysgd.report.style import SEQUENTIAL, SMALL, WIDE, plt
+from whysgd.report.style import ON_DARK, ON_LIGHT, SEQUENTIAL, SMALL, WIDE, plt
 
 NEEDS = ("measures", "grid")
 CAPTION = (
@@ -33,6 +33,8 @@ def heatmap(table, frames):
     for axis, (title, part) in zip(axes[0], drawn, strict=True):
         cells = part.groupby([inner, across]).value.mean().unstack().reindex(index=rows, columns=columns)
         sns.heatmap(cells, ax=axis, xticklabels=[*map(named, columns)], yticklabels=[*map(named, rows)], **look)
+        for text in axis.texts:
+            text.set_color(ON_DARK if text.get_color() == "w" else ON_LIGHT)
         axis.set_facecolor("#dddddd")
         axis.set_title(title, loc="left")
         axis.set(xlabel=across, ylabel="")
