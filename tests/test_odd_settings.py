@@ -197,19 +197,32 @@ import torch
 
 
 class Drops(torch.nn.Module):
-    def __init__(self, num_classes, own=False, twice=False):
+    def __init__(self, num_classes, own=0.0, twice=False):
         super().__init__()
         self.drop, self.head = torch.nn.Dropout(), torch.nn.Linear(64, num_classes)
         self.own, self.twice = own, twice
 
     def forward(self, x):
         x = self.drop(x.mean(1).flatten(1))
-        x = torch.nn.functional.dropout(x, training=self.training) if self.own else x
+        x = torch.nn.functional.dropout(x, self.own, self.training) if self.own else x
         return self.head(self.drop(x) if self.twice else x)
 
 
+class Pair(Drops):
+    def forward(self, x):
+        return super().forward(x), x
+
+
 def functional(num_classes):
-    return Drops(num_classes, own=True)
+    return Drops(num_classes, own=0.5)
+
+
+def rarely(num_classes):
+    return Drops(num_classes, own=1e-9)
+
+
+def wide(num_classes):
+    return Drops(num_classes + 1)
 
 
 def twice(num_classes):
@@ -229,6 +242,9 @@ class Random(torch.nn.Module):
 
 FOREIGN = {
     "functional": "draws random numbers of its own; dropout must be torch.nn.Dropout layers",
+    "rarely": "draws random numbers of its own",
+    "Pair": r"returns tuple in training; needed are logits \(2, 10\)",
+    "wide": r"returns \(2, 11\) in training; needed are logits \(2, 10\)",
     "twice": "drops twice in one layer; each place needs a torch.nn.Dropout of its own",
 }
 

@@ -12,6 +12,7 @@ from whysgd.errors import UserError
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.training.loop import Trainer
+from whysgd.training.optimizers import decay_term
 from whysgd.training.optimizers.sgd import sgd
 
 LR = 0.3
@@ -284,6 +285,8 @@ def test_weight_decay_spares_what_is_exempt():
     decayed = 0.05 * sum(p.square().sum().item() for p in others)
     line = trainer.step()
     assert line["full_loss"].item() == pytest.approx(line["step_loss"].item() + decayed, rel=1e-9)
+    layout = trainer.objective.parameters
+    assert decay_term(torch.ones(2, len(layout)), layout, 0.1, [""]).tolist() == [0, 0]  # all are exempt
 
 
 def test_the_full_loss_is_the_same_whichever_way_weight_decay_is_written():

@@ -92,7 +92,7 @@ def refused(path: Path, why: str) -> UserError:
 
 
 def _missing(path: Path) -> UserError:
-    return UserError(f"{path}: no store there; make one with `python -m whysgd build-store`")
+    return UserError(f"{path}: no store there; make one with `whysgd build-store`")
 
 
 class Store(Dataset):

@@ -89,27 +89,34 @@ def _foreign(name: str, offered: dict, seed: int) -> nn.Module:
         model.set_submodule(key, Dropout(model.get_submodule(key).p, layer))
     if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
         raise UserError(f"model = {name!r}: allowed is torch.nn.Dropout, no other kind of dropout; set it to 0")
-    _check_draws(name, model.float(), (2, offered["channels"], offered["size"], offered["size"]))
+    shape = (2, offered["channels"], offered["size"], offered["size"])
+    _check_draws(name, model.float(), offered["classes"], shape)
     return model
 
 
-def _check_draws(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
-    """Refuse a network of a dotted path that does not take such images, draws by itself, or drops twice in one layer.
+def _check_draws(name: str, model: nn.Module, classes: int, shape: tuple[int, ...]) -> None:
+    """Refuse a network of a dotted path that has no logits, draws by itself, or drops twice in one layer.
 
     A layer drops the same in every pass of a step, so it would in two places of one pass, too.
     """
-    copied, calls = copy.deepcopy(model).train(), Counter()
-    for module in copied.modules():
-        if isinstance(module, Dropout):
-            module.register_forward_hook(lambda layer, *_: calls.update([layer.layer]))
-    images = torch.linspace(-1, 1, math.prod(shape)).view(shape)
+    images, calls = torch.linspace(-1, 1, math.prod(shape)).view(shape), Counter()
     try:
+        copied = copy.deepcopy(model).train()
+        for module in copied.modules():
+            if isinstance(module, Dropout):
+                module.register_forward_hook(lambda layer, *_: calls.update([layer.layer]))
         with torch.no_grad(), torch.random.fork_rng(devices=[]), dropout_keys(torch.zeros(1, dtype=torch.int64)):
+            before = torch.get_rng_state()
             first, second = copied(images), copied(images)
+            drawn = not torch.equal(before, torch.get_rng_state())
     except (RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0]
         raise UserError(f"model = {name!r}: is not for images of {shape[2]}×{shape[3]} ({why})") from None
-    if not torch.allclose(first, second, equal_nan=True):
+    if not isinstance(first, torch.Tensor) or first.shape != (shape[0], classes):
+        returned = tuple(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
+        raise UserError(f"model = {name!r}: returns {returned} in training; needed are logits ({shape[0]}, {classes})")
+    # A small probability may drop nothing here, and draws all the same; others draw without torch's generator.
+    if drawn or not torch.allclose(first, second, equal_nan=True):
         raise UserError(f"model = {name!r}: draws random numbers of its own; dropout must be torch.nn.Dropout layers")
     if max(calls.values(), default=0) > 2:
         raise UserError(f"model = {name!r}: drops twice in one layer; each place needs a torch.nn.Dropout of its own")

@@ -48,7 +48,7 @@ def decay_term(theta, layout, decay: float, exempt: Sequence[str] = ()):
     if not exempt or not decay:
         return decay / 2 * theta.square().sum(1)
     parts = (part for name, part in layout.views(theta).items() if not any(word in name for word in exempt))
-    return decay / 2 * sum(part.square().flatten(1).sum(1) for part in parts)
+    return decay / 2 * sum((part.square().flatten(1).sum(1) for part in parts), theta.new_zeros(len(theta)))
 
 
 def optimizer_of(spec: RunSpec, layout=None) -> Callable:
