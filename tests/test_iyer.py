@@ -51,7 +51,7 @@ def test_the_published_accuracies_are_as_published():
     assert means_of("explore") == dict.fromkeys(EXPLORE)
     labels = {row["run"]: row["label"] for row in paper["tables"]["full_budget"]["rows"]}
     # Two columns of the published table with one number, and one run.
-    assert labels["knee"] == "Knee, and Knee with 50 % explore"
+    assert labels["knee"] == "Knee"
     assert paper["tables"]["explore"]["figures"] == ["curves", "strips"]
     assert [(part["table"], part["rows"]) for part in paper["out_of_scope"]] == [
         ("full_budget", OTHERS),

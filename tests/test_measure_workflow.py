@@ -42,7 +42,7 @@ def test_figures_and_page_show_them(miniature):
         assert (place / f"figures/{name}.svg").stat().st_size > 2000, name
         assert (place / f"figures/{name}.png").stat().st_size > 2000, name
     page = (place / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == len(list(place.glob("figures/*.png")))
+    assert page.count("data:image/svg+xml;base64,") == len(list(place.glob("figures/*.png")))
     assert "largest Hessian eigenvalue" in page
     assert "Longer exploration finds wider minima" in page
 

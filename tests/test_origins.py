@@ -7,7 +7,7 @@ from conftest import ROOT, config_of
 from whysgd.__main__ import main
 from whysgd.study import origins
 from whysgd.study.config import load_config
-from whysgd.study.origins import scale_note
+from whysgd.study.origins import scale_note, settings_text
 from whysgd.study.papers import expand, scaled_spec
 from whysgd.study.spec import RunSpec
 from whysgd.study.workflow import Study
@@ -41,6 +41,10 @@ MINI = {
     ],
     "novack2023/resnet18-cifar10.sb-sgd": [
         "batch 4 = micro_batch (papers/novack2023.yaml: tables)",
+        "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
+        "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
+    ],
+    "novack2023/resnet18-cifar10.iter-graft": [
         "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
         "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
     ],
@@ -99,6 +103,14 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
         "seminar/mnist": "micro-batch ÷8, lr of single micro-batches ÷8",
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
+    config = config_of(**tables)
+    config["scales"]["mini"]["rules_of"]["novack2023"] |= {"batch_divisor": 4, "strength_divisor": 1}
+    fewer = Study(config).table("novack2023", "main")["scaled"]
+    assert fewer == "lr ×4, micro-batch ÷32, times ÷20, micro-batches of a step ÷4, lr of single micro-batches ÷32"
+    text = settings_text(config, "novack2023", "resnet18-cifar10-gn-mb2560")
+    ways = "÷ 32 (rules_of.novack2023.micro_batch_divisor) ÷ 4 (rules_of.novack2023.batch_divisor)"
+    assert f"\nbatch 40 = 5120 (papers/novack2023.yaml: defaults) {ways}\n" in text
+    assert f"\nmicro_batch 20 = 2560 (papers/novack2023.yaml: runs.resnet18-cifar10-gn-mb2560) {ways}\n" in text
     paper = Study(load_config(settings={"scale": "paper"})).table("geiping2022", "main")
     assert (paper["scaled"], paper["as_published"]) == ("", True)
     assert not any(study.table(*name.split("/"))["as_published"] for name in notes)

@@ -189,6 +189,24 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         assert mini.normalize is None
 
 
+def test_a_scale_takes_fewer_micro_batches_and_leaves_the_batches_comparable():
+    config = load_config(settings={"scale": "paper"})
+    config["scales"]["paper"] |= {"micro_batch_divisor": 8, "batch_divisor": 4}
+
+    def sizes(run, paper="novack2023"):
+        spec = scaled_spec(config, paper, run, 0)
+        return spec.batch, spec.micro_batch
+
+    assert sizes("resnet18-cifar10.lb-sgd") == (160, 16)
+    assert sizes("resnet18-cifar10.sb-sgd") == (16, 16)
+    # Two large micro-batches stay two, of the same batch.
+    assert sizes("resnet18-cifar10-gn-mb2560") == (160, 80)
+    assert sizes("vgg11-cifar10.lb-sgd") == (12 * 13, 13)
+    # So does a sampled one of half the batch.
+    assert scaled_spec(config, "novack2023", "vgg11-cifar10.lb-gn-mb2500", 0).penalty.sample == 12 * 13 / 2
+    assert sizes("fb", "geiping2022") == ("all", 16)
+
+
 def test_every_row_is_run_once_for_each_seed():
     others = {"novack2023": None, "iyer2023": None, "simsekli2019": ["mnist"], "seminar": ["mnist", "cifar"]}
     specs = expand(config_of({"seeds": [0, 7]}, geiping2022=BOTH, **others))

@@ -257,9 +257,7 @@ def test_what_is_no_store_is_refused_also_without_verifying(tmp_path, content):
 
 def test_a_store_that_is_not_there(tmp_path):
     for verify in (False, True):
-        with pytest.raises(
-            UserError, match=r"gone\.lmdb: no store there; make one with `whysgd build-store`"
-        ):
+        with pytest.raises(UserError, match=r"gone\.lmdb: no store there; make one with `whysgd build-store`"):
             open_store(tmp_path / "gone.lmdb", verify)
 
 

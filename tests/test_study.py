@@ -142,14 +142,14 @@ def test_everything_that_is_made_is_listed_once(study):
     assert "results/tiny/claims/simsekli2019.md" in files
     assert run_file("simsekli2019/mnist-linear_hinge-d2-w4", "seeds-0-1", "metrics.json") in files
     shown = page_files(found)
-    assert "results/tiny/figures/simsekli2019_mnist_heatmap.png" in shown
-    assert not [file for file in shown if file.endswith((".svg", ".tex", ".html"))]
+    assert "results/tiny/figures/simsekli2019_mnist_heatmap.svg" in shown
+    assert not [file for file in shown if file.endswith((".png", ".tex", ".html"))]
     assert summary_files(study({"measures": []}), "table.md") == []
     contents = page(found)
     assert [part["header"]["paper"] for part in contents] == WORLD["papers"]
     (table,) = contents[0]["tables"]
     assert [figure["file"] for figure in table["figures"]] == [
-        f"results/tiny/figures/geiping2022_main_{kind}.png"
+        f"results/tiny/figures/geiping2022_main_{kind}.svg"
         for kind in ("generalization", "comparison", "curves", "landscape", "contours")
     ]
     assert all(figure["caption"] for figure in table["figures"])

@@ -126,6 +126,8 @@ class Rules(Settings):
     """Divides epochs, steps and the times of schedules."""
     micro_batch_divisor: Divisor | None = None
     """Divides the sizes of micro-batches and batches."""
+    batch_divisor: Divisor | None = None
+    """Divides batches of several micro-batches further, by taking fewer of them."""
     copies_divisor: Divisor | None = None
     """Divides the number of stored copies."""
     strength_divisor: Positive | None = None
@@ -167,6 +169,8 @@ class Scale(Settings):
     """Divides all epochs, steps, and times of schedules that are not shares of the run."""
     micro_batch_divisor: Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""
+    batch_divisor: Divisor = 1.0
+    """Divides batches of several micro-batches further, by taking fewer of them."""
     copies_divisor: Divisor = 1.0
     """Divides the number of stored copies of an image."""
     strength_divisor: Positive = 1.0

@@ -29,14 +29,18 @@ _REPLACED = {"dataset": "datasets", "normalize": "datasets", "model": "models", 
 
 def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
     """Return what the scale's rules change in any of these runs of a paper: `lr ×4, micro-batch ÷8, times ÷10`."""
-    scale, known = scale_of(config, paper), load_paper(paper)["runs"]
+    scale, known, runs = scale_of(config, paper), load_paper(paper)["runs"], list(runs)
     settings = [flat(known[run]) for run in runs]
     found = {
         rule: f"{_NOTED[rule]} {sign}{scale[rule]:g}"
         for key, (rule, sign) in _RULES.items()
         if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings)
     }
-    if "micro_batch_divisor" in found and any(is_single(one) for one in settings):
+    if scale["batch_divisor"] != 1 and any(
+        is_real(one["batch"]) and one["batch"] > one["micro_batch"] for one in settings
+    ):
+        found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
+    if "micro_batch_divisor" in found and any(is_single(known[run]) for run in runs):
         found["single"] = f"lr of single micro-batches ÷{scale['micro_batch_divisor']:g}"
     return ", ".join(found.values())
 
@@ -78,8 +82,19 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
         elif sign:
             exact = before * factor if sign == "×" else before / factor if is_real(before) else value
             rule = f"{sign} {factor:g} ({rule})"
-            if key == "lr" and is_single(given) and (divisor := scale_of(config, paper)["micro_batch_divisor"]) != 1:
+            if (
+                key == "lr"
+                and is_single(published[run])
+                and (divisor := scale_of(config, paper)["micro_batch_divisor"]) != 1
+            ):
                 exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} ({named('micro_batch_divisor')})"
+            if key in ("batch", "micro_batch") and is_real(given["batch"]):
+                # Fewer micro-batches make the batch smaller, and a micro-batch only if they cannot be as few.
+                divisor = scale_of(config, paper)["batch_divisor"]
+                if key == "micro_batch":
+                    divisor *= values["batch"] / value * given["micro_batch"] / given["batch"]
+                if divisor != 1 and given["batch"] > given["micro_batch"]:
+                    exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} ({named('batch_divisor')})"
             origin = f"{'=' if math.isclose(value, exact) else '≈'} {before} ({where}) {rule}"
         else:
             origin = f"({rule}) in place of {_shown(before)} ({where})"

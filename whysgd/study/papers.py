@@ -164,11 +164,12 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
 
     The rules, the same for every row: data set and network by the scale's maps; epochs, steps (`stop_every` and
     `select_every`, too) and the schedule's times, unless they are shares of the run, divided by `time_divisor`, those
-    that are counted rounded and at least 1; micro-batches divided by `micro_batch_divisor`, and as many of them in a
-    step as published; learning rate times `lr_factor`, and divided by `micro_batch_divisor` where a step is a single
-    micro-batch, because the best learning rate grows with the batch (Goyal et al. 2017, arXiv 1706.02677); λ of a
-    micro-batch penalty divided by `strength_divisor`; stored copies divided by `copies_divisor`; the scale's
-    augmentation where the row, or its stored copies, have one.
+    that are counted rounded and at least 1; micro-batches divided by `micro_batch_divisor`; as many of them in a step
+    as published or, where there are several and not all, so many divided by `batch_divisor`, and at least 2 (smaller
+    ones, where the batch would else be divided by less); learning rate times `lr_factor`, and divided by
+    `micro_batch_divisor` where a step is a single micro-batch, because the best learning rate grows with the batch
+    (Goyal et al. 2017, arXiv 1706.02677); λ of a micro-batch penalty divided by `strength_divisor`; stored copies
+    divided by `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -245,21 +246,29 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
 
 
 def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
-    """The settings that are numbers of images, with as many micro-batches in a batch as published."""
+    """The settings that are numbers of images, with the micro-batches in a batch divided by `batch_divisor`."""
 
     def divided(images):
         return max(1, round(images / scale["micro_batch_divisor"]))
+
+    def fewer(count):
+        return count if count == 1 else max(2, round(count / scale["batch_divisor"]))
+
+    def part(images):
+        """A part of the batch: smaller than divided alone where there cannot be so few of them."""
+        count = 1 if batch in (FULL_BATCH, ONE_MICRO_BATCH) else max(1, batch // images)
+        return divided(images if count == 1 else images * count / (scale["batch_divisor"] * fewer(count)))
 
     def batch_of(batch, key):
         batch = size if batch == ONE_MICRO_BATCH else batch
         if batch != FULL_BATCH and batch % size:
             needed = f"must be `all`, `micro_batch` or a multiple of the micro-batch, {size}"
             raise UserError(f"{where}.{key} = {batch}: {needed}")
-        return batch if batch == FULL_BATCH else batch // size * scaled["micro_batch"]
+        return batch if batch == FULL_BATCH else fewer(batch // size) * scaled["micro_batch"]
 
-    size = settings["micro_batch"]
-    scaled = {"micro_batch": divided(size)}
-    scaled["batch"] = batch_of(settings["batch"], "batch")
+    size, batch = settings["micro_batch"], settings["batch"]
+    scaled = {"micro_batch": part(size)}
+    scaled["batch"] = batch_of(batch, "batch")
     if settings.get("switch"):
         scaled["switch"] = [
             {**one, "to": batch_of(one["to"], f"switch[{index}].to")} for index, one in enumerate(settings["switch"])
@@ -267,7 +276,7 @@ def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
     if settings.get("probe"):
         scaled["probe"] = {**settings["probe"], "micro_batch": divided(settings["probe"]["micro_batch"])}
     if (settings.get("penalty") or {}).get("sample"):
-        scaled["penalty"] = {**settings["penalty"], "sample": divided(settings["penalty"]["sample"])}
+        scaled["penalty"] = {**settings["penalty"], "sample": part(settings["penalty"]["sample"])}
     return scaled
 
 
