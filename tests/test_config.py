@@ -54,6 +54,7 @@ def test_each_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path, co
 IMPOSSIBLE = {
     "unknown network": ({"models": {"*": "alexnet12"}}, r"mine.yaml: scales.mini.models.\* = 'alexnet12': allowed: same, .*resnet18.*alexnet_ch<channels>"),
     "unknown data set": ({"datasets": {"*": "imagenet"}}, r"mine.yaml: scales.mini.datasets.\* = 'imagenet': allowed: same, digits"),
+    "no divisor for a paper": ({"rules_of": {"geiping2022": {"time_divisor": None}}}, "scales.mini.rules_of.geiping2022.time_divisor = None: must be a finite number"),
     "block too small": ({"datasets": {"*": "digits"}, "micro_batch_divisor": 0.1}, "scales.mini.micro_batch_divisor = 0.1: must be at least 1"),
     **{
         f"unknown paper under {key}": ({key: {"geipin2022": value}}, f"scales.mini.{key}.geipin2022 = 'geipin2022': allowed: geiping2022")
@@ -95,7 +96,7 @@ def test_a_key_that_is_given_twice_is_named_with_its_line(tmp_path):
 def test_an_image_folder_that_is_not_there_is_named_before_anything_runs(tmp_path):
     datasets = {"mine": {"source": "image_folder", "path": str(tmp_path / "gone")}}
     scales = {"mini": {"seeds": [0], "datasets": {"*": "mine"}}}
-    with pytest.raises(UserError, match=r"datasets.mine.path = '.*gone': no folder .*gone/train"):
+    with pytest.raises(UserError, match=r"datasets.mine.path = '.*gone': no images in .*gone/train/<class>/"):
         expand(load_config([overlay(tmp_path, {"datasets": datasets, "scales": scales})]))
 
 

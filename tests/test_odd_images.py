@@ -76,7 +76,7 @@ def test_images_are_read_as_viewers_show_them(tmp_path, image, pixels):
     for part in (source.train, source.test):
         assert part.images.shape == (1, *pixels.shape)
         np.testing.assert_allclose(part.images[0], pixels, atol=0.5)
-    known = _folder_images(str(tmp_path), None, None)
+    known = _folder_images("mine", str(tmp_path), None, None)
     assert (known.channels, known.size) == pixels.shape[:2]
 
 

@@ -46,7 +46,7 @@ def images_of(config: Mapping, dataset: str) -> Images:
         built = read_json(manifest)
         return Images(built["train_images"], built["test_images"], *built["shape"][:2], len(built["classes"]))
     own = config["datasets"][dataset]
-    return _folder_images(own["path"], own["train_images"], own["test_images"])
+    return _folder_images(dataset, own["path"], own["train_images"], own["test_images"])
 
 
 def class_folders(split: Path) -> dict[str, Path]:
@@ -96,11 +96,11 @@ def read_image(file: Path):
 
 
 @cache
-def _folder_images(path: str, *most: int | None) -> Images:
+def _folder_images(dataset: str, path: str, *most: int | None) -> Images:
     """Count the files of an image folder, and look at one."""
     splits = [sorted(Path(path, split).glob("*/[!.]*")) for split in ("train", "test")]
     if not splits[0]:
-        raise UserError(f"{path}/train: no images; needs train/<class>/ and test/<class>/")
+        raise UserError(f"datasets.{dataset}.path = {path!r}: no images in {path}/train/<class>/ and test/<class>/")
     image = read_image(splits[0][0])
     counts = [min(len(files), limit or len(files)) for files, limit in zip(splits, most, strict=True)]
     return Images(*counts, len(image.getbands()), image.size[1], len({file.parent for file in splits[0]}))

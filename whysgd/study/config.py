@@ -112,41 +112,8 @@ Measuring = create_model(
 
 
 class Rules(Settings):
-    """Rules in place of the scale's, for one paper."""
+    """Rules of a scale for the size of its runs; what `rules_of` gives a paper replaces the scale's, key by key."""
 
-    seeds_per_job: Count | None = None
-    """How many seeds share a job; null, all of them."""
-    measures_share_a_job: Flag | None = None
-    """Take all measures in one job."""
-    datasets: Mapped | None = None
-    """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
-    models: Mapped | None = None
-    """Network of the paper: network to use; "*" and `same` likewise."""
-    time_divisor: Divisor | None = None
-    """Divides epochs, steps and the times of schedules."""
-    micro_batch_divisor: Divisor | None = None
-    """Divides the sizes of micro-batches and batches."""
-    batch_divisor: Divisor | None = None
-    """Divides batches of several micro-batches further, by taking fewer of them."""
-    copies_divisor: Divisor | None = None
-    """Divides the number of stored copies."""
-    strength_divisor: Positive | None = None
-    """Divides λ of every penalty on micro-batches."""
-    lr_factor: Positive | None = None
-    """Multiplies every learning rate."""
-
-
-class Scale(Settings):
-    """Rules that map every row of every paper to a size that can be run."""
-
-    description: str = ""
-    """For readers."""
-    seeds: Seeds
-    """One run for each."""
-    table_seeds: dict[Name, dict[Name, Few]] = {}
-    """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has
-    those of each.
-    """
     seeds_per_job: Count | None = 1
     """How many seeds of a run are trained, and measured, by one job; null, all of them."""
     measures_share_a_job: Flag = False
@@ -155,16 +122,6 @@ class Scale(Settings):
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
     """Network of the paper: network to use; "*" and `same` likewise."""
-    tables: dict[Name, Annotated[list[Name], Field(min_length=1)]] = {}
-    """For a paper, the tables that are run; papers that are not named run all."""
-    grids: dict[Name, dict[Name, dict[str, Annotated[list[Scalar], Field(min_length=1), UNIQUE]]]] = {}
-    """For a paper and a table with a grid, the values of its axes that are run; the others are left out."""
-    skip: dict[Name, Annotated[list[Name], UNIQUE]] = {}
-    """For a paper, runs that are not made; the name of a table's row skips it in every column."""
-    measuring: Measuring = Field(default_factory=Measuring)
-    """How runs are measured."""
-    rules_of: dict[Name, Rules] = {}
-    """For a paper, rules in place of those below and of `datasets` and `models`."""
     time_divisor: Divisor = 1.0
     """Divides all epochs, steps, and times of schedules that are not shares of the run."""
     micro_batch_divisor: Divisor = 1.0
@@ -177,6 +134,29 @@ class Scale(Settings):
     """Divides λ of every penalty on micro-batches."""
     lr_factor: Positive = 1.0
     """Multiplies every learning rate."""
+
+
+class Scale(Rules):
+    """Rules that map every row of every paper to a size that can be run."""
+
+    description: str = ""
+    """For readers."""
+    seeds: Seeds
+    """One run for each."""
+    table_seeds: dict[Name, dict[Name, Few]] = {}
+    """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has
+    those of each.
+    """
+    tables: dict[Name, Annotated[list[Name], Field(min_length=1)]] = {}
+    """For a paper, the tables that are run; papers that are not named run all."""
+    grids: dict[Name, dict[Name, dict[str, Annotated[list[Scalar], Field(min_length=1), UNIQUE]]]] = {}
+    """For a paper and a table with a grid, the values of its axes that are run; the others are left out."""
+    skip: dict[Name, Annotated[list[Name], UNIQUE]] = {}
+    """For a paper, runs that are not made; the name of a table's row skips it in every column."""
+    measuring: Measuring = Field(default_factory=Measuring)
+    """How runs are measured."""
+    rules_of: dict[Name, Rules] = {}
+    """For a paper, rules in place of the scale's."""
     augmentation: CropAndFlip | None = None
     """Replaces the augmentation of the rows, and of stored copies, that have one; null keeps it."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.data.shape import images_of
@@ -297,8 +296,9 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     if problem("network", spec.model) is not None:
         close = nearest(spec.model, names("network"))
         refuse("model", spec.model, f"no such network; allowed: {allowed('network')}{close}")
-    images = trained_images(spec, train_images(config, spec.dataset))
-    if wrong := misfit(spec, train_images(config, spec.dataset)):
+    there = images_of(config, spec.dataset)
+    images = trained_images(spec, there.train)
+    if wrong := misfit(spec, there.train):
         key, value, allowed_here = wrong
         remedy = f"; a larger scales.{spec.scale}.micro_batch_divisor makes micro-batches smaller"
         refuse(key, value, f"{allowed_here} ({spec.dataset}){remedy if key in ('micro_batch', 'batch') else ''}")
@@ -326,30 +326,9 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
                 refuse(f"schedule.{key}", value, f"must be at most {length}, the run's {spec.schedule.unit}s")
     if spec.nesterov and not spec.momentum:
         refuse("nesterov", spec.nesterov, "needs a momentum above 0")
-    builtin = BUILT_IN.get(spec.dataset)
-    if spec.normalize:
-        channels = builtin["channels"] if builtin else len(spec.normalize.mean)
-        if not channels == len(spec.normalize.mean) == len(spec.normalize.std):
-            refuse("normalize", dict(spec.normalize), f"mean and std need one number for each of {channels} channels")
-    size = images_of(config, spec.dataset).size
+    if spec.normalize and not there.channels == len(spec.normalize.mean) == len(spec.normalize.std):
+        needed = f"mean and std need one number for each of {there.channels} channels"
+        refuse("normalize", dict(spec.normalize), needed)
     for key in ("augment", "store"):
-        if (crop := getattr(spec, key)) and crop.crop_padding > size:
-            refuse(f"{key}.crop_padding", crop.crop_padding, f"must be at most {size}, the images' size")
-
-
-def train_images(config: Mapping, dataset: str) -> int:
-    """How many training images a data set has or will have.
-
-    Raises:
-        UserError: it is an image folder that does not exist.
-    """
-    if dataset in BUILT_IN:
-        return BUILT_IN[dataset]["train"]
-    own = config["datasets"][dataset]
-    folder = Path(own["path"], "train")
-    if not folder.is_dir():
-        raise UserError(
-            f"datasets.{dataset}.path = {own['path']!r}: no folder {folder}; needs train/<class>/ and test/<class>/"
-        )
-    found = sum(not file.name.startswith(".") for file in folder.glob("*/*"))
-    return min(found, own["train_images"] or found)
+        if (crop := getattr(spec, key)) and crop.crop_padding > there.size:
+            refuse(f"{key}.crop_padding", crop.crop_padding, f"must be at most {there.size}, the images' size")
