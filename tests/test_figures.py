@@ -145,7 +145,7 @@ def test_small_multiples_have_each_row_in_its_colour_over_the_others():
         assert len(axis.lines) == 3
         band = axis.collections[0].get_paths()[0].vertices[:, 1]
         assert (band.min(), band.max()) == (level - 0.5, level + 0.5)
-    assert figure.get_suptitle() == "No row gets to the median of 91.0 % at which A ends"
+    assert figure.get_suptitle() == "No other row gets to the 91.0 % at which A ends"
     # Compared are the rows of a column or, where columns span a gap, the columns of a row.
     across = {name: list(runs) for name, runs in _steps.grid_of({**CELLS, "gap": None}).items()}
     assert across == {"SB": ["A", "B"], "LB": ["A"], "GN": ["A"]}
@@ -248,7 +248,7 @@ def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing
     dots = [line for line in closer.lines if line.get_color() == table["colours"]["long"]]
     assert [len(line.get_xdata()) for line in dots] == [seeds, 1]
     said = r"LONG fits better than SGD and generalizes less; REG closes \d\d % of the gap"
-    alone = r"With one seed, no difference to SGD has an interval; SGD ends highest, at 65.8 % of the test images"
+    alone = r"With one seed, no difference to SGD has an interval; SGD ends highest, at 65.8 % test accuracy"
     assert re.fullmatch(alone if seeds == 1 else said, spoken(figure))
 
 
@@ -273,21 +273,21 @@ TITLES = [
     ({"SGD": SGD, "LONG": (98, [70, 71, 72]), "REG": (90, [78])},
      "LONG fits as well as SGD and generalizes less (REG: one seed)"),
     ({"SGD": SGD, "REG": (90, [82, 83, 84]), "FB": WORSE, "LONG": UNCLEAR},
-     "REG generalizes better than SGD, with 83.0 against 81.0 % of the test images"),
+     "REG generalizes better than SGD, with 83.0 against 81.0 % test accuracy"),
     ({"SGD": SGD, "A": (90, [82, 83, 84]), "B": (90, [83, 84, 85]), "C": (90, [83, 84, 85]), "FB": WORSE},
-     "3 of 4 rows generalize better than SGD, B and C best with 84.0 against 81.0 % of the test images"),
+     "3 of 4 rows generalize better than SGD, B and C best with 84.0 against 81.0 % test accuracy"),
     ({"SGD": SGD, "A": (90, [82, 83, 84]), "B": (90, [83, 84, 85]), "C": (90, [84, 85, 86]), "D": (90, [99])},
-     "All 3 rows generalize better than SGD, C best with 85.0 against 81.0 % of the test images (D: one seed)"),
+     "All 3 rows generalize better than SGD, C best with 85.0 against 81.0 % test accuracy (D: one seed)"),
     ({"SGD": SGD, "FB": WORSE},
-     "SGD generalizes best, with 81.0 % of the test images; FB ends at 41.0 %"),
+     "SGD generalizes best, with 81.0 % test accuracy; FB ends at 41.0 %"),
     # LONG fits more than a point worse.
     ({"SGD": SGD, "FB": WORSE, "LONG": (97.9, [70, 71, 72]), "CLIP": (99, [60])},
-     "SGD generalizes best, with 81.0 % of the test images; the others end at 41.0 to 71.0 % (CLIP: one seed)"),
+     "SGD generalizes best, with 81.0 % test accuracy; the others end at 41.0 to 71.0 % (CLIP: one seed)"),
     ({"SGD": SGD, "FB": WORSE, "LONG": UNCLEAR}, "On the test images, FB is clearly less accurate than SGD"),
     ({"SGD": SGD, "LONG": UNCLEAR}, "On the test images, no row is clearly more or less accurate than SGD"),
     ({"SGD": (99, [80]), "REG": (90, [82, 83, 84])},
-     "With one seed, no difference to SGD has an interval; REG ends highest, at 83.0 % of the test images"),
-    ({"SGD": SGD}, "SGD ends at 81.0 % of the test images"),
+     "With one seed, no difference to SGD has an interval; REG ends highest, at 83.0 % test accuracy"),
+    ({"SGD": SGD}, "SGD ends at 81.0 % test accuracy"),
 ]  # fmt: skip
 
 
@@ -304,10 +304,10 @@ def test_the_title_says_who_generalizes_and_sets_rows_of_one_seed_apart(rows, ti
 def test_rows_that_get_to_the_level_at_the_same_step_tie():
     known = frames_of(TABLE)["histories"]
     both = known.assign(test_accuracy=known.test_accuracy.mask((known.run != "a") & (known.test_accuracy > 0), 95.0))
-    level = "get to the median of 91.0 % at which A ends"
-    assert spoken(draw("curves", histories=both)) == f"B and C {level}; B and C tie for first, by step 1"
+    level = "get to the 91.0 % at which A ends"
+    assert spoken(draw("curves", histories=both)) == f"B and C {level}, by step 1"
     later = both[(both.run != "b") | (both.step > 1)]
-    assert spoken(draw("curves", histories=later)) == f"B and C {level}; C is first, by step 1"
+    assert spoken(draw("curves", histories=later)) == f"B and C {level}, C first, by step 1"
 
 
 def test_names_are_joined_and_whole_tables_counted_as_all():

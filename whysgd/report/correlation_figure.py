@@ -73,9 +73,13 @@ def message(known: pd.DataFrame) -> tuple[str, str]:
     same, raw = (sides(known[known.coefficient == name]) for name in (AT_LOSS, RAW))
     if same.empty:
         return "Too few runs have the same training loss to say whether flatter or quieter minima generalize better", ""
-    title = f"At the same training loss, flatter or quieter minima generalize {_counts(same)} correlations"
+    open_ = (same == 0).sum()
+    title = (
+        f"At the same training loss, {open_} of {len(same)} correlations do not say whether flatter or quieter minima"
+    )
+    title += f" generalize better; {(same > 0).sum()} say that they do, {(same < 0).sum()} that they do not"
     measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
-    return f"{title}; of all pairs of runs, {_counts(raw)}. The other intervals include 0", "; ".join(measures)
+    return f"{title}. Of all pairs of runs: {_counts(raw)}", "; ".join(measures)
 
 
 def _counts(signs: pd.Series) -> str:

@@ -60,7 +60,7 @@ def basins(table: dict, points: pd.DataFrame, only, where: str) -> tuple[str, st
     widest, narrowest = ([label for label, part in whole.items() if part == end] for end in (most, least))
     keep = "keeps" if len(widest) == 1 else "keep"
     title = f"{joined(widest)} {keep} the loss below {LOW:g} nat on the largest part of the {where}, {most} %"
-    return f"{title}; {joined(narrowest)} on the smallest, {least} %", numbers
+    return f"{title}; {joined(narrowest)} {'nowhere' if not least else f'on the smallest, {least} %'}", numbers
 
 
 def filled(label: str, across: int) -> str:

@@ -11,11 +11,11 @@ NEEDS = ("accuracy",)
 CAPTION = (
     "Difference of each row's accuracy to that of its baseline: as published (left) and as measured (right), where the "
     "large dot is the difference of the means with its 95 % interval, and a small one that of a seed. Rows with the "
-    "same three seeds or more are paired by seed; one seed has no interval. The axis is linear within a point of 0 and "
-    "logarithmic beyond, where differences are large."
+    "same three seeds or more are paired by seed; one seed has no interval. Where differences are large, the axis is "
+    "linear within a point of 0 and logarithmic beyond, and ends at 100 points."
 )
 ROW_HEIGHT, MARGIN = 0.27, 0.75  # inches
-LARGE = 10.0  # points, beyond which the axis is logarithmic
+LARGE, MOST = 10.0, 100.0  # points, beyond which the axis is logarithmic, and at which it ends
 
 
 def comparison(table, frames):
@@ -33,7 +33,8 @@ def comparison(table, frames):
         measured.plot(pairs, [place] * len(pairs), "o", color=colour, ms=3.5, alpha=0.45, mew=0)
         measured.errorbar(one.value, place, xerr=one.half, fmt="o", color=colour, ms=7, mec="white", elinewidth=1.4)
         _written(measured, place, told(one))
-        ends += [one.value, *pairs]
+        half = one.half or 0.0
+        ends += [*pairs, *np.clip([one.value - half, one.value + half], -MOST, MOST)]
         if one.published is not None:
             axes[0, 0].plot(one.published, place, "o", color=colour, ms=7, mfc="none", mew=1.6)
             _written(axes[0, 0], place, signed(one.published, 2))
@@ -43,8 +44,9 @@ def comparison(table, frames):
         axis.set_title(title, loc="left")
     axes[0, 0].set_yticks(range(len(found)), [row_name(one.row) for one in found])
     axes[0, 0].set_ylim(len(found) - 0.5, -0.5)
-    _scale(measured, min(ends), max(ends))
-    figure.supxlabel(f"difference in test accuracy to {name} [points]", fontsize=TEXT)
+    bent = _scale(measured, min(ends), max(ends))
+    how = ", logarithmic beyond ±1" if bent else ""
+    figure.supxlabel(f"difference in test accuracy to {name} [points{how}]", fontsize=TEXT)
     if not found:
         say(measured, "no row beside the baseline was measured")
     return figure
@@ -55,18 +57,19 @@ def _written(axis, place: int, text: str) -> None:
                   fontsize=SMALL, color=QUIET)  # fmt: skip
 
 
-def _scale(axis, low: float, high: float) -> None:
-    """Show all differences; the ends of wide intervals may lie outside."""
+def _scale(axis, low: float, high: float) -> bool:
+    """Show all differences and return whether the axis is logarithmic far from 0."""
     if max(-low, high) <= LARGE:
         margin = 0.15 * (high - low) or 1.0
         axis.set_xlim(low - margin, high + margin)
-        return
+        return False
     axis.set_xscale("symlog", linthresh=1, linscale=0.7)
     axis.set_xlim(min(-1.0, 1.6 * low), max(1.0, 1.6 * high))
     ticks = np.array([-100, -10, -1, 0, 1, 10, 100])
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value).replace("-", "−")))
+    return True
 
 
 def message(table, frames):

@@ -30,15 +30,14 @@ def message(table, frames):
     (first, own), *others = courses.items()
     level = own.iloc[-1]
     steps = {run: course.index[course >= level].min() for run, course in others if (course >= level).any()}
-    end = f"the median of {level:.1f} % at which {row_name(rows[first])} ends"
+    end = f"the {level:.1f} % at which {row_name(rows[first])} ends"
     if steps:
         least = min(steps.values())
         soonest = [row_name(rows[run]) for run, step in steps.items() if step == least]
         title = f"{joined([row_name(rows[run]) for run in steps], len(others))} get{'s' * (len(steps) == 1)} to {end}"
-        if len(steps) > 1:
-            verb = "is" if len(soonest) == 1 else "tie for"
-            title += f"; {joined(soonest, len(steps))} {verb} first, by step {least:,}"
+        first_by = f", {soonest[0]} first" if len(soonest) == 1 < len(steps) else ""
+        title += f"{first_by}, by step {least:,}"
     else:
-        title = f"No row gets to {end}" if others else f"{row_name(rows[first])} ends at {level:.1f} %"
+        title = f"No other row gets to {end}" if others else f"{row_name(rows[first])} ends at {level:.1f} %"
     return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
                             for run, course in courses.items())  # fmt: skip

@@ -149,17 +149,17 @@ def _title(points: list) -> str:
         verb = "generalizes" if len(above) == 1 else "generalize"
         who = "" if len(best) == len(above) else f" {joined(best)} best"
         title = f"{joined([row_name(one.row) for one in above], len(judged))} {verb} better than {name},"
-        title += f"{who} with {top:.1f} against {end:.1f} % of the test images"
+        title += f"{who} with {top:.1f} against {end:.1f} % test accuracy"
     elif below and len(below) == len(judged):
         low, high = (f"{end + one(part.value for part in below):.1f}" for one in (min, max))
         rest = f"{row_name(below[0].row)} ends at {low}" if len(below) == 1 else f"the others end at {low} to {high}"
-        title = f"{name} generalizes best, with {end:.1f} % of the test images; {rest} %"
+        title = f"{name} generalizes best, with {end:.1f} % test accuracy; {rest} %"
     elif found and not judged:
         row, _, highest = max(points, key=lambda point: mean(point[2].values()))
-        ends = f"{row_name(row)} ends highest, at {_percent(highest)} of the test images"
+        ends = f"{row_name(row)} ends highest, at {_percent(highest)} test accuracy"
         return f"{clearly_beside(found, name)}; {ends}"
     elif not found:
-        title = f"{name} ends at {end:.1f} % of the test images"
+        title = f"{name} ends at {end:.1f} % test accuracy"
     else:
         return f"On the test images, {clearly_beside(found, name)}"
     return title + one_seed(found)

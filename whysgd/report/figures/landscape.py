@@ -2,7 +2,7 @@
 
 from whysgd.report.figures._panels import drawn_rows
 from whysgd.report.figures._planes import LOW, basins, filled, finite_seeds
-from whysgd.report.style import QUIET, WIDE, plt, say
+from whysgd.report.style import QUIET, TEXT, WIDE, plt, say
 
 NEEDS = ("line",)
 CAPTION = (
@@ -25,12 +25,13 @@ def landscape(table, frames):
             accuracy.plot(line.alpha, line.accuracy.astype(float), **look)
         loss.axhline(LOW, color=QUIET, lw=0.8, ls=(0, (4, 3)), zorder=1)
         loss.set_title(filled(label, len(rows)), loc="left")
-        accuracy.set(xlabel="α", ylim=(0, 102))
+        accuracy.set_ylim(0, 102)
         if mine.empty:
             say(loss, "no points")
     top = lines.loss.max()
     axes[0, 0].set(ylabel="loss [nats]", ylim=(0, min(TOP, 1.05 * top) if top > 0 else 1.0))
     axes[1, 0].set_ylabel("accuracy [%]")
+    figure.supxlabel("distance from the weights along a random direction [filter norms]", fontsize=TEXT)
     return figure
 
 
