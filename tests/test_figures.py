@@ -212,6 +212,19 @@ def test_a_comparison_has_differences_to_the_baseline_published_and_measured():
     assert spoken(figure) == "B is clearly more accurate than A (C: one seed); as published, B is less accurate"
 
 
+def test_the_axis_of_a_comparison_has_the_whole_intervals_up_to_100_points():
+    runs = FRAMES["runs"]
+    for apart in (3.0, 100.0):  # The published difference is large, so the axis is logarithmic.
+        accuracies = runs.test_accuracy.mask((runs.run == "b") & (runs.seed == 0), 90.0 - apart)
+        figure = draw("comparison", runs=runs.assign(test_accuracy=accuracies))
+        axis = figure.axes[1]
+        ends = np.clip([x for bars in axis.containers for x in bars[2][0].get_segments()[0][:, 0]], -100, 100)
+        low, high = axis.get_xlim()
+        assert -100 <= low <= ends.min() < ends.max() <= high <= 100
+        assert axis.get_xscale() == "symlog"
+        assert figure.get_supxlabel().endswith("[points, logarithmic beyond ±1]")
+
+
 def test_rows_are_compared_with_where_their_gap_starts():
     ends = {(one.row["run"], one.baseline["run"]) for one in differences(CELLS, frames_of(CELLS)["runs"])}
     assert ends == {("a.sb", "a.lb"), ("a.gn", "a.lb")}
@@ -283,6 +296,11 @@ TITLES = [
     # LONG fits more than a point worse.
     ({"SGD": SGD, "FB": WORSE, "LONG": (97.9, [70, 71, 72]), "CLIP": (99, [60])},
      "SGD generalizes best, with 81.0 % test accuracy; the others end at 41.0 to 71.0 % (CLIP: one seed)"),
+    # A row of one seed is among the others, and none of them is above.
+    ({"SGD": SGD, "FB": WORSE, "CLIP": (99, [75])},
+     "SGD generalizes best, with 81.0 % test accuracy; the others end at 41.0 to 75.0 % (CLIP: one seed)"),
+    ({"SGD": SGD, "FB": WORSE, "CLIP": (99, [85])},
+     "On the test images, FB is clearly less accurate than SGD (CLIP: one seed)"),
     ({"SGD": SGD, "FB": WORSE, "LONG": UNCLEAR}, "On the test images, FB is clearly less accurate than SGD"),
     ({"SGD": SGD, "LONG": UNCLEAR}, "On the test images, no row is clearly more or less accurate than SGD"),
     ({"SGD": (99, [80]), "REG": (90, [82, 83, 84])},

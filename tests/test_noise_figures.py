@@ -10,6 +10,7 @@ from scipy import stats
 
 from whysgd.errors import UserError
 from whysgd.report.figures.noise_norms import gaussian_width
+from whysgd.report.style import DARK, ON_DARK, ON_LIGHT
 
 TWO = table_of(row("a", "A"), row("b", "B"))
 
@@ -50,6 +51,9 @@ def test_the_map_has_a_number_in_each_cell():
     first, second, bar = figure.axes
     numbers = [[text.get_text() for text in axis.texts] for axis in (first, second)]
     assert numbers[0][:5] == ["1.52", "1.42", "1.32", "1.22", "1.54"]
+    # On a dark screen, too, cells keep their colours, and so do the numbers on them.
+    assert {text.get_color() for axis in (first, second) for text in axis.texts} == {ON_LIGHT, ON_DARK}
+    assert not {ON_LIGHT, ON_DARK} & {*DARK}
     # A cell without a number stays grey.
     assert (len(numbers[0]), len(numbers[1])) == (12, 11)
     assert [label.get_text() for label in first.get_yticklabels()] == ["2", "4", "8"]

@@ -100,7 +100,7 @@ def _folder_images(dataset: str, path: str, *most: int | None) -> Images:
     """Count the files of an image folder, and look at one."""
     splits = [sorted(Path(path, split).glob("*/[!.]*")) for split in ("train", "test")]
     if not splits[0]:
-        raise UserError(f"datasets.{dataset}.path = {path!r}: no images in {path}/train/<class>/ and test/<class>/")
+        raise UserError(f"datasets.{dataset}.path = {path!r}: no images in {path}/train/<class>/")
     image = read_image(splits[0][0])
     counts = [min(len(files), limit or len(files)) for files, limit in zip(splits, most, strict=True)]
     return Images(*counts, len(image.getbands()), image.size[1], len({file.parent for file in splits[0]}))

@@ -73,11 +73,11 @@ def message(known: pd.DataFrame) -> tuple[str, str]:
     same, raw = (sides(known[known.coefficient == name]) for name in (AT_LOSS, RAW))
     if same.empty:
         return "Too few runs have the same training loss to say whether flatter or quieter minima generalize better", ""
-    open_ = (same == 0).sum()
+    silent, for_, against = ((same == sign).sum() for sign in (0, 1, -1))
     title = (
-        f"At the same training loss, {open_} of {len(same)} correlations do not say whether flatter or quieter minima"
+        f"At the same training loss, {silent} of {len(same)} correlations do not say whether flatter or quieter minima"
+        f" generalize better; {for_} say that they do, {against} that they do not"
     )
-    title += f" generalize better; {(same > 0).sum()} say that they do, {(same < 0).sum()} that they do not"
     measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
     return f"{title}. Of all pairs of runs: {_counts(raw)}", "; ".join(measures)
 

@@ -36,9 +36,7 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
         for key, (rule, sign) in _RULES.items()
         if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings)
     }
-    if scale["batch_divisor"] != 1 and any(
-        is_real(one["batch"]) and one["batch"] > one["micro_batch"] for one in settings
-    ):
+    if scale["batch_divisor"] != 1 and any(_has_several(one) for one in settings):
         found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
     if "micro_batch_divisor" in found and any(is_single(known[run]) for run in runs):
         found["single"] = f"lr of single micro-batches ÷{scale['micro_batch_divisor']:g}"
@@ -82,24 +80,30 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
         elif sign:
             exact = before * factor if sign == "×" else before / factor if is_real(before) else value
             rule = f"{sign} {factor:g} ({rule})"
-            if (
-                key == "lr"
-                and is_single(published[run])
-                and (divisor := scale_of(config, paper)["micro_batch_divisor"]) != 1
-            ):
-                exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} ({named('micro_batch_divisor')})"
-            if key in ("batch", "micro_batch") and is_real(given["batch"]):
-                # Fewer micro-batches make the batch smaller, and a micro-batch only if they cannot be as few.
-                divisor = scale_of(config, paper)["batch_divisor"]
-                if key == "micro_batch":
-                    divisor *= values["batch"] / value * given["micro_batch"] / given["batch"]
-                if divisor != 1 and given["batch"] > given["micro_batch"]:
-                    exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} ({named('batch_divisor')})"
+            second, divisor = _second_rule(key, published[run], spec, scale_of(config, paper))
+            if divisor != 1:
+                exact, rule = exact / divisor, f"{rule} ÷ {divisor:g} ({named(second)})"
             origin = f"{'=' if math.isclose(value, exact) else '≈'} {before} ({where}) {rule}"
         else:
             origin = f"({rule}) in place of {_shown(before)} ({where})"
         lines.append(f"{key} {_shown(value)} {origin}")
     return "\n".join(lines)
+
+
+def _second_rule(key: str, published: Mapping, scaled: Mapping, scale: Mapping) -> tuple[str, float]:
+    """Return the rule that divides a setting once more, and by what; 1 if none does."""
+    if key == "lr" and is_single(published):
+        return "micro_batch_divisor", scale["micro_batch_divisor"]
+    if key not in ("batch", "micro_batch") or not _has_several(published):
+        return "", 1
+    # Fewer micro-batches make the batch smaller, and a micro-batch only where they cannot be as few.
+    counts = [one["batch"] / one["micro_batch"] for one in (scaled, published)]
+    return "batch_divisor", scale["batch_divisor"] * (1 if key == "batch" else counts[0] / counts[1])
+
+
+def _has_several(settings: Mapping) -> bool:
+    """Return whether a step has several micro-batches and not all."""
+    return is_real(settings["batch"]) and settings["batch"] > settings["micro_batch"]
 
 
 def _shown(value) -> str:

@@ -64,7 +64,7 @@ def _scale(axis, low: float, high: float) -> bool:
         axis.set_xlim(low - margin, high + margin)
         return False
     axis.set_xscale("symlog", linthresh=1, linscale=0.7)
-    axis.set_xlim(min(-1.0, 1.6 * low), max(1.0, 1.6 * high))
+    axis.set_xlim(max(-MOST, min(-1.0, 1.6 * low)), min(MOST, max(1.0, 1.6 * high)))
     ticks = np.array([-100, -10, -1, 0, 1, 10, 100])
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())

@@ -150,9 +150,9 @@ def _title(points: list) -> str:
         who = "" if len(best) == len(above) else f" {joined(best)} best"
         title = f"{joined([row_name(one.row) for one in above], len(judged))} {verb} better than {name},"
         title += f"{who} with {top:.1f} against {end:.1f} % test accuracy"
-    elif below and len(below) == len(judged):
-        low, high = (f"{end + one(part.value for part in below):.1f}" for one in (min, max))
-        rest = f"{row_name(below[0].row)} ends at {low}" if len(below) == 1 else f"the others end at {low} to {high}"
+    elif below and len(below) == len(judged) and all(one.value < 0 for one in found):
+        low, high = (f"{end + one(part.value for part in found):.1f}" for one in (min, max))
+        rest = f"{row_name(below[0].row)} ends at {low}" if len(found) == 1 else f"the others end at {low} to {high}"
         title = f"{name} generalizes best, with {end:.1f} % test accuracy; {rest} %"
     elif found and not judged:
         row, _, highest = max(points, key=lambda point: mean(point[2].values()))
