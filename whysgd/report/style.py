@@ -154,6 +154,6 @@ def value_colours(values: list) -> dict:
     if any(isinstance(value, str) for value in values):
         colours = PALETTE[1:]  # without the baseline's
         return {value: colours[index % len(colours)] for index, value in enumerate(values)}
-    # Without the lightest and the darkest end of the map.
-    shades = np.linspace(0.02, 0.9, len(values)) if len(values) > 1 else [0.02]
+    # Without the ends of the map, which dark and light screens swallow.
+    shades = np.linspace(0.3, 0.88, len(values)) if len(values) > 1 else [0.3]
     return dict(zip(values, map(colormaps[SEQUENTIAL], shades), strict=True))
