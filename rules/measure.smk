@@ -33,30 +33,30 @@ rule measure:
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
-# A part of the points of a loss landscape; parts run side by side, and those that are there stay.
+# A part of the points of the loss landscapes of a batch; parts run side by side, and those that are there stay.
 rule measure_landscape:
     input:
-        unpack(lambda wildcards: STUDY.landscape_inputs(wildcards.paper, wildcards.run, wildcards.seed, wildcards.kind)),
+        unpack(lambda wildcards: STUDY.measuring_inputs(wildcards.paper, wildcards.run, wildcards.seeds)),
     output:
         points=paths.LANDSCAPE,
     log:
-        "results/{scale}/logs/measure_landscape/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.log",
+        "results/{scale}/logs/measure_landscape/{paper}/{run}/{seeds}/{kind}_{chunk}-of-{chunks}.log",
     params:
         options=lambda wildcards: STUDY.landscape_options(wildcards.paper, wildcards.run, wildcards.kind),
         code=lambda wildcards: landscape_code(STUDY.spec(wildcards.paper, wildcards.run)),
     threads: CONFIG["threads"]
     resources:
         runtime=lambda wildcards, attempt: STUDY.minutes(
-            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind), attempt
+            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.kind), attempt
         ),
         mem_mb=lambda wildcards, attempt: STUDY.megabytes(
-            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.kind), attempt
+            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.kind), attempt
         ),
         gpu=GPU,
         device=CONFIG["device"],
     conda:
         "../envs/whysgd.yaml"
     shell:
-        "python -m whysgd landscape {wildcards.kind} --run $(dirname {input.metrics:q}) --seed {wildcards.seed}"
+        "python -m whysgd landscape {wildcards.kind} --run $(dirname {input.metrics:q})"
         " {params.options} --data $(dirname {input.manifest:q}) --chunk {wildcards.chunk} --of {wildcards.chunks}"
         " --out {output.points:q} --device {resources.device} --threads {threads} > {log:q} 2>&1"

@@ -55,9 +55,7 @@ WORLD = {
             "keskar": {"steps": 2, "batch": 16}, "flatness": {"directions": 2, "first": 50}, "fisher": {"first": 10},
             "hessian": {"products": 5, "probes": 2, "first": 50}, "gradient_noise": {"micro_batch": 16},
             "tail_index": {"micro_batch": 16},
-            "landscape": {
-                "line_points": 5, "line_chunks": 1, "plane_points": 3, "plane_chunks": 2, "shared": True, "images": 128
-            },
+            "landscape": {"line_points": 5, "line_chunks": 1, "plane_points": 3, "plane_chunks": 2, "images": 128},
         },
     }},
 }  # fmt: skip

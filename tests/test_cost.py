@@ -129,13 +129,14 @@ def test_more_costs_more():
 def test_a_part_of_a_landscape_costs_its_share():
     options = {"line_points": 51, "plane_points": 10, "images": None, "line_chunks": 1, "plane_chunks": 4}
 
-    def found(kind, spec, **own):
-        return cost.landscape_cost(spec, kind, {**options, **own}, IMAGES, DEVICE)
+    def found(kind, spec, seeds=1, **own):
+        return cost.landscape_cost(spec, kind, {**options, **own}, seeds, IMAGES, DEVICE)
 
     plain = make_spec(penalty=None)
     whole, part = (found("plane", plain, plane_chunks=chunks) for chunks in (1, 4))
     assert whole.seconds - START == pytest.approx(4 * (part.seconds - START))
     assert whole.disk_mb == 4 * part.disk_mb
+    assert found("line", plain, 3).seconds - START == pytest.approx(3 * (found("line", plain).seconds - START))
     assert found("line", plain).seconds < found("line", make_spec()).seconds
 
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from measured import network
 
 from whysgd.measures.directions import filter_normalized
 from whysgd.models.build import build_model
@@ -57,22 +56,6 @@ def test_directions_differ_with_seed_and_index_only(model):
     assert torch.allclose(one.float(), filter_normalized(model.float(), 3, 1)[weight])
     assert not torch.allclose(one.float(), filter_normalized(model, 3, 2)[weight])
     assert not torch.allclose(one.float(), filter_normalized(model, 4, 1)[weight])
-
-
-def test_two_networks_can_share_a_direction():
-    one, other = network(0), network(1)
-    own, foreign = filter_normalized(other, 0), filter_normalized(other, 0, like=one.state_dict())
-    shared = filter_normalized(one, 0)
-    assert all(torch.equal(foreign[name], shared[name]) for name in shared)
-    # The same draw, in lengths of its own.
-    a, b = own["conv.weight"].flatten(1), shared["conv.weight"].flatten(1)
-    assert torch.allclose(torch.cosine_similarity(a, b), torch.ones(len(a), dtype=a.dtype))
-    assert not torch.allclose(a, b)
-
-
-def test_a_network_of_another_shape_gives_no_norms(model):
-    with pytest.raises(ValueError, match=r"like: has no 'conv.weight' of shape \(2, 1, 3, 3\)"):
-        filter_normalized(network(), 0, like=model.state_dict())
 
 
 def test_filters_of_zeros_stay_zero(model):

@@ -47,6 +47,10 @@ def test_contours_share_their_levels_and_mark_the_weights():
     assert np.diff(np.log(levels[0])) == pytest.approx(np.diff(np.log(levels[0]))[0])
     assert (levels[0][0], levels[0][-1]) == (pytest.approx(0.1), pytest.approx(0.1 + 2 * 3))
     assert [axis.lines[0].get_xydata().tolist() for axis in axes] == [[[0, 0]], [[0, 0]]]
+    # The thick line is where the title's level is; a plane wholly above it has none.
+    assert [axis.collections[2].levels.tolist() for axis in axes] == [[_planes.LOW]] * 2
+    high = points_of("abc", "plane").assign(loss=lambda points: points.loss + 2)
+    assert [len(axis.collections) for axis in panels(draw("contours", plane=high))] == [2, 2]
     assert "loss [nats]" in [axis.get_ylabel() for axis in axes[0].figure.axes]
 
 

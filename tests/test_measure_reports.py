@@ -400,12 +400,14 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     frame = correlate(wide(*story(1)[1:]))
     figure = correlation_figure.plot_correlations(frame, "here")
     assert [axis.get_title() for axis in figure.axes] == [QUANTITIES[target].label for target in TARGETS]
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [QUANTITIES[r].label for r in COMPARED]
+    shown = [name for name in COMPARED if name in set(frame[frame.value.notna()].quantity)]
+    assert len(shown) < len(COMPARED)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [QUANTITIES[r].label for r in shown]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[:2] == ["p\n(28 of 28 pairs)", "q\n(28 of 28 pairs)"]
     assert [label.split(":")[0] for label in labels[2:]] == ["filled", "open", "shaded"]
     points = [line for line in figure.axes[0].lines if line.get_label().startswith("p\n")]
-    assert points[0].get_xdata()[COMPARED.index("keskar_sharpness")] == -1.0
+    assert points[0].get_xdata()[shown.index("keskar_sharpness")] == -1.0
     assert len({line.get_color() for line in figure.axes[0].lines if "pairs)" in line.get_label()}) == 2
     for name in ("first", "second"):
         save_figure(correlation_figure.plot_correlations(frame, "here"), tmp_path / f"{name}.svg")
@@ -417,6 +419,9 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     said = "better in 2 and worse in 0 of 4"
     assert title.endswith(f"; 2 say that they do, 0 that they do not. Of all pairs of runs: {said}")
     assert "Keskar sharpness better in 2 and worse in 0 of 2" in one.get_label()
+    few = correlation_figure.plot_correlations(correlate(wide(*story(1)[1:]).query("run == 'r0'")), "here")
+    assert [axis.texts[0].get_text() for axis in few.axes] == ["too few runs"] * 3
+    assert few.get_figheight() < figure.get_figheight()
     with pytest.raises(UserError, match="nothing was measured"):
         correlation_figure.plot_correlations(frame[:0], "here")
 

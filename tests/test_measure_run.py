@@ -112,14 +112,8 @@ def test_a_run_that_diverged_has_no_numbers(tmp_path):
     for found in read_json(tmp_path / "all.json"):
         assert found["status"] == "diverged"
         assert all(entry["value"] is None for entry in found["quantities"].values())
-    landscape_of(run, "line", 5, (0, 1), tmp_path / "line.csv")
+    landscape_of([run], "line", 5, (0, 1), tmp_path / "line.csv")
     assert pd.read_csv(tmp_path / "line.csv").empty
-    # Its filters are no lengths for others, which then have their own.
-    train([make_spec(epochs=1)], data, tmp_path / "other")
-    other = first(tmp_path / "other", data)
-    landscape_of(other, "line", 3, (0, 1), tmp_path / "own.csv")
-    landscape_of(other, "line", 3, (0, 1), tmp_path / "like.csv", run)
-    assert (tmp_path / "own.csv").read_text() == (tmp_path / "like.csv").read_text()
 
 
 def test_the_command_line_measures_one_or_all(finished, tmp_path):
@@ -185,9 +179,9 @@ def test_damaged_or_foreign_files_are_named(finished, tmp_path):
 def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
     run, data = finished
     loaded = first(run, data)
-    landscape_of(loaded, "plane", 3, (0, 1), tmp_path / "whole.csv")
+    landscape_of([loaded], "plane", 3, (0, 1), tmp_path / "whole.csv")
     for part in range(4):
-        landscape_of(loaded, "plane", 3, (part, 4), tmp_path / f"{part}.csv")
+        landscape_of([loaded], "plane", 3, (part, 4), tmp_path / f"{part}.csv")
     whole = pd.read_csv(tmp_path / "whole.csv")
     parts = pd.concat([pd.read_csv(tmp_path / f"{part}.csv") for part in range(4)], ignore_index=True)
     pd.testing.assert_frame_equal(whole, parts)
@@ -205,24 +199,6 @@ def test_parts_of_a_landscape_are_the_whole(finished, tmp_path):
     final = center.full_loss - center.penalty * (1 - last / spec.lr)
     assert center.final_full_loss == pytest.approx(final, rel=1e-6)
     assert rest == pytest.approx(loaded.spec.weight_decay / 2 * theta.square().sum().item(), rel=1e-4)
-
-
-def test_landscapes_can_share_their_directions_with_another_run(finished, tmp_path):
-    run, data = finished
-    train([make_spec(held_out=0.12, epochs=1)], data, tmp_path / "other")
-    lines = {}
-    for name, like in (("own", None), ("shared", tmp_path / "other")):
-        more = ("--like", like) if like else ()
-        words = ("landscape", "line", "--run", run, "--data", data, "--device", "cpu", "--points", 5)
-        assert command(*words, "--out", tmp_path / f"{name}.csv", *more) == 0
-        lines[name] = pd.read_csv(tmp_path / f"{name}.csv")
-    own, shared = lines["own"], lines["shared"]
-    assert own.loss[2] == shared.loss[2]
-    assert (own.loss[[0, 1, 3, 4]] != shared.loss[[0, 1, 3, 4]]).all()
-    train([make_spec(model="fc_d2_w32", epochs=1, penalty=None)], data, tmp_path / "flat")
-    flat = first(tmp_path / "flat", data)
-    with pytest.raises(UserError, match="must be a run of a resnet_mini"):
-        landscape_of(first(run, data), "line", 3, (0, 1), tmp_path / "x.csv", flat)
 
 
 def test_the_configuration_has_the_functions_options_and_defaults():

@@ -74,28 +74,24 @@ def test_the_log_of_the_noise_ends_with_what_the_measure_finds(miniature):
     assert table.n.tolist() == [2, 2]
 
 
-def test_planes_share_their_directions(miniature, tmp_path):
-    place = miniature / "results/tiny/landscapes/geiping2022"
+def test_landscapes_are_those_of_the_command_line(miniature, tmp_path):
+    place = miniature / "results/tiny/landscapes/geiping2022/fb/seeds-0-1"
     names = ["line_0-of-1.csv", "plane_0-of-2.csv", "plane_1-of-2.csv"]
-    assert sorted(file.name for file in (place / "fb/seed-0").iterdir()) == names
-    points = pd.concat([pd.read_csv(place / f"fb/seed-0/plane_{i}-of-2.csv") for i in (0, 1)])
-    assert len(points) == 9
-    # The same by hand, with the lengths of the first run's filters; with its own it is another plane.
-    runs = "results/tiny/runs/geiping2022"
-    command = ["whysgd", "landscape", "plane", "--points", 3, "--images", 128, "--seed", 0, "--device", "cpu"]
-    command += ["--run", f"{runs}/fb/seeds-0-1"]
-    shared = ["--like", f"{runs}/sgd/seeds-0-1", "--like-seed", 0]
-    run([*command, "--out", tmp_path / "shared.csv", *shared], miniature)
-    run([*command, "--out", tmp_path / "own.csv"], miniature)
-    shared, own = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("shared", "own"))
-    assert points.loss.tolist() == shared.loss.tolist()
-    assert (points.loss.to_numpy() != own.loss.to_numpy()).sum() == 8
+    assert sorted(file.name for file in place.iterdir()) == names
+    plane = pd.concat([pd.read_csv(place / f"plane_{i}-of-2.csv") for i in (0, 1)], ignore_index=True)
+    line = pd.read_csv(place / "line_0-of-1.csv")
+    assert plane.groupby("seed").size().to_dict() == {0: 9}
+    assert line.groupby("seed").size().to_dict() == {0: 5, 1: 5}
+    common = ["--images", 128, "--device", "cpu", "--run", "results/tiny/runs/geiping2022/fb/seeds-0-1"]
+    for kind, points, known in (("line", ["--points", 5], line), ("plane", ["--points", 3, "--seed", 0], plane)):
+        run(["whysgd", "landscape", kind, *points, *common, "--out", tmp_path / f"{kind}.csv"], miniature)
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{kind}.csv"), known)
 
 
 def test_a_lost_part_of_a_landscape_is_computed_again_alone(miniature):
     place = miniature / "results/tiny"
     lost = [
-        place / "landscapes/geiping2022/sgd/seed-0/plane_1-of-2.csv",
+        place / "landscapes/geiping2022/sgd/seeds-0-1/plane_1-of-2.csv",
         place / "figures/geiping2022_main_contours.svg",
     ]
     for file in lost:

@@ -98,21 +98,21 @@ def test_measures_share_a_file_or_have_one_each(study):
     assert study({"measures": []}).measure_files("iyer2023") == []
 
 
-def test_planes_share_the_lengths_of_the_first_run_of_their_network(study):
-    found = study()
-    assert [spec.run for spec in found.drawn("geiping2022", "main", "plane")] == ["sgd", "fb", "fb-strong-reg"]
-    assert found.shared_run("geiping2022", "fb", "plane").run == "sgd"
-    assert found.shared_run("geiping2022", "sgd", "plane") is None
-    assert found.shared_run("geiping2022", "fb", "line") is None
-    inputs = found.landscape_inputs("geiping2022", "fb", "0", "plane")
-    assert inputs["model"] == run_file("geiping2022/fb", "seeds-0-1", "model.safetensors")
-    assert inputs["like"] == run_file("geiping2022/sgd", "seeds-0-1", "model.safetensors")
-    like = "--like results/tiny/runs/geiping2022/sgd/seeds-0-1 --like-seed 0"
-    assert found.landscape_options("geiping2022", "fb", "plane") == f"--points 3 --images 128 {like}"
+def test_profiles_are_of_every_seed_and_planes_of_the_first(study):
+    found = study(seeds_per_job=1)
+    planes = {"sgd": [0], "fb": [0], "fb-strong-reg": [0]}
+    assert found.drawn("geiping2022", "main", "plane") == planes
+    assert set(found.drawn("geiping2022", "main", "line")) > set(planes)
+    assert found.drawn("geiping2022", "main", "line")["fb"] == [0, 1]
+    assert found.landscape_options("geiping2022", "fb", "plane") == "--points 3 --seed 0 --images 128"
     assert found.landscape_options("geiping2022", "fb", "line") == "--points 5 --images 128"
     points = found.landscape_points("geiping2022", "main", "plane")
-    assert points[:2] == [f"results/tiny/landscapes/geiping2022/sgd/seed-0/plane_{n}-of-2.csv" for n in (0, 1)]
-    assert len(points) == 6
+    assert list(points)[:2] == [f"results/tiny/landscapes/geiping2022/sgd/seeds-0/plane_{n}-of-2.csv" for n in (0, 1)]
+    assert list(points.values()) == [(run, "seeds-0") for run in planes for _ in (0, 1)]
+    lines = found.landscape_points("geiping2022", "main", "line").values()
+    assert [seeds for run, seeds in lines if run == "fb"] == ["seeds-0", "seeds-1"]
+    shared = study().landscape_points("geiping2022", "main", "line").values()
+    assert [seeds for run, seeds in shared if run == "fb"] == ["seeds-0-1"]
 
 
 def test_a_landscape_is_looked_at_as_the_scale_says(study):

@@ -149,7 +149,9 @@ def test_a_further_seed_trains_that_seed_alone(miniature):
     jobs = planned_jobs(miniature, *OVERLAY, "--config", "seeds=[0,1,2]")
     trained = [job["wildcards"]["seeds"] for job in jobs if job["rule"] in ("train", "measure")]
     assert trained == ["seeds-2"] * 36
-    assert "measure_landscape" not in {job["rule"] for job in jobs}
+    # Profiles are of every seed, planes of the first.
+    looked = [job["wildcards"] for job in jobs if job["rule"] == "measure_landscape"]
+    assert [(one["seeds"], one["kind"]) for one in looked] == [("seeds-2", "line")] * 5
 
 
 def test_a_scale_says_how_many_seeds_and_measures_share_a_job(miniature):
@@ -196,10 +198,10 @@ def test_the_paper_scale_has_a_job_for_each_run_table_and_figure(miniature):
     # simsekli2019 has two grids of 162 cells and 20 AlexNets, seminar 21 runs; their seeds share a job, and so do their measures.
     single, shared = 3 * (50 + 42 + 8) + 4 * 50, 2 * 162 + 20 + 21
     assert jobs.pop("measure") == len(MEASURES) * single + shared
-    # Three parts for each profile of the main table's seven rows, 17 for each of three planes.
+    # Three parts for each profile of the main table's seven rows and three seeds, 17 for each of three planes.
     assert jobs == {
         "build_dataset": 4, "build_store": 2, "plot_augmentation": 2, "train": single + shared, "collect_runs": 5, "make_table": 19,
-        "measure_landscape": 7 * 3 + 3 * 17, "collect_measures": 5, "summarize_measures": 1, "plot_figure": 42, "plot_trajectories": 1,
+        "measure_landscape": 7 * 3 * 3 + 3 * 17, "collect_measures": 5, "summarize_measures": 1, "plot_figure": 42, "plot_trajectories": 1,
         "check_claims": 5, "write_page": 1,
     }  # fmt: skip
     unmeasured = planned(miniature, "--configfile", "config/paper.yaml", *every, "measures=[]")

@@ -38,9 +38,7 @@ def add(commands) -> None:
     landscape.add_argument("--options", default="{}", help='as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}')
     landscape.add_argument("--chunk", type=is_a(Index), default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=is_a(Few), default=1, help="parts that the points are split into")
-    landscape.add_argument("--seed", type=is_a(Index), help="which of the folder's (default: the first)")
-    landscape.add_argument("--like", type=a_path, help="folder of a run whose filters give directions their lengths")
-    landscape.add_argument("--like-seed", type=is_a(Index), help="which of that folder's (default: the first)")
+    landscape.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
     landscape.add_argument("--out", type=a_path, help="file (default: landscape_KIND.csv in the run's folder)")
     for command in (measure, landscape):
         command.add_argument("--run", type=a_path, required=True, help="folder of finished seeds of a run")
@@ -79,12 +77,6 @@ def _landscape(options) -> None:
         view = checked(View, json.loads(options.options), lambda _: "landscape: --options")
     except json.JSONDecodeError as error:
         raise UserError(f"landscape: --options: not JSON ({error})") from None
-
-    def loaded(folder, seed):
-        seeds = None if seed is None else [seed]
-        return next(load_runs(folder, options.data, device, options.images, seeds))
-
-    run = loaded(options.run, options.seed)
-    like = loaded(options.like, options.like_seed) if options.like else None
+    runs = load_runs(options.run, options.data, device, options.images, options.seed)
     out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
-    landscape_of(run, options.kind, options.points, (options.chunk, options.of), out, like, view)
+    landscape_of(runs, options.kind, options.points, (options.chunk, options.of), out, view)

@@ -4,20 +4,13 @@ With ReLU or batch norm a filter can be scaled without changing the function, so
 nothing by itself. Filter normalization measures it in units of the filters' own norms.
 """
 
-from collections.abc import Mapping
-
 import torch
 
 from whysgd.streams import stream
 
 
 def filter_normalized(
-    model: torch.nn.Module,
-    seed: int,
-    index: int = 0,
-    like: Mapping[str, torch.Tensor] | None = None,
-    norm: str = "filter",
-    biases: bool = False,
+    model: torch.nn.Module, seed: int, index: int = 0, norm: str = "filter", biases: bool = False
 ) -> dict[str, torch.Tensor]:
     """A Gaussian direction with the norm of each filter of the network, or what is set.
 
@@ -30,16 +23,11 @@ def filter_normalized(
         model: the network.
         seed: of the stream; for one seed and index the Gaussian numbers are the same in all networks of the same shape.
         index: which direction.
-        like: weights by name, whose filters give the norms in place of the network's: two networks that are given the
-            same ones share the very same direction.
         norm: "filter"; "layer": d_i ← d_i · ‖θ_i‖ / ‖d_i‖ for the whole weight i; "none": d as it is drawn.
         biases: d = θ for biases and norm layers.
 
     Returns:
         a tensor for each parameter, by name, of its shape, precision and device.
-
-    Raises:
-        ValueError: `like` lacks a parameter, or has it in another shape.
 
     Source: Li et al. 2018, Visualizing the loss landscape of neural nets (arXiv 1712.09913), as in geiping2022.
     """
@@ -47,10 +35,6 @@ def filter_normalized(
     direction = {}
     for name, parameter in model.named_parameters():
         weight = parameter.detach()
-        if like is not None:
-            if name not in like or like[name].shape != weight.shape:
-                raise ValueError(f"like: has no {name!r} of shape {tuple(weight.shape)}")
-            weight = like[name].detach().to(weight)
         if weight.dim() < 2:
             direction[name] = weight.clone() if biases else torch.zeros_like(weight)
             continue

@@ -7,7 +7,7 @@ from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.colours import PALETTE
 from whysgd.report.correlations import AT_LOSS, COMPARED, OVERALL, RAW, TARGETS, expected_sign, sides
-from whysgd.report.style import STYLE, WIDE, add_heading, add_legend, plt
+from whysgd.report.style import STYLE, WIDE, add_heading, add_legend, plt, say
 
 MARKERS = "osD^vP"
 ROW_HEIGHT, MARGIN = 0.34, 1.1  # inches
@@ -18,7 +18,7 @@ RING = {"mfc": "none", "alpha": 0.4}
 
 @plt.rc_context(STYLE)
 def plot_correlations(correlations: pd.DataFrame, setting: str):
-    """Return the figure of Kendall's τ: a row for each measure, a panel for each target.
+    """Return the figure of Kendall's τ: a row for each measure with a number, a panel for each target.
 
     Filled points are correlations at the same training loss, bars their 95 % intervals, and faint open ones those of
     all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize
@@ -34,15 +34,16 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
     known = correlations[(correlations.scope != OVERALL) & correlations.value.notna()]
     papers = known.scope.unique()
     offsets = np.linspace(-0.3, 0.3, len(papers)) if len(papers) != 1 else [0.0]
-    height = len(COMPARED) * max(ROW_HEIGHT, SCOPE_HEIGHT * len(papers)) + MARGIN
+    shown = [name for name in COMPARED if name in set(known.quantity)] or COMPARED[:1]
+    height = len(shown) * max(ROW_HEIGHT, SCOPE_HEIGHT * len(papers)) + MARGIN
     figure, axes = plt.subplots(1, len(TARGETS), figsize=(WIDE, height), sharex=True, sharey=True)
     for axis, target in zip(axes, TARGETS, strict=True):
-        for place, quantity in enumerate(COMPARED):
+        for place, quantity in enumerate(shown):
             side = expected_sign(quantity, target)
             axis.fill_between([0, side], place - 0.44, place + 0.44, **SHADE)
         for number, (paper, offset) in enumerate(zip(papers, offsets, strict=True)):
-            raw, same = (found.loc[name, target, paper].loc[COMPARED] for name in (RAW, AT_LOSS))
-            places = np.arange(len(COMPARED)) + offset
+            raw, same = (found.loc[name, target, paper].loc[shown] for name in (RAW, AT_LOSS))
+            places = np.arange(len(shown)) + offset
             marker = MARKERS[number % len(MARKERS)]
             colour = PALETTE[number % len(PALETTE)]
             axis.hlines(places, same.low, same.high, color=colour, lw=1.1)
@@ -53,13 +54,16 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
         axis.axvline(0, color="black", lw=0.8)
         axis.set(xlim=(-1.04, 1.04), title=QUANTITIES[target].label, xlabel="Kendall's τ")
         axis.grid(axis="y", visible=False)
-    if not known.empty:
+    if known.empty:
+        for axis in axes:
+            say(axis, "too few runs")
+    else:
         filled = "filled: τ at the same training\nloss, with its 95 % interval"
         axes[0].plot([], [], "o-", color="black", lw=1.1, ms=4.5, label=filled)
         axes[0].plot([], [], "o", color="black", ms=4.5, **RING, label="open: τ of all pairs,\nwhatever their loss")
     axes[0].fill_between([], [], **SHADE, label="shaded: flatter or quieter\ngeneralizes better")
-    axes[0].set_yticks(range(len(COMPARED)), [QUANTITIES[name].label for name in COMPARED])
-    axes[0].set_ylim(len(COMPARED) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(shown)), [QUANTITIES[name].label for name in shown])
+    axes[0].set_ylim(len(shown) - 0.5, -0.5)
     add_legend(figure, "right center")
     title, numbers = message(known)
     add_heading(figure, title, setting, numbers)

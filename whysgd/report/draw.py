@@ -15,11 +15,8 @@ from whysgd.report.frame import read_histories
 from whysgd.report.recorded import unpacked
 from whysgd.report.style import STYLE, add_heading, begun, plt
 from whysgd.report.tables import setting_of
-from whysgd.study.figures import ACCURACY, GRID, NOISE, needs
+from whysgd.study.figures import ACCURACY, FIRST_SEED, GRID, NOISE, needs
 from whysgd.study.registry import find
-
-# A figure of one of these draws the first seed of each run; its heading says so instead of how many seeds there are.
-FIRST_SEED = ("plane", "noise_norms")
 
 
 def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -> Figure:

@@ -14,7 +14,7 @@ STORE = "results/stores/{dataset}/{store}.lmdb"
 RUN = "results/{scale}/runs/{paper}/{run}/{seeds}"
 MEASURES = "results/{scale}/measures/{paper}/{run}/{seeds}/{measures}.json"
 ALL_MEASURES = "all"
-LANDSCAPE = "results/{scale}/landscapes/{paper}/{run}/seed-{seed}/{kind}_{chunk}-of-{chunks}.csv"
+LANDSCAPE = "results/{scale}/landscapes/{paper}/{run}/{seeds}/{kind}_{chunk}-of-{chunks}.csv"
 FRAME = "results/{scale}/frames/{paper}_{frame}.csv"
 RUNS, HISTORIES, MEASURED = (FRAME.replace("{frame}", name) for name in ("runs", "histories", "measures"))
 TABLE = "results/{scale}/tables/{paper}_{table}"
@@ -84,10 +84,10 @@ def measures_folder(scale: str, paper: str, run: str, seeds: Sequence[int]) -> P
     return Path(MEASURES.format(scale=scale, paper=paper, run=run, seeds=batch_name(seeds), measures="")).parent
 
 
-def landscape_folder(scale: str, paper: str, run: str, seed: int) -> Path:
-    """Return the folder of the points of a seed's loss landscapes."""
+def landscape_folder(scale: str, paper: str, run: str, batch: Sequence[int]) -> Path:
+    """Return the folder of the points of a batch's loss landscapes."""
     names = dict.fromkeys(("kind", "chunk", "chunks"), "")
-    return Path(LANDSCAPE.format(scale=scale, paper=paper, run=run, seed=seed, **names)).parent
+    return Path(LANDSCAPE.format(scale=scale, paper=paper, run=run, seeds=batch_name(batch), **names)).parent
 
 
 def dataset_folder(dataset: str) -> Path:

@@ -52,13 +52,13 @@ FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "weights_s
 LANDSCAPE_NUMBERS = [name for name in LANDSCAPE_COLUMNS if name not in ("paper", "run", "seed", "kind")]
 
 
-def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[int, Path] | None = None) -> list[dict]:
+def records_of(folder: Path, measures: Path | None = None, landscapes: Path | None = None) -> list[dict]:
     """Return the record of each seed of a finished batch.
 
     Args:
         folder: of the batch.
         measures: folder of its measures; None takes measures/ in the folder of the batch.
-        landscapes: for a seed, the folder of the points of its landscapes.
+        landscapes: folder of the points of its landscapes; None if there are none.
 
     Returns:
         dicts of `format`, `metrics` (see `whysgd.results.metrics.read_metrics`), `measures` (by name, of those whose
@@ -75,6 +75,7 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
         check_file(every[0], folder / name)
     taken = _measures(measures or folder / "measures", folder, {metrics["seed"]: metrics for metrics in every})
     tables = {name: _by_seed(folder / name) for name in names}
+    points = {kind: _landscapes(landscapes, kind, folder) for kind in LANDSCAPES if landscapes}
     records = []
     for metrics in every:
         seed = metrics["seed"]
@@ -85,9 +86,7 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Mapping[i
         for name, columns in ((NOISE, _noise), (LAYERS, _layers), (NOISE_NORMS, _noise_norms)):
             if lines[name]:
                 content[Path(name).stem] = columns(folder / name, lines[name])
-        place = (landscapes or {}).get(seed)
-        drawn = {kind: _landscape(place, kind, folder) for kind in LANDSCAPES if place}
-        drawn = {kind: columns for kind, columns in drawn.items() if columns}
+        drawn = {kind: own[str(seed)] for kind, own in points.items() if str(seed) in own}
         records.append(with_checksum({**content, **({"landscapes": drawn} if drawn else {})}))
     return records
 
@@ -204,21 +203,24 @@ def _noise_norms(file: Path, lines: list[dict]) -> dict[str, list]:
     return _columns(file, kept, ("step", "noise_norm"), FEW_DIGITS)
 
 
-def _landscape(folder: Path, kind: str, run: Path) -> dict[str, list] | None:
-    """The points of a landscape from its parts, the newest set of those that are whole; None if there is none."""
+def _landscapes(folder: Path, kind: str, run: Path) -> dict[str, dict[str, list]]:
+    """The points of each seed's landscape from its parts, the newest set of those that are whole."""
     sets: dict[int, dict[int, Path]] = {}
     for file in folder.glob(f"{kind}_*-of-*.csv"):
         if match := re.fullmatch(rf"{kind}_(\d+)-of-(\d+)\.csv", file.name):
             sets.setdefault(int(match[2]), {})[int(match[1])] = file
     whole = [list(map(parts.get, range(of))) for of, parts in sets.items() if set(parts) == set(range(of))]
     if not whole:
-        return None
+        return {}
     files = max(whole, key=lambda parts: min(file.stat().st_mtime_ns for file in parts))
     trained = (run / METRICS).stat().st_mtime_ns
     if old := [file for file in files if file.stat().st_mtime_ns < trained]:
         raise UserError(f"{old[0]}: is older than {run}; measure the landscape again")
-    lines = [line for file in files if file.stat().st_size for line in csv.DictReader(file.open(encoding="utf-8"))]
-    return _columns(files[0], lines, LANDSCAPE_NUMBERS, FEW_DIGITS) if lines else None
+    seeds: dict[str, list[dict]] = {}
+    for file in files:
+        for seed, lines in _by_seed(file).items():
+            seeds.setdefault(seed, []).extend(lines)
+    return {seed: _columns(files[0], own, LANDSCAPE_NUMBERS, FEW_DIGITS) for seed, own in seeds.items()}
 
 
 def _rounded(text: str, digits: int) -> float | int | None:
@@ -244,10 +246,9 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
     for folder in map(Path, folders):
         every = read_metrics(folder / METRICS)
         names = [every[0][key] for key in ("scale", "paper", "run")]
-        place = measures or measures_folder(*names, [metrics["seed"] for metrics in every])
-        landscapes = {metrics["seed"]: landscape_folder(*names, metrics["seed"]) for metrics in every}
-        landscapes = {seed: path for seed, path in landscapes.items() if path.is_dir()}
-        for record in records_of(folder, place if place.is_dir() else None, landscapes):
+        batch = [metrics["seed"] for metrics in every]
+        place, points = measures or measures_folder(*names, batch), landscape_folder(*names, batch)
+        for record in records_of(folder, place if place.is_dir() else None, points if points.is_dir() else None):
             path = root / record_file(*names, record["metrics"]["seed"])
             write_text(path, as_text(record))
             written.append(path)

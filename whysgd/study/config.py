@@ -81,7 +81,7 @@ class OwnDataset(Settings):
 
 
 class Landscape(View):
-    """Landscapes of the first seed of the runs of tables with such figures."""
+    """Landscapes of the runs of tables with such figures: a profile of every seed, a plane of the first."""
 
     line_points: Points = 51
     """Points of a 1-D profile."""
@@ -91,8 +91,6 @@ class Landscape(View):
     """Jobs for a profile."""
     plane_chunks: Few = 17
     """Jobs for a plane."""
-    shared: Flag = False
-    """Draw planes along the very same directions for all runs of a figure, with the filter lengths of the first."""
     images: Count | None = None
     """Only so many training images; null takes all."""
 

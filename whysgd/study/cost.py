@@ -150,10 +150,13 @@ def measuring_work(measure: str, options: Mapping, spec: RunSpec, images: Images
     return Work(times, passes, size / micro_batch, micro_batch)
 
 
-def landscape_cost(spec: RunSpec, kind: str, options: Mapping, images: Images, device: Device) -> Cost:
-    """Return the cost of one part of a landscape, "line" or "plane"; `options`: `measuring.landscape` of the scale."""
+def landscape_cost(spec: RunSpec, kind: str, options: Mapping, seeds: int, images: Images, device: Device) -> Cost:
+    """Return the cost of one part of the landscapes, "line" or "plane", of so many seeds.
+
+    `options` are `measuring.landscape` of the scale.
+    """
     net, count = _network(spec, images), trained_images(spec, images.train)
-    points = options["line_points"] if kind == "line" else options["plane_points"] ** 2
+    points = seeds * (options["line_points"] if kind == "line" else options["plane_points"] ** 2)
     points, count = points / options[f"{kind}_chunks"], min(options["images"] or count, count)
     # The published penalty has the gradient of every micro-batch in it.
     work = Work(points, FORWARD + hasattr(spec.penalty, "block_strength"), 1, count)

@@ -8,6 +8,7 @@ from whysgd.study.validation import ROOT
 # of `whysgd.measures.catalog.LANDSCAPES`. ACCURACY and GRID are no inputs: the table must be of accuracies, or have a
 # grid, of a measured quantity.
 FRAMES, NOISE, ACCURACY, GRID = ("histories", "measures"), ("noise", "layers", "noise_norms"), "accuracy", "grid"
+FIRST_SEED = ("plane", "noise_norms")  # Of these a figure draws the first seed of each run.
 FIGURES = tuple(names("figure"))
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -19,6 +19,7 @@ from whysgd.measures.catalog import View
 from whysgd.results import paths
 from whysgd.study.codedigest import measuring_code
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
+from whysgd.study.figures import FIRST_SEED
 from whysgd.study.networks import network
 from whysgd.study.origins import scale_note
 from whysgd.study.papers import load_paper, scale_of, scaled_spec, seeds_of, tables_at
@@ -97,8 +98,9 @@ class Jobs:
         folder = paths.RUN.format(scale=self.scale, paper=paper, run=run, seeds=paths.batch_name(batch))
         return f"{folder}/{file}"
 
-    def _batch_of(self, paper: str, run: str, seed: int) -> list[int]:
-        return next(batch for batch in self.batches[paper, run] if seed in batch)
+    def batches_of(self, paper: str, run: str, seeds: Collection[int]) -> list[list[int]]:
+        """Return the batches of a run that have some of these seeds."""
+        return [batch for batch in self.batches[paper, run] if not set(seeds).isdisjoint(batch)]
 
     def dataset_files(self, dataset: str) -> dict[str, str]:
         """Return the files of a data set in its canonical form."""
@@ -112,9 +114,8 @@ class Jobs:
         if spec.store:
             inputs["store"] = paths.STORE.format(dataset=spec.dataset, store=spec.store.name)
         if spec.reference:
-            reference, wanted = spec.reference, set(paths.batch_seeds(seeds))
-            found = [batch for batch in self.batches[paper, reference] if wanted.intersection(batch)]
-            inputs["norms"] = [self._run_file(paper, reference, batch, paths.NORMS) for batch in found]
+            found = self.batches_of(paper, spec.reference, paths.batch_seeds(seeds))
+            inputs["norms"] = [self._run_file(paper, spec.reference, batch, paths.NORMS) for batch in found]
         return inputs
 
     def spec_json(self, paper: str, run: str) -> str:
@@ -123,9 +124,7 @@ class Jobs:
 
     def measuring_inputs(self, paper: str, run: str, seeds: str) -> dict:
         """Return what a measure of a batch reads."""
-        return self._trained(paper, run, paths.batch_seeds(seeds))
-
-    def _trained(self, paper: str, run: str, batch: list[int]) -> dict:
+        batch = paths.batch_seeds(seeds)
         weights = paths.BEST if self.spec(paper, run).held_out else paths.MODEL
         own = {name: self._run_file(paper, run, batch, file)
                for name, file in (("metrics", paths.METRICS), ("model", weights))}  # fmt: skip
@@ -160,10 +159,10 @@ class Jobs:
         spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
         return measuring_cost(spec, names, self.measuring, count, self.images(spec), device or self.device)
 
-    def landscape_cost(self, paper: str, run: str, kind: str, device: Device | None = None) -> Cost:
-        """Return what a part of a landscape costs."""
-        spec = self.spec(paper, run)
-        return landscape_cost(spec, kind, self.measuring["landscape"], self.images(spec), device or self.device)
+    def landscape_cost(self, paper: str, run: str, seeds: str, kind: str, device: Device | None = None) -> Cost:
+        """Return what a part of the landscapes of a batch costs."""
+        spec, count = self.spec(paper, run), 1 if kind in FIRST_SEED else len(paths.batch_seeds(seeds))
+        return landscape_cost(spec, kind, self.measuring["landscape"], count, self.images(spec), device or self.device)
 
     def images(self, spec: RunSpec) -> Images:
         """Return number and shape of the images of a run's data set."""
@@ -196,57 +195,35 @@ class Jobs:
             if own == paper
         ]  # fmt: skip
 
-    def drawn(self, paper: str, table: str, kind: str) -> list[RunSpec]:
-        """Return the runs of a table, or its `planes`, with their first seed, whose part of this kind is drawn."""
+    def drawn(self, paper: str, table: str, part: str) -> dict[str, list[int]]:
+        """Return the runs, of a table or its `planes`, of which a figure draws this part, and the seeds of each."""
         content = self.table(paper, table)
         rows = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
-        return [self.runs[paper, run] for run in (content["planes"] if kind == "plane" else rows)]
-
-    def shared_run(self, paper: str, run: str, kind: str) -> RunSpec | None:
-        """Return the run whose filters give a plane's directions their lengths, if it is not the run itself.
-
-        It is the first of `planes` with the same network, in the first table in which the run has a plane.
-        """
-        if kind == "line" or not self.measuring["landscape"]["shared"]:
-            return None
-        model = self.spec(paper, run).model
-        for table in self.tables[paper]:
-            drawn = self.drawn(paper, table, "plane")
-            if run in (spec.run for spec in drawn):
-                first = next(spec for spec in drawn if spec.model == model)
-                return first if first.run != run else None
-        return None
-
-    def landscape_inputs(self, paper: str, run: str, seed: str, kind: str) -> dict:
-        """Return what a part of a landscape reads."""
-        like = self.shared_run(paper, run, kind)
-        shared = self._trained(paper, like.run, self._batch_of(paper, like.run, like.seed))["model"] if like else None
-        trained = self._trained(paper, run, self._batch_of(paper, run, int(seed)))
-        return {**trained, **({"like": shared} if shared else {})}
+        runs = content["planes"] if part == "plane" else rows
+        return {run: self.seeds[paper, run][: 1 if part in FIRST_SEED else None] for run in runs}
 
     def landscape_options(self, paper: str, run: str, kind: str) -> str:
         """Return the options of a part of a landscape."""
-        settings, like = self.measuring["landscape"], self.shared_run(paper, run, kind)
+        settings = self.measuring["landscape"]
+        seed = f" --seed {self.seeds[paper, run][0]}" if kind in FIRST_SEED else ""
         images = f" --images {settings['images']}" if settings["images"] else ""
-        folder = (
-            like and Path(self._run_file(paper, like.run, self._batch_of(paper, like.run, like.seed), "")).as_posix()
-        )
         view = View(**{key: settings[key] for key in View.model_fields}).model_dump(mode="json", exclude_defaults=True)
         view = f" --options {quote(json.dumps(view))}" if view else ""
-        return f"--points {settings[f'{kind}_points']}{images}{view}" + (
-            f" --like {folder} --like-seed {like.seed}" if like else ""
-        )
+        return f"--points {settings[f'{kind}_points']}{seed}{images}{view}"
 
-    def landscape_points(self, paper: str, table: str, kind: str) -> list[str]:
-        """Return all parts of the landscapes of a kind that a figure of a table shows."""
-        chunks = self.measuring["landscape"][f"{kind}_chunks"]
-        return [
-            paths.LANDSCAPE.format(
-                scale=self.scale, paper=paper, run=spec.run, seed=spec.seed, kind=kind, chunk=chunk, chunks=chunks
-            )
-            for spec in self.drawn(paper, table, kind)
-            for chunk in range(chunks)
+    def landscape_points(self, paper: str, table: str, kind: str) -> dict[str, tuple[str, str]]:
+        """Return the files of all parts of the landscapes of a figure, with run and batch of each."""
+        chunks, names = self.measuring["landscape"][f"{kind}_chunks"], {"scale": self.scale, "paper": paper}
+        batches = [
+            (run, paths.batch_name(batch))
+            for run, seeds in self.drawn(paper, table, kind).items()
+            for batch in self.batches_of(paper, run, seeds)
         ]
+        return {
+            paths.LANDSCAPE.format(**names, run=run, seeds=seeds, kind=kind, chunk=chunk, chunks=chunks): (run, seeds)
+            for run, seeds in batches
+            for chunk in range(chunks)
+        }
 
     def store_options(self, dataset: str, store: str) -> str:
         """Return how stored copies are made, as options of `build-store`.

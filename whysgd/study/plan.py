@@ -8,10 +8,9 @@ from tabulate import tabulate
 
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.results.machine import device_here
-from whysgd.results.paths import LANDSCAPE, METRICS, batch_name, measures_folder, run_folder
+from whysgd.results.paths import METRICS, batch_name, measures_folder, run_folder
 from whysgd.study.cost import MB, Device, load_device
 from whysgd.study.figures import needs
-from whysgd.study.spec import RunSpec
 from whysgd.study.workflow import Study
 
 NOTES = """\
@@ -63,14 +62,11 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
         for name, table in own.items():
             needed = {(paper, row["run"]) for row in table["rows"] if row["planned"]}
             for kind in {need for figure in study.figures(paper, name) for need in needs(figure)} & {*LANDSCAPES}:
-                chunks = study.measuring["landscape"][f"{kind}_chunks"]
-                for spec in study.drawn(paper, name, kind):
-                    cost = study.landscape_cost(paper, spec.run, kind, device)
-                    left = cost.seconds * _missing(study, spec, kind, chunks)
-                    parts[paper, spec.run, kind] = Sums(
-                        landscapes=chunks * cost.seconds, disk=chunks * cost.disk_mb, left=left
-                    )
-                    needed.add((paper, spec.run, kind))
+                for file, (run, seeds) in study.landscape_points(paper, name, kind).items():
+                    cost = study.landscape_cost(paper, run, seeds, kind, device)
+                    left = 0 if Path(file).is_file() else cost.seconds
+                    parts["points", file] = Sums(landscapes=cost.seconds, disk=cost.disk_mb, left=left)
+                    needed.add(("points", file))
             tables[f"{paper}/{name}"] = _sum(parts[key] for key in needed)
     return tables, parts
 
@@ -89,13 +85,6 @@ def _run_sums(study: Study, paper: str, run: str, device: Device) -> Sums:
         seconds = sum(cost.seconds for cost in jobs.values())
         found.append(Sums(count, count * done, train.seconds, seconds, 0, disk, left))
     return _sum(found)
-
-
-def _missing(study: Study, spec: RunSpec, kind: str, chunks: int) -> int:
-    """Count the parts of a run's landscape that are not there."""
-    names = {"scale": study.scale, "paper": spec.paper, "run": spec.run, "seed": spec.seed, "kind": kind}
-    files = (Path(LANDSCAPE.format(**names, chunk=chunk, chunks=chunks)) for chunk in range(chunks))
-    return sum(not file.is_file() for file in files)
 
 
 def _sum(parts: Iterable[Sums]) -> Sums:

@@ -7,7 +7,6 @@ the workflow parses the rules.
 import os
 import shlex
 import sys
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, needs
 from whysgd.study.jobs import Jobs
 from whysgd.study.papers import claims_at, load_paper
-from whysgd.study.spec import RunSpec
 
 
 def use_this_copy(folder: str | Path) -> None:
@@ -62,9 +60,11 @@ class Study(Jobs):
         runs = (runs for own, runs in self.recorded.items() if paper in (None, own))
         return [file for own in runs for seeds in own.values() for file, _ in seeds.values()]
 
-    def _has(self, spec: RunSpec, part: str) -> bool:
-        """Whether the record of a run's first seed has a log of the gradient noise, or points of a landscape."""
-        return part in self.recorded[spec.paper][spec.run][spec.seed][1]
+    def _drawn_records(self, paper: str, table: str, part: str) -> list[str]:
+        """Return the records of which a figure draws this part, those that have it."""
+        runs = self.drawn(paper, table, part).items()
+        every = (self.recorded[paper][run][seed] for run, seeds in runs for seed in seeds)
+        return [file for file, parts in every if part in parts]
 
     @cached_property
     def figure_names(self) -> list[str]:
@@ -81,45 +81,25 @@ class Study(Jobs):
         missing |= set() if content["planes"] else {"plane"}
         missing |= set() if needed_measures([content["metric"]]) <= set(measures) else {GRID}
         if self.recorded:
-            parts = {part: self.drawn(paper, table, part) for part in (*LANDSCAPES, *NOISE)}
-            missing |= {part for part, specs in parts.items() if not any(self._has(spec, part) for spec in specs)}
+            missing |= {part for part in (*LANDSCAPES, *NOISE) if not self._drawn_records(paper, table, part)}
         return [name for name in content["figures"] if missing.isdisjoint(needs(name))]
 
     def figure_inputs(self, paper: str, table: str, figure: str) -> dict:
         """Return what a figure of a table reads beside the frame of its paper's runs: a file or files for each need."""
-        content, names, inputs = self.table(paper, table), {"scale": self.scale, "paper": paper}, {}
+        inputs: dict = {}
         for need in needs(figure):
             if need in FRAMES:
-                inputs[need] = paths.FRAME.format(**names, frame=need)
-            elif need in NOISE:
-                inputs |= self._noise_inputs(paper, content, need)
-            elif need in LANDSCAPES and self.recorded:
-                specs = self.drawn(paper, table, need)
-                inputs[need] = [self._record(spec) for spec in specs if self._has(spec, need)]
+                inputs[need] = paths.FRAME.format(scale=self.scale, paper=paper, frame=need)
+            elif self.recorded and need in (*LANDSCAPES, *NOISE):
+                inputs[need] = self._drawn_records(paper, table, need)
             elif need in LANDSCAPES:
-                inputs[need] = self.landscape_points(paper, table, need)
+                inputs[need] = list(self.landscape_points(paper, table, need))
+            elif need in NOISE:
+                runs = self.drawn(paper, table, need).items()
+                batches = [(paper, run, batch) for run, seeds in runs for batch in self.batches_of(paper, run, seeds)]
+                inputs["metrics"] = [self._run_file(*batch, paths.METRICS) for batch in batches]
+                inputs[need] = [self._run_file(*batch, f"{need}.csv") for batch in batches]
         return inputs
-
-    def _record(self, spec: RunSpec) -> str:
-        return self.recorded[spec.paper][spec.run][spec.seed][0]
-
-    def _noise_inputs(self, paper: str, content: Mapping, log: str) -> dict:
-        """The logs of the gradient noise of a table's runs: of every seed, or of the batch of the first one."""
-        every = log != "noise_norms"  # They are drawn of one seed.
-        runs = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
-        if self.recorded:
-            seeds = [
-                (run, seed)
-                for run in runs
-                for seed in (self.seeds[paper, run] if every else self.seeds[paper, run][:1])
-            ]
-            specs = [self.runs[paper, run].replace(seed=seed) for run, seed in seeds]
-            return {log: [self._record(spec) for spec in specs if self._has(spec, log)]}
-        batches = [(run, batch) for run in runs for batch in self.batches[paper, run][: None if every else 1]]
-        return {
-            "metrics": [self._run_file(paper, run, batch, paths.METRICS) for run, batch in batches],
-            log: [self._run_file(paper, run, batch, f"{log}.csv") for run, batch in batches],
-        }
 
     def colours(self, paper: str, table: str) -> dict[str, str]:
         """Return the colour of each run of a table, the same at every scale."""

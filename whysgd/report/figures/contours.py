@@ -4,14 +4,14 @@ import numpy as np
 
 from whysgd.report.colours import PALETTE
 from whysgd.report.figures._panels import drawn_rows, even, panels
-from whysgd.report.figures._planes import basins, filled, loss_scale, plane_of
+from whysgd.report.figures._planes import LOW, basins, filled, loss_scale, plane_of
 from whysgd.report.style import log_ticks, plt, say
 
 NEEDS = ("plane",)
 CAPTION = (
     "Loss over a plane of two random, filter-normalized directions around the weights of each run, marked by a cross."
-    " The levels are equally far apart on a logarithmic scale and the same in all panels; where a plane is left blank,"
-    " the loss is not finite."
+    " The levels are equally far apart on a logarithmic scale and the same in all panels, and the thick line is at 1"
+    " nat; where a plane is left blank, the loss is not finite."
 )
 HEIGHT = 2.7  # inches
 LEVELS, COLOURS = 13, "viridis_r"
@@ -38,6 +38,8 @@ def contours(table, frames):
         loss, levels = np.ma.masked_invalid(loss).clip(norm.vmin, norm.vmax), np.geomspace(norm.vmin, norm.vmax, LEVELS)
         axis.contourf(alpha, beta, loss, levels=levels, norm=norm, cmap=COLOURS)
         axis.contour(alpha, beta, loss, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
+        if loss.min() < LOW < loss.max():
+            axis.contour(alpha, beta, loss, levels=[LOW], colors="black", linewidths=1.8)
         axis.plot(0, 0, "x", color=PALETTE[1], ms=7, mew=1.8)
     bar = figure.colorbar(plt.cm.ScalarMappable(norm, COLOURS), ax=axes, label="loss [nats]", shrink=0.8, pad=0.03)
     log_ticks(bar.ax.yaxis, norm.vmin, norm.vmax)
