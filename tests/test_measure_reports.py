@@ -14,7 +14,16 @@ from scipy import stats
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.report import correlation_figure
-from whysgd.report.correlations import COEFFICIENTS, COMPARED, OVERALL, TARGETS, correlate, expected_sign, redundant
+from whysgd.report.correlations import (
+    COEFFICIENTS,
+    COMPARED,
+    OVERALL,
+    TARGETS,
+    correlate,
+    expected_sign,
+    redundant,
+    sides,
+)
 from whysgd.report.measures import COLUMNS, measures_table, over_seeds, read_measures, rounded, spread, wide
 from whysgd.report.statistics import resamples
 from whysgd.report.style import plt, save_figure
@@ -259,6 +268,18 @@ def test_fewer_than_five_runs_or_nothing_that_varies_have_no_correlation_and_see
     assert np.isnan(found(frame, coefficient="tau_at_loss").value)
 
 
+def test_an_order_without_exception_needs_ten_pairs_for_an_interval():
+    def at_the_same_loss(*losses):
+        own = [({"lr": n}, loss, float(n), float(n)) for n, loss in enumerate(losses)]
+        return found(correlate(compared(own)), coefficient="tau_at_loss")
+
+    whole, few = at_the_same_loss(1, 1, 1, 1, 1), at_the_same_loss(1, 1, 1, 1, 9)
+    assert (whole.pairs, whole.value, whole.low, whole.high) == (10, 1.0, 1.0, 1.0)
+    assert (few.pairs, few.value) == (6, 1.0)
+    assert np.isnan([few.low, few.high]).all()
+    assert sides(pd.DataFrame([whole, few])).tolist() == [-1, 0]
+
+
 def test_differences_between_papers_make_no_correlation():
     """Simpson's paradox: within each paper the measure falls with accuracy, between papers it rises."""
     noise = np.arange(6.0)
@@ -417,7 +438,11 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     # Sharpness with test accuracy and its gap; flatness with neither.
     title = " ".join(one.get_suptitle().split())
     said = "better in 2 and worse in 0 of 4"
-    assert title.endswith(f"; 2 say that they do, 0 that they do not. Of all pairs of runs: {said}")
+    assert title == (
+        "At the same training loss, 2 of 4 correlations say that flatter or quieter minima generalize better, 0 that they"
+        " do not, and 2 neither"
+    )
+    assert one.get_label().endswith(f"; of all pairs of runs {said}")
     assert "Keskar sharpness better in 2 and worse in 0 of 2" in one.get_label()
     few = correlation_figure.plot_correlations(correlate(wide(*story(1)[1:]).query("run == 'r0'")), "here")
     assert [axis.texts[0].get_text() for axis in few.axes] == ["too few runs"] * 3

@@ -79,11 +79,11 @@ def message(known: pd.DataFrame) -> tuple[str, str]:
         return "Too few runs have the same training loss to say whether flatter or quieter minima generalize better", ""
     silent, for_, against = ((same == sign).sum() for sign in (0, 1, -1))
     title = (
-        f"At the same training loss, {silent} of {len(same)} correlations do not say whether flatter or quieter minima"
-        f" generalize better; {for_} say that they do, {against} that they do not"
+        f"At the same training loss, {for_} of {len(same)} correlations say that flatter or quieter minima generalize"
+        f" better, {against} that they do not, and {silent} neither"
     )
     measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
-    return f"{title}. Of all pairs of runs: {_counts(raw)}", "; ".join(measures)
+    return title, f"{'; '.join(measures)}; of all pairs of runs {_counts(raw)}"
 
 
 def _counts(signs: pd.Series) -> str:

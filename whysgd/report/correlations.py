@@ -23,6 +23,9 @@ COEFFICIENTS = {
 }  # fmt: skip
 OVERALL = "overall"
 FEWEST = 5  # runs of a group, pairs of an environment
+# An order without exception keeps it in every resample. From so many pairs on, those of five runs, its interval has no
+# width: chance orders five runs so once in 60. Fewer pairs have no interval.
+ORDERED = 10
 # Training losses are the same if they differ by at most this factor: seeds of one run do by 1.1 to 1.8 (geometric
 # standard deviation, medians of the recorded papers), methods by thousands. Where Jiang et al. stop training all is
 # fitted, so a loss below counts as this one, in nats.
@@ -63,7 +66,8 @@ def correlate(lines: pd.DataFrame) -> pd.DataFrame:
 
     A group needs `FEWEST` runs, an environment as many pairs, and a τ as many in its scope; else there is no number.
     The interval is the 95 % percentile interval of a bootstrap over runs, within groups, in which a pair weighs as
-    often as both of its runs are drawn. That of the sign error lies too high, as a largest one of noisy numbers does.
+    often as both of its runs are drawn; fewer than `ORDERED` pairs in an order without exception have none. That of the
+    sign error lies too high, as a largest one of noisy numbers does.
 
     Args:
         lines: the frame of `whysgd.report.measures.wide`.
@@ -155,7 +159,10 @@ def _coefficients(sums: Sequence[tuple[int, np.ndarray, np.ndarray]], side: int)
             ratio = ((1 - side * ratio) / 2).max(0) if name == SIGN_ERROR else ratio.mean(0)
             value = np.ma.filled(ratio, np.nan)
         runs = sum(count for count, *_ in sums)
-        rows.append((name, value[0], *percentile_interval(value[1:]), runs, pairs, parts.shape[1]))
+        low, high = percentile_interval(value[1:])
+        if low == high and pairs < ORDERED:
+            low = high = np.nan
+        rows.append((name, value[0], low, high, runs, pairs, parts.shape[1]))
     return rows
 
 

@@ -86,7 +86,8 @@ def _number(line: pd.Series) -> str:
     if pd.isna(line.value):
         return "–"
     sign = "" if line.name[-1] == pairs.SIGN_ERROR else "+z"
-    interval = f"{line.value:{sign}.2f} [{line.low:{sign}.2f}, {line.high:{sign}.2f}]"
+    ends = "" if pd.isna(line.low) else f" [{line.low:{sign}.2f}, {line.high:{sign}.2f}]"
+    interval = f"{line.value:{sign}.2f}{ends}"
     return f"{interval} {line.mark}".rstrip() if sign else interval
 
 
@@ -162,7 +163,7 @@ def _costs(measures: pd.DataFrame) -> Table | str:
 
 
 def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    known = marked[marked.value.notna() & (marked.coefficient == AT_LOSS)]
+    known = marked[marked.low.notna() & (marked.coefficient == AT_LOSS)]
     if marked.scope.nunique() == 2:  # The only paper's are those over all papers once more.
         known = known[known.scope == OVERALL]
     sizes, spread = runs.parameters.astype(int), over_seeds(lines)[["train_loss", "test_accuracy"]].agg(["min", "max"])
@@ -181,7 +182,7 @@ def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> l
     few = (
         f"A τ comes from {known.runs.min()} to {known.runs.max()} runs, which are variations of one recipe in each"
         " paper. The same training loss need not be a small one: runs that are equally underfitted count as well. An"
-        " order without exception has an interval without width, however few its pairs. That two numbers order runs"
-        " alike does not say that one causes the other."
+        f" order without exception has an interval without width, and of fewer than {pairs.ORDERED} pairs it has none."
+        " That two numbers order runs alike does not say that one causes the other."
     )
     return [said, many, few]

@@ -15,7 +15,7 @@ from whysgd.measures.catalog import LANDSCAPES
 from whysgd.report.colours import run_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
-from whysgd.study.figures import FIGURES, FRAMES, GRID, NOISE, needs
+from whysgd.study.figures import ACCURACY, FIGURES, FRAMES, GRID, NOISE, needs
 from whysgd.study.jobs import Jobs
 from whysgd.study.papers import claims_at, load_paper
 
@@ -75,10 +75,14 @@ class Study(Jobs):
     def figures(self, paper: str, table: str) -> list[str]:
         """Return the kinds of a table's figures; without a row that is run, or a measure that it needs, it has none."""
         content, measures = self.table(paper, table), self.config["measures"]
-        if not any(row["planned"] for row in content["rows"]):
+        planned = [row for row in content["rows"] if row["planned"]]
+        if not planned:
             return []
         missing = set() if measures else {"measures", *LANDSCAPES}
         missing |= set() if content["planes"] else {"plane"}
+        # With one row there is nothing to compare.
+        several = len({row["run"] for row in planned}) > 1 or any(row["gap"] for row in planned)
+        missing |= set() if several else {ACCURACY}
         missing |= set() if needed_measures([content["metric"]]) <= set(measures) else {GRID}
         if self.recorded:
             missing |= {part for part in (*LANDSCAPES, *NOISE) if not self._drawn_records(paper, table, part)}

@@ -50,9 +50,13 @@ def over_seeds(frame: pd.DataFrame, along: str, value: str) -> pd.DataFrame:
 
 
 def draw_course(axis, course: pd.DataFrame, colour, label: str | None = None, lw: float = 1.6) -> None:
-    """Draw the column `median` over the index as a line, and a band from `low` to `high`."""
+    """Draw the column `median` over the index as a line, and the others thinly, or a band from `low` to `high`."""
     axis.plot(course.index, course["median"], color=colour, label=label, lw=lw, zorder=3)
-    axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.25, lw=0, zorder=2.5)
+    seeds = course.drop(columns=["low", "median", "high"])
+    for seed in seeds:
+        axis.plot(course.index, course[seed], color=colour, lw=0.6, alpha=0.6, zorder=2.5)
+    if seeds.empty:
+        axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.25, lw=0, zorder=2.5)
 
 
 def seeds_of(frame: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from whysgd.report.figures._panels import draw_course, even, over_seeds
 from whysgd.report.style import FAINT, QUIET, SMALL, TEXT, WIDE, log_ticks, plt
 
 MOST, HEIGHT = 8, 1.9  # panels side by side; inches of a line of them
+FEW = 5  # seeds, each with a line
 POINTS = 80  # of a line, at most; more of them hide one another
 AXES = {"step": "update steps", "epoch": "passes over the training set"}
 
@@ -42,7 +43,7 @@ def to_baseline(table: dict, histories: pd.DataFrame, ratio: bool = False) -> pd
 
 
 def draw_multiples(table, frames, lines: pd.DataFrame, name: str, level: float | None = None, log: bool = False):
-    """Return a figure of the column `value`: medians over seeds, and in a run's own panel the quartiles.
+    """Return a figure of the column `value`: medians over seeds, and in a run's own panel the seeds or quartiles.
 
     Where runs differ in steps for a pass, each line of panels is there twice, over steps and over passes.
 
@@ -100,11 +101,15 @@ def _ran(line: str, runs: pd.DataFrame, shown: dict) -> str:
 
 
 def _course(history: pd.DataFrame, along: str) -> pd.DataFrame:
-    """Return median and quartiles of one run; neighbouring lines of a long history are averaged."""
+    """Return median and quartiles of one run, and a column for each of `FEW` seeds or fewer: their quartiles would lie
+    where no seed is. Neighbouring lines of a long history are averaged.
+    """
     if history[along].nunique() > POINTS:
         last = pd.cut(history[along], np.linspace(0, history[along].max(), POINTS + 1), labels=False)
         history = history.assign(**{along: history.groupby(last)[along].transform("mean").round(1)})
-    return over_seeds(history, along, "value")
+    course = over_seeds(history, along, "value")
+    seeds = history.pivot_table("value", along, "seed")
+    return course.join(seeds) if 1 < len(seeds.columns) <= FEW else course
 
 
 def _steps_of(axis, courses: dict) -> None:
@@ -128,6 +133,6 @@ def _limit(axis, courses: dict, level: float | None, log: bool) -> None:
         log_ticks(axis.yaxis, low, high)
     elif level is not None and courses:
         late = pd.concat([course[course.index >= course.index.max() / 4] for course in courses.values()])
-        low, high = min(level, late.low.min()), max(level, late.high.max())
+        low, high = min(level, late.min(axis=None)), max(level, late.max(axis=None))
         margin = 0.08 * (high - low) or 1.0
         axis.set_ylim(low - margin, high + margin)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from whysgd.report.baselines import differences, row_name, seeds_of_row
-from whysgd.report.figures._rows import baseline_name, clearly_beside, sides, told
+from whysgd.report.figures._rows import baseline_name, clearly_beside, told
 from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, number, plt, say, signed
 
 NEEDS = ("accuracy",)
@@ -73,14 +73,13 @@ def _scale(axis, low: float, high: float) -> bool:
 
 
 def message(table, frames):
-    """Count the rows that are clearly above or below the baseline, beside what was published."""
+    """Count the rows that are clearly above or below the baseline, beside the published differences."""
     found = differences(table, frames["runs"])
     title = clearly_beside(found, baseline_name(table, found))
     known = [one for one in found if one.published is not None]
     if known:
-        more, less = ([row_name(one.row) for one in known if one.published * sign > 0] for sign in (1, -1))
-        said = sides(more, less, len(known))
-        title += f"; as published, {f'{said} accurate' if said else 'no row differs'}"
+        low, high = (signed(pick(one.published for one in known), 2) for pick in (min, max))
+        title += f"; published: {low if low == high else f'{low} to {high}'} points"
     beside = {True: "", False: " (published {})"}
     numbers = (f"{row_name(one.row)} {told(one)} points"
                + beside[one.published is None].format(signed(one.published or 0, 2)) for one in found)  # fmt: skip

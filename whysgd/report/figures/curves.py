@@ -9,7 +9,8 @@ from whysgd.report.style import joined
 NEEDS = ("histories",)
 CAPTION = (
     "Test accuracy of every row over update steps and, where a step is not the same part of a pass in all rows, over "
-    "passes: the median over seeds, with a band between the quartiles. Grey are the medians of the other rows."
+    "passes: the median over seeds, with a thin line for each of up to five seeds or, of more, a band between the "
+    "quartiles. Grey are the medians of the other rows."
 )
 
 
@@ -20,7 +21,7 @@ def curves(table, frames):
 
 
 def message(table, frames):
-    """Say which rows reach what the first one ends with, and which of them takes the fewest steps."""
+    """Say which rows reach what the first one ends with, and which of them is first, by medians over seeds."""
     histories = frames["histories"]
     rows = made_rows(table)
     courses = {run: over_seeds(histories[histories.run == run], "step", "test_accuracy")["median"] for run in rows}
@@ -38,6 +39,11 @@ def message(table, frames):
         first_by = f", {soonest[0]} first" if len(soonest) == 1 < len(steps) else ""
         title += f"{first_by}, by step {least:,}"
     else:
-        title = f"No other row gets to {end}" if others else f"{row_name(rows[first])} ends at {level:.1f} %"
+        whose = (
+            "No other row gets"
+            if len(others) > 1
+            else f"{joined([row_name(rows[run]) for run, _ in others])} does not get"
+        )
+        title = f"{whose} to {end}" if others else f"{row_name(rows[first])} ends at {level:.1f} %"
     return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
                             for run, course in courses.items())  # fmt: skip

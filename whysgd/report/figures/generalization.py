@@ -12,8 +12,8 @@ from whysgd.report.style import NARROW, QUIET, add_legend, joined, plt
 NEEDS = ("accuracy",)
 CAPTION = (
     "Test accuracy against training accuracy at the last step of every row: small dots are seeds, the large one is "
-    "their mean. On the diagonal as many test images as training images are classified; the further below it, the "
-    "less of what is learned generalizes."
+    "their mean. On the line test accuracy equals training accuracy; the further below it, the less of what is "
+    "learned generalizes."
 )
 HEIGHT, WIDTHS = 4.2, (1, 2.4)  # inches, and of the panels to each other
 ALIKE = 1.0  # point of training accuracy, by which a row fits no worse
@@ -126,7 +126,8 @@ def message(table, frames):
 
 def _title(points: list) -> str:
     """Return the first of these titles that is true: a row fits as well as the first one and generalizes less, rows
-    generalize better, all others generalize less, none was judged, or some or none is clearly more or less accurate.
+    have a higher test accuracy, all others have a lower one, none was judged, or some or none is clearly more or less
+    accurate.
 
     A row of one seed is not judged; it is named in parentheses.
     """
@@ -146,14 +147,16 @@ def _title(points: list) -> str:
     elif above:
         top = max(round(end + one.value, 1) for one in above)
         best = [row_name(one.row) for one in above if round(end + one.value, 1) == top]
-        verb = "generalizes" if len(above) == 1 else "generalize"
-        who = "" if len(best) == len(above) else f" {joined(best)} best"
-        title = f"{joined([row_name(one.row) for one in above], len(judged))} {verb} better than {name},"
-        title += f"{who} with {top:.1f} against {end:.1f} % test accuracy"
+        verb = "has" if len(above) == 1 else "have"
+        who = "" if len(best) == len(above) else f" {joined(best)} the highest"
+        title = (
+            f"{joined([row_name(one.row) for one in above], len(judged))} {verb} a higher test accuracy than {name},"
+        )
+        title += f"{who} with {top:.1f} against {end:.1f} %"
     elif below and len(below) == len(judged) and all(one.value < 0 for one in found):
         low, high = (f"{end + one(part.value for part in found):.1f}" for one in (min, max))
         rest = f"{row_name(below[0].row)} ends at {low}" if len(found) == 1 else f"the others end at {low} to {high}"
-        title = f"{name} generalizes best, with {end:.1f} % test accuracy; {rest} %"
+        title = f"{name} has the highest test accuracy, {end:.1f} %; {rest} %"
     elif found and not judged:
         row, _, highest = max(points, key=lambda point: mean(point[2].values()))
         ends = f"{row_name(row)} ends highest, at {_percent(highest)} test accuracy"
