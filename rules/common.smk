@@ -47,7 +47,6 @@ wildcard_constraints:
     paper="|".join(CONFIG["papers"]),
     run="[A-Za-z0-9_.-]+",
     seeds=r"seeds-\d+(-\d+)?",
-    seed=r"\d+",
     dataset="[A-Za-z0-9_.-]+",
     store="[a-z0-9-]+",
     kind="line|plane",

@@ -13,7 +13,7 @@ from whysgd.study.papers import expand
 from whysgd.study.reference import files
 from whysgd.study.registry import names, settings_of
 from whysgd.study.settings import ImageTransform
-from whysgd.study.spec import RunSpec
+from whysgd.study.spec import RunSettings, RunSpec
 from whysgd.study.validation import ROOT
 
 
@@ -146,6 +146,14 @@ def test_settings_of_methods_forbid_unknown_keys_and_describe_every_key(kind):
 def test_what_follows_from_the_models_does_not_drift():
     for path, text in files().items():
         assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path}: run `whysgd schema`"
+
+
+@pytest.mark.parametrize("top", [Config, Paper, RunSettings])
+def test_the_page_of_settings_has_every_key(top):
+    page = files()["docs/settings.md"]
+    for model in models_in(top):
+        for key, field in model.model_fields.items():
+            assert f"| `{field.alias or key}` |" in page, (model.__name__, key)
 
 
 @pytest.mark.parametrize("name", ["midi", "paper", "image_folder"])

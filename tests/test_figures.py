@@ -144,6 +144,12 @@ def test_small_multiples_have_each_row_in_its_colour_over_the_others():
         assert own.get_ydata().tolist() == [level] * 3
         assert [line.get_ydata().tolist() for line in seeds] == [[level + apart] * 3 for apart in (-1, 0, 1)]
         assert (len(axis.lines), len(axis.collections)) == (6, 0)
+    # A seed that ended early has its line through its own steps.
+    known = frames_of(TABLE)["histories"]
+    early = known[(known.seed != 1) | (known.step < 5)]
+    early = pd.concat([early, known[(known.seed == 1) & (known.step == 5)].assign(step=4)])
+    lines = lines_of(draw("curves", histories=early).axes[0], TABLE["colours"]["a"])
+    assert [line.get_xdata().tolist() for line in lines[1:]] == [[1, 3, 5], [1, 3, 4], [1, 3, 5]]
     # Quartiles of few seeds lie where no seed is; of more than five they are a band.
     many = draw("curves", seeds=6).axes[0]
     assert len(many.lines) == 3

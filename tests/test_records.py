@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from importlib.metadata import version
 
 import pytest
@@ -9,9 +10,10 @@ from test_loop import folder_of
 from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
+from whysgd.measures.landscape_part import landscape_of
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.metrics import read_metrics
-from whysgd.results.paths import measures_folder, record_file, run_folder
+from whysgd.results.paths import landscape_folder, measures_folder, record_file, run_folder
 from whysgd.results.records import LINES, as_text, read_record, records_of, write_records
 from whysgd.study.spec import NoiseProbe, RunSpec
 from whysgd.training.loop import train
@@ -71,6 +73,20 @@ def test_a_record_has_what_was_measured_and_is_small(finished):
         assert record["history"]["test_accuracy"][-1] == pytest.approx(metrics["final"]["test_accuracy"], rel=1e-5)
         assert record["noise"]["step"][0] == 0
         assert all(0 < alpha < 3 for alpha in record["noise"]["tail_index"])
+
+
+def test_a_new_record_says_what_it_lacks_of_the_one_before(finished, tmp_path, capsys):
+    run, _ = finished
+    points = landscape_folder("mini", "geiping2022", "test", [3, 4])
+    landscape_of(load_runs(run, tmp_path / "data"), "line", 3, (0, 1), points / "line_0-of-1.csv")
+    for path in write_records([run]):
+        assert read_record(path)["landscapes"]["line"]["alpha"] == [-1, 0, 1]
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(points)
+    one, other = write_records([run])
+    assert "landscapes" not in read_record(one)
+    lost = f"has no landscapes any more: {run} has none"
+    assert capsys.readouterr().err == f"{one}: {lost}\n{other}: {lost}\n"
 
 
 def test_a_record_that_was_changed_is_refused(finished):

@@ -129,6 +129,10 @@ def test_figures_are_drawn_where_their_numbers_are(study):
     nothing = {"geiping2022": ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]}
     both = study({"papers": ["geiping2022"]}, skip=nothing, tables={"geiping2022": ["main", "fixed_dataset"]})
     assert both.figures("geiping2022", "main") == []
+    # With one row there is nothing to compare.
+    settings, but_one = {"papers": ["geiping2022"], "measures": []}, {"geiping2022": nothing["geiping2022"][1:]}
+    alone = study(settings, skip=but_one, tables={"geiping2022": ["main"]})
+    assert alone.figures("geiping2022", "main") == ["curves"]
     with pytest.raises(UserError, match="config: papers: geiping2022 has no run at scale tiny; leave it out"):
         study(skip=nothing)
 

@@ -39,7 +39,7 @@ def landscape_of(
         if run.model is None:
             continue
         spec, axes = run.spec, 1 if kind == "line" else 2
-        # Seed 0 for every run: the same draws, so that two runs are looked at along the same directions.
+        # Seed 0 for every run: the same draws, each with the lengths of the network's own filters.
         directions = [filter_normalized(run.model, 0, i, view.norm, view.biases) for i in range(axes)]
         full = FullLoss(decay_of(spec), getattr(spec.penalty, "block_strength", 0.0), spec.lr, _final_lr(run))
         try:

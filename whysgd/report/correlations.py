@@ -174,7 +174,8 @@ def expected_sign(quantity: str, target: str) -> int:
 
 def sides(lines: pd.DataFrame) -> pd.Series:
     """Return 1 for lines of `correlate` whose interval is where flatter, or quieter, minima generalize better, −1 for
-    the other side of 0, and 0 if it includes 0. Without an expected sign no line counts, and none without a number.
+    the other side of 0, and 0 if it includes 0 or there is none. Without an expected sign no line counts, and none
+    without a number.
     """
     expected = pd.Series(map(expected_sign, lines.quantity, lines.target), lines.index, dtype=float)
     side = ((lines.low > 0).astype(int) - (lines.high < 0).astype(int)) * expected

@@ -118,12 +118,9 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def joined(names: list[str], of: int | None = None) -> str:
-    """Return one or two names, or how many there are: `A`, `A and B`, `3 rows`, `3 of 5 rows`, `all 5 rows`.
-
-    A name with a comma stands in quotes.
-    """
+    """Return one or two names, or how many there are: `A`, `A and B`, `3 rows`, `3 of 5 rows`, `all 5 rows`."""
     if 0 < len(names) <= 2:
-        return " and ".join(f"“{name}”" if ", " in name else name for name in names)
+        return " and ".join(names)
     if len(names) == of:
         return f"all {of} rows"
     return f"{len(names)}{f' of {of}' if of else ''} rows" if names else "no row"

@@ -163,7 +163,7 @@ def _costs(measures: pd.DataFrame) -> Table | str:
 
 
 def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    known = marked[marked.low.notna() & (marked.coefficient == AT_LOSS)]
+    known = marked[marked.value.notna() & (marked.coefficient == AT_LOSS)]
     if marked.scope.nunique() == 2:  # The only paper's are those over all papers once more.
         known = known[known.scope == OVERALL]
     sizes, spread = runs.parameters.astype(int), over_seeds(lines)[["train_loss", "test_accuracy"]].agg(["min", "max"])
@@ -174,9 +174,10 @@ def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> l
         said += f" Mean training losses are {low:.2g} to {high:.2g}, test accuracies {worst:.2f} to {best:.2f} %."
     if known.empty:
         return [said]
+    count = known.low.count()
     many = (
-        f"Intervals at the same training loss: {len(known)}, of which {(known.mark != '').sum()} exclude 0; if no"
-        f" measure had to do with generalization, about {0.05 * len(known):.0f} would by chance, more of few runs. They"
+        f"Intervals at the same training loss: {count}, of which {(known.mark != '').sum()} exclude 0; if no measure"
+        f" had to do with generalization, about {0.05 * count:.0f} would by chance, more of few runs. They"
         " share runs, so they are right or wrong together, and one that only just excludes 0 is no finding."
     )
     few = (

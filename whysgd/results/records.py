@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -250,6 +251,8 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
         place, points = measures or measures_folder(*names, batch), landscape_folder(*names, batch)
         for record in records_of(folder, place if place.is_dir() else None, points if points.is_dir() else None):
             path = root / record_file(*names, record["metrics"]["seed"])
+            if path.is_file() and (lost := set(read_json(path)) - set(record)):
+                print(f"{path}: has no {', '.join(sorted(lost))} any more: {folder} has none", file=sys.stderr)
             write_text(path, as_text(record))
             written.append(path)
     return written

@@ -53,39 +53,42 @@ def _untitled(schema, keys: bool = False):
 
 
 def _page() -> Iterator[str]:
-    yield from _section("The configuration: config.yaml and files laid over it", Config, 2)
-    yield from _section("A scale", Scale, 2)
-    yield from _section("A paper: papers/*.yaml", Paper, 2)
-    yield from _section("A run of a paper", RunSettings, 2)
+    told = {"Scale", "SomeSettings", *names("measure")}  # They have sections of their own: a scale, a run, a measure.
+    yield from _section("The configuration: config.yaml and files laid over it", Config, 2, told)
+    yield from _section("A scale", Scale, 2, told)
+    yield from _section("A paper: papers/*.yaml", Paper, 2, told)
+    yield from _section("A run of a paper", RunSettings, 2, told)
     for kind, title in _TITLES.items():
         yield f"## {title}\n"
         for name in names(kind):
             words = label(kind, name)
             model = settings_of(kind, name)
-            yield from _section(f"`{name}`" + (f" ({words})" if words != name.replace("_", " ") else ""), model, 3)
+            yield from _section(
+                f"`{name}`" + (f" ({words})" if words != name.replace("_", " ") else ""), model, 3, told
+            )
 
 
-def _section(title: str, model: type[BaseModel], level: int) -> Iterator[str]:
-    """Yield the table of a model, and those of the models in it that have a table of their own."""
+def _section(title: str, model: type[BaseModel], level: int, told: set[str]) -> Iterator[str]:
+    """Yield the table of a model, and those of the models in it that have not been `told`."""
     schema = model.model_json_schema(by_alias=True)
     parts = schema.get("$defs", {})
     yield f"{'#' * level} {title}\n"
     yield from _table(schema, parts)
-    used = {text.rpartition("/")[2] for text in _references(schema["properties"])} - {"Scale"}
-    for name in sorted(used):
+    for name in sorted(_used(schema["properties"], parts) - told):
+        told.add(name)
         if parts[name].get("properties"):
             yield f"{'#' * (level + 1)} {name}: {parts[name].get('description', '')}\n"
             yield from _table(parts[name], parts)
 
 
-def _references(schema) -> Iterator[str]:
-    if isinstance(schema, dict):
-        yield from [schema["$ref"]] if "$ref" in schema else []
-        for value in schema.values():
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)
+def _used(schema, parts: dict) -> set[str]:
+    """Return the models that a schema refers to, and those in them."""
+    values = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    found = {name for value in values for name in _used(value, parts)}
+    if isinstance(schema, dict) and "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        found |= {name} | _used(parts[name], parts)
+    return found
 
 
 def _table(schema: dict, parts: dict) -> Iterator[str]:

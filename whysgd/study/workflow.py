@@ -73,16 +73,18 @@ class Study(Jobs):
         return sorted({*FIGURES, *(name for table in tables for name in table["figures"])})
 
     def figures(self, paper: str, table: str) -> list[str]:
-        """Return the kinds of a table's figures; without a row that is run, or a measure that it needs, it has none."""
+        """Return the kinds of a table's figures that have what they need: rows that are run, a measure, a record.
+
+        What compares accuracies needs two runs.
+        """
         content, measures = self.table(paper, table), self.config["measures"]
         planned = [row for row in content["rows"] if row["planned"]]
         if not planned:
             return []
         missing = set() if measures else {"measures", *LANDSCAPES}
         missing |= set() if content["planes"] else {"plane"}
-        # With one row there is nothing to compare.
-        several = len({row["run"] for row in planned}) > 1 or any(row["gap"] for row in planned)
-        missing |= set() if several else {ACCURACY}
+        compared = {row["run"] for row in planned} | {row["gap"]["from"] for row in planned if row["gap"]}
+        missing |= set() if len({run for run in compared if (paper, run) in self.runs}) > 1 else {ACCURACY}
         missing |= set() if needed_measures([content["metric"]]) <= set(measures) else {GRID}
         if self.recorded:
             missing |= {part for part in (*LANDSCAPES, *NOISE) if not self._drawn_records(paper, table, part)}

@@ -54,7 +54,8 @@ def draw_course(axis, course: pd.DataFrame, colour, label: str | None = None, lw
     axis.plot(course.index, course["median"], color=colour, label=label, lw=lw, zorder=3)
     seeds = course.drop(columns=["low", "median", "high"])
     for seed in seeds:
-        axis.plot(course.index, course[seed], color=colour, lw=0.6, alpha=0.6, zorder=2.5)
+        line = course[seed].dropna()  # Seeds may end at different steps.
+        axis.plot(line.index, line, color=colour, lw=0.6, alpha=0.6, zorder=2.5)
     if seeds.empty:
         axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.25, lw=0, zorder=2.5)
 

@@ -38,12 +38,11 @@ def message(table, frames):
         title = f"{joined([row_name(rows[run]) for run in steps], len(others))} get{'s' * (len(steps) == 1)} to {end}"
         first_by = f", {soonest[0]} first" if len(soonest) == 1 < len(steps) else ""
         title += f"{first_by}, by step {least:,}"
+    elif len(others) > 1:
+        title = f"No other row gets to {end}"
+    elif others:
+        title = f"{row_name(rows[others[0][0]])} does not get to {end}"
     else:
-        whose = (
-            "No other row gets"
-            if len(others) > 1
-            else f"{joined([row_name(rows[run]) for run, _ in others])} does not get"
-        )
-        title = f"{whose} to {end}" if others else f"{row_name(rows[first])} ends at {level:.1f} %"
+        title = f"{row_name(rows[first])} ends at {level:.1f} %"
     return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
                             for run, course in courses.items())  # fmt: skip
