@@ -444,6 +444,12 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     )
     assert one.get_label().endswith(f"; of all pairs of runs {said}")
     assert "Keskar sharpness better in 2 and worse in 0 of 2" in one.get_label()
+    silent = correlate(wide(*story(1, papers=("p",))[1:])).assign(low=-1.0, high=1.0)
+    title = " ".join(correlation_figure.plot_correlations(silent, "here").get_suptitle().split())
+    assert (
+        title
+        == "At the same training loss, none of 4 correlations says whether flatter or quieter minima generalize better"
+    )
     few = correlation_figure.plot_correlations(correlate(wide(*story(1)[1:]).query("run == 'r0'")), "here")
     assert [axis.texts[0].get_text() for axis in few.axes] == ["too few runs"] * 3
     assert few.get_figheight() < figure.get_figheight()

@@ -78,10 +78,13 @@ def message(known: pd.DataFrame) -> tuple[str, str]:
     if same.empty:
         return "Too few runs have the same training loss to say whether flatter or quieter minima generalize better", ""
     silent, for_, against = ((same == sign).sum() for sign in (0, 1, -1))
-    title = (
-        f"At the same training loss, {for_} of {len(same)} correlations say that flatter or quieter minima generalize"
-        f" better, {against} that they do not, and {silent} neither"
+    said = (
+        f"{for_} of {len(same)} correlations say that flatter or quieter minima generalize better, {against} that they"
     )
+    said = f"{said} do not, and {silent} neither"
+    if not for_ + against:
+        said = f"none of {len(same)} correlations says whether flatter or quieter minima generalize better"
+    title = f"At the same training loss, {said}"
     measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
     return title, f"{'; '.join(measures)}; of all pairs of runs {_counts(raw)}"
 
