@@ -78,12 +78,10 @@ def message(known: pd.DataFrame) -> tuple[str, str]:
     if same.empty:
         return "Too few runs have the same training loss to say whether flatter or quieter minima generalize better", ""
     silent, for_, against = ((same == sign).sum() for sign in (0, 1, -1))
-    said = (
-        f"{for_} of {len(same)} correlations say that flatter or quieter minima generalize better, {against} that they"
-    )
-    said = f"{said} do not, and {silent} neither"
+    claim, count = "flatter or quieter minima generalize better", len(same)
+    said = f"{for_} of {count} correlations say that {claim}, {against} that they do not, and {silent} neither"
     if not for_ + against:
-        said = f"none of {len(same)} correlations says whether flatter or quieter minima generalize better"
+        said = f"none of {count} correlations says whether {claim}"
     title = f"At the same training loss, {said}"
     measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
     return title, f"{'; '.join(measures)}; of all pairs of runs {_counts(raw)}"
