@@ -22,6 +22,12 @@ SAME_RESULTS = "same_results.yaml"
 EXTRAS = ("noise", "layers", "noise_norms", "line", "plane")
 
 
+def parts_of(record: Mapping) -> list[str]:
+    """Return the names of a record's measures and of what it has of `EXTRAS`."""
+    extras = [name for name in EXTRAS if name in record or name in record.get("landscapes", {})]
+    return [*extras, *record.get("measures", {})]
+
+
 def with_records(config: Mapping, root: Path = ROOT) -> dict:
     """The configuration whose runs are those that have records: `tables_at` and `seeds_of` go by it.
 
@@ -51,12 +57,11 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
                 record = read_json(file)
                 try:
                     made_with = RunSpec.from_dict(record["metrics"]["settings"])
-                    extras = [name for name in EXTRAS if name in record or name in record.get("landscapes", {})]
-                    extras += record.get("measures", {})
+                    parts = parts_of(record)
                 except (KeyError, TypeError, ValueError) as error:
                     raise UserError(f"{file}: not a record ({error!r})") from None
                 if made_with == scaled_spec(config, paper, run, seed):
-                    found[seed] = (str(file), extras)
+                    found[seed] = (str(file), parts)
                 else:
                     other.append(str(file))
             recorded[paper] |= {run: found} if found else {}

@@ -31,6 +31,7 @@ from whysgd.results.paths import (
     record_file,
 )
 from whysgd.results.record_model import Record
+from whysgd.results.recorded import parts_of
 from whysgd.study.spec import RunSpec
 from whysgd.study.validation import checked
 
@@ -251,7 +252,7 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
         place, points = measures or measures_folder(*names, batch), landscape_folder(*names, batch)
         for record in records_of(folder, place if place.is_dir() else None, points if points.is_dir() else None):
             path = root / record_file(*names, record["metrics"]["seed"])
-            if path.is_file() and (lost := set(read_json(path)) - set(record)):
+            if path.is_file() and (lost := set(parts_of(read_json(path))) - set(parts_of(record))):
                 print(f"{path}: has no {', '.join(sorted(lost))} any more: {folder} has none", file=sys.stderr)
             write_text(path, as_text(record))
             written.append(path)
