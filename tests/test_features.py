@@ -17,7 +17,9 @@ ROWS = [
     [cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if re.match(r"\| [a-z]+20", line)
 ]
 # Keys of the typed models, and what their values may be.
-SETTINGS = set(re.findall(r"`([\w.-]+)`", (ROOT / "docs/settings.md").read_text(encoding="utf-8"))) | {*BUILT_IN}
+SETTINGS = {*BUILT_IN}
+for page in (ROOT / "docs").glob("settings*.md"):
+    SETTINGS |= set(re.findall(r"`([\w.-]+)`", page.read_text(encoding="utf-8")))
 for schema in (ROOT / "config/schema").glob("*.json"):
     SETTINGS |= set(re.findall(r'"([\w.-]+)"', schema.read_text(encoding="utf-8")))
 WRITTEN = {value for value in vars(paths).values() if isinstance(value, str)}

@@ -11,7 +11,7 @@ def add(commands) -> None:
     examples = ['whysgd explain-failure "$(ls -t .snakemake/log/*.log | head -1)"']
     failure = add_command(commands, "explain-failure", _explain_failure, told, examples)
     failure.add_argument("log", type=a_path, help="Snakemake's own log of the run")
-    add_command(commands, "schema", _schema, "write config/schema/ and docs/settings.md again", ["whysgd schema"])
+    add_command(commands, "schema", _schema, "write config/schema/ and docs/settings*.md again", ["whysgd schema"])
 
 
 def _explain_failure(options) -> None:

@@ -1,4 +1,4 @@
-"""What follows from the typed models: JSON schemas for editors, and docs/settings.md. `whysgd schema` writes them."""
+"""What follows from the typed models: JSON schemas for editors, and docs/settings*.md. `whysgd schema` writes them."""
 
 import json
 from collections.abc import Iterator
@@ -10,19 +10,25 @@ from whysgd.study.paper import Paper
 from whysgd.study.registry import TAGS, label, names, settings_of
 from whysgd.study.spec import RunSettings
 
-_TITLES = {
-    "penalty": "Penalties",
-    "transform": "Transforms",
-    "optimizer": "Optimizers",
-    "schedule": "Schedules",
-    "measure": "Measures",
-}
-_HEAD = """# Settings
+_TITLES = {"penalty": "Penalties", "transform": "Transforms", "optimizer": "Optimizers", "schedule": "Schedules"}
+_MADE = """Made by `whysgd schema` from the typed models of `whysgd/study`; do not edit."""
+_CONFIGURATION = f"""# Settings
 
-Made by `whysgd schema` from the typed models of `whysgd/study`; do not edit. Editors that understand the
-first line of `config.yaml` and `papers/*.yaml` offer the same. Wherever a name of `whysgd/training`, `whysgd/models` or
-`whysgd/measures` stands, a dotted path such as `my_package.my_module:my_penalty` works, too: see
-[extending](extending.md).
+This page lists the keys of `config.yaml`, of a scale and of measures. [settings_papers.md](settings_papers.md) has
+those of `papers/*.yaml`, a run's among them, and [settings_methods.md](settings_methods.md) the options of penalties,
+transforms, optimizers and schedules. Editors that understand the first line of `config.yaml` and `papers/*.yaml` offer
+the same. {_MADE}
+"""
+_PAPERS = f"""# Settings of papers and runs
+
+This page lists the keys of `papers/*.yaml`, which [papers.md](papers.md) explains, down to those of a run; the options
+of its methods are in [settings_methods.md](settings_methods.md). {_MADE}
+"""
+_METHODS = f"""# Options of methods
+
+This page lists the options of penalties, transforms, optimizers and schedules; [methods.md](methods.md) has their
+equations. Wherever a name of `whysgd/training`, `whysgd/models` or `whysgd/measures` stands, a dotted path such as
+`my_package.my_module:my_penalty` works, too: see [extending.md](extending.md). {_MADE}
 """
 
 
@@ -31,7 +37,11 @@ def files() -> dict[str, str]:
     models = {"config": Config, "paper": Paper}
     return {
         **{f"config/schema/{name}.json": _text(model) for name, model in models.items()},
-        "docs/settings.md": "\n".join([_HEAD, *_page()]) + "\n",
+        "docs/settings.md": _page(_CONFIGURATION, _configuration()),
+        "docs/settings_papers.md": _page(_PAPERS, _papers()),
+        "docs/settings_methods.md": _page(
+            _METHODS, (part for kind in _TITLES for part in _methods(kind, _TITLES[kind]))
+        ),
     }
 
 
@@ -52,20 +62,29 @@ def _untitled(schema, keys: bool = False):
     }
 
 
-def _page() -> Iterator[str]:
+def _page(head: str, parts: Iterator[str]) -> str:
+    return "\n".join([head, *parts]) + "\n"
+
+
+def _configuration() -> Iterator[str]:
     told = {"Scale", "SomeSettings", *names("measure")}  # They have sections of their own: a scale, a run, a measure.
     yield from _section("The configuration: config.yaml and files laid over it", Config, 2, told)
     yield from _section("A scale", Scale, 2, told)
+    yield from _methods("measure", "Measures")
+
+
+def _papers() -> Iterator[str]:
+    told = {"SomeSettings"}
     yield from _section("A paper: papers/*.yaml", Paper, 2, told)
     yield from _section("A run of a paper", RunSettings, 2, told)
-    for kind, title in _TITLES.items():
-        yield f"## {title}\n"
-        for name in names(kind):
-            words = label(kind, name)
-            model = settings_of(kind, name)
-            yield from _section(
-                f"`{name}`" + (f" ({words})" if words != name.replace("_", " ") else ""), model, 3, told
-            )
+
+
+def _methods(kind: str, title: str) -> Iterator[str]:
+    yield f"## {title}\n"
+    for name in names(kind):
+        words = label(kind, name)
+        heading = f"`{name}`" + (f" ({words})" if words != name.replace("_", " ") else "")
+        yield from _section(heading, settings_of(kind, name), 3, set())
 
 
 def _section(title: str, model: type[BaseModel], level: int, told: set[str]) -> Iterator[str]:
