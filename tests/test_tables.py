@@ -150,6 +150,20 @@ def test_readers_see_the_gaps_below_the_table(lines):
     assert to_latex([shown, gaps]).count(r"\begin{table}") == 2
 
 
+def test_rows_of_a_wide_table_without_any_record_are_left_out_and_counted():
+    rows = [
+        row(f"{label}{column}", label, column=column, planned=label == "A" and column == "X", recorded=False)
+        for label in "ABC"
+        for column in "XY"
+    ]
+    columns = {"X": {"label": "X"}, "Y": {"label": "Y"}}
+    for accuracies, labels in (({"AX": [90.0]}, ["A"]), ({}, ["A", "B", "C"])):
+        lines = tables.make_table(table_of(rows, columns), "p", runs_frame(accuracies or {"Z": [1.0]}))
+        (shown,) = tables.presented(lines, "p", "T")
+        assert [line[0].text for line in shown.rows] == labels
+        assert ("Rows without any record are left out: 2." in shown.notes) == (labels == ["A"])
+
+
 def test_a_table_without_columns_has_the_gap_beside_its_numbers():
     rows = [row("big", "Big", 60.0, gap=gap_of("a"), published_gap=-7.0), row("none", "None", 1.0)]
     lines = tables.make_table(table_of(rows), "p", runs_frame({**MEASURED, "big": [82.0], "none": [1.0]}))

@@ -206,8 +206,12 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     if "column" not in lines:
         return [Table(title, *_long(lines, gaps, paper), above=above, notes=below)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
+    # A row without any record tells nothing, and a grid can have many.
+    empty = (lines.n > 0).any() & lines.groupby("label").note.transform(lambda notes: (notes == NO_RECORD).all())
+    left_out = f"Rows without any record are left out: {lines[empty].label.nunique()}." if empty.any() else ""
+    lines, gaps = lines[~empty], [gap for gap, without in zip(gaps, empty, strict=True) if not without]
     cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]
-    notes = (remarks(lines), *(() if legend else below))
+    notes = (remarks(lines), left_out, *(() if legend else below))
     shown = [Table(title, *_wide(lines, cells, paper), above=above, notes=notes)]
     if legend:
         # Columns in which no row has a gap, those that it lies between, are left out.
