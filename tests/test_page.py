@@ -185,13 +185,13 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     assert re.search(f'src="data:image/svg\\+xml;base64,[^"]+" {told}', html)
     assert '<p class="setting">p, V, arXiv 1</p>' in html
     assert '<th scope="row" data-run="p/a">p/a</th>' in html
-    assert "<h3>Where papers disagree</h3>" in html
+    assert "<h3>How far to trust this</h3>" in html
     assert "<output aria-live" in html
     odd = whole(tmp_path, [{**TABLE["rows"][0], "label": "007"}, {**TABLE["rows"][1], "label": "NA"}])
     assert "<td>007</td>" in odd
     assert "<td>NA</td>" in odd
     bare = whole(tmp_path)
-    assert "Where papers disagree" not in bare
+    assert "How far to trust this" not in bare
     assert "Every run" not in bare
     assert "Out of scope" not in bare
 

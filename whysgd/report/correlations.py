@@ -95,24 +95,6 @@ def correlate(lines: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values("scope", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
-def redundant(lines: pd.DataFrame, above: float = 0.8) -> pd.DataFrame:
-    """Return the pairs of `COMPARED` that order runs nearly alike or the other way round: |τ| of all pairs is large.
-
-    Args:
-        lines: the frame of `whysgd.report.measures.wide`.
-
-    Returns:
-        first, second, tau, pairs; the strongest first.
-    """
-    groups, found = _groups(over_seeds(lines)), []
-    for first, second in combinations(COMPARED, 2):
-        sums = [one for group in groups if (one := _sums(group, first, second, np.ones((1, len(group.runs)))))]
-        signed, total = (sum(float(one[part][0, 0]) for one in sums) for part in (1, 2))
-        found += [(first, second, signed / total, int(total))] if total else []
-    frame = pd.DataFrame(found, columns=["first", "second", "tau", "pairs"])
-    return frame[frame.tau.abs() > above].sort_values("tau", key=lambda tau: -tau.abs(), kind="stable")
-
-
 def _groups(means: pd.DataFrame) -> list[Group]:
     settings = [json.loads(text) for text in means.settings]
     means = means.assign(settings=settings, loss=[str(own.get("loss")) for own in settings])

@@ -4,7 +4,7 @@ import pandas as pd
 
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report import correlations as pairs
-from whysgd.report.correlations import AT_LOSS, COEFFICIENTS, COMPARED, FEWEST, OVERALL, TARGETS, redundant, sides
+from whysgd.report.correlations import AT_LOSS, COEFFICIENTS, COMPARED, FEWEST, OVERALL, TARGETS, sides
 from whysgd.report.frame import KEYS
 from whysgd.report.measures import measure_title, over_seeds, rounded, wide
 from whysgd.report.table import Cell, Heading, Table
@@ -39,14 +39,10 @@ def summary_blocks(correlations: pd.DataFrame, measures: pd.DataFrame, runs: pd.
     open_side = ((correlations.low > 0) | (correlations.high < 0)).map({True: OPEN, False: ""})
     marks = sides(correlations).map({1: EXPECTED, -1: AGAINST, 0: ""})
     marked = correlations.assign(mark=marks.reindex(correlations.index).fillna(open_side))
-    papers = marked[marked.scope != OVERALL]
     return [
         f"Measured: {setting}.", _counts(measures, runs),
         Heading("What ranks runs as test accuracy and its gaps do"),
         _overall(marked[marked.scope == OVERALL]),
-        *([_by_paper(papers)] if papers.scope.nunique() > 1 else []),
-        Heading("Where papers disagree"), *_disagreements(papers[papers.coefficient == AT_LOSS]),
-        Heading("Measures that rank runs alike"), *_alike(lines),
         Heading("Uncertainty and cost"), _costs(measures),
         Heading("How far to trust this"), *_caveats(marked, lines, runs),
     ]  # fmt: skip
@@ -91,24 +87,6 @@ def _number(line: pd.Series) -> str:
     return f"{interval} {line.mark}".rstrip() if sign else interval
 
 
-def _by_paper(papers: pd.DataFrame) -> Table:
-    """Count the marks of each paper."""
-    rows = []
-    for paper, part in papers.groupby("scope", sort=False):
-        same = part[part.coefficient == AT_LOSS]
-        texts = (paper, _behind(part), *(_marks(same[same.target == target]) for target in TARGETS))
-        rows.append([Cell(text) for text in texts])
-    heads = ["paper", "runs", *(QUANTITIES[target].label for target in TARGETS)]
-    above = ["How many measures have an interval that excludes 0 at the same training loss, of those with a number."]
-    return Table("Each paper", heads, [False, False, *[True] * len(TARGETS)], rows, above=above)
-
-
-def _marks(part: pd.DataFrame) -> str:
-    counts = ((mark, int((part.mark == mark).sum())) for mark in (EXPECTED, AGAINST, OPEN))
-    said = ", ".join(f"{count} {mark}" for mark, count in counts if count)
-    return f"{said or 'none'} of {known}" if (known := part.value.notna().sum()) else "–"
-
-
 def _behind(lines: pd.DataFrame) -> str:
     """Return how many runs and pairs are behind the τ."""
     raw, same = (lines[lines.coefficient == name].max() for name in (pairs.RAW, AT_LOSS))
@@ -116,34 +94,6 @@ def _behind(lines: pd.DataFrame) -> str:
         return "n = 0"
     groups = f" in {raw.parts} groups" if raw.parts > 1 else ""
     return f"n = {raw.runs}{groups}, {same.pairs} of {raw.pairs} pairs at the same loss"
-
-
-def _disagreements(papers: pd.DataFrame) -> list:
-    """Name the measures with intervals on different sides of 0 in two papers."""
-    items = []
-    for (quantity, target), group in papers.groupby(["quantity", "target"], sort=False):
-        up, down = (
-            [f"{line.scope} ({line.value:+z.2f}, {line.pairs} pairs)" for line in group[side].itertuples()]
-            for side in (group.low > 0, group.high < 0)
-        )
-        if up and down:
-            names = f"{QUANTITIES[quantity].label} and {QUANTITIES[target].label}"
-            items.append(f"{names}: positive in {', '.join(up)}, negative in {', '.join(down)}.")
-    if items:
-        return ["At the same training loss, intervals on different sides of 0:", items]
-    several = papers.scope.nunique() > 1
-    return ["Nowhere at the same training loss." if several else "Only one paper was measured."]
-
-
-def _alike(lines: pd.DataFrame) -> list:
-    alike = redundant(lines)
-    if alike.empty:
-        return ["No two quantities order nine of ten pairs of runs alike, or the other way round."]
-    items = [
-        f"{QUANTITIES[pair.first].label} and {QUANTITIES[pair.second].label}: τ = {pair.tau:+.2f} ({pair.pairs} pairs)."
-        for pair in alike.itertuples()
-    ]
-    return ["Nine of ten pairs alike, or the other way round: the second says little that the first does not.", items]
 
 
 def _costs(measures: pd.DataFrame) -> Table | str:
