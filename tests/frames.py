@@ -15,7 +15,8 @@ def runs_frame(values: dict, diverged=(), **other) -> pd.DataFrame:
     """Runs of paper p with seeds of the given test accuracies; `diverged` names those (run, seed) that did."""
     lines = [
         {"paper": "p", "run": run, "scale": "mini", "seed": seed, "status": "finished", "steps": 30, "parameters": 1234,
-         "test_accuracy": accuracy, "best_test_accuracy": accuracy, "best_selected_on": "test", "dataset": "digits",
+         "test_accuracy": accuracy, "train_accuracy": accuracy + 2, "best_test_accuracy": accuracy,
+         "best_selected_on": "test", "dataset": "digits",
          "train_images": 5, "held_out_images": 0, "test_images": 6, "model": "m", "device": "cpu", "stored_copies": 0,
          "settings": json.dumps({"lr": run}), "source": "training", "older": False, **({"status": "diverged"} if (run, seed) in diverged else {}), **other}
         for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)

@@ -175,7 +175,7 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     lines = tables.make_table(TABLE, "p", runs_frame({"a": [90.0, 92.0]}))
     assert str(html_table(tables.presented(lines, "p", "T")[0])) in html  # what make_table writes
     assert '<td class="right" data-run="p/a" data-quantity="test_accuracy">91.00 ± 1.41</td>' in html
-    assert html.count("Accuracy in percent, mean") == 1
+    assert html.count("Test accuracy in percent, mean") == 1
     assert "<p>It holds.</p>" in html
     # A picture says itself what it shows, and is as wide as it was made for; its caption stands for what says nothing.
     assert re.search(

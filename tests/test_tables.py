@@ -33,9 +33,9 @@ def test_a_table_has_published_and_measured_side_by_side():
     assert (third.n, third.note) == (0, "not run")
     shown = tables.presented(lines, "p", "T", "Published: S. Measured: here.", "It holds.")[0]
     assert texts(shown) == [
-        ["a", "A", "95.00 ± 0.50", "93.00 ± 3.61", "92.00", "3", "-2.00", STEPS],
-        ["b", "B & co_1", "80.00", "81.50", "81.50", "1", "+1.50", STEPS],
-        ["c", "C", "–", "–", "–", "0", "–", "not run"],
+        ["a", "A", "95.00 ± 0.50", "93.00 ± 3.61", "92.00", "3", "95.00", "-2.00", STEPS],
+        ["b", "B & co_1", "80.00", "81.50", "81.50", "1", "83.50", "+1.50", STEPS],
+        ["c", "C", "–", "–", "–", "0", "–", "–", "not run"],
     ]
     assert [head for head, number in zip(shown.heads, shown.numbers, strict=True) if not number] == [
         "row",
@@ -49,7 +49,7 @@ def test_a_table_has_published_and_measured_side_by_side():
     assert not any(cell.run for cell in shown.rows[2])
     markdown = to_markdown([shown])
     assert "Published: S. Measured: here." in markdown
-    assert markdown.endswith("\n\nIt holds.\n")
+    assert markdown.endswith("\n\nIt holds.\n\nTraining: the accuracy on the training images.\n")
     assert r"b & B \& co\_1 & 80.00 & 81.50" in to_latex([shown])
 
 

@@ -18,7 +18,7 @@ RING = {"mfc": "none", "alpha": 0.4}
 
 @plt.rc_context(STYLE)
 def plot_correlations(correlations: pd.DataFrame, setting: str):
-    """Return the figure of Kendall's τ: a row for each measure with a number, a panel for each target.
+    """Return the figure of Kendall's τ: a row for each measure, and a panel for each target, with a number.
 
     Filled points are correlations at the same training loss, bars their 95 % intervals, and faint open ones those of
     all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize
@@ -35,9 +35,11 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
     papers = known.scope.unique()
     offsets = np.linspace(-0.3, 0.3, len(papers)) if len(papers) != 1 else [0.0]
     shown = [name for name in COMPARED if name in set(known.quantity)] or COMPARED[:1]
+    targets = [target for target in TARGETS if target in set(known.target)] or TARGETS[:1]
     height = len(shown) * max(ROW_HEIGHT, SCOPE_HEIGHT * len(papers)) + MARGIN
-    figure, axes = plt.subplots(1, len(TARGETS), figsize=(WIDE, height), sharex=True, sharey=True)
-    for axis, target in zip(axes, TARGETS, strict=True):
+    grid = {"squeeze": False, "sharex": True, "sharey": True}
+    figure, (axes,) = plt.subplots(1, len(targets), figsize=(WIDE, height), **grid)
+    for axis, target in zip(axes, targets, strict=True):
         for place, quantity in enumerate(shown):
             side = expected_sign(quantity, target)
             axis.fill_between([0, side], place - 0.44, place + 0.44, **SHADE)
@@ -81,7 +83,7 @@ def message(known: pd.DataFrame) -> tuple[str, str]:
     claim, count = "flatter or quieter minima generalize better", len(same)
     said = f"{for_} of {count} correlations say that {claim}, {against} that they do not, and {silent} neither"
     if not for_ + against:
-        said = f"none of {count} correlations says whether {claim}"
+        said = f"none of {count} correlations with an interval says whether {claim}"
     title = f"At the same training loss, {said}"
     measures = (f"{QUANTITIES[name].label} {_counts(part)}" for name, part in same.groupby(known.quantity, sort=False))
     return title, f"{'; '.join(measures)}; of all pairs of runs {_counts(raw)}"

@@ -17,7 +17,7 @@ from whysgd.study.registry import network
 
 COLUMNS = [
     "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
-    "difference", "published_beside", "measured_beside", "baseline", "measured_at", "metric", "note",
+    "training", "difference", "published_beside", "measured_beside", "baseline", "measured_at", "metric", "note",
 ]  # fmt: skip
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
@@ -44,7 +44,8 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
     Returns:
         the columns `COLUMNS`, with `column` after `row` if the table has columns, and `GAP_COLUMNS` before `metric` if
         it has gaps. Accuracies are in percent, the standard deviation has n − 1, gaps are shares (see
-        `whysgd.report.statistics.recovered`). `difference` is measured − published, of rows with the settings,
+        `whysgd.report.statistics.recovered`). `training` is the mean training accuracy beside a test accuracy at the
+        last step. `difference` is measured − published, of rows with the settings,
         data and network of the paper. `published_beside` and `measured_beside` are a row's difference to its baseline,
         which can be compared everywhere; of means. A seed without a number does not count, and a diverged run
         counts with the accuracy it ended at, or its best until then; the note says so.
@@ -99,10 +100,11 @@ def _beside(one: Difference | None) -> dict:
 def _line(row: dict, runs: pd.DataFrame, values: pd.Series, comparable: bool) -> dict:
     published = row["mean"] if comparable and row["mean"] is not None else math.nan
     selected = row["metric"].startswith("best_")
+    training = runs.train_accuracy.astype(float).mean() if row["metric"] == "test_accuracy" else math.nan
     return {
         "row": row["run"], "column": row["column"], "label": row["label"],
         "published_mean": row["mean"], "published_std": row["std"], "measured_mean": values.mean(),
-        "measured_std": values.std(), "measured_median": values.median(), "n": len(values),
+        "measured_std": values.std(), "measured_median": values.median(), "n": len(values), "training": training,
         "difference": values.mean() - published, "metric": row["metric"],
         "measured_at": None if runs.empty else SELECTED[runs.best_selected_on.iloc[0]] if selected else LAST,
     }  # fmt: skip
@@ -204,7 +206,8 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
     below = (legend, doubt, finding, f"The baseline is {bases}." if bases and "column" not in lines else "")
     if "column" not in lines:
-        return [Table(title, *_long(lines, gaps, paper), above=above, notes=below)]
+        fitted = "Training: the accuracy on the training images." if lines.training.notna().any() else ""
+        return [Table(title, *_long(lines, gaps, paper), above=above, notes=(*below, fitted))]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
     # A row without any record tells nothing, and a grid can have many.
     empty = (lines.n > 0).any() & lines.groupby("label").note.transform(lambda notes: (notes == NO_RECORD).all())
@@ -227,12 +230,23 @@ def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list,
     # Accuracies on other data, or of other networks, are never subtracted from published ones.
     told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
     told = [name for name in told if lines[name].notna().any()]
-    heads = ["row", "label", "published", "measured", "median", "n", *(BESIDE.get(name, name) for name in told)]
+    fitted = ["training"] if lines.training.notna().any() else []
+    heads = [
+        "row",
+        "label",
+        "published",
+        "measured",
+        "median",
+        "n",
+        *fitted,
+        *(BESIDE.get(name, name) for name in told),
+    ]
     heads += [*(["gap recovered [%]"] if has_gaps else []), "note"]
     rows = []
     for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
         numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
-        texts = [str(line.n), *(_signed(getattr(line, name), line.metric) for name in told)]
+        texts = [str(line.n), *(_spread(getattr(line, name), None, line.metric) for name in fitted)]
+        texts += [_signed(getattr(line, name), line.metric) for name in told]
         texts += [gap] if has_gaps else []
         texts.append("" if pd.isna(line.note) else line.note)
         rows.append([Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts)])
@@ -295,7 +309,9 @@ def headline(lines: pd.DataFrame) -> str:
     if lines.metric.isin(ACCURACIES).all():
         steps = " or ".join(lines.measured_at.dropna().unique())
         steps += ", as the row says" if " or " in steps else ""
-        return f"Accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+        return (
+            f"Test accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
+        )
     names = " or ".join(map(titled, lines.metric.unique()))
     which = " (which, the row says)" if lines.metric.nunique() > 1 else ""
     arrow = arrow if lines.published_mean.notna().any() else ""

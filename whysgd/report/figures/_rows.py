@@ -26,7 +26,8 @@ def clearly_beside(found: list[Difference], name: str) -> str:
     if found and not judged:
         return f"with one seed, no difference to {name} has an interval"
     more, less = ([row_name(one.row) for one in judged if one.sign == sign] for sign in (1, -1))
-    said = sides(more, less, len(judged), "clearly ") or "no row is clearly more or less"
+    none = f"{row_name(judged[0].row)} is not" if len(judged) == 1 else "no row is"
+    said = sides(more, less, len(judged), "clearly ") or f"{none} clearly more or less"
     return f"{said} accurate than {name}{one_seed(found)}"
 
 

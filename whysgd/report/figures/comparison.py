@@ -10,9 +10,9 @@ from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, number, plt, say, si
 NEEDS = ("accuracy",)
 CAPTION = (
     "Difference of each row's accuracy to that of its baseline: as published (left) and as measured (right), where the "
-    "large dot is the difference of the means with its 95 % interval, and a small one that of a seed. Rows with the "
+    "dot is the difference of the means with its 95 % interval, and a stroke that of a seed. Rows with the "
     "same three seeds or more are paired by seed; one seed has no interval. Where differences are large, the axis is "
-    "linear within a point of 0 and logarithmic beyond, and ends at 100 points."
+    "linear within a point of 0 and logarithmic beyond, and ends at 100 points, where an arrow says that a bar goes on."
 )
 ROW_HEIGHT, MARGIN = 0.27, 0.75  # inches
 LARGE, MOST = 10.0, 100.0  # points, beyond which the axis is logarithmic, and at which it ends
@@ -30,8 +30,11 @@ def comparison(table, frames):
         colour = table["colours"][one.row["run"]]
         own, base = seeds_of_row(runs, one.row), seeds_of_row(runs, one.baseline)
         pairs = [own[seed] - base[seed] for seed in own if seed in base]
-        measured.plot(pairs, [place] * len(pairs), "o", color=colour, ms=3.5, alpha=0.45, mew=0)
         measured.errorbar(one.value, place, xerr=one.half, fmt="o", color=colour, ms=7, mec="white", elinewidth=1.4)
+        measured.plot(pairs, [place] * len(pairs), "|", color=QUIET, ms=11, mew=1.1, zorder=3)
+        for sign, marker in ((-1, "<"), (1, ">")):
+            if sign * one.value + (one.half or 0.0) > MOST:  # The bar goes on beyond the axis.
+                measured.plot(sign * MOST, place, marker, color=colour, ms=7, mew=0, clip_on=False)
         _written(measured, place, told(one))
         half = one.half or 0.0
         ends += [*pairs, *np.clip([one.value - half, one.value + half], -MOST, MOST)]

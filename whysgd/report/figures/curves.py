@@ -6,7 +6,7 @@ from whysgd.report.figures._rows import made_rows
 from whysgd.report.figures._steps import draw_multiples
 from whysgd.report.style import joined
 
-NEEDS = ("histories",)
+NEEDS = ("histories", "accuracy")
 CAPTION = (
     "Test accuracy of every row over update steps and, where a step is not the same part of a pass in all rows, over "
     "passes: the median over seeds, with a thin line for each of up to five seeds or, of more, a band between the "
@@ -31,7 +31,7 @@ def message(table, frames):
     (first, own), *others = courses.items()
     level = own.iloc[-1]
     steps = {run: course.index[course >= level].min() for run, course in others if (course >= level).any()}
-    end = f"the {level:.1f} % at which {row_name(rows[first])} ends"
+    end = f"the median {level:.1f} % at which {row_name(rows[first])} ends"
     if steps:
         least = min(steps.values())
         soonest = [row_name(rows[run]) for run, step in steps.items() if step == least]
@@ -43,6 +43,6 @@ def message(table, frames):
     elif others:
         title = f"{row_name(rows[others[0][0]])} does not get to {end}"
     else:
-        title = f"{row_name(rows[first])} ends at {level:.1f} %"
+        title = f"{row_name(rows[first])} ends at a median {level:.1f} %"
     return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
                             for run, course in courses.items())  # fmt: skip

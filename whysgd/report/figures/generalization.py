@@ -169,11 +169,16 @@ def _title(points: list) -> str:
 
 
 def _closes(best: Difference, worst: Difference, test: dict[str, Seeds]) -> str:
-    """Return how much of the gap between the worst row and the first one the best of the others closes."""
+    """Return how much of the gap between the worst row and the first one the best of the others closes, if that is
+    clearly not all, or how near to the first one it is.
+    """
     if best.value <= worst.value:
         return ""
-    share = recovered(best.row["run"], worst.row["run"], worst.baseline["run"], test).value
-    return f"; {row_name(best.row)} closes {'all' if share >= 1 else f'{100 * share:.0f} %'} of the gap"
+    name = row_name(best.row)
+    if best.sign:
+        share = recovered(best.row["run"], worst.row["run"], worst.baseline["run"], test).value
+        return f"; {name} closes {'all' if share >= 1 else f'{100 * share:.0f} %'} of the gap"
+    return f"; {name} ends within {abs(best.value) + best.half:.1f} points of {row_name(best.baseline)}"
 
 
 def _percent(accuracies: Seeds) -> str:
