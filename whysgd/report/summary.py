@@ -66,9 +66,11 @@ def _overall(overall: pd.DataFrame) -> Table:
     """Return a line for each measure, with all coefficients below each target."""
     found = overall.set_index(["quantity", "target", "coefficient"])
     below = [(target, one) for target in TARGETS for one in COEFFICIENTS]
+    known = set(overall[overall.value.notna()].quantity)
     rows = [
         [Cell(QUANTITIES[name].label), *(Cell(_number(found.loc[name, *place])) for place in below)]
         for name in COMPARED
+        if name in known or not known
     ]
     heads, numbers = ["measure", *(COEFFICIENTS[one] for _, one in below)], [False, *[True] * len(below)]
     groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in TARGETS)]
