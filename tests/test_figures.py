@@ -357,7 +357,7 @@ def test_strips_have_every_seed_the_median_and_the_trend(seeds):
     assert [len(line.get_xdata()) for line in accuracy.lines] == [seeds] * 3
     values = [90 + place + 0.1 * seed for place in range(3) for seed in range(seeds)]
     rho, p = rank_correlation(np.repeat(range(3), seeds), values)
-    assert accuracy.get_title(loc="left").startswith(f"ρ = +{rho:.2f}, p ")
+    assert accuracy.get_title(loc="left").startswith(f"Spearman's ρ = +{rho:.2f}, p ")
     word = "rises" if p <= 0.05 else "shows no trend"
     assert figure.get_suptitle().replace("\n", " ") == f"From A to C, sharpness shows no trend and test accuracy {word}"
 

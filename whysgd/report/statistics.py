@@ -43,6 +43,7 @@ def difference(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tup
         d, and t·s, None if a run has fewer than two seeds.
     """
     total = math.fsum(weight * mean(values[run].values()) for run, weight in weights.items())
+    total = float(f"{total:.12g}")  # A half is a half, so that tables and claims round it to the same side.
     if min(len(values[run]) for run in weights) < 2:
         return total, None
     spread, degrees = _spread(weights, values)

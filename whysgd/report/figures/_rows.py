@@ -50,7 +50,7 @@ def trend(values: pd.DataFrame, along: str, value: str = "value") -> tuple[str, 
         return "shows no trend", "nothing varies"
     rho, p = rank_correlation(known[along], known[value])
     word = "shows no trend" if p > SIGNIFICANT else "rises" if rho > 0 else "falls"
-    return word, f"ρ = {signed(rho, 2)}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
+    return word, f"Spearman's ρ = {signed(rho, 2)}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
 
 
 def made_rows(table: dict) -> dict[str, dict]:
