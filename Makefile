@@ -72,7 +72,7 @@ bench-gpu: env
 records: env
 	$(BIN)/snakemake --cores $(CORES) --logger rich --config from=records
 	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/small.yaml --config from=records
-	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/paper.yaml config/mnist.yaml --config from=records
+	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/paper.yaml config/cpu.yaml --config from=records
 
 # Puts the tables of the records, and of benchmarks measured here, into README.md and docs/.
 readme: records

@@ -275,6 +275,6 @@ def test_the_shipped_scales_can_be_planned():
         ["config/small.yaml"],
         ["config/midi.yaml"],
         ["config/paper.yaml"],
-        ["config/paper.yaml", "config/mnist.yaml"],
+        ["config/paper.yaml", "config/cpu.yaml"],
     ):
         assert Study(load_config([ROOT / file for file in overlays])).runs

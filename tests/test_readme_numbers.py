@@ -24,7 +24,7 @@ from whysgd.study.workflow import Study
 OVERLAYS = {
     "mini": [],
     "small": [ROOT / "config/small.yaml"],
-    "paper": [ROOT / "config/paper.yaml", ROOT / "config/mnist.yaml"],
+    "paper": [ROOT / "config/paper.yaml", ROOT / "config/cpu.yaml"],
 }
 
 
