@@ -189,6 +189,19 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         assert mini.normalize is None
 
 
+def test_a_transform_that_gives_a_length_of_its_own_makes_a_step_like_a_single_micro_batch(tmp_path, monkeypatch):
+    (tmp_path / "own_length.py").write_text("OWN_LENGTH = True\n\n\ndef sign(gradient, context, settings): ...\n")
+    (tmp_path / "the_batchs.py").write_text("def half(gradient, context, settings): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    large = {"batch": "all", "micro_batch": 16}
+    foreign, other = {"name": "own_length:sign"}, {"name": "the_batchs:half"}
+    for transform in ({"name": "normalize"}, {"name": "iter_graft"}, foreign, [other, foreign]):
+        assert papers.is_single({**large, "transform": transform}), transform
+    for transform in (None, other, [other, {"name": "clip"}]):
+        assert not papers.is_single({**large, "transform": transform}), transform
+    assert papers.is_single({**large, "batch": 16, "transform": None})
+
+
 def test_a_scale_takes_fewer_micro_batches_and_leaves_the_batches_comparable():
     config = load_config(settings={"scale": "paper"})
     config["scales"]["paper"] |= {"micro_batch_divisor": 8, "batch_divisor": 4}

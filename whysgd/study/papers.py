@@ -14,13 +14,10 @@ from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, tra
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.published import edited, is_edited
-from whysgd.study.registry import allowed, names, problem
+from whysgd.study.registry import allowed, constants, file_of, names, problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import checked, read_yaml
-
-# Transforms that give a step the length of a micro-batch's step, or a length of its own.
-LIKE_A_MICRO_BATCH = {"iter_graft", "exter_graft", "normalize"}
 
 
 @cache
@@ -208,10 +205,16 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
 
 
 def is_single(settings: Mapping) -> bool:
-    """Return whether a step is a single micro-batch, or is made as long as that of one by a transform."""
-    transform = settings.get("transform") or {}
-    lengths = {one["name"] for one in (transform if isinstance(transform, list | tuple) else [transform]) if one}
-    return settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"]) or bool(lengths & LIKE_A_MICRO_BATCH)
+    """Return whether a step is a single micro-batch, or a transform gives it a length that the batch does not change.
+
+    The file of such a transform has the constant `OWN_LENGTH = True`.
+    """
+    transform = settings.get("transform") or []
+    files = (
+        file_of("transform", one["name"]) for one in ([transform] if isinstance(transform, Mapping) else transform)
+    )
+    own = any(constants(file).get("OWN_LENGTH") for file in files if file)
+    return own or settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
 
 
 def scale_of(config: Mapping, paper: str) -> dict:
