@@ -212,7 +212,7 @@ def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, m
     assert all(line.startswith(str(file)) for line in str(caught.value).splitlines())
 
 
-WORLDS = {"mini": [], "small": ["small"], "paper": ["paper", "mnist"]}
+WORLDS = {"mini": [], "small": ["small"], "paper": ["paper", "cpu"]}
 
 
 @pytest.mark.parametrize(("scale", "overlays"), WORLDS.items())
