@@ -231,17 +231,8 @@ def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list,
     told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
     told = [name for name in told if lines[name].notna().any()]
     fitted = ["training"] if lines.training.notna().any() else []
-    heads = [
-        "row",
-        "label",
-        "published",
-        "measured",
-        "median",
-        "n",
-        *fitted,
-        *(BESIDE.get(name, name) for name in told),
-    ]
-    heads += [*(["gap recovered [%]"] if has_gaps else []), "note"]
+    heads = ["row", "label", "published", "measured", "median", "n", *fitted]
+    heads += [*(BESIDE.get(name, name) for name in told), *(["gap recovered [%]"] if has_gaps else []), "note"]
     rows = []
     for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
         numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
@@ -308,10 +299,8 @@ def headline(lines: pd.DataFrame) -> str:
     arrow = ", published → measured" if "column" in lines else ""
     if lines.metric.isin(ACCURACIES).all():
         steps = " or ".join(lines.measured_at.dropna().unique())
-        steps += ", as the row says" if " or " in steps else ""
-        return (
-            f"Test accuracy in percent, mean ± standard deviation over seeds{arrow}{f', at {steps}' if steps else ''}."
-        )
+        steps = f", at {steps}{', as the row says' if ' or ' in steps else ''}" if steps else ""
+        return f"Test accuracy in percent, mean ± standard deviation over seeds{arrow}{steps}."
     names = " or ".join(map(titled, lines.metric.unique()))
     which = " (which, the row says)" if lines.metric.nunique() > 1 else ""
     arrow = arrow if lines.published_mean.notna().any() else ""
