@@ -231,6 +231,8 @@ def test_the_axis_of_a_comparison_has_the_whole_intervals_up_to_100_points():
         ends = np.clip([x for bars in axis.containers for x in bars[2][0].get_segments()[0][:, 0]], -100, 100)
         low, high = axis.get_xlim()
         assert -100 <= low <= ends.min() < ends.max() <= high <= 100
+        arrows = {line.get_marker() for line in axis.lines} & {"<", ">"}
+        assert arrows == ({"<", ">"} if apart == 100.0 else set())
         assert axis.get_xscale() == "symlog"
         assert figure.get_supxlabel().endswith("[points, logarithmic beyond ±1]")
 
@@ -293,6 +295,8 @@ TITLES = [
      "LONG fits as well as SGD and generalizes less; REG closes 50 % of the gap"),
     ({"SGD": SGD, "LONG": (98, [70, 71, 72]), "REG": (90, [79, 81, 83])},
      "LONG fits as well as SGD and generalizes less; REG ends within 2.5 points of SGD"),
+    ({"SGD": SGD, "LONG": (98, [76, 77, 78]), "REG": (90, [70, 81, 92])},
+     "LONG fits as well as SGD and generalizes less"),
     ({"SGD": SGD, "LONG": (100.5, [70, 71, 72])}, "LONG fits better than SGD and generalizes less"),
     # A row of one seed closes no gap.
     ({"SGD": SGD, "LONG": (98, [70, 71, 72]), "REG": (90, [78])},

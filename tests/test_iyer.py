@@ -143,7 +143,7 @@ def test_a_table_can_have_seeds_of_its_own(scale, seeds, count):
     seeds_of = {}
     for run, seed in specs_at(scale):
         seeds_of.setdefault(run, []).append(seed)
-    # The mini scale leaves the short budget out.
+    # The mini scale runs the explorations alone.
     assert set(seeds_of) == ({*EXPLORE} if scale == "mini" else RUNS)
     for run, found in seeds_of.items():
         assert found == list(range(count if run in EXPLORE else seeds))

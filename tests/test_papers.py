@@ -190,7 +190,11 @@ def test_a_scale_maps_every_row_by_the_same_rules():
 
 
 def test_a_transform_that_gives_a_length_of_its_own_makes_a_step_like_a_single_micro_batch(tmp_path, monkeypatch):
-    (tmp_path / "own_length.py").write_text("OWN_LENGTH = True\n\n\ndef sign(gradient, context, settings): ...\n")
+    # Whatever else a user's file does at its top.
+    others = "import os\n\nos.environ['A_SETTING'] = '1'\n[a, b] = [1, 2]\n"
+    (tmp_path / "own_length.py").write_text(
+        f"{others}OWN_LENGTH = True\n\n\ndef sign(gradient, context, settings): ...\n"
+    )
     (tmp_path / "the_batchs.py").write_text("def half(gradient, context, settings): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     large = {"batch": "all", "micro_batch": 16}

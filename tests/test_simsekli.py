@@ -235,8 +235,8 @@ def test_what_a_cpu_carries_is_as_published():
     config = load_config([ROOT / "config/paper.yaml", ROOT / "config/cpu.yaml"])
     specs = expand(config)
     grid = [spec for spec in specs.values() if spec.paper == "simsekli2019"]
-    assert (len(grid), len(specs) - len(grid)) == (3 * 2 * (2 * 9 * 5 + 2), 3 * 3 * 7)
-    assert {spec.scale for spec in specs.values()} == {"paper"}
+    assert (len(grid), len(specs) - len(grid)) == (3 * 2 * (2 * 9 * 5 + 1), 3 * 3 * 7)
+    assert {spec.dataset for spec in specs.values()} == {"mnist", "fashion_mnist", "cifar10"}
     everything = {"papers": ["simsekli2019", "seminar"]}
     whole = expand(load_config([ROOT / "config/paper.yaml"], everything))
     assert all(whole[key] == spec for key, spec in specs.items())

@@ -162,6 +162,13 @@ def test_rows_of_a_wide_table_without_any_record_are_left_out_and_counted():
         (shown,) = tables.presented(lines, "p", "T")
         assert [line[0].text for line in shown.rows] == labels
         assert ("Rows without any record are left out: 2." in shown.notes) == (labels == ["A"])
+    # A published number stays.
+    known = [
+        row(f"D{column}", "D", mean, column=column, planned=False, recorded=False)
+        for column, mean in (("X", 80.0), ("Y", None))
+    ]
+    lines = tables.make_table(table_of([*rows, *known], columns), "p", runs_frame({"AX": [90.0]}))
+    assert [line[0].text for line in tables.presented(lines, "p", "T")[0].rows] == ["A", "D"]
 
 
 def test_a_table_without_columns_has_the_gap_beside_its_numbers():

@@ -46,7 +46,7 @@ EXPLAINED = {
     ),
     "spearman": (
         " spearman(…) is the rank correlation of these numbers with a run's place in the list, over all seeds of its"
-        " runs, with a two-sided p, of 9,999 random orders where there are many and so 0.0002 at the least."
+        " runs, with a two-sided p; of more than seven values it comes from 9,999 random orders and is at least 0.0002."
     ),
 }
 HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"

@@ -18,7 +18,7 @@ RING = {"mfc": "none", "alpha": 0.4}
 
 @plt.rc_context(STYLE)
 def plot_correlations(correlations: pd.DataFrame, setting: str):
-    """Return the figure of Kendall's τ: a row for each measure, and a panel for each target, with a number.
+    """Return the figure of Kendall's τ: a row for each measure and a panel for each target that has a number.
 
     Filled points are correlations at the same training loss, bars their 95 % intervals, and faint open ones those of
     all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize

@@ -65,16 +65,17 @@ def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
 def _overall(overall: pd.DataFrame) -> Table:
     """Return a line for each measure, with all coefficients below each target."""
     found = overall.set_index(["quantity", "target", "coefficient"])
-    below = [(target, one) for target in TARGETS for one in COEFFICIENTS]
-    known = set(overall[overall.value.notna()].quantity)
+    known = overall[overall.value.notna()]
+    targets = [target for target in TARGETS if target in set(known.target)] or TARGETS
+    shown = [name for name in COMPARED if name in set(known.quantity)] or COMPARED
+    below = [(target, one) for target in targets for one in COEFFICIENTS]
     rows = [
-        [Cell(QUANTITIES[name].label), *(Cell(_number(found.loc[name, *place])) for place in below)]
-        for name in COMPARED
-        if name in known or not known
+        [Cell(QUANTITIES[name].label), *(Cell(_number(found.loc[name, *place])) for place in below)] for name in shown
     ]
     heads, numbers = ["measure", *(COEFFICIENTS[one] for _, one in below)], [False, *[True] * len(below)]
-    groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in TARGETS)]
+    groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in targets)]
     notes = [f"–: fewer than {FEWEST} such pairs, or no side is expected."] if overall.value.isna().any() else []
+    notes += [f"Measures without a number are left out: {rest}."] if (rest := len(COMPARED) - len(shown)) else []
     of_settings = overall[overall.coefficient == pairs.GRANULATED].max()
     behind = (_behind(overall), f"in {of_settings.parts} groups and settings with {of_settings.pairs} pairs")
     return Table("All papers", heads, numbers, rows, groups, above=[LEGEND.format(*behind)], notes=notes)

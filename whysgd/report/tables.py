@@ -75,7 +75,8 @@ def _share_of_grid(table: dict) -> str:
     """Return how much of its grid a table has, if not all."""
     grid = table["grid"] or {"rows": {}, "columns": {}}
     cells = math.prod(len(values) for part in ("rows", "columns") for values in grid[part].values())
-    return f"{len(table['rows'])} of the grid's {cells} cells" if len(table["rows"]) < cells else ""
+    shown = sum(row.get("recorded") is not False for row in table["rows"])
+    return f"{shown} of the grid's {cells} cells" if shown < cells else ""
 
 
 def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.Series, str]:
@@ -209,8 +210,9 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
         fitted = "Training: the accuracy on the training images." if lines.training.notna().any() else ""
         return [Table(title, *_long(lines, gaps, paper), above=above, notes=(*below, fitted))]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
-    # A row without any record tells nothing, and a grid can have many.
-    empty = (lines.n > 0).any() & lines.groupby("label").note.transform(lambda notes: (notes == NO_RECORD).all())
+    # A row without any number tells nothing, and a grid can have many.
+    nothing = lines.note.isin((NO_RECORD, NO_RUN)) & lines.published_mean.isna()
+    empty = (lines.n > 0).any() & nothing.groupby(lines.label).transform("all")
     left_out = f"Rows without any record are left out: {lines[empty].label.nunique()}." if empty.any() else ""
     lines, gaps = lines[~empty], [gap for gap, without in zip(gaps, empty, strict=True) if not without]
     cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]

@@ -37,7 +37,7 @@ UNCOUNTED = tuple(
     )
 )
 # Constants that say what files have and how tables call it.
-DECLARED = ("LABEL", "NETWORKS", "PATTERN", "QUANTITIES", "VARIANTS", "WRITTEN")
+DECLARED = ("LABEL", "NETWORKS", "OWN_LENGTH", "PATTERN", "QUANTITIES", "VARIANTS", "WRITTEN")
 
 
 def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:

@@ -11,24 +11,31 @@ from whysgd.study.registry import TAGS, label, names, settings_of
 from whysgd.study.spec import RunSettings
 
 _TITLES = {"penalty": "Penalties", "transform": "Transforms", "optimizer": "Optimizers", "schedule": "Schedules"}
-_MADE = """Made by `whysgd schema` from the typed models of `whysgd/study`; do not edit."""
+_MADE = """Wherever a name of a method, network or measure stands,
+a dotted path such as `my_package.my_module:my_penalty` works, too: see [extending.md](extending.md). `whysgd schema`
+makes this page from the typed models of `whysgd/study`."""
 _CONFIGURATION = f"""# Settings
 
 This page lists the keys of `config.yaml`, of a scale and of measures. [settings_papers.md](settings_papers.md) has
 those of `papers/*.yaml`, a run's among them, and [settings_methods.md](settings_methods.md) the options of penalties,
 transforms, optimizers and schedules. Editors that understand the first line of `config.yaml` and `papers/*.yaml` offer
-the same. {_MADE}
+the same.
+
+{_MADE}
 """
 _PAPERS = f"""# Settings of papers and runs
 
 This page lists the keys of `papers/*.yaml`, which [papers.md](papers.md) explains, down to those of a run; the options
-of its methods are in [settings_methods.md](settings_methods.md). {_MADE}
+of its methods are in [settings_methods.md](settings_methods.md).
+
+{_MADE}
 """
 _METHODS = f"""# Options of methods
 
 This page lists the options of penalties, transforms, optimizers and schedules; [methods.md](methods.md) has their
-equations. Wherever a name of `whysgd/training`, `whysgd/models` or `whysgd/measures` stands, a dotted path such as
-`my_package.my_module:my_penalty` works, too: see [extending.md](extending.md). {_MADE}
+equations.
+
+{_MADE}
 """
 
 
@@ -67,14 +74,14 @@ def _page(head: str, parts: Iterator[str]) -> str:
 
 
 def _configuration() -> Iterator[str]:
-    told = {"Scale", "SomeSettings", *names("measure")}  # They have sections of their own: a scale, a run, a measure.
+    told = {"Scale", *names("measure")}  # They have sections of their own.
     yield from _section("The configuration: config.yaml and files laid over it", Config, 2, told)
     yield from _section("A scale", Scale, 2, told)
     yield from _methods("measure", "Measures")
 
 
 def _papers() -> Iterator[str]:
-    told = {"SomeSettings"}
+    told = {"SomeSettings"}  # They are those of a run, which has a section of its own.
     yield from _section("A paper: papers/*.yaml", Paper, 2, told)
     yield from _section("A run of a paper", RunSettings, 2, told)
 

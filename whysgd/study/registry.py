@@ -171,7 +171,7 @@ def constants(file: Path) -> dict[str, Any]:
     """Return the constants at the top level of a file that are plain data, without running it."""
     found = {}
     for node in ast.parse(file.read_text(encoding="utf-8"), str(file)).body:
-        if not isinstance(node, ast.Assign) or isinstance(node.targets[0], ast.Attribute):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name | ast.Tuple):
             continue
         with suppress(ValueError):
             value, target = ast.literal_eval(node.value), node.targets[0]

@@ -30,8 +30,9 @@ def message(table, frames):
         return "No test accuracy was evaluated", ""
     (first, own), *others = courses.items()
     level = own.iloc[-1]
+    several = histories[histories.run == first].seed.nunique() > 1
     steps = {run: course.index[course >= level].min() for run, course in others if (course >= level).any()}
-    end = f"the median {level:.1f} % at which {row_name(rows[first])} ends"
+    end = f"the {'median ' if several else ''}{level:.1f} % at which {row_name(rows[first])} ends"
     if steps:
         least = min(steps.values())
         soonest = [row_name(rows[run]) for run, step in steps.items() if step == least]
@@ -43,6 +44,6 @@ def message(table, frames):
     elif others:
         title = f"{row_name(rows[others[0][0]])} does not get to {end}"
     else:
-        title = f"{row_name(rows[first])} ends at a median {level:.1f} %"
+        title = f"{row_name(rows[first])} ends at {'a median of ' if several else ''}{level:.1f} %"
     return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
                             for run, course in courses.items())  # fmt: skip

@@ -169,16 +169,17 @@ def _title(points: list) -> str:
 
 
 def _closes(best: Difference, worst: Difference, test: dict[str, Seeds]) -> str:
-    """Return how much of the gap between the worst row and the first one the best of the others closes, if that is
-    clearly not all, or how near to the first one it is.
+    """Return which share of the worst row's gap the best row closes if it clearly ends elsewhere than the first one,
+    else within how many points of it; nothing if these are as many as the gap.
     """
     if best.value <= worst.value:
         return ""
     name = row_name(best.row)
     if best.sign:
         share = recovered(best.row["run"], worst.row["run"], worst.baseline["run"], test).value
-        return f"; {name} closes {'all' if share >= 1 else f'{100 * share:.0f} %'} of the gap"
-    return f"; {name} ends within {abs(best.value) + best.half:.1f} points of {row_name(best.baseline)}"
+        return f"; {name} closes {'all' if share >= 1 else f'{min(99, round(100 * share))} %'} of the gap"
+    most = abs(best.value) + best.half
+    return f"; {name} ends within {most:.1f} points of {row_name(best.baseline)}" if most < -worst.value else ""
 
 
 def _percent(accuracies: Seeds) -> str:
