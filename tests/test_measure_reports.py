@@ -357,6 +357,9 @@ def test_the_summary_counts_runs_intervals_and_costs():
     # What was not asked for is not missing; what one network lacks is.
     assert "without a measure" not in text
     correlated, measures, runs = story(1)
+    # A value of 0 has no relative error; a column that was read with other things in it holds Python's numbers.
+    silent = measures.assign(value=measures.value.mask(measures.seed == 0, 0.0).astype(object))
+    assert "## Uncertainty and cost" in summary(correlated, silent.astype({"std_error": object}), runs)
     lost = (measures.measure == "keskar") & (measures.run == "r3") & (measures.seed == 0) & (measures.paper == "q")
     assert "Finished networks without a measure: Keskar sharpness (1)." in summary(correlated, measures[~lost], runs)
     # Two quantities with two targets, in three scopes.

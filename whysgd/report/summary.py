@@ -107,7 +107,8 @@ def _costs(measures: pd.DataFrame) -> Table | str:
     rows = []
     for (measure, quantity), found in known.groupby(["measure", "quantity"], sort=False):
         medians = found[["seconds", "cpu_seconds"]].median()
-        relative = (found.std_error / found.value.abs())[found.value != 0].median()
+        known_size = found[found.value != 0][["std_error", "value"]].astype(float)
+        relative = (known_size.std_error / known_size.value.abs()).median()
         texts = (measure_title(measure), QUANTITIES[quantity].label, f"{rounded(100 * relative)} %",
                  f"{found.samples.median():.0f}", *map(rounded, medians))  # fmt: skip
         rows.append([Cell(text) for text in texts])
