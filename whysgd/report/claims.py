@@ -267,7 +267,8 @@ def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, s
     counts = [f"+ in {up}", f"− in {down}", f"not significant in {len(rows) - up - down - few}"]
     counts += [f"too few values in {few}"] if few else []
     note = f"; {lost} of {total} values are no numbers and left out" if lost else ""
-    sentence = f"{claimed}, {len(rows)} rows: {', '.join(counts)} (Holm p < {SIGNIFICANT}){note}"
+    many = f"{len(rows)} row{'s' * (len(rows) > 1)}"
+    sentence = f"{claimed}, {many}: {', '.join(counts)} (Holm p < {SIGNIFICANT}){note}"
     return HOLDS if up + down == len(rows) else UNDETERMINED, sentence
 
 
@@ -307,7 +308,7 @@ def explanation(claims: pd.DataFrame) -> str:
     parts = [f"{MEANINGS[metric]} ({ids})" for metric, ids in metrics.items()]
     parts = [MEANINGS[metric] for metric in metrics.index] if len(parts) == 1 else parts
     kinds = [set(text.split()) for text in claims.compares]
-    if all(some & {"each", "trend"} for some in kinds):
+    if all(some & {"each", "trend", "spearman"} for some in kinds):
         sentence = f"About {'; '.join(parts)}."
     else:
         sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals, paired by seed where the runs"

@@ -86,7 +86,7 @@ def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> 
     most = max(1, TOGETHER // (spec.micro_batch * images.size**2))
     passes, together = works[0].passes, min(works[0].micro_batches, most)
     held = (EVALUATED + passes * together * spec.micro_batch) * net.saved
-    memory = _memory_mb(device, images, held + 40 * net.parameters * seeds)
+    memory = _memory_mb(device, 2 * images.mb, held + 40 * net.parameters * seeds)
     return Cost(START + seconds_of(works, net, device), memory, files * seeds / MB)
 
 
@@ -130,7 +130,7 @@ def measuring_cost(
     net = _network(spec, images)
     works = [measuring_work(measure, options.get(measure, {}), spec, images) for measure in measures]
     held = EXACT * min(MEASURE_MB * MB, images.train * net.saved)
-    memory = _memory_mb(device, images, held + 160 * net.parameters)
+    memory = _memory_mb(device, 4 * images.mb, held + 160 * net.parameters)
     return Cost(START + seeds * seconds_of(works, net, device), memory, 0.002 * seeds * len(works))
 
 
@@ -160,7 +160,7 @@ def landscape_cost(spec: RunSpec, kind: str, options: Mapping, seeds: int, image
     points, count = points / options[f"{kind}_chunks"], min(options["images"] or count, count)
     # The published penalty has the gradient of every micro-batch in it.
     work = Work(points, FORWARD + hasattr(spec.penalty, "block_strength"), 1, count)
-    memory = _memory_mb(device, images, min(MEASURE_MB * MB, count * net.saved) + 40 * net.parameters)
+    memory = _memory_mb(device, 4 * images.mb, min(MEASURE_MB * MB, count * net.saved) + 40 * net.parameters)
     return Cost(START + seconds_of([work], net, device), memory, 150 * points / MB)
 
 
@@ -178,6 +178,6 @@ def seconds_of(works: Iterable[Work], net: Network, device: Device) -> float:
     return total
 
 
-def _memory_mb(device: Device, images: Images, held: float) -> float:
-    """Return the computer's memory; `held`: bytes of vectors and activations, which a GPU has in its own."""
-    return PROCESS_MB[device.kind] + 4 * images.mb + (held / MB if device.kind == "cpu" else 0)
+def _memory_mb(device: Device, data: float, held: float) -> float:
+    """Return the computer's memory; `data`: megabytes of images, `held`: bytes that a GPU has in its own memory."""
+    return PROCESS_MB[device.kind] + data + (held / MB if device.kind == "cpu" else 0)
