@@ -7,7 +7,7 @@ from whysgd.errors import UserError
 from whysgd.results import paths
 from whysgd.results.recorded import same_results_digest, with_records
 from whysgd.study import outputs
-from whysgd.study.codedigest import code_digest, landscape_code, training_code
+from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 from whysgd.study.config import DEFAULT_FILE, retyped, validate_config
 from whysgd.study.figures import caption
 from whysgd.study.workflow import Study, use_this_copy

@@ -12,7 +12,9 @@ rule measure:
     params:
         measures=lambda wildcards: STUDY.measures_of_job(wildcards.measures),
         options=lambda wildcards: STUDY.measuring_options(wildcards.measures),
-        code=lambda wildcards: STUDY.measuring_code(wildcards.paper, wildcards.run, wildcards.measures),
+        code=lambda wildcards: measuring_code(
+            STUDY.spec(wildcards.paper, wildcards.run), *STUDY.measures_of_job(wildcards.measures)
+        ),
     threads: CONFIG["threads"]
     resources:
         runtime=lambda wildcards, attempt: STUDY.minutes(
