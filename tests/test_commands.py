@@ -58,9 +58,9 @@ def test_help_ends_with_examples_that_can_be_parsed(name):
 
 
 def test_commands_that_read_the_configuration_share_its_flags():
-    assert WITH_CONFIG == ["build-dataset", "diff", "plan", "settings", "show", "train"]
+    assert WITH_CONFIG == ["build-dataset", "plan", "settings", "show", "diff", "train"]
     scaled = [name for name in WITH_CONFIG if "--scale" in COMMANDS[name].format_help()]
-    assert scaled == ["diff", "plan", "settings", "show", "train"]
+    assert scaled == ["plan", "settings", "show", "diff", "train"]
 
 
 def test_flags_are_laid_over_files_as_snakemake_does(tmp_path):

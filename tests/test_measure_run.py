@@ -140,7 +140,7 @@ MISTAKES = {
     "a point": (("landscape", "line", "--points", "1"), "error: landscape: argument --points: 1: must be at least 3"),
     "too few images": (("measure", "gradient_noise"), "error: measure: gradient_noise: micro_batch = 128.*22 images make 0 full micro-batches"),
     "too few images for a block": (("landscape", "line", "--points", "3", "--images", "4"), "error: landscape: test: micro_batch = 5: 4 images"),
-    "options that are no JSON": (("measure", "keskar", "--options", "{"), "error: measure: --options: not JSON"),
+    "options that are no JSON": (("measure", "keskar", "--options", "{"), "error: measure: argument --options: not JSON"),
     "options of no measure": (("measure", "keskar", "--options", '{"steps": 1}'), "error: measure: --options: must be a mapping of"),
     "an unknown option of a landscape": (("landscape", "line", "--options", '{"norms": "layer"}'), "error: landscape: --options: norms: unknown key; allowed here: .*did you mean norm"),
     "a range that is none": (("landscape", "line", "--options", '{"alpha": [1, -1]}'), "error: landscape: --options: alpha = .*must be a lower and a higher end"),

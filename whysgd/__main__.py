@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from whysgd import __version__
 from whysgd.commands import add_all
+from whysgd.commands._shared import Parser
 from whysgd.errors import StopSignal, UserError
-from whysgd.study.arguments import Parser
 
 
 def main(arguments: list[str] | None = None) -> int:

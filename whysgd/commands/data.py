@@ -1,13 +1,11 @@
 """`whysgd build-dataset` and `whysgd build-store`."""
 
-import json
 import sys
 from pathlib import Path
 
-from whysgd.commands._shared import add_command, add_config_flags, config_of
+from whysgd.commands._shared import a_json, a_path, add_command, add_config_flags, config_of, is_a
 from whysgd.errors import UserError
 from whysgd.results.paths import dataset_folder, store_file
-from whysgd.study.arguments import a_path, is_a
 from whysgd.study.names import NEEDED, is_name
 from whysgd.study.settings import Count, Index
 
@@ -28,7 +26,7 @@ def add(commands) -> None:
     build = add_command(commands, "build-dataset", _build_dataset, told, DATASETS)
     build.add_argument("dataset", help="a built-in name or an entry of the configuration's `datasets`")
     add_config_flags(build, scale=None, seed=None)
-    build.add_argument("--datasets", help="the configuration's `datasets` as JSON, instead of --configfile")
+    build.add_argument("--datasets", type=a_json, help="its `datasets` as JSON, instead of --configfile")
     build.add_argument("--data-dir", help="folder for downloads, instead of the configuration's")
     build.add_argument("--out", type=a_path, help="default: results/data/<dataset>")
 
@@ -49,10 +47,7 @@ def _build_dataset(options) -> None:
 
     settings = {} if options.data_dir is None else {"data_dir": options.data_dir}
     if options.datasets is not None:
-        try:
-            settings["datasets"] = json.loads(options.datasets)
-        except ValueError as error:
-            raise UserError(f"build-dataset: --datasets: not JSON ({error})") from None
+        settings["datasets"] = options.datasets
     config = config_of(options, **settings)
     folder = options.out or dataset_folder(options.dataset)
     own = config["datasets"].get(options.dataset)

@@ -1,12 +1,8 @@
 """`whysgd measure` and `whysgd landscape`: what is measured of finished runs."""
 
-import json
-from pathlib import Path
-
-from whysgd.commands._shared import add_command, add_device_flags, prepared_device
+from whysgd.commands._shared import a_json, a_path, add_command, add_device_flags, is_a, prepared_device
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES
-from whysgd.study.arguments import a_path, is_a
 from whysgd.study.settings import Count, Few, Index, Points
 
 RUN = "--run results/mini/runs/geiping2022/sgd/seeds-0-4"
@@ -26,7 +22,7 @@ def add(commands) -> None:
     told = "take measures of a finished run: sharpness, flatness, noise, ..."
     measure = add_command(commands, "measure", _measure, told, MEASURING)
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
-    measure.add_argument("--options", default="{}", help="of each measure, as JSON")
+    measure.add_argument("--options", type=a_json, default={}, help="of each measure, as JSON")
     measure.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
     measure.add_argument(
         "--out", type=a_path, help="file for the results (default: measures/all.json in the run's folder)"
@@ -35,7 +31,8 @@ def add(commands) -> None:
     landscape = add_command(commands, "landscape", _landscape, told, LANDSCAPES)
     landscape.add_argument("kind", choices=["line", "plane"], help="along one direction, or along two")
     landscape.add_argument("--points", type=is_a(Points), default=51, help="of each axis")
-    landscape.add_argument("--options", default="{}", help='as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}')
+    view = 'as JSON, of the page of settings: {"alpha": [-0.5, 0.5]}'
+    landscape.add_argument("--options", type=a_json, default={}, help=view)
     landscape.add_argument("--chunk", type=is_a(Index), default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=is_a(Few), default=1, help="parts that the points are split into")
     landscape.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
@@ -48,10 +45,7 @@ def add(commands) -> None:
 
 
 def _measure(options) -> None:
-    try:
-        settings = json.loads(options.options)
-    except ValueError as error:
-        raise UserError(f"measure: --options: not JSON ({error})") from None
+    settings = options.options
     if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
         raise UserError("measure: --options: must be a mapping of measures to their options")
     names = list(MEASURES) if options.measures == ["all"] else options.measures
@@ -73,10 +67,7 @@ def _landscape(options) -> None:
     from whysgd.measures.run import load_runs
     from whysgd.study.validation import checked
 
-    try:
-        view = checked(View, json.loads(options.options), lambda _: "landscape: --options")
-    except json.JSONDecodeError as error:
-        raise UserError(f"landscape: --options: not JSON ({error})") from None
+    view = checked(View, options.options, lambda _: "landscape: --options")
     runs = load_runs(options.run, options.data, device, options.images, options.seed)
-    out = options.out or Path(options.run, f"landscape_{options.kind}.csv")
+    out = options.out or options.run / f"landscape_{options.kind}.csv"
     landscape_of(runs, options.kind, options.points, (options.chunk, options.of), out, view)

@@ -2,9 +2,8 @@
 
 from itertools import chain
 
-from whysgd.commands._shared import add_command, add_device_flags, prepared_device
+from whysgd.commands._shared import a_path, add_command, add_device_flags, prepared_device
 from whysgd.results.paths import RECORDS
-from whysgd.study.arguments import a_path
 
 RECORDING = [
     "whysgd record results/mini/runs/*/*/*",

@@ -1,4 +1,4 @@
-"""`whysgd show`: what was found, at the end of a run and later."""
+"""`whysgd show` and `whysgd diff`: what was found, at the end of a run and later."""
 
 from pathlib import Path
 from shlex import quote
@@ -6,19 +6,35 @@ from shlex import quote
 from whysgd.commands._shared import add_command, add_config_flags, config_of, known_paper, named
 from whysgd.errors import UserError, nearest
 
-EXAMPLES = [
+SHOWING = [
     "whysgd show",
     "whysgd show geiping2022 --scale small",
     "whysgd show geiping2022/main --config from=records",
 ]
+DIFFERENCES = [
+    "whysgd diff geiping2022/fb geiping2022/fb-clip",
+    "whysgd diff geiping2022/sgd iyer2023/knee --scale paper",
+]
 
 
 def add(commands) -> None:
-    """Add the command."""
+    """Add the commands."""
     told = "print the summary of a scale, or a paper's tables and claims, or one table"
-    show = add_command(commands, "show", _show, told, EXAMPLES)
+    show = add_command(commands, "show", _show, told, SHOWING)
     show.add_argument("what", nargs="?", metavar="PAPER[/TABLE]", help="default: the summary")
     add_config_flags(show, scale="whose results (default: the configuration's)", seed=None)
+
+    told = "the settings in which two runs differ, and the accuracies of both"
+    diff = add_command(commands, "diff", _diff, told, DIFFERENCES)
+    diff.add_argument("runs", nargs=2, metavar="PAPER/RUN", help="e.g. geiping2022/fb geiping2022/fb-clip")
+    add_config_flags(diff, seed="accuracies of these seeds (default: the configuration's, or all that are there)")
+
+
+def _diff(options) -> None:
+    from whysgd.report.difference import difference_text
+
+    runs = [named("diff", name) for name in options.runs]
+    print(difference_text(config_of(options), runs))
 
 
 def _show(options) -> None:

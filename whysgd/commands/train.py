@@ -1,18 +1,18 @@
 """`whysgd train`."""
 
-import json
-
 from whysgd.commands._shared import (
+    a_json,
+    a_path,
     add_command,
     add_config_flags,
     add_device_flags,
     config_of,
+    is_a,
     named,
     prepared_device,
 )
 from whysgd.errors import UserError
 from whysgd.results.paths import batch_name, batch_seeds, run_folder
-from whysgd.study.arguments import a_path, is_a
 from whysgd.study.settings import NotNegative, Positive
 
 EXAMPLES = [
@@ -26,7 +26,7 @@ def add(commands) -> None:
     """Add the command."""
     train = add_command(commands, "train", _train, "train seeds of one run, a row of a paper's table", EXAMPLES)
     train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
-    train.add_argument("--spec", help="a whole specification as JSON, without the seed, instead of PAPER/RUN")
+    train.add_argument("--spec", type=a_json, help="instead of PAPER/RUN: all settings but the seed, as JSON")
     add_config_flags(train, seed="one or more, trained in one process (default: 0)")
     train.add_argument("--data", type=a_path, help="folder of the data set (default: the workflow's)")
     train.add_argument("--store", type=a_path, help="file of stored copies, for runs on such (default: the workflow's)")
@@ -77,8 +77,7 @@ def _specs(options, seeds: list[int]) -> list:
         from whysgd.study.spec import RunSpec
 
         try:
-            given = json.loads(options.spec)
-            return [RunSpec.from_dict({**given, "seed": seed}) for seed in seeds]
+            return [RunSpec.from_dict({**options.spec, "seed": seed}) for seed in seeds]
         except (ValueError, TypeError) as error:
             raise UserError(f"train: --spec: {error}") from None
     from whysgd.study.papers import scaled_spec

@@ -1,8 +1,7 @@
 """`whysgd explain-failure` and `whysgd schema`, which the workflow and its developers use."""
 
-from whysgd.commands._shared import add_command
+from whysgd.commands._shared import a_path, add_command
 from whysgd.files import write_text
-from whysgd.study.arguments import a_path
 
 
 def add(commands) -> None:
