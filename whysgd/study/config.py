@@ -11,8 +11,8 @@ from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
 from whysgd.measures.catalog import View
 from whysgd.study.fields import known
-from whysgd.study.names import TAKEN, is_name, same_but_for_case
-from whysgd.study.registry import DOTTED, allowed, names, problem, settings_of
+from whysgd.study.names import TAKEN, is_dotted, is_name, same_but_for_case
+from whysgd.study.registry import allowed, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
     Count,
@@ -45,7 +45,7 @@ def _from(name: str) -> str:
 
 
 def _to(name: str) -> str:
-    return name if is_name(name) or DOTTED.fullmatch(name) else refuse("must be a name, or a dotted path")
+    return name if is_name(name) or is_dotted(name) else refuse("must be a name, or a dotted path")
 
 
 Seeds = Annotated[list[Index], Field(min_length=1), UNIQUE]

@@ -1,6 +1,6 @@
 """How the tables of papers/*.yaml are laid out: one row for each cell, with its run, settings, metric and gap."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 from whysgd.errors import UserError, listed
 from whysgd.study.claims import ACCURACIES, parse_claims
@@ -229,45 +229,3 @@ def _published(run: str, metric: str, table: dict, tables: Mapping) -> float | N
     rows = [row for content in (table, *tables.values()) for row in content["rows"]]
     means = (row["mean"] for row in rows if row["run"] == run and row["metric"] == metric)
     return next((mean for mean in means if mean is not None), None)
-
-
-def with_plan(
-    tables: Mapping,
-    runs: Mapping[str, Mapping],
-    skipped: Iterable[str],
-    where: str,
-    recorded: Callable[[Mapping], bool] | None = None,
-) -> dict:
-    """The tables with `planned` in each row: whether its run, if it has one, is made; `planes` are those that are.
-
-    Args:
-        tables: laid out.
-        runs: of the paper, with their settings.
-        skipped: names of runs or of rows that are not made.
-        where: file and key of `skipped`, for messages.
-        recorded: if results are those of records, whether there is one with a row's number: without it a row is not
-            planned, and if it would be, it is marked by `recorded`: False.
-
-    Raises:
-        UserError: a name that no run or row has, or a run that takes gradient norms from one that is not made.
-    """
-    for name in skipped:
-        if name not in runs:
-            raise UserError(f"{where}: no run or row {name!r}; allowed: {listed(runs)}")
-    planned = {}
-    for name, table in tables.items():
-        rows = [{**row, "planned": row["run"] is not None and not {row["run"], row["row"]} & set(skipped)}
-                for row in table["rows"]]  # fmt: skip
-        if recorded is not None:
-            rows = [
-                {**row, "planned": False, "recorded": False} if row["planned"] and not recorded(row) else row
-                for row in rows
-            ]
-        made = {row["run"] for row in rows if row["planned"]}
-        planned[name] = {**table, "rows": rows, "planes": [run for run in table["planes"] if run in made]}
-    made = {row["run"]: None for table in planned.values() for row in table["rows"] if row["planned"]}
-    for run in made:
-        reference = reference_of(runs[run])
-        if reference is not None and reference not in made and recorded is None:
-            raise UserError(f"{where}: {reference!r} is not run at this scale, but {run!r} takes its gradient norms")
-    return planned

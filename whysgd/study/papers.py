@@ -1,6 +1,6 @@
 """papers/*.yaml: the published tables and the runs behind them, mapped to a scale."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from whysgd.data.catalog import BUILT_IN
@@ -9,11 +9,11 @@ from whysgd.errors import UserError, listed, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
-from whysgd.study.layout import lay_out, reference_of, with_plan
+from whysgd.study.layout import lay_out, reference_of
 from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
-from whysgd.study.published import edited, is_edited
+from whysgd.study.published import mark_edited
 from whysgd.study.registry import allowed, constants, file_of, names, problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
@@ -41,10 +41,7 @@ def load_paper(name: str) -> dict:
                 f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both"
             )
     check_trajectories(paper["trajectories"], file)
-    other = edited(paper, PAPERS)
-    for table, content in paper["tables"].items():
-        for row in content["rows"]:
-            row["edited"] = is_edited(table, row, other)
+    mark_edited(paper, PAPERS)
     return paper
 
 
@@ -52,35 +49,48 @@ def tables_at(config: Mapping, name: str) -> dict:
     """The tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
 
     Of a grid that the scale thins, the cells that it leaves out are not among the rows. Where results are those of
-    records (`whysgd.results.recorded.with_records`), only rows that have one are planned.
+    records (`whysgd.results.recorded.with_records`), a row without one is not planned, and marked by `recorded`: False.
+    `planes` are those that are planned.
 
     Raises:
-        UserError: the scale names a table, a run or a row that the paper does not have.
+        UserError: the scale names a table, a run or a row that the paper does not have, or leaves out a run whose
+            gradient norms another one takes.
     """
     paper, scale = load_paper(name), config["scales"][config["scale"]]
-    tables, where = paper["tables"], f"config: scales.{config['scale']}"
-    chosen = scale["tables"].get(name, list(tables))
-    for table in chosen:
-        if table not in tables:
-            raise UserError(f"{where}.tables.{name}: no table {table!r}; allowed: {', '.join(tables)}")
-    chosen = {table: tables[table] for table in chosen}
+    where, skipped = f"config: scales.{config['scale']}", scale["skip"].get(name, [])
+    for key in ("tables", "grids", "table_seeds"):
+        for table in scale[key].get(name, ()):
+            if table not in paper["tables"]:
+                raise UserError(f"{where}.{key}.{name}: no table {table!r}; allowed: {', '.join(paper['tables'])}")
+    for one in skipped:
+        if one not in paper["runs"]:
+            raise UserError(f"{where}.skip.{name}: no run or row {one!r}; allowed: {listed(paper['runs'])}")
+    chosen = {table: paper["tables"][table] for table in scale["tables"].get(name, paper["tables"])}
     for table, values in scale["grids"].get(name, {}).items():
-        if table not in tables:
-            raise UserError(f"{where}.grids.{name}: no table {table!r}; allowed: {', '.join(tables)}")
         if table in chosen:
             chosen[table] = thinned(chosen[table], values, f"{where}.grids.{name}.{table}")
-    recorded = _recorded_rows(config["recorded"].get(name, {})) if "recorded" in config else None
-    return with_plan(chosen, paper["runs"], scale["skip"].get(name, []), f"{where}.skip.{name}", recorded)
+    records = config["recorded"].get(name, {}) if "recorded" in config else None
+    planned = {}
+    for table, content in chosen.items():
+        rows = [_planned(row, skipped, records) for row in content["rows"]]
+        made = {row["run"] for row in rows if row["planned"]}
+        planned[table] = {**content, "rows": rows, "planes": [run for run in content["planes"] if run in made]}
+    made = dict.fromkeys(row["run"] for table in planned.values() for row in table["rows"] if row["planned"])
+    for run in made if records is None else ():
+        if (reference := reference_of(paper["runs"][run])) not in (None, *made):
+            takes = f"is not run at this scale, but {run!r} takes its gradient norms"
+            raise UserError(f"{where}.skip.{name}: {reference!r} {takes}")
+    return planned
 
 
-def _recorded_rows(there: Mapping) -> Callable[[Mapping], bool]:
-    """Whether a row has a record with its number: a measured quantity needs one with that measure."""
-
-    def recorded(row: Mapping) -> bool:
-        needed = needed_measures([row["metric"]])
-        return any(needed <= set(parts) for _, parts in there.get(row["run"], {}).values())
-
-    return recorded
+def _planned(row: Mapping, skipped: Collection[str], records: Mapping | None) -> dict:
+    """Return a row with `planned`; of a measured quantity only a record with that measure counts."""
+    planned = row["run"] is not None and not {row["run"], row["row"]} & set(skipped)
+    if planned and records is not None:
+        needed, found = needed_measures([row["metric"]]), records.get(row["run"], {})
+        if not any(needed <= set(parts) for _, parts in found.values()):
+            return {**row, "planned": False, "recorded": False}
+    return {**row, "planned": planned}
 
 
 def claims_at(config: Mapping, name: str) -> list[Claim]:
@@ -131,16 +141,12 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
     norms are grafted onto another also those of that one. Where results are those of records, these have the seeds.
 
     Raises:
-        UserError: the scale gives seeds to a table that the paper does not have.
+        UserError: as `tables_at`.
     """
     if "recorded" in config:
         return {run: list(seeds) for run, seeds in config["recorded"].get(name, {}).items()}
-    paper, scale = load_paper(name), config["scales"][config["scale"]]
+    runs, scale = load_paper(name)["runs"], config["scales"][config["scale"]]
     counts = scale["table_seeds"].get(name, {})
-    for table in counts:
-        if table not in paper["tables"]:
-            where = f"config: scales.{config['scale']}.table_seeds.{name}"
-            raise UserError(f"{where}: no table {table!r}; allowed: {', '.join(paper['tables'])}")
     seeds: dict[str, set[int]] = {}
     for key, table in tables_at(config, name).items():
         own = config["seeds"] or (range(counts[key]) if key in counts else scale["seeds"])
@@ -148,10 +154,10 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
             if row["planned"]:
                 seeds.setdefault(row["run"], set()).update(own)
     for run in seeds:
-        reference = reference_of(paper["runs"][run])
+        reference = reference_of(runs[run])
         while reference is not None:
             seeds[reference] |= seeds[run]
-            reference = reference_of(paper["runs"][reference])
+            reference = reference_of(runs[reference])
     return {run: sorted(own) for run, own in seeds.items()}
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from whysgd.errors import UserError, listed, nearest
+from whysgd.study.names import is_dotted
 from whysgd.study.schedule import DecaySettings
 from whysgd.study.settings import Count, Flag, MethodSettings, NotNegative, Positive, Settings, refuse
 from whysgd.study.validation import written
@@ -34,7 +35,6 @@ FOLDERS = {
     "measure": "whysgd.measures",
     "figure": "whysgd.report.figures",
 }
-DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 # The key that says which one is meant.
 TAGS = {"schedule": "decay"}
 # Names below these are classes of torch, whose arguments are only checked when training starts.
@@ -56,7 +56,7 @@ def allowed(kind: str) -> str:
 
 def problem(kind: str, name: Any) -> str | None:
     """Return why there is no such name, with what is allowed and the nearest match, or None if there is."""
-    if isinstance(name, str) and (DOTTED.fullmatch(name) or file_of(kind, name) is not None):
+    if is_dotted(name) or (isinstance(name, str) and file_of(kind, name) is not None):
         return None
     return f"allowed: {allowed(kind)}{nearest(name, names(kind))}"
 
