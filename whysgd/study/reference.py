@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 
 from pydantic import BaseModel
 
@@ -10,7 +11,10 @@ from whysgd.study.paper import Paper
 from whysgd.study.registry import TAGS, label, names, settings_of
 from whysgd.study.spec import RunSettings
 
-_TITLES = {"penalty": "Penalties", "transform": "Transforms", "optimizer": "Optimizers", "schedule": "Schedules"}
+_WORDS = {
+    "integer": "whole number", "string": "text", "boolean": "true or false", "array": "list", "object": "mapping",
+}  # fmt: skip
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 _MADE = """Wherever a name of a method, network or measure stands,
 a dotted path such as `my_package.my_module:my_penalty` works, too: see [extending.md](extending.md). `whysgd schema`
 makes this page from the typed models of `whysgd/study`."""
@@ -41,18 +45,29 @@ equations.
 
 def files() -> dict[str, str]:
     """Return the content of each file that follows from the models, by its path."""
-    models = {"config": Config, "paper": Paper}
+    told = {"Scale", *names("measure")}  # They have sections of their own, as a run's settings have.
+    configuration = (
+        _section("The configuration: config.yaml and files laid over it", Config, 2, told),
+        _section("A scale", Scale, 2, told),
+        _methods("measure", "Measures"),
+    )
+    told = {"SomeSettings"}
+    papers = (
+        _section("A paper: papers/*.yaml", Paper, 2, told),
+        _section("A run of a paper", RunSettings, 2, told),
+    )
+    titles = {"penalty": "Penalties", "transform": "Transforms", "optimizer": "Optimizers", "schedule": "Schedules"}
+    methods = (_methods(kind, title) for kind, title in titles.items())
     return {
-        **{f"config/schema/{name}.json": _text(model) for name, model in models.items()},
-        "docs/settings.md": _page(_CONFIGURATION, _configuration()),
-        "docs/settings_papers.md": _page(_PAPERS, _papers()),
-        "docs/settings_methods.md": _page(
-            _METHODS, (part for kind in _TITLES for part in _methods(kind, _TITLES[kind]))
-        ),
+        "config/schema/config.json": _schema(Config),
+        "config/schema/paper.json": _schema(Paper),
+        "docs/settings.md": _page(_CONFIGURATION, *configuration),
+        "docs/settings_papers.md": _page(_PAPERS, *papers),
+        "docs/settings_methods.md": _page(_METHODS, *methods),
     }
 
 
-def _text(model: type[BaseModel]) -> str:
+def _schema(model: type[BaseModel]) -> str:
     return json.dumps(_untitled(model.model_json_schema(by_alias=True)), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -69,21 +84,8 @@ def _untitled(schema, keys: bool = False):
     }
 
 
-def _page(head: str, parts: Iterator[str]) -> str:
-    return "\n".join([head, *parts]) + "\n"
-
-
-def _configuration() -> Iterator[str]:
-    told = {"Scale", *names("measure")}  # They have sections of their own.
-    yield from _section("The configuration: config.yaml and files laid over it", Config, 2, told)
-    yield from _section("A scale", Scale, 2, told)
-    yield from _methods("measure", "Measures")
-
-
-def _papers() -> Iterator[str]:
-    told = {"SomeSettings"}  # They are those of a run, which has a section of its own.
-    yield from _section("A paper: papers/*.yaml", Paper, 2, told)
-    yield from _section("A run of a paper", RunSettings, 2, told)
+def _page(head: str, *parts: Iterator[str]) -> str:
+    return "\n".join([head, *chain(*parts)]) + "\n"
 
 
 def _methods(kind: str, title: str) -> Iterator[str]:
@@ -118,16 +120,12 @@ def _used(schema, parts: dict) -> set[str]:
 
 
 def _table(schema: dict, parts: dict) -> Iterator[str]:
-    rows = [
-        f"| `{key}` | {_kind(rule, parts)} | {_default(key, rule, schema)} | {_meaning(rule)} |"
-        for key, rule in schema["properties"].items()
-        if key not in ("name", *TAGS.values()) or "description" in rule
-    ]
-    yield "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def _meaning(rule: dict) -> str:
-    return " ".join(rule.get("description", "").split())
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key, rule in schema["properties"].items():
+        meaning = " ".join(rule.get("description", "").split())
+        if meaning or key not in ("name", *TAGS.values()):
+            lines.append(f"| `{key}` | {_kind(rule, parts)} | {_default(key, rule, schema)} | {meaning} |")
+    yield "\n".join(lines) + "\n"
 
 
 def _default(key: str, rule: dict, schema: dict) -> str:
@@ -143,9 +141,8 @@ def _kind(rule: dict, parts: dict) -> str:
         return name if parts[name].get("properties") else _kind(parts[name], parts)
     for key in ("anyOf", "oneOf"):
         if key in rule:
-            return " or ".join(
-                dict.fromkeys(one.get("title") if key == "oneOf" else _kind(one, parts) for one in rule[key])
-            )
+            kinds = (one.get("title") if key == "oneOf" else _kind(one, parts) for one in rule[key])
+            return " or ".join(dict.fromkeys(kinds))
     if "enum" in rule:
         return ", ".join(f"`{one}`" for one in rule["enum"])
     if "const" in rule:
@@ -153,16 +150,8 @@ def _kind(rule: dict, parts: dict) -> str:
     kind = rule.get("type", "any")
     if isinstance(kind, list):
         return " or ".join(_kind({"type": one}, parts) for one in kind)
-    words = {
-        "integer": "whole number",
-        "string": "text",
-        "boolean": "true or false",
-        "array": "list",
-        "object": "mapping",
-    }
-    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    found = [f"{word} {rule[key]:g}" for key, word in bounds.items() if key in rule]
+    bounds = " and ".join(f"{word} {rule[key]:g}" for key, word in _BOUNDS.items() if key in rule)
     inner = f" of {_kind(rule['items'], parts)}" if kind == "array" and "items" in rule else ""
     if kind == "object" and isinstance(rule.get("additionalProperties"), dict):
         inner = f" of {_kind(rule['additionalProperties'], parts)}"
-    return words.get(kind, kind) + inner + (" " + " and ".join(found) if found else "")
+    return f"{_WORDS.get(kind, kind)}{inner} {bounds}".rstrip()
