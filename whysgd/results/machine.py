@@ -6,7 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from whysgd.study.validation import ROOT
+
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
 

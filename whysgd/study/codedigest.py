@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from whysgd.study import registry
+from whysgd.study.validation import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "whysgd"
 # Modules that only find and check what a job is given, or write down what it found.
 UNCOUNTED = tuple(

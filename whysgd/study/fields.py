@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, PlainSerializer, ValidationError, WithJsonSchema, WrapValidator
 from pydantic_core import PydanticCustomError, core_schema
 
 from whysgd.errors import UserError
@@ -22,27 +22,14 @@ def known(kind: str):
     return Annotated[Any, AfterValidator(check), WithJsonSchema({"anyOf": shapes})]
 
 
-class Given:
-    """Marks a field that must fit a typed model and is kept as it was given, without defaults."""
+def kept_as_given(model: type[BaseModel]):
+    """Return the type of a mapping that must fit a typed model and is kept as it is, without defaults."""
 
-    def __init__(self, model: type[BaseModel]):
-        self.model = model
-
-    def read(self, value):
-        """Return the mapping, checked."""
-        try:
-            self.model.model_validate(value)
-        except ValidationError as error:
-            raise Problems(problems_of(error, self.model)) from None
+    def check(value, validate):
+        validate(value)
         return dict(value)
 
-    def __get_pydantic_core_schema__(self, source, handler):
-        # The inner schema is only there for editors.
-        inner = handler.generate_schema(self.model)
-        unchanged = core_schema.plain_serializer_function_ser_schema(lambda value: value)
-        return core_schema.no_info_wrap_validator_function(
-            lambda value, _: self.read(value), inner, serialization=unchanged
-        )
+    return Annotated[model, WrapValidator(check), PlainSerializer(lambda value: value)]
 
 
 class Chosen:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 
 from whysgd.study.claims import ACCURACIES, MEASURED, METRICS
-from whysgd.study.fields import Chosen, Given, known
+from whysgd.study.fields import Chosen, kept_as_given, known
 from whysgd.study.settings import (
     UNIQUE,
     Count,
@@ -45,7 +45,7 @@ def _some_settings() -> type[Settings]:
 
 
 SomeSettings = _some_settings()
-GivenSettings = Annotated[Any, Given(SomeSettings)]
+GivenSettings = kept_as_given(SomeSettings)
 Runs = dict[Name, GivenSettings]
 Axes = Annotated[
     dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], Annotated[list[Scalar], Field(min_length=1), UNIQUE]],

@@ -23,9 +23,8 @@ from whysgd.errors import UserError, listed, nearest
 from whysgd.study.names import is_dotted
 from whysgd.study.schedule import DecaySettings
 from whysgd.study.settings import Count, Flag, MethodSettings, NotNegative, Positive, Settings, refuse
-from whysgd.study.validation import written
+from whysgd.study.validation import ROOT, written
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "penalty": "whysgd.training.penalties",
     "transform": "whysgd.training.transforms",
