@@ -137,13 +137,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """A paper's claim.
-
-    Attributes:
-        id, claim, metric, check: as the paper's file has them.
-        parts: of the check, all of which must hold.
-        references: of `EARLY` alone, the run that each run's norms are compared with.
-    """
+    """A paper's claim, of which all parts must hold; `references`, of `EARLY` alone, is the reference of each run."""
 
     id: str
     claim: str
@@ -169,13 +163,9 @@ class Claim:
         return tuple(part.text for part in self.parts if not part.judged)
 
     def at_scale(self, planned: Collection[str], tables: Mapping[str, Rows]) -> "Claim | None":
-        """Return the claim with the parts whose runs are all planned marked as judged; None if there is no such part.
+        """Return the claim with the parts whose runs are all `planned` marked as judged; None if there is no such part.
 
-        A part about whole tables is judged on those of them that have planned runs.
-
-        Args:
-            planned: the runs that are made.
-            tables: their runs, by name; see `planned_rows`.
+        A part about whole tables is judged on those of them that have planned runs, as `planned_rows` says.
         """
         parts, reference = [], dict(self.references)
         for part in self.parts:
@@ -216,14 +206,7 @@ def planned_rows(table: Mapping) -> Rows:
 def parse_claims(
     claims: Iterable[Mapping], runs: Collection[str], gaps: Mapping[str, Mapping], tables: Mapping, file: str
 ) -> list[Claim]:
-    """Parse the claims of a paper's file.
-
-    Args:
-        claims: each with id, claim, metric and check.
-        runs: names of the paper's runs.
-        gaps: the {from, to} of every run that has a gap or is an end of one.
-        tables: the paper's, by name; of each its `grid` counts.
-        file: for messages.
+    """Parse the claims of a paper's file, with its runs, gaps and tables as `whysgd.study.layout.lay_out` has them.
 
     Raises:
         UserError: a check does not follow the grammar, or names what cannot be compared; the line has file and key.

@@ -20,23 +20,13 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 def grid_cells(paper: dict, name: str, file: str) -> list[list[dict]]:
-    """Lay out a table's grid: its runs are added to the paper's, its columns become those of the table.
+    """Lay out a table's grid, as `whysgd.study.layout.lay_out` says; return the cells of each row.
 
-    The rows are all combinations of the values of the rows' axes, the last one changing fastest; there is one axis of
-    columns. A cell's run is the grid's `run`, its settings are the paper's defaults, or those of the run that `like`
-    names, then the grid's `settings`, then those of the cell, if `cells` has the run. `{axis}` stands for a value in
-    all of these texts; where it is the whole text, the value keeps its type.
-
-    Args:
-        paper: as read and validated, with `runs` that have all their settings.
-        name: of the table.
-        file: for messages.
-
-    Returns:
-        for each row its cells, laid out as `whysgd.study.layout.lay_out` says, and with `axes`: the values of all axes.
-
-    Raises:
-        UserError: axes, a name or settings that cannot be; the line names file and key.
+    Its runs are added to the paper's, its columns become those of the table. The rows are all combinations of the
+    values of the rows' axes, the last one changing fastest; there is one axis of columns. A cell's run is the grid's
+    `run`, its settings are the paper's defaults, or those of the run that `like` names, then the grid's `settings`,
+    then those of the cell, if `cells` has the run. `{axis}` stands for a value in all of these texts; where it is the
+    whole text, the value keeps its type.
     """
     table, where = paper["tables"][name], f"{file}: tables.{name}.grid"
     grid = table["grid"]
@@ -71,16 +61,7 @@ def grid_cells(paper: dict, name: str, file: str) -> list[list[dict]]:
 
 
 def thinned(table: dict, wanted: Mapping[str, list], where: str) -> dict:
-    """A table whose grid has only these values of its axes.
-
-    Args:
-        table: laid out.
-        wanted: for some of its axes, the values that stay.
-        where: file and key, for messages.
-
-    Raises:
-        UserError: it has no grid, or not such an axis or value.
-    """
+    """Return a laid-out table whose grid has only these values of some axes; `where`: file and key, for messages."""
     grid = table["grid"]
     if grid is None:
         raise UserError(f"{where}: the table has no grid")
@@ -103,9 +84,8 @@ def _add_runs(paper: dict, made: Mapping[str, dict], where: str) -> None:
     for run, own in checked(GridRuns, {"runs": dict(made)}, lambda _: where).runs.items():
         like = own.pop("like", None)
         if like not in base:
-            raise UserError(
-                f"{where}.settings.like = {like!r}: no such run; allowed: {listed(run for run in base if run)}"
-            )
+            known = listed(run for run in base if run)
+            raise UserError(f"{where}.settings.like = {like!r}: no such run; allowed: {known}")
         settings = {**base[like], **own}
         if paper["runs"].setdefault(run, settings) != settings:
             raise UserError(f"{where}.run: its run {run!r} is there already, with other settings")

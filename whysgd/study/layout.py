@@ -12,11 +12,12 @@ PER_COLUMN = ("lr", "strength", "mean", "std")
 
 
 def lay_out(paper: dict, file: str) -> None:
-    """Lay out every table of a paper, in place; the runs of its cells are added to the paper's.
+    """Lay out every table of a validated paper, in place.
 
-    A table of rows × columns gets one row for each cell. Its run is `row.column` (the row's own run, for a column that
-    changes nothing), None where the row's `lr` is null: there is no such run. A run that several tables name is
-    one run. Each laid-out row has
+    The paper's `runs`, which have all their settings, gain those of the cells; `gaps` is the {from, to} of each run
+    that has one or is an end of one; claims become objects. A table of rows × columns gets one row for each cell, whose
+    run is `row.column` (the row's own, for a column that changes nothing), None where the row's `lr` is null: there is
+    no such run. A run that several tables name is one run. Each laid-out row has
 
         run, row: its run, and the entry of `runs` that the row names;
         label, column: of the row and of its column, None in a table without columns;
@@ -27,11 +28,6 @@ def lay_out(paper: dict, file: str) -> None:
         published_gap: (mean − mean of from) / (mean of to − mean of from) of the same metric, None if not published;
         axes: in a table with a grid (see `whysgd.study.grids`), the values of its axes.
 
-    Args:
-        paper: as read and validated, with `runs` that have all their settings; gets `gaps`, the {from, to} of each
-            run that has one or is an end of one; its claims become objects.
-        file: for messages.
-
     Raises:
         UserError: a row, column, gap, reference or claim that cannot be; the line names file and key.
     """
@@ -39,15 +35,13 @@ def lay_out(paper: dict, file: str) -> None:
     places = {run: f"runs.{run}" for run in paper["runs"]}
     for name, table in paper["tables"].items():
         where = f"{file}: tables.{name}"
-        if table["gap"] and not table["columns"]:
-            raise UserError(
-                f"{where}.gap = {table['gap']!r}: only a table with columns can have it; a row can have its own"
-            )
         for key, column in (table["gap"] or {}).items():
+            if not table["columns"]:
+                allowed = "only a table with columns can have it; a row can have its own"
+                raise UserError(f"{where}.gap = {table['gap']!r}: {allowed}")
             if column not in table["columns"]:
-                raise UserError(
-                    f"{where}.gap.{key} = {column!r}: no such column; allowed: {', '.join(table['columns'])}"
-                )
+                allowed = ", ".join(table["columns"])
+                raise UserError(f"{where}.gap.{key} = {column!r}: no such column; allowed: {allowed}")
         if (table["grid"] is None) == (table["rows"] is None):
             raise UserError(f"{where}: rows or a grid must be given, one of them")
         rows = grids.get(name, [])
@@ -98,7 +92,7 @@ def _cells(paper: dict, table: dict, row: dict, places: dict, where: str) -> lis
     for index, (name, column) in enumerate(columns.items()):
         values = {key: given[key][index] for key in PER_COLUMN}
         if run := names[name]:
-            settings = _settings(runs[row["run"]], column["settings"], values, names, f"{where}", name)
+            settings = _settings(runs[row["run"]], column["settings"], values, names, where, name)
             known = runs.setdefault(run, settings)
             if known != settings:
                 other = ", ".join(key for key in sorted({*known, *settings}) if known.get(key) != settings.get(key))

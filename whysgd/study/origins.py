@@ -9,20 +9,16 @@ from whysgd.study.papers import is_single, load_paper, scale_of, scaled_spec
 from whysgd.study.settings import flat, is_real
 from whysgd.study.validation import read_yaml
 
-# The rule of a scale that changes a setting, and how.
+# The rules of a scale that change numbers: their sign, what a note calls the settings, and which these are.
 _RULES = {
-    "lr": ("lr_factor", "×"),
-    **dict.fromkeys(("micro_batch", "batch", "probe.micro_batch", "penalty.sample"), ("micro_batch_divisor", "÷")),
-    **dict.fromkeys(("epochs", "steps", "select_every", "stop_every", "probe.every"), ("time_divisor", "÷")),
-    **dict.fromkeys(("schedule.warmup", "schedule.horizon", "schedule.milestones"), ("time_divisor", "÷")),
-    "penalty.strength": ("strength_divisor", "÷"),
-    "store.copies": ("copies_divisor", "÷"),
-}
-# What a note calls the settings that a rule changes.
-_NOTED = {
-    "lr_factor": "lr", "micro_batch_divisor": "micro-batch", "time_divisor": "times", "strength_divisor": "λ",
-    "copies_divisor": "copies",
+    "lr_factor": ("×", "lr", ("lr",)),
+    "micro_batch_divisor": ("÷", "micro-batch", ("micro_batch", "batch", "probe.micro_batch", "penalty.sample")),
+    "time_divisor": ("÷", "times", ("epochs", "steps", "select_every", "stop_every", "probe.every", "schedule.warmup",
+                                    "schedule.horizon", "schedule.milestones")),
+    "strength_divisor": ("÷", "λ", ("penalty.strength",)),
+    "copies_divisor": ("÷", "copies", ("store.copies",)),
 }  # fmt: skip
+_RULE_OF = {key: rule for rule, (_, _, keys) in _RULES.items() for key in keys}
 _REPLACED = {"dataset": "datasets", "normalize": "datasets", "model": "models", "augment": "augmentation",
              "store": "augmentation"}  # fmt: skip
 
@@ -32,9 +28,9 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
     scale, known, runs = scale_of(config, paper), load_paper(paper)["runs"], list(runs)
     settings = [flat(known[run]) for run in runs]
     found = {
-        rule: f"{_NOTED[rule]} {sign}{scale[rule]:g}"
-        for key, (rule, sign) in _RULES.items()
-        if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings)
+        rule: f"{noted} {sign}{scale[rule]:g}"
+        for rule, (sign, noted, keys) in _RULES.items()
+        if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings for key in keys)
     }
     if scale["batch_divisor"] != 1 and any(_has_several(one) for one in settings):
         found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
@@ -65,9 +61,8 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
         top = key.partition(".")[0]
         where = f"papers/{paper}.yaml: {_place(raw, published, run, top)}"
         before = given.get(key, ", ".join(str(one) for name, one in given.items() if name.startswith(f"{key}.")))
-        rule, sign = _RULES.get(key, (_REPLACED.get(top, "rules of the scale"), ""))
-        factor = scale_of(config, paper).get(rule)
-        rule = named(rule)
+        rule = _RULE_OF.get(key) or _REPLACED.get(top, "rules of the scale")
+        factor, sign, rule = scale_of(config, paper).get(rule), _RULES.get(rule, ("",))[0], named(rule)
         if before == "":
             origin = "(config: evaluations)" if key == "evaluations" else "(default)"
             origin = "(config: precision)" if key == "precision" and value == config["precision"] else origin

@@ -22,9 +22,7 @@ from whysgd.study.validation import checked, read_yaml
 
 @cache
 def load_paper(name: str) -> dict:
-    """One paper: its tables, claims and `runs`, each with all its settings at paper scale.
-
-    Tables are laid out as `whysgd.study.layout.lay_out` says.
+    """Return a paper, laid out by `whysgd.study.layout.lay_out`, with all settings of its `runs` at paper scale.
 
     Raises:
         UserError: its file is missing or not valid; the line names file and key.
@@ -37,16 +35,15 @@ def load_paper(name: str) -> dict:
     lay_out(paper, file)
     for key in ("runs", "tables"):
         if pair := same_but_for_case(paper[key]):
-            raise UserError(
-                f"{file}: {key}: {' and '.join(pair)}: differ in case alone; some disks have one place for both"
-            )
+            why = "differ in case alone; some disks have one place for both"
+            raise UserError(f"{file}: {key}: {' and '.join(pair)}: {why}")
     check_trajectories(paper["trajectories"], file)
     mark_edited(paper, PAPERS)
     return paper
 
 
 def tables_at(config: Mapping, name: str) -> dict:
-    """The tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
+    """Return the tables of a paper that belong to the configured scale, by name; `planned` says which rows are run.
 
     Of a grid that the scale thins, the cells that it leaves out are not among the rows. Where results are those of
     records (`whysgd.results.recorded.with_records`), a row without one is not planned, and marked by `recorded`: False.
@@ -116,25 +113,17 @@ def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
 
 
 def expand(config: Mapping) -> dict[tuple[str, str, int], RunSpec]:
-    """Every run of the configured papers' tables at the configured scale, by (paper, run, seed).
-
-    Args:
-        config: a validated configuration.
-
-    Raises:
-        UserError: a setting that cannot be run; the line names file, key, value and what is allowed.
-    """
-    specs = {}
-    for name in config["papers"]:
-        for run, seeds in seeds_of(config, name).items():
-            spec = scaled_spec(config, name, run, 0)
-            for seed in seeds:
-                specs[name, run, seed] = spec.model_copy(update={"seed": seed})
-    return specs
+    """Return every run of the configured papers' tables at the configured scale, by (paper, run, seed)."""
+    return {
+        (paper, run, seed): scaled_spec(config, paper, run, seed)
+        for paper in config["papers"]
+        for run, seeds in seeds_of(config, paper).items()
+        for seed in seeds
+    }
 
 
 def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
-    """The seeds of every run of a paper that is made at the configured scale.
+    """Return the seeds of every run of a paper that is made at the configured scale.
 
     These are the configuration's own, if it has any. Otherwise they are those of the scale, or, for a table to which it
     gives a number n in `table_seeds`, 0 … n − 1; a run of several tables has the seeds of all, and one whose gradient
@@ -162,7 +151,7 @@ def seeds_of(config: Mapping, name: str) -> dict[str, list[int]]:
 
 
 def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
-    """One run at the configured scale.
+    """Return the specification of a run at the configured scale.
 
     The rules, the same for every row: data set and network by the scale's maps; epochs, steps (`stop_every` and
     `select_every`, too) and the schedule's times, unless they are shares of the run, divided by `time_divisor`, those
@@ -224,7 +213,7 @@ def is_single(settings: Mapping) -> bool:
 
 
 def scale_of(config: Mapping, paper: str) -> dict:
-    """The configured scale's rules, as they are for one paper."""
+    """Return the configured scale's rules, as they are for one paper."""
     scale = config["scales"][config["scale"]]
     return {**scale, **scale["rules_of"].get(paper, {})}
 
