@@ -36,10 +36,7 @@ def bad_ends(folder: Path, since: float) -> list[Path]:
 def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
     """Return what a user needs to read of each failed job: the path of its log and the last lines there.
 
-    Args:
-        log: Snakemake's own log of the run, which is written from its start on.
-        folder: where the logs of jobs lie.
-        lines: of each log, at most.
+    `log` is Snakemake's own, which is written from the start of the run on; the logs of jobs lie below `folder`.
     """
     jobs = [file for _, logs in failed_jobs(log.read_text(encoding="utf-8", errors="replace")) for file in logs]
     files = list(map(Path, jobs)) or bad_ends(folder, _begin(log))

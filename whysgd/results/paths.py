@@ -52,12 +52,8 @@ def batch_seeds(name: str) -> list[int]:
 def seed_batches(folder: Path, seeds: Iterable[int], size: int | None) -> list[list[int]]:
     """Split the seeds of a run into batches of consecutive ones, one job each.
 
-    A batch whose folder exists stays as it is, so that asking for more seeds later trains only the new ones.
-
-    Args:
-        folder: of the run; each batch has a folder in it.
-        seeds: that are wanted.
-        size: largest batch; None for no limit.
+    A batch that has its folder in that of the run stays as it is, so that asking for more seeds later trains only the
+    new ones. `size` is that of the largest batch; None is no limit.
     """
     left, batches = set(seeds), []
     found = [batch_seeds(path.name) for path in folder.glob("seeds-*")]
@@ -67,7 +63,7 @@ def seed_batches(folder: Path, seeds: Iterable[int], size: int | None) -> list[l
             left.difference_update(batch)
     new: list[list[int]] = []
     for seed in sorted(left):
-        if new and new[-1][-1] == seed - 1 and (size is None or len(new[-1]) < size):
+        if new and new[-1][-1] == seed - 1 and len(new[-1]) != size:
             new[-1].append(seed)
         else:
             new.append([seed])

@@ -29,16 +29,10 @@ def parts_of(record: Mapping) -> list[str]:
 
 
 def with_records(config: Mapping, root: Path = ROOT) -> dict:
-    """The configuration whose runs are those that have records: `tables_at` and `seeds_of` go by it.
+    """Return the configuration with those of its papers, runs and seeds that have records below `root`.
 
-    Args:
-        config: a validated configuration; its scale and papers say whose records are looked for.
-        root: where records lie.
-
-    Returns:
-        with `recorded`: {paper: {run: {seed: (file, names of its measures and of what it has of `EXTRAS`)}}}, of
-        every run of the scale's tables, of the configured seeds if there are any; `papers` that have records, and
-        `left_out`, a line for what is not shown: other papers, and records of other settings than the run has now.
+    `tables_at` and `seeds_of` go by its `recorded`, {paper: {run: {seed: (file, its `parts_of`)}}}; its `left_out` is
+    lines on what is not shown: other papers, and records of other settings than the run has now.
 
     Raises:
         UserError: a record is damaged, or there is none.
@@ -72,9 +66,8 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
     without = [paper for paper in config["papers"] if not recorded[paper]]
     left_out = [f"no record of {', '.join(without)} at this scale: left out"] if without else []
     if other:
-        left_out.append(
-            f"{len(other)} records are of other settings than their runs have now, and left out: {other[0]}"
-        )
+        why = "are of other settings than their runs have now, and left out"
+        left_out.append(f"{len(other)} records {why}: {other[0]}")
     papers = [paper for paper in config["papers"] if recorded[paper]]
     return {**config, "papers": papers, "recorded": recorded, "left_out": left_out}
 
@@ -102,21 +95,14 @@ def _equal_to(root: Path) -> dict[str, str]:
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{file}: each digest needs same_as and seen ({error!r})") from None
     # Digits alone are a number to YAML.
-    if odd := [
-        one for one in (*equal, *equal.values()) if not re.fullmatch("[0-9a-f]{16}", str(one)) or one != str(one)
-    ]:
+    every = (one for pair in equal.items() for one in pair)
+    if odd := [one for one in every if not (isinstance(one, str) and re.fullmatch("[0-9a-f]{16}", one))]:
         raise UserError(f"{file}: {odd[0]!r}: must be a digest of 16 letters and digits, in quotes")
     return equal
 
 
 def is_current(digest: str, today: str, root: Path = ROOT) -> bool:
-    """Whether code of this digest gives today's results: it is today's, or is known to give the same.
-
-    Args:
-        digest: of a record.
-        today: that of today's code.
-        root: where records lie, and `SAME_RESULTS` with them.
-    """
+    """Return whether the code of a record's digest gives today's results: it is today's, or known to give the same."""
     equal, seen = _equal_to(root), set()
     while digest != today and digest in equal and digest not in seen:
         seen.add(digest)
@@ -125,7 +111,7 @@ def is_current(digest: str, today: str, root: Path = ROOT) -> bool:
 
 
 def older_training(metrics: Mapping, root: Path = ROOT) -> bool:
-    """Whether a run was trained by code that may give other results than today's."""
+    """Return whether a run was trained by code that may give other results than today's."""
     return not is_current(metrics["code_digest"], training_code(RunSpec.from_dict(metrics["settings"])), root)
 
 

@@ -55,18 +55,12 @@ LANDSCAPE_NUMBERS = [name for name in LANDSCAPE_COLUMNS if name not in ("paper",
 
 
 def records_of(folder: Path, measures: Path | None = None, landscapes: Path | None = None) -> list[dict]:
-    """Return the record of each seed of a finished batch.
+    """Return the record of each seed of a finished batch, as `whysgd.results.record_model.Record` describes it.
 
     Args:
         folder: of the batch.
         measures: folder of its measures; None takes measures/ in the folder of the batch.
         landscapes: folder of the points of its landscapes; None if there are none.
-
-    Returns:
-        dicts of `format`, `metrics` (see `whysgd.results.metrics.read_metrics`), `measures` (by name, of those whose
-        weights are the run's, without what the metrics say), `history`, `norms` of the first steps and, if the run has
-        them, `noise`, `layers`, `noise_norms` and `landscapes`, each {column: values}, and `checksum`, the digest of
-        all the rest.
 
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
@@ -113,10 +107,6 @@ def _without_run(result: dict, metrics: Mapping) -> dict:
     if own.get("versions", {}).items() <= metrics["versions"].items():
         own.pop("versions", None)
     return own
-
-
-def _with_run(own: dict, metrics: Mapping) -> dict:
-    return {**{key: metrics.get(key) for key in FROM_RUN}, "versions": metrics["versions"], **own}
 
 
 def _by_seed(file: Path) -> dict[str, list[dict[str, str]]]:
@@ -185,12 +175,8 @@ def _layers(file: Path, lines: list[dict]) -> dict[str, list]:
     """Some of the measured steps, of the layers' weights: biases are not drawn."""
     weights = [line for line in lines if line.get("layer", "").endswith("weight")]
     steps = set(_spread(list(dict.fromkeys(line.get("step") for line in weights)), LAYER_STEPS))
-    return _columns(
-        file,
-        [line for line in weights if line.get("step") in steps],
-        ("step", "layer", "weight_norm", "gradient_norm"),
-        FEW_DIGITS,
-    )
+    kept = [line for line in weights if line.get("step") in steps]
+    return _columns(file, kept, ("step", "layer", "weight_norm", "gradient_norm"), FEW_DIGITS)
 
 
 def _noise_norms(file: Path, lines: list[dict]) -> dict[str, list]:
@@ -233,16 +219,9 @@ def _rounded(text: str, digits: int) -> float | int | None:
 
 
 def write_records(folders: Iterable[Path], measures: Path | None = None, root: Path = RECORDS) -> list[Path]:
-    """Write the records of finished batches and return their files.
+    """Write the records of the finished batches in these folders and return their files.
 
-    Args:
-        folders: of the batches.
-        measures: folder of the measures of the batch; None takes the workflow's, or what lies in measures/ in the
-            folder of the batch.
-        root: where the records lie.
-
-    Raises:
-        UserError: as `records_of`.
+    `measures` is the folder of their measures; None takes the workflow's, or measures/ in the folder of the batch.
     """
     written = []
     for folder in map(Path, folders):
@@ -299,8 +278,6 @@ def read_record(file: Path) -> dict:
     # A setting that was added since has its default.
     spec = RunSpec.from_dict(record["metrics"]["settings"])
     metrics = {**record["metrics"], "settings": spec.to_dict(), "spec_digest": spec.digest}
-    return {
-        **record,
-        "metrics": metrics,
-        "measures": {n: _with_run(own, metrics) for n, own in record["measures"].items()},
-    }
+    from_run = {**{key: metrics.get(key) for key in FROM_RUN}, "versions": metrics["versions"]}
+    measures = {name: {**from_run, **own} for name, own in record["measures"].items()}
+    return {**record, "metrics": metrics, "measures": measures}

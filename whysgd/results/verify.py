@@ -34,8 +34,7 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
 
     Args:
         files: of the records.
-        data: folder of their data set; None takes results/data/<dataset>.
-        store: file of stored copies, for runs that have them; None takes the workflow's place.
+        data, store: folder of their data set and file of stored copies; None takes the workflow's.
         device: where to train.
 
     Yields:
@@ -86,9 +85,7 @@ def _made_again(records: Mapping[Path, dict], seeds: list[int], data, store, dev
 def compared(record: Mapping, again: Mapping, accuracies: Iterable[float | None]) -> dict[str, str]:
     """Return the `COLUMNS`, apart from the first, of a record and of the same run made again with whole tables.
 
-    Args:
-        record, again: as `whysgd.results.records.read_record` has them.
-        accuracies: final test accuracies [%] of the recorded seeds, for their spread.
+    `accuracies`: final test accuracies [%] of the recorded seeds, for their spread.
     """
     metrics, now = record["metrics"], again["metrics"]
     kind, kind_now = (_kind(one) for one in (metrics, now))

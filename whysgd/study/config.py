@@ -207,11 +207,7 @@ class Config(Settings):
 
 
 def load_config(overlays=(), settings: Mapping | None = None) -> dict:
-    """Read config.yaml, then the overlays, then single settings, laid over one another; the last one wins.
-
-    Args:
-        overlays: further YAML files, as given to `--configfile`.
-        settings: as given to `--config`, laid over the files as Snakemake does.
+    """Read config.yaml, the overlays of `--configfile` and the settings of `--config`; the last wins, as in Snakemake.
 
     Raises:
         UserError: a file is missing or not YAML, or the result is not valid.
@@ -229,11 +225,7 @@ def paper_names() -> list[str]:
 
 
 def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
-    """Return the configuration with defaults filled in.
-
-    Args:
-        config: the merged mapping (Snakemake merges the files itself).
-        files: where it came from, in order; errors name the file that has the key.
+    """Return a merged configuration with defaults filled in; errors name the one of its `files` that has the key.
 
     Raises:
         UserError: one line for each unknown key, wrong type or impossible value: file, key and what is allowed.
@@ -289,7 +281,7 @@ def _impossible(read: Mapping):
 
 
 def retyped(value):
-    """A value of `--config` with numbers, truth values and nulls as such: Snakemake leaves them as text."""
+    """Return a value of `--config` with numbers, truth values and nulls as such: Snakemake leaves them as text."""
     if isinstance(value, dict):
         return {key: retyped(item) for key, item in value.items()}
     if isinstance(value, list):

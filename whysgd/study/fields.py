@@ -35,11 +35,8 @@ def kept_as_given(model: type[BaseModel]):
 class Chosen:
     """Marks a field whose settings are those of the named penalty, transform, optimizer or schedule.
 
-    Args:
-        kind: which of them.
-        partial: settings may be missing, since others will be laid over or under them; they are kept as given.
-        only: the names that are allowed, if not all are.
-        several: a list of mappings is allowed, too.
+    Partial ones may lack some, since others will be laid over or under them, and are kept as given. `only` are the
+    names that are allowed, if not all are; with `several`, a list of mappings is allowed, too.
     """
 
     def __init__(self, kind: str, partial: bool = False, only: tuple[str, ...] = (), several: bool = False):

@@ -174,10 +174,8 @@ def constants(file: Path) -> dict[str, Any]:
             continue
         with suppress(ValueError):
             value, target = ast.literal_eval(node.value), node.targets[0]
-            several = isinstance(target, ast.Tuple)
-            found |= (
-                {one.id: part for one, part in zip(target.elts, value, strict=True)} if several else {target.id: value}
-            )
+            pairs = zip(target.elts, value, strict=True) if isinstance(target, ast.Tuple) else [(target, value)]
+            found |= {one.id: part for one, part in pairs}
     return found
 
 
@@ -187,11 +185,7 @@ def _sources(kind: str) -> list[Path]:
     mark = _MARKS.get(kind)
     files = sorted(ROOT.joinpath(*FOLDERS[kind].split(".")).glob("[!_]*.py"))
     # Only files that may have the mark are parsed.
-    return [
-        file
-        for file in files
-        if mark is None or (f"\n{mark} = " in file.read_text(encoding="utf-8") and mark in constants(file))
-    ]
+    return [one for one in files if not mark or (f"\n{mark} = " in one.read_text("utf-8") and mark in constants(one))]
 
 
 @cache
@@ -218,15 +212,12 @@ def _no_number(value):
 def _open_settings(kind: str) -> type[BaseModel]:
     """Return settings with any options beside those that all of a kind have."""
     base = DecaySettings if kind == "schedule" else MethodSettings
-    return type(
-        "AnySettings",
-        (base,),
-        {
-            "model_config": ConfigDict(frozen=True, extra="allow"),
-            "__module__": __name__,
-            "__annotations__": {"__pydantic_extra__": dict[str, Annotated[Any, AfterValidator(_no_number)]]},
-        },
-    )
+
+    class AnySettings(base):
+        model_config = ConfigDict(extra="allow")
+        __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_no_number)]]
+
+    return AnySettings
 
 
 @cache
@@ -241,9 +232,8 @@ def _signature_settings(name: str) -> type[BaseModel]:
         raise UserError(f"measure = {name!r}: no function {stem} in {file}")
     arguments, described = function.args.args, _described(ast.get_docstring(function) or "")
     fields = {}
-    for argument, node in zip(
-        arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True
-    ):
+    defaults = function.args.defaults
+    for argument, node in zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True):
         default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
         annotation = ast.unparse(argument.annotation).partition(" | ")
         kind = {"bool": Flag, "int": Count, "float": Positive, "NotNegative": NotNegative}[annotation[0]]

@@ -58,12 +58,7 @@ class Problems(ValueError):  # noqa: N818, they are told, not handled
 
 
 def checked(model: type[BaseModel], value, where: Callable[[tuple], str]) -> BaseModel:
-    """Read a value that came from YAML as a typed model, with defaults filled in.
-
-    Args:
-        model: what it must be.
-        value: what was read.
-        where: called with a key's path (a tuple), returns the name of the file to blame.
+    """Read a value that came from YAML as a typed model; `where` returns the file to blame for a key's path.
 
     Raises:
         UserError: one line for each problem: file, key, value and what is allowed.

@@ -46,15 +46,11 @@ def use_this_copy(folder: str | Path) -> None:
 
 
 class Study:
-    """A configuration, laid out for the rules.
-
-    Args:
-        config: a validated configuration; with `recorded` (see `whysgd.results.recorded`), results come from records.
+    """A validated configuration, laid out for the rules; one with `recorded` takes results from records.
 
     Attributes:
         scale: under which results lie: that of the configuration, or recorded/<scale>.
-        runs: the specification of each run, with its first seed, by (paper, run).
-        seeds: of each run.
+        runs, seeds: the specification of each run, with its first seed, and all its seeds, by (paper, run).
     """
 
     def __init__(self, config: Mapping):
@@ -77,11 +73,7 @@ class Study:
         self.tables = {paper: tables_at(config, paper) for paper in config["papers"]}
 
     def spec(self, paper: str, run: str) -> RunSpec:
-        """Return the specification of a run, with its first seed.
-
-        Raises:
-            UserError: it is not among the configured ones.
-        """
+        """Return the specification of a configured run, with its first seed; refuse another one."""
         if (paper, run) not in self.runs:
             known = [f"{paper}/{other}" for own, other in self.runs if own == paper] or self.config["papers"]
             raise UserError(f"no run {paper}/{run} at scale {self.config['scale']}; allowed: {listed(known)}")
@@ -222,11 +214,7 @@ class Study:
         }
 
     def store_options(self, dataset: str, store: str) -> str:
-        """Return how stored copies are made, as options of `build-store`.
-
-        Raises:
-            UserError: no run trains on them.
-        """
+        """Return how stored copies are made, as options of `build-store`; refuse copies that no run trains on."""
         plans = (spec.store for spec in self.runs.values() if spec.dataset == dataset and spec.store)
         if (plan := next((plan for plan in plans if plan.name == store), None)) is None:
             raise UserError(f"no run of the configured papers trains on {dataset}/{store}")
@@ -249,19 +237,15 @@ class Study:
             for file in sorted(os.scandir(folder), key=lambda file: file.name):
                 if file.is_file() and not file.name.startswith("."):
                     status = file.stat()
-                    digest.update(
-                        f"{folder}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape")
-                    )
+                    line = f"{folder}/{file.name} {status.st_size} {status.st_mtime_ns}\n"
+                    digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def table(self, paper: str, table: str) -> dict:
-        """Return a published table at this scale.
+        """Return a published table at this scale; refuse one that is not there.
 
         Its `scaled` says in short what the scale's rules change; `as_published`, that nothing differs from the paper's
         settings, data sets and networks.
-
-        Raises:
-            UserError: there is none.
         """
         if table not in self.tables.get(paper, {}):
             found = [f"{own}/{name}" for own, tables in self.tables.items() for name in tables]
@@ -350,11 +334,7 @@ class Study:
         return run_colours(load_paper(paper)["tables"])[table]
 
     def trajectories(self, paper: str) -> dict:
-        """Return the settings of a paper's picture of descent on a loss with two weights.
-
-        Raises:
-            UserError: it has none.
-        """
-        if load_paper(paper)["trajectories"] is None:
+        """Return the settings of a paper's picture of descent on a loss with two weights; refuse a paper without."""
+        if (settings := load_paper(paper)["trajectories"]) is None:
             raise UserError(f"papers/{paper}.yaml has no trajectories")
-        return load_paper(paper)["trajectories"]
+        return settings
