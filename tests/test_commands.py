@@ -67,14 +67,8 @@ def test_flags_are_laid_over_files_as_snakemake_does(tmp_path):
     for name, content in (("one", {"evaluations": 3, "threads": 2}), ("two", {"threads": 3})):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
     words = ["plan", "--configfile", str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")]
-    words += [
-        "--config",
-        "papers=[iyer2023]",
-        "scales={midi: {time_divisor: 20}}",
-        "container=",
-        "--config",
-        "tensorboard=true",
-    ]
+    words += ["--config", "papers=[iyer2023]", "scales={midi: {time_divisor: 20}}", "container="]
+    words += ["--config", "tensorboard=true"]
     config = config_of(command_line().parse([*words, "--scale", "midi", "--seed", "4", "2", "4"]))
     found = [config[key] for key in ("evaluations", "threads", "papers", "container", "tensorboard", "scale", "seeds")]
     assert found == [3, 3, ["iyer2023"], None, True, "midi", [4, 2]]
@@ -87,7 +81,8 @@ WRONG = {
     "argument": (["plan", "--sclae", "mini"], "plan: --sclae: no such argument; did you mean --scale?"),
     "choice": (["train", "geiping2022/fb", "--device", "cdua"], "train: --device = 'cdua': .*; did you mean cuda?"),
     "paper": (["train", "geping2022/fb"], "train: 'geping2022/fb': no such paper; .*; did you mean geiping2022?"),
-    "run": (["diff", "geiping2022/fb", "geiping2022/sdg"], "diff: 'geiping2022/sdg': no such run; .*; did you mean sgd?"),
+    "run": (["settings", "geiping2022/fb-regg"], "settings: 'geiping2022/fb-regg': no such run; .*; did you mean fb-reg?"),
+    "one of two runs": (["diff", "geiping2022/fb", "geiping2022/sdg"], "diff: 'geiping2022/sdg': no such run; .*; did you mean sgd?"),
     "table": (["show", "geiping2022/mian"], "show: 'geiping2022/mian': no such table; .*; did you mean main?"),
     "scale": (["plan", "--scale", "miny"], "scale = 'miny': allowed: mini, midi, paper; did you mean mini?"),
     "scale to show": (["show", "--scale", "pper"], "show: scale 'pper': allowed: .*; did you mean paper?"),

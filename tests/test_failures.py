@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from whysgd.__main__ import main
-from whysgd.results.failures import bad_ends, explained, failed_jobs
+from whysgd.results.failures import bad_ends, explained, failed_logs
 
 # As Snakemake 9 writes it, in the loud and in the quiet of `--quiet rules`; a job that is tried again fails twice.
 TOLD = """\
@@ -47,11 +47,10 @@ def logs(tmp_path):
     return write
 
 
-def test_each_failed_job_is_named_once_with_its_logs(logs):
-    names = [logs.folder / name for name in ("train/a.log", "table.log", "table2.log")]
-    expected = [("train", [str(names[0])]), ("make_table", list(map(str, names[1:])))]
-    assert failed_jobs(TOLD.format(folder=logs.folder)) == expected
-    assert failed_jobs("Error in rule all:\n    jobid: 0\nFinished\n") == []
+def test_each_log_of_a_failed_job_is_named_once(logs):
+    names = [str(logs.folder / name) for name in ("train/a.log", "table.log", "table2.log")]
+    assert failed_logs(TOLD.format(folder=logs.folder)) == names
+    assert failed_logs("Error in rule all:\n    jobid: 0\nFinished\n") == []
 
 
 def test_the_last_lines_of_each_log_are_shown_with_its_path(logs, capsys):

@@ -120,7 +120,7 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
     name = "own_figures:mine"
     assert (needs(name), caption(name)) == (("histories",), "Mine.")
     for wrong in ("no_such", "no_such.module:f"):
-        with pytest.raises(UserError, match=f"figure '{wrong}': (allowed: accuracy, comparison|no such module)"):
+        with pytest.raises(UserError, match=f"figure = '{wrong}': (allowed: accuracy, comparison|no such module)"):
             needs(wrong)
 
 

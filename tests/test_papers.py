@@ -100,12 +100,8 @@ def test_the_table_of_fixed_data_sets_is_the_published_one():
     for row in rows:
         spec = specs["geiping2022", row["run"], 0]
         stochastic, block, copies, decay, mean = FIXED[row["run"]]
-        assert (spec.full_batch, spec.micro_batch, spec.weight_decay, row["mean"]) == (
-            not stochastic,
-            block,
-            decay,
-            mean,
-        )
+        found = (spec.full_batch, spec.micro_batch, spec.weight_decay, row["mean"])
+        assert found == (not stochastic, block, decay, mean)
         assert spec.augment is None
         assert (spec.store.copies if spec.store else 0) == copies
         assert spec.store is None or (spec.store.crop_padding, spec.store.flip) == (4, True)
@@ -116,12 +112,9 @@ def test_the_table_of_fixed_data_sets_is_the_published_one():
 def test_each_row_of_the_released_script_on_fixed_data_differs_from_its_augmented_row_in_the_data_alone():
     specs = expand(load_config(settings={"scale": "paper", "papers": ["geiping2022"], "seeds": [0]}))
     rows = {row["run"]: row for row in load_paper("geiping2022")["tables"]["fixed_dataset_all"]["rows"]}
-    augmented = {
-        "sgd": "sgd",
-        "fb-300": "fb",
-        "fb": "fb-long",
-        **{f"fb-{n}": f"fb-{n}" for n in ("clip", "reg", "strong-reg")},
-    }
+    same = {name: name for name in ("fb-clip", "fb-reg", "fb-strong-reg")}
+    augmented = {"sgd": "sgd", "fb-300": "fb", "fb": "fb-long", **same}
+    main = {row["run"]: row for row in load_paper("geiping2022")["tables"]["main"]["rows"]}
     assert list(rows) == [f"{copies}-{own}" for copies in ("noaug", "x10", "x40") for own in augmented]
     for copies, count in (("noaug", 0), ("x10", 10), ("x40", 40)):
         for own, like in augmented.items():
@@ -130,11 +123,7 @@ def test_each_row_of_the_released_script_on_fixed_data_differs_from_its_augmente
             assert spec.store == store
             assert spec == specs["geiping2022", like, 0].replace(run=spec.run, augment=None, store=store)
             assert row["mean"] == FIXED.get(spec.run, (None,))[-1]
-            assert row["modifications"] == next(
-                one["modifications"]
-                for one in load_paper("geiping2022")["tables"]["main"]["rows"]
-                if one["run"] == like
-            )
+            assert row["modifications"] == main[like]["modifications"]
     assert "fixed_dataset_all" not in load_config()["scales"]["mini"]["tables"]["geiping2022"]
 
 
@@ -151,20 +140,16 @@ def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
 def test_a_scale_judges_the_claims_it_can():
     for tables, claims in ((BOTH, ["g1", "g2", "g3", "g4", "g6", "g7"]), (["main"], ["g1", "g2", "g3", "g4", "g7"])):
         assert [c.id for c in claims_at(config_of(geiping2022=tables), "geiping2022")] == claims
-    assert [c.id for c in claims_at(load_config(settings={"scale": "paper"}), "geiping2022")][-3:] == [
-        "g5",
-        "g6",
-        "g7",
-    ]
+    paper = claims_at(load_config(settings={"scale": "paper"}), "geiping2022")
+    assert [c.id for c in paper][-3:] == ["g5", "g6", "g7"]
 
 
 def test_a_scale_runs_the_tables_it_names():
     assert {run for _, run, _ in expand(config_of(geiping2022=BOTH))} == {*MAIN, *FIXED}
     assert {run for _, run, _ in expand(config_of(geiping2022=["main"]))} == {*MAIN}
     scales = {"mini": {"seeds": [0], "datasets": {"*": "digits"}, "tables": {"geiping2022": ["mane"]}}}
-    with pytest.raises(
-        UserError, match=r"scales.mini.tables.geiping2022: no table 'mane'; allowed: main, architectures"
-    ):
+    message = r"scales.mini.tables.geiping2022: no table 'mane'; allowed: main, architectures"
+    with pytest.raises(UserError, match=message):
         expand(load_config(settings={"scales": scales, "papers": ["geiping2022"]}))
 
 
@@ -178,11 +163,8 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         # A warmup shorter than a unit is left out.
         assert mini.schedule.warmup == (paper.schedule.warmup / 10 if paper.schedule.warmup > 10 else 0)
         assert mini.schedule.horizon == paper.schedule.horizon / 10
-        assert (mini.dataset, mini.model, mini.augment) == (
-            "digits",
-            "resnet_mini",
-            Augmentation(crop_padding=1, flip=False),
-        )
+        assert (mini.dataset, mini.model) == ("digits", "resnet_mini")
+        assert mini.augment == Augmentation(crop_padding=1, flip=False)
         assert (mini.clip, mini.penalty, mini.momentum) == (paper.clip, paper.penalty, paper.momentum)
         # The paper's normalization belongs to its own data set.
         assert paper.normalize is not None
@@ -293,13 +275,6 @@ MISTAKES = {
     "short normalization": (
         {"defaults__dataset": "digits", "defaults__normalize": {"mean": [0.5] * 3, "std": [0.5] * 3}},
         "runs.sgd.normalize = .*: mean and std need one number for each of 1 channels",
-    ),
-    "short row": (
-        {"tables__architectures__rows": [{"run": "sgd", "label": "x", "mean": [1, 2]}]},
-        r"architectures.rows\[0\].mean = \[1, 2\]: must have a number or null for each of .*resnet18",
-    ),
-    "unknown run of a cell": (
-        {"tables__architectures__rows": [{"run": "nope", "label": "x"}]}, r"architectures.rows\[0\].run = 'nope': no such run",
     ),
     "no claim": ({"claims": [{"id": "x", "claim": "y", "check": "hello world"}]}, r"claims\[0\].check = 'hello world': has no comp"),
     "claim about nothing": (

@@ -51,19 +51,16 @@ def test_a_record_has_what_was_measured_and_is_small(finished):
         every = [one for one in read_json(measures / "all.json") if one["seed"] == metrics["seed"]]
         full = next(one for one in every if one["measure"] == "tail_index")
         read = record["measures"]["tail_index"]
-        assert {key: read[key] for key in full if key != "versions"} == {
-            key: value for key, value in full.items() if key != "versions"
-        }
-        assert full["versions"].items() <= read["versions"].items()
+        assert full.pop("versions").items() <= read["versions"].items()
+        assert {key: read[key] for key in full} == full
         assert "seed" not in read_json(path)["measures"]["tail_index"]
         assert list(record["measures"]) == ["accuracy_gap", "tail_index"]
         # What decides bits, and the first steps, by which a run that is made again is judged.
         assert set(metrics["machine"]) == {"processor", "instruction_set", "blas", "commit"}
         assert (metrics["threads"], metrics["versions"]["torch"]) == (1, version("torch"))
         with open(run / "gradient_norms.csv", encoding="utf-8") as log:
-            norms = [
-                float(line["gradient_norm"]) for line in csv.DictReader(log) if int(line["seed"]) == metrics["seed"]
-            ]
+            lines = [line for line in csv.DictReader(log) if int(line["seed"]) == metrics["seed"]]
+            norms = [float(line["gradient_norm"]) for line in lines]
         assert record["norms"]["step"] == list(range(1, 17))
         assert record["norms"]["gradient_norm"] == pytest.approx(norms[:16], rel=1e-5)
         # Every third of the 100 lines, and the last.

@@ -72,15 +72,21 @@ def a_json(text: str):
         raise argparse.ArgumentTypeError(f"not JSON ({error})") from None
 
 
-def add_command(commands, name: str, work: Callable, told: str, examples: Iterable[str]) -> Parser:
-    """Add a command and return its parser.
+def a_setting(text: str) -> tuple:
+    """Read an argument KEY=VALUE; the value is as Snakemake has it."""
+    from whysgd.study.config import retyped
 
-    Args:
-        commands: the subparsers of the command line.
-        name: of the command.
-        work: does it; takes the parsed options and returns an exit code, or None for 0.
-        told: one line that says what it does.
-        examples: commands that its help ends with.
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*", key):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be KEY=VALUE; give it after all other arguments")
+    return key, retyped(value) if value else None
+
+
+def add_command(commands, name: str, work: Callable, told: str, examples: Iterable[str]) -> Parser:
+    """Add a command to the subparsers of the command line and return its parser.
+
+    `work` takes the parsed options and returns an exit code, or None for 0. `told` is a line that says what the command
+    does; its help ends with `examples`.
     """
     shown = "\n".join(f"  {line}" for line in examples)
     parser = commands.add_parser(
@@ -92,40 +98,24 @@ def add_command(commands, name: str, work: Callable, told: str, examples: Iterab
 
 
 def add_config_flags(parser: Parser, scale: str | None = SCALE, seed: str | None = SEEDS) -> None:
-    """Add --configfile and --config, as Snakemake has them, and --scale and --seed where they make sense.
-
-    Args:
-        parser: of the command.
-        scale, seed: the help of --scale and --seed; None if it has no such flag.
-    """
+    """Add --configfile and --config, as Snakemake has them, and --scale and --seed, unless their help is None."""
     files = "files laid over config.yaml, as snakemake takes them"
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help=files)
     single = "single keys of the configuration, as snakemake takes them: seeds=[0,1]"
-    parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=single)
+    parser.add_argument(
+        "--config", type=a_setting, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=single
+    )
     if scale:
         parser.add_argument("--scale", help=scale)
     if seed:
         parser.add_argument("--seed", type=is_a(Index), nargs="+", help=seed)
 
 
-def settings_of(options) -> dict:
-    """Return the keys that --config gives, with the values that Snakemake's have."""
-    from whysgd.study.config import retyped
-
-    settings = {}
-    for entry in options.config:
-        key, equals, value = entry.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*", key):
-            raise UserError(f"--config: {entry!r}: must be KEY=VALUE; give it after all other arguments")
-        settings[key] = retyped(value) if value else None
-    return settings
-
-
 def config_of(options, **more) -> dict:
     """Return the configuration that the flags of `add_config_flags`, and these keys, ask for."""
     from whysgd.study.config import load_config
 
-    settings = settings_of(options) | more
+    settings = dict(options.config) | more
     if getattr(options, "scale", None):
         settings["scale"] = options.scale
     if getattr(options, "seed", None):
@@ -134,11 +124,7 @@ def config_of(options, **more) -> dict:
 
 
 def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
-    """Return the paper and the run (or table) that PAPER/RUN names.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the paper and the run (or table) that PAPER/RUN names; refuse what there is not."""
     from whysgd.study.papers import load_paper
 
     paper, _, own = name.partition("/")
@@ -149,11 +135,7 @@ def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
 
 
 def known_paper(command: str, name: str) -> str:
-    """Return the paper of PAPER or PAPER/RUN.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the paper of PAPER or PAPER/RUN; refuse what there is not."""
     from whysgd.study.config import paper_names
 
     paper, papers = name.partition("/")[0], paper_names()

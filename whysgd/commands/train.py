@@ -41,12 +41,8 @@ def add(commands) -> None:
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
         help="write the histories as TensorBoard's events, too, into the folder of the results",
     )  # fmt: skip
-    train.add_argument(
-        "--wait-seconds",
-        type=is_a(NotNegative),
-        default=0.0,
-        help="for another process in the same folder, to end",
-    )
+    waited = "for another process in the same folder, to end"
+    train.add_argument("--wait-seconds", type=is_a(NotNegative), default=0.0, help=waited)
     add_device_flags(train)
 
 

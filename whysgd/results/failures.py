@@ -7,24 +7,23 @@ from pathlib import Path
 from whysgd.results.paths import RESULTS
 
 LINES = 6
-_ERROR = re.compile(r"^Error in (?:rule|checkpoint) (\S+?),?:?$|^Error in (?:rule|group) (\S+?)[,:]")
+_ERROR = re.compile(r"Error in (?:rule|checkpoint|group) \S+")
 # How a log ends whose job failed: a user's error, or what a traceback ends with, which may have lines of its own.
 _BAD = re.compile(r"error: |\S+: error: |[\w.]*(Error|Exception)\b")
 _TRACEBACK = "Traceback (most recent call last):"
 _LOG = re.compile(r"^\s+log: (.*?)(?: \(check log file\(s\) for error details\))?$")
 
 
-def failed_jobs(text: str) -> list[tuple[str, list[str]]]:
-    """Return the rule and the logs of each job that failed, from the text of Snakemake's log, each once."""
-    found: dict[tuple, None] = {}
-    rule = None
+def failed_logs(text: str) -> list[str]:
+    """Return the logs of the jobs that failed, from the text of Snakemake's log, each once."""
+    found, failed = {}, False
     for line in text.splitlines():
-        if match := _ERROR.match(line.strip()):
-            rule = match[1] or match[2]
-        elif rule and (match := _LOG.match(line)):
-            found[rule, tuple(match[1].split(", "))] = None
-            rule = None
-    return [(rule, list(logs)) for rule, logs in found]
+        if _ERROR.match(line.strip()):
+            failed = True
+        elif failed and (match := _LOG.match(line)):
+            found |= dict.fromkeys(match[1].split(", "))
+            failed = False
+    return list(found)
 
 
 def bad_ends(folder: Path, since: float) -> list[Path]:
@@ -38,8 +37,8 @@ def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
 
     `log` is Snakemake's own, which is written from the start of the run on; the logs of jobs lie below `folder`.
     """
-    jobs = [file for _, logs in failed_jobs(log.read_text(encoding="utf-8", errors="replace")) for file in logs]
-    files = list(map(Path, jobs)) or bad_ends(folder, _begin(log))
+    logs = failed_logs(log.read_text(encoding="utf-8", errors="replace"))
+    files = list(map(Path, logs)) or bad_ends(folder, _begin(log))
     ends = [(file, _last(file, lines) or ["(empty)"]) for file in files]
     parts = ["\n".join([f"{file} ends with:", *(f"  {line}" for line in last)]) for file, last in ends]
     return "\n".join(parts) or f"the workflow failed before a job could say why; see {log}"

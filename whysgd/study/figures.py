@@ -1,7 +1,6 @@
 """The figures of tables by name: what each needs, and its caption, read without importing a drawing library."""
 
-from whysgd.errors import UserError
-from whysgd.study.registry import constants, file_of, names, problem
+from whysgd.study.registry import constants, names, source_of
 from whysgd.study.validation import ROOT
 
 # What a figure may need beside the frame of its runs: other frames of its paper, logs of the gradient noise, or points
@@ -14,17 +13,12 @@ FIGURES = tuple(names("figure"))
 
 def needs(name: str) -> tuple[str, ...]:
     """Return what a figure needs beside the frame of its runs: names of `FRAMES`, `NOISE`, `LANDSCAPES`, …"""
-    return _constants(name)["NEEDS"]
+    return constants(source_of("figure", name))["NEEDS"]
 
 
 def caption(name: str) -> str:
     """Return the text under a figure of a table, or under another picture: that has a file in docs/captions."""
     file = ROOT / "docs/captions" / f"{name}.rst"
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else _constants(name)["CAPTION"]
-
-
-def _constants(name: str) -> dict:
-    file = file_of("figure", name)
-    if file is None:
-        raise UserError(f"figure {name!r}: {problem('figure', name) or 'no such module'}")
-    return constants(file)
+    if file.is_file():
+        return file.read_text(encoding="utf-8").strip()
+    return constants(source_of("figure", name))["CAPTION"]

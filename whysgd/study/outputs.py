@@ -6,21 +6,16 @@ from whysgd.study.papers import load_paper
 from whysgd.study.workflow import Study
 
 
-def grids_of_copies(study: Study, paper: str, table: str) -> list[str]:
-    """Return the figures, without suffix, of the stored copies of a table's runs; records have no images."""
-    if study.recorded:
-        return []
-    runs = dict.fromkeys(row["run"] for row in study.table(paper, table)["rows"] if row["planned"])
-    specs = [study.runs[paper, run] for run in runs if study.runs[paper, run].store]
-    files = (paths.GRID_OF_COPIES.format(scale=study.scale, dataset=s.dataset, store=s.store.name) for s in specs)
-    return list(dict.fromkeys(files))
-
-
 def figure_files(study: Study, paper: str, table: str) -> dict[str, str]:
-    """Return the figures of a table, without suffix, each with its caption."""
-    names = {paths.FIGURE.format(scale=study.scale, paper=paper, table=table, figure=kind): caption(kind)
-             for kind in study.figures(paper, table)}  # fmt: skip
-    return names | {file: caption("augmentation") for file in grids_of_copies(study, paper, table)}
+    """Return the figures of a table, and those of its runs' stored copies, without suffix, each with its caption."""
+    names = {"scale": study.scale, "paper": paper, "table": table}
+    files = {paths.FIGURE.format(**names, figure=kind): caption(kind) for kind in study.figures(paper, table)}
+    runs = [row["run"] for row in study.table(paper, table)["rows"] if row["planned"]]
+    for spec in () if study.recorded else (study.runs[paper, run] for run in runs):  # Records have no images.
+        if spec.store:
+            file = paths.GRID_OF_COPIES.format(scale=study.scale, dataset=spec.dataset, store=spec.store.name)
+            files[file] = caption("augmentation")
+    return files
 
 
 def trajectory_files(study: Study, paper: str, *suffixes: str) -> list[str]:

@@ -165,6 +165,13 @@ def file_of(kind: str, name: str) -> Path | None:
     return _files(kind).get(name)
 
 
+def source_of(kind: str, name: str) -> Path:
+    """Return the file that holds a name of this repository or of a dotted path; refuse a name without."""
+    if (file := file_of(kind, name)) is None:
+        raise UserError(f"{kind} = {name!r}: {problem(kind, name) or 'no such module'}")
+    return file
+
+
 @cache
 def constants(file: Path) -> dict[str, Any]:
     """Return the constants at the top level of a file that are plain data, without running it."""
@@ -223,9 +230,7 @@ def _open_settings(kind: str) -> type[BaseModel]:
 @cache
 def _signature_settings(name: str) -> type[BaseModel]:
     """Return a measure's settings, read from its function's arguments with defaults and its docstring."""
-    file = file_of("measure", name)
-    if file is None:
-        raise UserError(f"measure = {name!r}: {problem('measure', name) or 'no such module'}")
+    file = source_of("measure", name)
     tree, stem = ast.parse(file.read_text(encoding="utf-8")), short(name)
     function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stem), None)
     if function is None:

@@ -83,7 +83,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
         elif isinstance(inner, Problems):
             found += [(path + inside, "." * (not inside and text[0].isalpha()) + text) for inside, text in inner.found]
         elif one["type"] in ("extra_forbidden", "invalid_key"):
-            known = sorted(_model_at(model, path[:-1]).model_fields)
+            known = sorted(_without_null(_annotation_at(model, path[:-1])).model_fields)
             found.append((path, f": unknown key; allowed here: {', '.join(known)}{nearest(path[-1], known)}"))
         elif one["type"] == "missing":
             found += [(path[:-1], f": {path[-1]} must be given")] * missing
@@ -91,7 +91,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
             # A message of a whole model begins with the key that it is about.
             found.append((path, f".{inner}" if path else str(inner)))
         else:
-            null = " or null" if _nullable(_annotation_at(model, path)) and one["type"].endswith("_type") else ""
+            nullable = types.NoneType in typing.get_args(_annotation_at(model, path))
+            null = " or null" if nullable and one["type"].endswith("_type") else ""
             found.append((path, f" = {one['input']!r}: {rule(one)}{null}"))
     return found
 
@@ -157,14 +158,6 @@ def _annotation_at(model: type[BaseModel], path: tuple):
         else:
             found = (typing.get_args(found) or (None,))[-1 if typing.get_origin(found) is dict else 0]
     return found
-
-
-def _model_at(model: type[BaseModel], path: tuple) -> type[BaseModel]:
-    return _without_null(_annotation_at(model, path))
-
-
-def _nullable(annotation) -> bool:
-    return types.NoneType in typing.get_args(annotation)
 
 
 def _without_null(annotation):
