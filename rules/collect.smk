@@ -3,8 +3,8 @@
 
 rule collect_runs:
     input:
-        metrics=lambda wildcards: STUDY.batch_files("metrics.json", wildcards.paper),
-        histories=lambda wildcards: STUDY.batch_files("history.csv", wildcards.paper),
+        metrics=lambda w: STUDY.batch_files("metrics.json", w.paper),
+        histories=lambda w: STUDY.batch_files("history.csv", w.paper),
     output:
         runs=paths.RUNS,
         histories=paths.HISTORIES,
@@ -20,7 +20,7 @@ rule collect_runs:
 
 rule collect_measures:
     input:
-        measures=lambda wildcards: STUDY.measure_files(wildcards.paper),
+        measures=lambda w: STUDY.measure_files(w.paper),
     output:
         csv=paths.MEASURED,
     log:

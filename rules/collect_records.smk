@@ -3,7 +3,7 @@
 
 rule collect_records:
     input:
-        records=lambda wildcards: STUDY.records(wildcards.paper),
+        records=lambda w: STUDY.records(w.paper),
     output:
         runs=paths.RUNS,
         histories=paths.HISTORIES,

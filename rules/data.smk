@@ -3,7 +3,7 @@
 
 rule build_dataset:
     input:
-        lambda wildcards: STUDY.class_folders(wildcards.dataset),
+        lambda w: STUDY.class_folders(w.dataset),
     output:
         manifest=f"{paths.DATASET}/manifest.json",
         train=f"{paths.DATASET}/train.safetensors",
@@ -11,8 +11,8 @@ rule build_dataset:
     log:
         f"{paths.DATASET}/build_dataset.log",
     params:
-        datasets=lambda wildcards: json.dumps({k: v for k, v in CONFIG["datasets"].items() if k == wildcards.dataset}),
-        files=lambda wildcards: STUDY.class_files(wildcards.dataset),
+        datasets=lambda w: json.dumps({k: v for k, v in CONFIG["datasets"].items() if k == w.dataset}),
+        files=lambda w: STUDY.class_files(w.dataset),
         code=code_digest("whysgd.data.build"),
     resources:
         runtime=60,
@@ -26,14 +26,14 @@ rule build_dataset:
 
 rule build_store:
     input:
-        unpack(lambda wildcards: STUDY.dataset_files(wildcards.dataset)),
+        unpack(lambda w: STUDY.dataset_files(w.dataset)),
     output:
         store=paths.STORE,
         description=paths.STORE.replace(".lmdb", ".json"),
     log:
         paths.STORE.replace(".lmdb", ".log"),
     params:
-        options=lambda wildcards: STUDY.store_options(wildcards.dataset, wildcards.store),
+        options=lambda w: STUDY.store_options(w.dataset, w.store),
         code=code_digest("whysgd.data.build_store"),
     resources:
         runtime=60,

@@ -4,7 +4,7 @@
 # A kind of figure, `figure`, is a file of whysgd/report/figures/, where its size is.
 rule plot_figure:
     input:
-        unpack(lambda wildcards: STUDY.figure_inputs(wildcards.paper, wildcards.table, wildcards.figure)),
+        unpack(lambda w: STUDY.figure_inputs(w.paper, w.table, w.figure)),
         runs=paths.RUNS,
     output:
         svg=report(
@@ -20,10 +20,10 @@ rule plot_figure:
     wildcard_constraints:
         figure="|".join(map(re.escape, STUDY.figure_names)),
     params:
-        table=lambda wildcards: STUDY.table(wildcards.paper, wildcards.table),
-        colours=lambda wildcards: STUDY.colours(wildcards.paper, wildcards.table),
-        caption=lambda wildcards: caption(wildcards.figure),
-        code=lambda wildcards: code_digest("workflow_scripts/plot_figure.py", using=[("figure", wildcards.figure)]),
+        table=lambda w: STUDY.table(w.paper, w.table),
+        colours=lambda w: STUDY.colours(w.paper, w.table),
+        caption=lambda w: caption(w.figure),
+        code=lambda w: code_digest("workflow_scripts/plot_figure.py", using=[("figure", w.figure)]),
     conda:
         "../envs/whysgd.yaml"
     script:
@@ -32,7 +32,7 @@ rule plot_figure:
 
 rule plot_augmentation:
     input:
-        unpack(lambda wildcards: STUDY.dataset_files(wildcards.dataset)),
+        unpack(lambda w: STUDY.dataset_files(w.dataset)),
         store=paths.STORE,
     output:
         svg=report(
@@ -67,7 +67,7 @@ rule plot_trajectories:
     log:
         "results/{scale}/logs/plot_trajectories/{paper}.log",
     params:
-        settings=lambda wildcards: STUDY.trajectories(wildcards.paper),
+        settings=lambda w: STUDY.trajectories(w.paper),
         code=code_digest("workflow_scripts/plot_trajectories.py"),
     conda:
         "../envs/whysgd.yaml"

@@ -4,25 +4,19 @@
 # `measures` is the name of one measure or, where a scale lets them share a job, "all".
 rule measure:
     input:
-        unpack(lambda wildcards: STUDY.measuring_inputs(wildcards.paper, wildcards.run, wildcards.seeds)),
+        unpack(lambda w: STUDY.measuring_inputs(w.paper, w.run, w.seeds)),
     output:
         paths.MEASURES,
     log:
         "results/{scale}/logs/measure/{paper}/{run}/{seeds}/{measures}.log",
     params:
-        measures=lambda wildcards: STUDY.measures_of_job(wildcards.measures),
-        options=lambda wildcards: STUDY.measuring_options(wildcards.measures),
-        code=lambda wildcards: measuring_code(
-            STUDY.spec(wildcards.paper, wildcards.run), *STUDY.measures_of_job(wildcards.measures)
-        ),
+        measures=lambda w: STUDY.measures_of_job(w.measures),
+        options=lambda w: STUDY.measuring_options(w.measures),
+        code=lambda w: measuring_code(STUDY.spec(w.paper, w.run), *STUDY.measures_of_job(w.measures)),
     threads: CONFIG["threads"]
     resources:
-        runtime=lambda wildcards, attempt: STUDY.minutes(
-            STUDY.measuring_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.measures), attempt
-        ),
-        mem_mb=lambda wildcards, attempt: STUDY.megabytes(
-            STUDY.measuring_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.measures), attempt
-        ),
+        runtime=lambda w, attempt: STUDY.minutes(STUDY.measuring_cost(w.paper, w.run, w.seeds, w.measures), attempt),
+        mem_mb=lambda w, attempt: STUDY.megabytes(STUDY.measuring_cost(w.paper, w.run, w.seeds, w.measures), attempt),
         gpu=GPU,
         # A change of resources reruns nothing, unlike one of params: so options that decide no result stand here.
         device=CONFIG["device"],
@@ -38,22 +32,18 @@ rule measure:
 # A part of the points of the loss landscapes of a batch; parts run side by side, and those that are there stay.
 rule measure_landscape:
     input:
-        unpack(lambda wildcards: STUDY.measuring_inputs(wildcards.paper, wildcards.run, wildcards.seeds)),
+        unpack(lambda w: STUDY.measuring_inputs(w.paper, w.run, w.seeds)),
     output:
         points=paths.LANDSCAPE,
     log:
         "results/{scale}/logs/measure_landscape/{paper}/{run}/{seeds}/{kind}_{chunk}-of-{chunks}.log",
     params:
-        options=lambda wildcards: STUDY.landscape_options(wildcards.paper, wildcards.run, wildcards.kind),
-        code=lambda wildcards: landscape_code(STUDY.spec(wildcards.paper, wildcards.run)),
+        options=lambda w: STUDY.landscape_options(w.paper, w.run, w.kind),
+        code=lambda w: landscape_code(STUDY.spec(w.paper, w.run)),
     threads: CONFIG["threads"]
     resources:
-        runtime=lambda wildcards, attempt: STUDY.minutes(
-            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.kind), attempt
-        ),
-        mem_mb=lambda wildcards, attempt: STUDY.megabytes(
-            STUDY.landscape_cost(wildcards.paper, wildcards.run, wildcards.seeds, wildcards.kind), attempt
-        ),
+        runtime=lambda w, attempt: STUDY.minutes(STUDY.landscape_cost(w.paper, w.run, w.seeds, w.kind), attempt),
+        mem_mb=lambda w, attempt: STUDY.megabytes(STUDY.landscape_cost(w.paper, w.run, w.seeds, w.kind), attempt),
         gpu=GPU,
         device=CONFIG["device"],
     conda:

@@ -3,7 +3,7 @@
 
 rule make_table:
     input:
-        unpack(lambda wildcards: STUDY.table_inputs(wildcards.paper, wildcards.table)),
+        unpack(lambda w: STUDY.table_inputs(w.paper, w.table)),
     output:
         csv=f"{paths.TABLE}.csv",
         md=f"{paths.TABLE}.md",
@@ -18,7 +18,7 @@ rule make_table:
     log:
         "results/{scale}/logs/make_table/{paper}_{table}.log",
     params:
-        table=lambda wildcards: STUDY.table(wildcards.paper, wildcards.table),
+        table=lambda w: STUDY.table(w.paper, w.table),
         code=code_digest("workflow_scripts/make_table.py"),
     conda:
         "../envs/whysgd.yaml"
@@ -28,7 +28,7 @@ rule make_table:
 
 rule check_claims:
     input:
-        unpack(lambda wildcards: STUDY.claims_inputs(wildcards.paper)),
+        unpack(lambda w: STUDY.claims_inputs(w.paper)),
     output:
         csv=f"{paths.CLAIMS}.csv",
         md=f"{paths.CLAIMS}.md",
@@ -42,7 +42,7 @@ rule check_claims:
     log:
         "results/{scale}/logs/check_claims/{paper}.log",
     params:
-        claims=lambda wildcards: STUDY.claims(wildcards.paper),
+        claims=lambda w: STUDY.claims(w.paper),
         code=code_digest("workflow_scripts/check_claims.py"),
     conda:
         "../envs/whysgd.yaml"

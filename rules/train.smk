@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        unpack(lambda wildcards: STUDY.training_inputs(wildcards.paper, wildcards.run, wildcards.seeds)),
+        unpack(lambda w: STUDY.training_inputs(w.paper, w.run, w.seeds)),
     output:
         metrics=f"{paths.RUN}/metrics.json",
         history=f"{paths.RUN}/history.csv",
@@ -18,18 +18,14 @@ rule train:
     benchmark:
         "results/{scale}/benchmarks/train/{paper}/{run}/{seeds}.tsv"
     params:
-        spec=lambda wildcards: STUDY.spec_json(wildcards.paper, wildcards.run),
-        seeds=lambda wildcards: paths.batch_seeds(wildcards.seeds),
+        spec=lambda w: STUDY.spec_json(w.paper, w.run),
+        seeds=lambda w: paths.batch_seeds(w.seeds),
         options=training_options,
-        code=lambda wildcards: training_code(STUDY.spec(wildcards.paper, wildcards.run)),
+        code=lambda w: training_code(STUDY.spec(w.paper, w.run)),
     threads: CONFIG["threads"]
     resources:
-        runtime=lambda wildcards, attempt: STUDY.minutes(
-            STUDY.training_cost(wildcards.paper, wildcards.run, wildcards.seeds), attempt
-        ),
-        mem_mb=lambda wildcards, attempt: STUDY.megabytes(
-            STUDY.training_cost(wildcards.paper, wildcards.run, wildcards.seeds), attempt
-        ),
+        runtime=lambda w, attempt: STUDY.minutes(STUDY.training_cost(w.paper, w.run, w.seeds), attempt),
+        mem_mb=lambda w, attempt: STUDY.megabytes(STUDY.training_cost(w.paper, w.run, w.seeds), attempt),
         gpu=GPU,
         # A change of resources reruns nothing, unlike one of params: so options that decide no result stand here.
         device=CONFIG["device"],

@@ -4,11 +4,6 @@ from whysgd.files import write_text
 from whysgd.report.measures import read_measures
 from whysgd.report.script import logged
 
-
-def collect_measures(measures: list[str], output: str) -> None:
-    write_text(output, read_measures(measures).to_csv(index=False))
-
-
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        collect_measures(snakemake.input.measures, snakemake.output.csv)
+        write_text(snakemake.output.csv, read_measures(snakemake.input.measures).to_csv(index=False))

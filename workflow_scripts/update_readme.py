@@ -49,10 +49,12 @@ def verdicts(root: Path = Path()) -> str:
             continue
         claims = pd.read_csv(file)
         cells = []
-        for verdict in ("holds", "fails", "undetermined"):
-            found = claims[claims.verdict == verdict]
-            said = found.id if verdict == "undetermined" else found.id + ": " + found.claim
-            cells.append(", ".join(said) if verdict == "undetermined" else "; ".join(said))
+        for verdict, said, between in (
+            ("holds", claims.id + ": " + claims.claim, "; "),
+            ("fails", claims.id + ": " + claims.claim, "; "),
+            ("undetermined", claims.id, ", "),
+        ):
+            cells.append(between.join(said[claims.verdict == verdict]))
         lines.append(f"| {scale} | [{paper}](docs/results.md#{paper}) | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

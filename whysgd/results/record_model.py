@@ -24,9 +24,7 @@ class RecordedData(_Open):
     sha256: Annotated[str, Field(min_length=64)]
     """Digest of the canonical data set."""
     train_images: Count
-    """Training images."""
     test_images: Count
-    """Test images."""
 
 
 class RecordedMetrics(_Open):
@@ -50,17 +48,13 @@ class RecordedMetrics(_Open):
     settings: dict[str, Any]
     """The whole specification."""
     spec_digest: str
-    """Digest of the settings."""
     data: RecordedData
     code_digest: Digest
-    """Digest of the training code."""
     versions: dict[str, Any]
-    """Versions of Python and the packages."""
     device: Text
     machine: dict[str, str | None]
     """The processor's model and instruction set, BLAS and the commit of the code, see `machine_facts`."""
     threads: Count
-    """CPU threads."""
     precision: Any
     started: Any
     ended: Any
@@ -84,7 +78,6 @@ class Record(Settings):
     """Digest of all the rest."""
     metrics: RecordedMetrics
     measures: dict[str, RecordedMeasure]
-    """By name."""
     history: Columns
     """Some lines of history.csv."""
     norms: Columns

@@ -44,8 +44,8 @@ def with_records(config: Mapping, root: Path = ROOT) -> dict:
         rows = [row for table in tables_at(config, paper).values() for row in table["rows"]]
         for run in dict.fromkeys(row["run"] for row in rows if row["planned"]):
             found = {}
-            for file in sorted((root / config["scale"] / paper / run).glob("seed-*.json"), key=_seed_of):
-                seed = _seed_of(file)
+            files = (root / config["scale"] / paper / run).glob("seed-*.json")
+            for seed, file in sorted((_seed_of(file), file) for file in files):
                 if config["seeds"] and seed not in config["seeds"]:
                     continue
                 record = read_json(file)

@@ -44,12 +44,9 @@ def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:
     """Return the digest of the entry points, of everything of the package they import, and of what the job uses.
 
     Args:
-        entries: module names (`whysgd.training.loop`) or files relative to the root of the
-            project (`workflow_scripts/plot_figure.py`); a file that is not Python counts as it is.
+        entries: module names (`whysgd.training.loop`) or files of the project (`workflow_scripts/plot_figure.py`); one
+            that is not Python counts as it is, and one that does not exist raises FileNotFoundError.
         using: (kind, name) of each penalty, network, … that is used; see `RunSpec.parts`.
-
-    Raises:
-        FileNotFoundError: an entry is neither a module of the package nor a file.
     """
     return _digest(entries, tuple(sorted(using)))
 

@@ -95,15 +95,14 @@ class Landscape(View):
     """Only so many training images; null takes all."""
 
 
-_MEASURES = {name: settings_of("measure", name) for name in names("measure")}
 Measuring = create_model(
     "Measuring",
     __base__=Settings,
     __doc__="How runs are measured, and on how much.",
     **{
         name: (model, Field(default_factory=model, description=f"Options of {name}."))
-        for name, model in _MEASURES.items()
-        if model.model_fields
+        for name in names("measure")
+        if (model := settings_of("measure", name)).model_fields
     },
     landscape=(Landscape, Field(default_factory=Landscape, description="Loss landscapes.")),
 )

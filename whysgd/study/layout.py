@@ -119,17 +119,18 @@ def _settings(run: Mapping, changes: Mapping, values: Mapping, names: Mapping, w
     if (wanted := reference_of(settings)) in names:
         if (reference := names[wanted]) is None:
             raise UserError(f"{where}.lr: column {column!r} needs the run of column {wanted!r}; not null")
-        found = [{**one, "reference": reference} if "reference" in one else one for one in _transforms(settings)]
+        found = [{**one, "reference": reference} if "reference" in one else one for one in transforms_of(settings)]
         settings["transform"] = found if len(found) > 1 else found[0]
     return settings
 
 
 def reference_of(settings: Mapping) -> str | None:
     """Return the run whose gradient norms a run grafts, from its settings as they are given."""
-    return next((one["reference"] for one in _transforms(settings) if one.get("reference")), None)
+    return next((one["reference"] for one in transforms_of(settings) if one.get("reference")), None)
 
 
-def _transforms(settings: Mapping) -> list[Mapping]:
+def transforms_of(settings: Mapping) -> list[Mapping]:
+    """Return the transforms of a run, from its settings as they are given."""
     given = settings.get("transform") or []
     return list(given) if isinstance(given, list | tuple) else [given]
 

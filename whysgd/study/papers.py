@@ -9,7 +9,7 @@ from whysgd.errors import UserError, listed, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
-from whysgd.study.layout import lay_out, reference_of
+from whysgd.study.layout import lay_out, reference_of, transforms_of
 from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
@@ -204,10 +204,7 @@ def is_single(settings: Mapping) -> bool:
 
     The file of such a transform has the constant `OWN_LENGTH = True`.
     """
-    transform = settings.get("transform") or []
-    files = (
-        file_of("transform", one["name"]) for one in ([transform] if isinstance(transform, Mapping) else transform)
-    )
+    files = (file_of("transform", one["name"]) for one in transforms_of(settings))
     own = any(constants(file).get("OWN_LENGTH") for file in files if file)
     return own or settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
 

@@ -12,10 +12,7 @@ COLUMNS = ("method", "seed", "step", "w1", "w2", "loss", "gradient_norm", "sharp
 
 
 def specs_of(settings: Mapping) -> dict[str, list[RunSpec]]:
-    """The runs of each method: one, or for a method that draws micro-batches, one for each seed.
-
-    Args:
-        settings: `trajectories` of a paper, validated.
+    """Return the runs of each method of a paper's `trajectories`: one, or if it draws micro-batches, one for each seed.
 
     Raises:
         ValueError: settings that no run can have.
@@ -37,11 +34,7 @@ def specs_of(settings: Mapping) -> dict[str, list[RunSpec]]:
 
 
 def check_trajectories(settings: Mapping | None, file: str) -> None:
-    """Refuse what cannot run, before anything runs.
-
-    Raises:
-        UserError: the line names file and key.
-    """
+    """Refuse what cannot run, before anything runs; the error names file and key."""
     if settings is None:
         return
     where = f"{file}: trajectories"
