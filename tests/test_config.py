@@ -54,10 +54,6 @@ IMPOSSIBLE = {
     "unknown data set": ({"datasets": {"*": "imagenet"}}, r"mine.yaml: scales.mini.datasets.\* = 'imagenet': allowed: same, digits"),
     "no divisor for a paper": ({"rules_of": {"geiping2022": {"time_divisor": None}}}, "scales.mini.rules_of.geiping2022.time_divisor = None: must be a finite number"),
     "block too small": ({"datasets": {"*": "digits"}, "micro_batch_divisor": 0.1}, "scales.mini.micro_batch_divisor = 0.1: must be at least 1"),
-    **{
-        f"unknown paper under {key}": ({key: {"geipin2022": value}}, f"scales.mini.{key}.geipin2022 = 'geipin2022': allowed: geiping2022")
-        for key, value in (("tables", ["main"]), ("skip", ["main"]), ("rules_of", {}))
-    },
     "not a number": ({"lr_factor": float("inf")}, "scales.mini.lr_factor = inf: must be a finite number"),
     "padding too large": (
         {"datasets": {"*": "digits"}, "augmentation": {"crop_padding": 9, "flip": False}},

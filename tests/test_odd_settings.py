@@ -58,7 +58,7 @@ SETTINGS = {
     "an empty path": ("data_dir: ''", "own.yaml: data_dir = '': must not be empty"),
     "NUL in a container": ('container: "a\\0b"', "own.yaml: container = .*: must be a path of printable letters"),
     **{
-        f"an unknown paper under {key}": (mini(**{key: {"geipin2022": value}}), f"own.yaml: scales.mini.{key}.geipin2022 = .*did you mean geiping2022")
+        f"an unknown paper under {key}": (mini(**{key: {"geipin2022": value}}), f"own.yaml: scales.mini.{key}.geipin2022 = 'geipin2022': allowed: geiping2022.*did you mean geiping2022")
         for key, value in (("tables", ["main"]), ("skip", ["sgd"]), ("rules_of", {}), ("grids", {}), ("table_seeds", {}))
     },
     "UTF-16": ("threads: 2".encode("utf-16"), "own.yaml: cannot be read .*utf-8"),

@@ -67,7 +67,8 @@ def test_batches_go_by_the_papers_rules_and_by_what_is_there(study):
 
 
 def test_a_batch_is_trained_on_its_data_and_the_logs_of_its_seeds(study):
-    data = {name: f"results/data/digits/{file}" for name, file in (("manifest", "manifest.json"), ("train", "train.safetensors"), ("test", "test.safetensors"))}  # fmt: skip
+    files = {"manifest": "manifest.json", "train": "train.safetensors", "test": "test.safetensors"}
+    data = {name: f"results/data/digits/{file}" for name, file in files.items()}
     assert study().training_inputs("geiping2022", "fb", "seeds-0-1") == data
     (paths.run_folder("tiny", "novack2023", SMALL) / "seeds-0").mkdir(parents=True)
     split = study()
