@@ -31,11 +31,9 @@ def is_unchanged(content: dict) -> bool:
 
 
 def joined(seeds: Sequence[dict], files: dict[str, str]) -> dict:
-    """Return the content of metrics.json.
+    """Return the content of metrics.json, from those of each seed, which differ in `OF_A_SEED` and the seed alone.
 
-    Args:
-        seeds: the metrics of each seed, see `read_metrics`; apart from `OF_A_SEED` and the seed they are the same.
-        files: sha256 of the files beside it, by name.
+    `files` is the sha256 of the files beside it, by name.
     """
     common = {key: value for key, value in seeds[0].items() if key not in (*OF_A_SEED, "seed", "settings")}
     settings = {key: value for key, value in seeds[0]["settings"].items() if key != "seed"}
@@ -54,11 +52,7 @@ def split(content: dict) -> list[dict]:
 
 
 def read_metrics(file: str | Path, placed: bool = False) -> list[dict]:
-    """Return the metrics of each seed of a finished batch.
-
-    Args:
-        file: its metrics.json.
-        placed: the file must lie where the workflow puts that run's; another run's is refused.
+    """Return the metrics of each seed of a finished batch; with `placed`, refuse a file that lies in another's place.
 
     Raises:
         UserError: the file is missing or damaged, was changed after it was written, or is not the metrics of one run.
@@ -80,11 +74,7 @@ def read_metrics(file: str | Path, placed: bool = False) -> list[dict]:
 
 
 def read_measured(file: str | Path) -> list[dict]:
-    """Return what is in a file of measures: a list of results.
-
-    Raises:
-        UserError: the file is missing or is no such list.
-    """
+    """Return the list of results that is in a file of measures; refuse another file."""
     results = read_json(file)
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise UserError(f"{file}: not the results of measures; remove it to measure the run again")
@@ -92,11 +82,7 @@ def read_measured(file: str | Path) -> list[dict]:
 
 
 def check_file(metrics: dict, file: Path) -> None:
-    """Compare a file that training left beside its metrics with the sha256 that these have of it.
-
-    Raises:
-        UserError: it is another file than training wrote.
-    """
+    """Refuse a file beside the metrics that is not, by its sha256 there, what training wrote."""
     if sha256_of(file) != metrics["sha256"].get(file.name):
         raise UserError(f"{file}: was changed after the run wrote it; remove it to train the run again")
 

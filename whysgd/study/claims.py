@@ -58,7 +58,7 @@ class Difference:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The runs that the claim names."""
+        """The runs that the claim names, whose values decide."""
         return tuple(run for run, _ in self.weights)
 
     needs = runs

@@ -15,17 +15,17 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST - 1}}}")
 
 
 def is_name(value) -> bool:
-    """Whether it can be a part of a path."""
+    """Return whether it can be a part of a path."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def is_dotted(value) -> bool:
-    """Whether it is a dotted path such as my_package.my_module:my_function."""
+    """Return whether it is a dotted path such as my_package.my_module:my_function."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*", value) is not None
 
 
 def same_but_for_case(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that are one file where letters' case does not count, as on a Mac; None if there are none."""
+    """Return two names that are one file where letters' case does not count, as on a Mac; None if there are none."""
     seen: dict[str, str] = {}
     for name in names:
         if (other := seen.setdefault(name.lower(), name)) != name:

@@ -61,11 +61,7 @@ def problem(kind: str, name: Any) -> str | None:
 
 
 def find(kind: str, name: str) -> Callable:
-    """Return the function, or class, of this name.
-
-    Raises:
-        UserError: there is none; the line says what is allowed.
-    """
+    """Return the function, or class, of this name; refuse a name that there is not, and say what is allowed."""
     if (why := problem(kind, name)) is not None:
         raise UserError(f"{kind} = {name!r}: {why}")
     if ":" in name:
@@ -103,11 +99,7 @@ def settings_of(kind: str, name: str) -> type[BaseModel]:
 
 
 def options_for(kind: str, target: Callable, settings: BaseModel) -> dict:
-    """Return the keyword arguments that settings give a class of torch.
-
-    Raises:
-        UserError: the class has no such argument; the line says which ones it has.
-    """
+    """Return the keyword arguments that settings give a class of torch; refuse one that the class does not have."""
     options = dict(settings.model_extra or {})
     # The first is what it works on; the rate is the loop's.
     known = [name for name in list(inspect.signature(target).parameters)[1:] if name != "lr"]
