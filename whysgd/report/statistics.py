@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean as mean
 from statistics import variance
 from typing import NamedTuple
 
@@ -17,13 +18,6 @@ LEVEL = 0.95
 SIGNIFICANT, RESAMPLES = 0.05, 2000
 # More seeds than anyone trains.
 MOST_SEEDS = 100
-
-
-def mean(values: Collection[float]) -> float:
-    """Return the mean, exactly summed."""
-    return math.fsum(values) / len(values)
-
-
 # The values of a run, by seed.
 Seeds = Mapping[int, float]
 
@@ -51,7 +45,7 @@ def difference(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tup
 
 
 def _t(degrees: float) -> float:
-    """Return Student's t of the level; 0 where nothing varies, and so nothing has degrees of freedom."""
+    """Return Student's t of the level; 0 where nothing varies."""
     return float(stdtrit(degrees, 0.5 + LEVEL / 2)) if degrees else 0.0
 
 
@@ -61,12 +55,9 @@ def _spread(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tuple[
     if len(seeds) > 2 and all(values[run].keys() == seeds for run in weights):
         sums = [math.fsum(weight * values[run][seed] for run, weight in weights.items()) for seed in seeds]
         return variance(sums) / len(seeds), len(seeds) - 1
-    counts = [len(values[run]) for run in weights]
-    parts = [
-        weight**2 * variance(values[run].values()) / n for (run, weight), n in zip(weights.items(), counts, strict=True)
-    ]
-    spread = math.fsum(parts)
-    return spread, spread and spread**2 / math.fsum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True))
+    parts = {run: weight**2 * variance(values[run].values()) / len(values[run]) for run, weight in weights.items()}
+    spread = math.fsum(parts.values())
+    return spread, spread and spread**2 / math.fsum(part**2 / (len(values[run]) - 1) for run, part in parts.items())
 
 
 def seeds_needed(weights: Mapping[str, float], values: Mapping[str, Seeds], margin: float) -> int | None:
@@ -109,19 +100,14 @@ def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> Ga
     reject: (a − ρ·b)² ≤ t²·(V_a − 2ρ·C + ρ²·V_b), a = run − start, b = end − start, C their covariance. Variances and
     t are those of `difference`, t that of a − ρ·b at the measured ρ.
 
-    Args:
-        run, start, end: names of the run and of those it lies between.
-        values: accuracies by run and seed.
     """
     if not all(values.get(name) for name in (run, start, end)):
         return None
     above, total = ({name: 1.0, start: -1.0} for name in (run, end))
     (a, half), (b, width) = difference(above, values), difference(total, values)
     resolved = width is not None and b - width > 0
-    if b == 0:
-        return Gap(None, None, None, resolved)
-    share = a / b
-    if half is None or width is None:
+    share = a / b if b else None
+    if share is None or half is None or width is None:
         return Gap(share, None, None, resolved)
     (v_a, _), (v_b, _) = _spread(above, values), _spread(total, values)
     both, _ = _spread({run: 1.0, end: 1.0, start: -2.0}, values)
@@ -228,8 +214,7 @@ def pair_sums(x: np.ndarray, y: np.ndarray, masks: np.ndarray, counts: np.ndarra
 
 def percentile_interval(found: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile interval of the resamples that have a number."""
-    found = found[~np.isnan(found)]
-    if not len(found):
+    if np.isnan(found).all():
         return math.nan, math.nan
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
