@@ -17,13 +17,13 @@ from whysgd.measures.catalog import QUANTITIES
 from whysgd.report import page, tables
 from whysgd.report.claims import COLUMNS
 from whysgd.report.correlations import correlate
-from whysgd.report.measures import measures_table, wide
+from whysgd.report.measures import wide
 from whysgd.report.provenance import POINTS, flat, provenance
 from whysgd.report.style import plt, save_figure
 from whysgd.report.table import html_table
 from whysgd.results.metrics import split
 
-HEADER = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1"}
+HEADER = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1", "out_of_scope": []}
 ACCURACIES = {"test_accuracy": 90.123456, "train_accuracy": 99.0}
 
 
@@ -100,8 +100,8 @@ def test_damaged_metrics_are_named(tmp_path):
 
 def test_what_runs_differ_in_can_be_chosen():
     runs = pd.concat([runs_frame({"a": [1.0], "b": [2.0]}), runs_frame({"c": [3.0]}, paper="q", dataset="mine")])
-    table = measures_table(wide(measured(runs, keskar_sharpness=1.0), runs))
-    assert page._choices(table) == {"run": ("paper", ["p", "q"]), "dataset": ("data set", ["digits", "mine"])}
+    lines = wide(measured(runs, keskar_sharpness=1.0), runs)
+    assert page._choices(lines) == {"run": ("paper", ["p", "q"]), "dataset": ("data set", ["digits", "mine"])}
 
 
 def drawn(path, title="", description=""):

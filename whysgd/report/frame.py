@@ -16,11 +16,10 @@ TRAINING, RECORDS = "training", "records"
 def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.DataFrame:
     """Return one line for each seed of each metrics.json.
 
-    Columns: paper, run, scale, seed, status, the final measures, `best_` and each of them at the selected
-    evaluation, `best_step` and `best_selected_on`, its step and on what it was selected ("validation", the held-out
-    images, or "test"), and where, on what and with what it was trained; `source`, where the line comes from ("training"
-    or "records"), and `older`, whether by code that may give other results than today's. What a run does not have is
-    None.
+    Among its columns are the final measures and, after `best_`, those of the selected evaluation, with its step and
+    what it was selected on ("validation", the held-out images, or "test"); `source`, where the line comes from
+    ("training" or "records"); and `older`, whether it is by code that may give other results than today's. What a run
+    does not have is None.
 
     Args:
         metrics_files: as `whysgd.results.metrics.read_metrics` reads them.
@@ -33,7 +32,7 @@ def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.D
 
 
 def run_line(metrics: dict, file: str | Path) -> dict:
-    """The line of one run; `file` is where its metrics come from, for messages."""
+    """Return the line of one run; `file` is where its metrics come from, for messages."""
     try:
         return {
             **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
@@ -55,7 +54,7 @@ def run_line(metrics: dict, file: str | Path) -> dict:
 
 
 def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[str | Path]) -> pd.DataFrame:
-    """Every line of the histories, with the names of its run in front; what a line does not measure is NaN.
+    """Return every line of the histories, with the names of its run in front; what a line does not measure is NaN.
 
     Args:
         metrics_files, history_files: metrics.json and history.csv of the same runs, in the same order.
@@ -71,7 +70,5 @@ def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[
         except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
             raise UserError(f"{history_file}: not readable ({error})") from None
         check_file(first, Path(history_file))
-        for index, key in enumerate(key for key in KEYS if key != "seed"):
-            part.insert(index, key, first[key])
-        parts.append(part)
+        parts.append(pd.DataFrame({**{key: first[key] for key in KEYS if key != "seed"}, **part}))
     return pd.concat(parts, ignore_index=True)

@@ -1,8 +1,9 @@
 """What the measures found of all runs: a tidy frame, one with a column for each quantity, and a table for readers."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pandas as pd
 
@@ -23,9 +24,9 @@ NETWORK = ["dataset", "model"]
 def read_measures(files: Iterable[str | Path]) -> pd.DataFrame:
     """Return one line for each quantity of each result in the JSON files of measures: the columns `COLUMNS`.
 
-    What a measure does not define, everything of a diverged run among it, is NaN; so are `low` and `high`, the ends of
-    the 95 % interval, of a quantity that has none. An interval may be infinite. The costs are the whole measure's.
-    `older` says whether it was measured by code that may give other numbers than today's; of records alone.
+    What a measure does not define, everything of a diverged run among it, is NaN; so are the ends of the 95 % interval,
+    `low` and `high`, of a quantity that has none. The costs are the whole measure's. Records alone can be `older`:
+    measured by code that may give other numbers than today's.
 
     Raises:
         UserError: a file is missing or damaged, or has a quantity that `whysgd.measures.catalog` does not; the message
@@ -66,11 +67,7 @@ def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each run and seed: paper, run, scale, seed, status, dataset, model, settings, and `QUANTITIES`.
 
     A quantity that was not measured is NaN. The test accuracy is then the one that training ended with, which is the
-    same number, unless the run diverged.
-
-    Args:
-        measures: the frame of `read_measures`.
-        runs: the frame of `whysgd.report.frame.read_runs`, of the same scale.
+    same number, unless the run diverged. `measures` and `runs` are the frames of `read_measures` and `read_runs`.
     """
     values = measures.set_index([*KEYS, "quantity"]).value.unstack()
     values = values.reindex(columns=list(QUANTITIES)).astype(float).reset_index()
@@ -81,15 +78,10 @@ def wide(measures: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
-    """Return a line for each run: its mean of each quantity over the seeds that finished.
+    """Return a line for each run of the frame of `wide`: its mean of each quantity over the seeds that finished.
 
-    Runs of a paper that differ in their names alone, because two tables state the same settings, are one.
-
-    Args:
-        lines: the frame of `wide`.
-
-    Returns:
-        paper, dataset, model, run, and each of `QUANTITIES`, NaN where no seed has it.
+    Runs of a paper that differ in their names alone, because two tables state the same settings, are one. A quantity
+    that no seed has is NaN.
     """
     names = ["paper", *NETWORK, "run", "settings"]
     means = lines[lines.status == "finished"].groupby(names, sort=False)[list(QUANTITIES)].mean()
@@ -99,11 +91,7 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def measures_table(lines: pd.DataFrame) -> Table:
-    """Return a line for each run, with mean ± standard deviation (n − 1) over its seeds; measures are its groups.
-
-    Args:
-        lines: the frame of `wide`.
-    """
+    """Return a line for each run of the frame of `wide`, with mean ± standard deviation (n − 1) over its seeds."""
     several = [name for name in NETWORK if lines[name].nunique() > 1]
     measured = [name for name in QUANTITIES if lines[name].notna().any()]
     rows = []
@@ -117,10 +105,8 @@ def measures_table(lines: pd.DataFrame) -> Table:
     numbers = [False, True, True, *[False] * len(several), *[True] * len(measured)]
     # The first column stands by itself: it stays when the others are scrolled.
     groups = [("", 1), ("", 2 + len(several))]
-    groups += [
-        (measure_title(measure), count)
-        for measure, quantities in MEASURES.items() if (count := sum(name in measured for name in quantities))
-    ]  # fmt: skip
+    counts = {measure_title(name): len({*measured} & {*quantities}) for name, quantities in MEASURES.items()}
+    groups += [(title, count) for title, count in counts.items() if count]
     return Table("Every run, every measure", heads, numbers, rows, groups)
 
 
@@ -132,22 +118,18 @@ def titled(quantity: str) -> str:
 
 def measure_title(measure: str) -> str:
     """Return a measure's name for readers."""
-    return {"keskar": "Keskar sharpness", "hessian": "Hessian", "fisher": "Fisher information"}.get(
-        measure, measure.replace("_", " ")
-    )
+    names = {"keskar": "Keskar sharpness", "hessian": "Hessian", "fisher": "Fisher information"}
+    return names.get(measure, measure.replace("_", " "))
 
 
-def spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Return mean ± standard deviation with three significant digits of the larger; – of nothing, one number alone.
 
     A standard deviation that this would make a 0 gets one digit, as long as the mean then has no more than five.
     """
-    if not values:
-        return "–"
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return rounded(mean)
-    return spread_of(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)))
+    if len(values) > 1:
+        return spread_of(fmean(values), stdev(values))
+    return rounded(*values) if values else "–"
 
 
 def spread_of(mean: float, std: float) -> str:

@@ -41,10 +41,7 @@ def write_page(
     """Return the page as HTML. It asks for nothing, and a policy in it has browsers refuse whatever would.
 
     Args:
-        papers: for each its `header` (of its YAML; what it has as `out_of_scope` is listed), `claims` (CSV file or
-            None), and `tables`: a list of `title`, `setting`, `scaled`, `finding`, `csv` (of `make_table`) and
-            `figures` (SVG files with captions); figures of the paper and no table, SVG or GIF, are in `figures` under
-            the title `picture`, if it has any.
+        papers: as `whysgd.study.outputs.page` has them.
         frames: of the papers' runs.
         folder: where the page will lie.
         measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures` as those of
@@ -61,9 +58,9 @@ def write_page(
     contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
     all_runs = None
     if measures:
-        table = measures_table(pd.read_csv(measures["wide"]))
+        lines = pd.read_csv(measures["wide"])
         summary = summary_blocks(pd.read_csv(measures["correlations"]), found, runs, setting)
-        all_runs = {**measures, "table": table, "summary": summary, "choices": _choices(table)}
+        all_runs = {**measures, "table": measures_table(lines), "summary": summary, "choices": _choices(lines)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -73,8 +70,8 @@ def write_page(
     environment.filters["link"] = lambda file: os.path.relpath(file, folder)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
-        title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, count=_count(contents),
-        style=Markup(style), script=Markup(script), policy=_policy(style, script),
+        title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, marks=VERDICTS,
+        count=_count(contents), style=Markup(style), script=Markup(script), policy=_policy(style, script),
     )  # fmt: skip
 
 
@@ -83,22 +80,9 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
     header, sentence, claims = paper["header"], "", []
     if paper["claims"]:
         frame = pd.read_csv(paper["claims"], dtype=str, keep_default_na=False)
-        sentence = explanation(frame)
-        claims = [
-            {
-                **line,
-                "mark": VERDICTS[line["verdict"]],
-                "numbers": line["evidence"].split("; "),
-                "runs": [f"{header['paper']}/{run}" for run in line["runs"].split()],
-            }
-            for line in frame.to_dict("records")
-        ]
-    return {
-        **header, "source": _source(header), "sentence": sentence, "claims": claims,
-        "tables": [_table(table, header["paper"], runs) for table in paper["tables"]],
-        "telling": _telling(paper["tables"]),
-        "picture": paper["picture"], "figures": paper["figures"], "out_of_scope": _out_of_scope(header),
-    }  # fmt: skip
+        sentence, claims = explanation(frame), frame.to_dict("records")
+    tables = [_table(table, header["paper"], runs) for table in paper["tables"]]
+    return {**paper, **header, "sentence": sentence, "claims": claims, "tables": tables, "telling": _telling(tables)}
 
 
 def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
@@ -121,14 +105,11 @@ def _telling(tables: list[dict]) -> dict | None:
     return next(filter(None, ends), None)
 
 
-def _choices(table) -> dict[str, tuple[str, list[str]]]:
-    """Return, by column, its name for readers and what it has, if that differs between runs; of runs, their papers."""
-    found = {}
-    for head, name in (("run", "paper"), ("dataset", "data set"), ("model", "network")):
-        if head in table.heads:
-            texts = [row[table.heads.index(head)].text for row in table.rows]
-            found[head] = (name, sorted({text.split("/")[0] if head == "run" else text for text in texts}))
-    return {head: (name, texts) for head, (name, texts) in found.items() if len(texts) > 1}
+def _choices(lines: pd.DataFrame) -> dict[str, tuple[str, list[str]]]:
+    """Return, by a column of the table of all runs, its name for readers and its values, if runs differ in it."""
+    columns = {"run": ("paper", "paper"), "dataset": ("data set", "dataset"), "model": ("network", "model")}
+    found = {head: (name, sorted(set(lines[column]))) for head, (name, column) in columns.items()}
+    return {head: (name, values) for head, (name, values) in found.items() if len(values) > 1}
 
 
 def _policy(style: str, script: str) -> str:
@@ -142,22 +123,6 @@ def _count(papers: list[dict]) -> str:
     """Count the claims of all papers with each verdict."""
     counts = Counter(claim["verdict"] for paper in papers for claim in paper["claims"])
     return f"Verdicts: {', '.join(f'“{verdict}” {counts[verdict]}' for verdict in VERDICTS)}."
-
-
-def _source(paper: dict) -> str:
-    """Return where a paper is to be found, as far as it is published."""
-    parts = (paper["paper"], paper["venue"], paper["arxiv"] and f"arXiv {paper['arxiv']}")
-    return ", ".join(part for part in parts if part)
-
-
-def _out_of_scope(paper: dict) -> list[str]:
-    """Return what a paper shows and this project does not: a sentence for each table, or some of its rows."""
-    sentences = []
-    for part in paper.get("out_of_scope") or []:
-        rows = part.get("rows") or []
-        rows = rows if isinstance(rows, str) else ", ".join(map(str, rows))
-        sentences.append(f"{part['table']}{f' ({rows})' if rows else ''}: {part['why']}")
-    return sentences
 
 
 def _image(file: str | Path) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -31,21 +31,19 @@ def provenance(
 
     Args:
         metrics_files: metrics.json, or the record, of every run.
-        histories: the frame of `whysgd.report.frame.read_histories`.
-        measures: the frame of `whysgd.report.measures.read_measures`, or None.
+        histories, measures: the frames of `read_histories` and `read_measures`.
         folder: the page's, which paths are relative to.
 
     Returns:
         `runs`: by paper/run, a dict for each seed with its results, `file`, `history` (steps, training and test
-        accuracies, of at most `POINTS` lines) and `measures` ([value, standard error], or None, of each of the
-        `quantities`), and with numbers of entries of `settings` and `facts`, which many runs share: both are flat, with
-        keys like `schedule.unit`; `quantities`: by name, their titles.
+        accuracies, of at most `POINTS` lines), `measures` ([value, standard error] of each of the `quantities`), and
+        the places of its `settings` and `facts` in lists of flat entries, which runs share; `quantities`: their titles.
 
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    settings: dict[str, tuple[int, dict]] = {}
-    facts: dict[str, tuple[int, dict]] = {}
+    settings: dict[str, dict] = {}
+    facts: dict[str, dict] = {}
     courses, found = (_by_run(frame) for frame in (histories, measures))
     known = set() if measures is None else set(measures.quantity)
     quantities = {name: titled(name) for name in QUANTITIES if name in known}
@@ -71,9 +69,7 @@ def provenance(
             raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
     for seeds in runs.values():
         seeds.sort(key=lambda seed: seed["seed"])
-    shared = {
-        name: [entry for _, entry in found.values()] for name, found in (("settings", settings), ("facts", facts))
-    }
+    shared = {"settings": [*settings.values()], "facts": [*facts.values()]}
     return {"runs": runs, **shared, "quantities": quantities}
 
 
@@ -90,10 +86,11 @@ def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
     return {tuple(map(str, key)): lines for key, lines in frame.groupby(KEYS)}
 
 
-def _place(entries: dict[str, tuple[int, dict]], entry: dict) -> int:
+def _place(entries: dict[str, dict], entry: Mapping) -> int:
     """Return the place of an entry, made flat, among others; it is added if it is new."""
     entry = flat(entry)
-    return entries.setdefault(repr(entry), (len(entries), entry))[0]
+    entries.setdefault(repr(entry), entry)
+    return list(entries).index(repr(entry))
 
 
 def _course(history: pd.DataFrame | None) -> list[list]:

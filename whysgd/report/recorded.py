@@ -21,15 +21,14 @@ from whysgd.study.spec import RunSpec
 def read_record_frames(
     files: Iterable[str | Path], options: Mapping[str, Mapping], root: Path = ROOT
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """All runs, all lines of their histories and all quantities of their measures, as `read_runs`, `read_histories`
-    and `read_measures` have them; `source` is "records", and `older` says which were made by older code.
+    """Return all runs, histories and measures as `read_runs`, `read_histories` and `read_measures` have them.
 
-    A history has the lines and columns that a record keeps; what it does not keep is NaN.
+    `source` is "records", and `older` says what was made by older code. A history has the lines that a record keeps.
 
     Args:
         files: of the records.
         options: which of their measures to take: those with these options.
-        root: where records lie, see `whysgd.results.recorded.is_current`.
+        root: where records lie.
 
     Raises:
         UserError: as `read_record`; or two runs were trained on data of one name that are not the same.
@@ -55,25 +54,17 @@ def read_record_frames(
 
 def _history(record: dict, file: Path) -> pd.DataFrame:
     metrics = record["metrics"]
-    spec = RunSpec.from_dict(metrics["settings"])
+    spec, images = RunSpec.from_dict(metrics["settings"]), metrics["data"]["train_images"]
     try:
-        lines = pd.DataFrame(record["history"])
-        lines = lines.reindex(columns=HISTORY_KEPT)
-        images = metrics["data"]["train_images"]
+        lines = pd.DataFrame(record["history"]).reindex(columns=HISTORY_KEPT)
         lines.insert(1, "epoch", [epoch_at(spec, images, step - 1) + 1 for step in lines.step])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: history: not columns of one length ({error!r})") from None
-    for index, key in enumerate(KEYS):
-        lines.insert(index, key, metrics[key])
-    return lines
+    return pd.DataFrame({**{key: metrics[key] for key in KEYS}, **lines})
 
 
 def unpacked(file: Path, name: str) -> pd.DataFrame:
-    """What a record keeps of a run's noise.csv, layers.csv or noise_norms.csv, or of a landscape's points.
-
-    Args:
-        file: of the record.
-        name: one of `whysgd.results.recorded.EXTRAS`.
+    """Return what a record keeps of a landscape's points or of another one of `whysgd.results.recorded.EXTRAS`.
 
     Raises:
         UserError: it has no such thing, or is damaged.
