@@ -55,11 +55,9 @@ def differences(table: dict, runs: pd.DataFrame) -> list[Difference]:
             continue
         values = {one["run"]: seeds_of_row(runs, one) for one in (row, baseline)}
         if all(values.values()):
-            known = None not in (row["mean"], baseline["mean"])
-            published = row["mean"] - baseline["mean"] if known else None
-            found.append(
-                Difference(row, baseline, *difference({row["run"]: 1.0, baseline["run"]: -1.0}, values), published)
-            )
+            value, half = difference({row["run"]: 1.0, baseline["run"]: -1.0}, values)
+            published = None if None in (row["mean"], baseline["mean"]) else row["mean"] - baseline["mean"]
+            found.append(Difference(row, baseline, value, half, published))
     return found
 
 

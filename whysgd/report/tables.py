@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.report.baselines import Difference, differences, row_name
+from whysgd.report.baselines import Difference, differences, row_name, seeds_of_row
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
@@ -28,6 +28,7 @@ STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"
 GAPS = "Gap recovered, in percent of SB − LB: published → measured."
 DOUBT = "?: SB − LB is not clearly above 0 on these seeds, so the percentage says nothing."
+DATA = ("dataset", "train_images", "held_out_images", "test_images")
 BESIDE = {"published_beside": "published − baseline", "measured_beside": "measured − baseline"}
 SELECTED = {"validation": "the step selected on the held-out images", "test": "the step of highest test accuracy"}
 
@@ -38,24 +39,21 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
     Args:
         table: as `whysgd.study.papers.tables_at` has it.
         paper: its paper.
-        runs: the tidy frame of the paper's runs.
-        measures: the tidy frame of what was measured of them, if the table shows any of that.
+        runs, measures: the tidy frames of runs and, if the table shows any of it, of what was measured of them.
 
     Returns:
         the columns `COLUMNS`, with `column` after `row` if the table has columns, and `GAP_COLUMNS` before `metric` if
         it has gaps. Accuracies are in percent, the standard deviation has n − 1, gaps are shares (see
         `whysgd.report.statistics.recovered`). `training` is the mean training accuracy beside a test accuracy at the
-        last step. `difference` is measured − published, of rows with the settings,
-        data and network of the paper. `published_beside` and `measured_beside` are a row's difference to its baseline,
-        which can be compared everywhere; of means. A seed without a number does not count, and a diverged run
-        counts with the accuracy it ended at, or its best until then; the note says so.
+        last step. `difference` is measured − published, of rows with the settings, data and network of the paper;
+        `published_beside` and `measured_beside` are differences of means to the row's baseline. A seed without a number
+        does not count, and a diverged run counts with the accuracy it ended at, or its best until then.
     """
     mine = runs[runs.paper == paper]
     rows = [row for row in table["rows"] if row["metric"] in ACCURACIES]
     beside = {id(one.row): one for one in differences({**table, "rows": rows}, mine)}
     known = pd.DataFrame(columns=MEASURES) if measures is None else measures[measures.paper == paper]
     by_run, measured = (dict(list(frame.groupby("run"))) for frame in (mine, known))
-    gaps = any(row["gap"] for row in table["rows"])
     lines = []
     for row in table["rows"]:
         own = by_run.get(row["run"], mine[:0])
@@ -63,18 +61,19 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         notes = [_note(row, own), note, _share_of_grid(table) if len(own) else ""]
         comparable = table["as_published"] and not row["edited"]
         lines.append({
-            **_line(row, own, values, comparable), **_beside(beside.get(id(row))), **(_gap(row, mine) if gaps else {}),
+            **_line(row, own, values, comparable), **_beside(beside.get(id(row))), **_gap(row, mine),
             "note": "; ".join(filter(None, notes)),
         })  # fmt: skip
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
-    columns[-2:-2] = GAP_COLUMNS if gaps else []
+    columns[-2:-2] = GAP_COLUMNS if any(row["gap"] for row in table["rows"]) else []
     return pd.DataFrame(lines, columns=columns)
 
 
 def _share_of_grid(table: dict) -> str:
     """Return how much of its grid a table has, if not all."""
-    grid = table["grid"] or {"rows": {}, "columns": {}}
-    cells = math.prod(len(values) for part in ("rows", "columns") for values in grid[part].values())
+    if not table["grid"]:
+        return ""
+    cells = math.prod(len(values) for part in ("rows", "columns") for values in table["grid"][part].values())
     shown = sum(row.get("recorded") is not False for row in table["rows"])
     return f"{shown} of the grid's {cells} cells" if shown < cells else ""
 
@@ -114,13 +113,9 @@ def _line(row: dict, runs: pd.DataFrame, values: pd.Series, comparable: bool) ->
 def _gap(row: dict, runs: pd.DataFrame) -> dict:
     if row["gap"] is None:
         return {}
-    needed = runs[runs.run.isin([row["run"], *row["gap"].values()])]
-    values = {
-        run: dict(zip(group.seed, group[row["metric"]].astype(float), strict=True))
-        for run, group in needed.groupby("run")
-    }
-    gap = recovered(row["run"], row["gap"]["from"], row["gap"]["to"], values)
-    numbers = (None, None, None, None) if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
+    names = (row["run"], row["gap"]["from"], row["gap"]["to"])
+    gap = recovered(*names, {name: seeds_of_row(runs, {**row, "run": name}) for name in names})
+    numbers = [None] * 4 if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
     return dict(zip(GAP_COLUMNS, (row["published_gap"], *numbers), strict=True))
 
 
@@ -149,22 +144,16 @@ def _older(lines: pd.DataFrame, what: str) -> list[str]:
 def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame | None = None, scaled: str = "") -> str:
     """Return on what the numbers were measured: scale, data, networks and, if wanted, device; and if from records.
 
-    Of records of older code it says how many runs they are; `measures`: the frame of what was measured, if it is shown;
-    `scaled`: what the scale's rules change.
+    `measures`: the frame of what was measured, if it is shown; `scaled`: what the scale's rules change.
     """
     if runs.empty:
         return "nothing measured"
     scale, devices = (", ".join(sorted(map(str, runs[column].unique()))) for column in ("scale", "device"))
-    datasets = []
-    for dataset, group in sorted(runs.groupby("dataset")):
-        counts = sorted(
-            map(tuple, group[["train_images", "held_out_images", "test_images"]].drop_duplicates().to_numpy())
-        )
-        images = [
-            f"{train} training{f', {held_out} held-out' if held_out else ''} and {test} test images"
-            for train, held_out, test in counts
-        ]
-        datasets.append(f"{dataset} ({' or '.join(images)})")
+    images: dict[str, list[str]] = {}
+    for dataset, train, held_out, test in sorted(set(zip(*(runs[column] for column in DATA), strict=True))):
+        held = f", {held_out} held-out" if held_out else ""
+        images.setdefault(dataset, []).append(f"{train} training{held} and {test} test images")
+    datasets = [f"{dataset} ({' or '.join(counts)})" for dataset, counts in images.items()]
     recorded = ", from records" if (runs.source == RECORDS).any() else ""
     old = _older(runs, "runs trained")
     old += [] if measures is None else _older(measures.groupby(KEYS).older.any().reset_index(), "runs measured")
@@ -191,9 +180,7 @@ def _networks(models: Iterable[str]) -> str:
 def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", finding: str = "") -> list[Table]:
     """Return the table for readers and, if it has both columns and gaps, the table of its gaps.
 
-    A table without columns has published, measured mean ± std, median, n, the difference of the two or, where they
-    cannot be compared, how far each is from the baseline's, gap and note; one with columns has a line for each row and,
-    for each column, `published → measured`.
+    A table with columns has a line for each row and, for each column, `published → measured`.
 
     Args:
         lines: the frame of `make_table`.
@@ -202,33 +189,41 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
         origin: where both sides come from.
         finding: what the source says of it.
     """
-    above, gaps = tuple(filter(None, (headline(lines), origin))), _gap_cells(lines)
-    legend, doubt = GAPS if any(gaps) else "", DOUBT if any(gap.endswith("?") for gap in gaps) else ""
-    bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
-    below = (legend, doubt, finding, f"The baseline is {bases}." if bases and "column" not in lines else "")
+    rows = list(lines.itertuples())
+    lines = lines.assign(
+        published=[_spread(row.published_mean, row.published_std, row.metric) for row in rows],
+        measured=[_spread(row.measured_mean, row.measured_std, row.metric) for row in rows],
+        gap=list(map(_gap_text, rows)),
+    )
+    above = tuple(filter(None, (headline(lines), origin)))
+    legend = GAPS if lines.gap.any() else ""
+    doubt = DOUBT if lines.gap.str.endswith("?").any() else ""
     if "column" not in lines:
+        bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
         fitted = "Training: the accuracy on the training images." if lines.training.notna().any() else ""
-        return [Table(title, *_long(lines, gaps, paper), above=above, notes=(*below, fitted))]
+        notes = (legend, doubt, finding, f"The baseline is {bases}." if bases else "", fitted)
+        return [Table(title, *_long(lines, paper), above=above, notes=notes)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
     # A row without any number tells nothing, and a grid can have many.
     nothing = lines.note.isin((NO_RECORD, NO_RUN)) & lines.published_mean.isna()
     empty = (lines.n > 0).any() & nothing.groupby(lines.label).transform("all")
     left_out = f"Rows without any record are left out: {lines[empty].label.nunique()}." if empty.any() else ""
-    lines, gaps = lines[~empty], [gap for gap, without in zip(gaps, empty, strict=True) if not without]
-    cells = [f"{published} → {measured}" if both else measured for published, measured in _both(lines)]
-    notes = (remarks(lines), left_out, *(() if legend else below))
+    lines = lines[~empty]
+    cells = lines.published + " → " + lines.measured if both else lines.measured
+    notes = (remarks(lines), left_out, "" if legend else finding)
     shown = [Table(title, *_wide(lines, cells, paper), above=above, notes=notes)]
     if legend:
         # Columns in which no row has a gap, those that it lies between, are left out.
-        having = lines.column.isin(lines.column[[gap != "" for gap in gaps]])
-        parts = _wide(lines[having], [gap for gap, kept in zip(gaps, having, strict=True) if kept], paper)
-        shown.append(Table(f"Gaps: {title}", *parts, above=(legend,), notes=(doubt, finding)))
+        having = lines[lines.column.isin(lines.column[lines.gap != ""])]
+        shown.append(
+            Table(f"Gaps: {title}", *_wide(having, having.gap, paper), above=(legend,), notes=(doubt, finding))
+        )
     return shown
 
 
-def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list, list]:
+def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
     """Return heads, whether each is of numbers, and rows of a table without columns."""
-    has_gaps = any(gaps)
+    has_gaps = lines.gap.any()
     # Accuracies on other data, or of other networks, are never subtracted from published ones.
     told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
     told = [name for name in told if lines[name].notna().any()]
@@ -236,17 +231,18 @@ def _long(lines: pd.DataFrame, gaps: list[str], paper: str) -> tuple[list, list,
     heads = ["row", "label", "published", "measured", "median", "n", *fitted]
     heads += [*(BESIDE.get(name, name) for name in told), *(["gap recovered [%]"] if has_gaps else []), "note"]
     rows = []
-    for line, (published, measured), gap in zip(lines.itertuples(), _both(lines), gaps, strict=True):
-        numbers = _cell(measured, line, paper), _cell(_spread(line.measured_median, None, line.metric), line, paper)
+    for line in lines.itertuples():
+        median = _spread(line.measured_median, None, line.metric)
+        numbers = [_cell(text, line, paper) for text in (line.measured, median)]
         texts = [str(line.n), *(_spread(getattr(line, name), None, line.metric) for name in fitted)]
         texts += [_signed(getattr(line, name), line.metric) for name in told]
-        texts += [gap] if has_gaps else []
+        texts += [line.gap] if has_gaps else []
         texts.append("" if pd.isna(line.note) else line.note)
-        rows.append([Cell(line.row), Cell(line.label), Cell(published), *numbers, *map(Cell, texts)])
+        rows.append([Cell(line.row), Cell(line.label), Cell(line.published), *numbers, *map(Cell, texts)])
     return heads, [head not in ("row", "label", "note") for head in heads], rows
 
 
-def _wide(lines: pd.DataFrame, cells: list[str], paper: str) -> tuple[list, list, list]:
+def _wide(lines: pd.DataFrame, cells: Iterable[str], paper: str) -> tuple[list, list, list]:
     """Return heads, whether each is of numbers, and rows of a table with columns."""
     columns = lines.column.unique().tolist()
     found = {
@@ -262,24 +258,14 @@ def _cell(text: str, line, paper: str) -> Cell:
     return Cell(text, f"{paper}/{line.row}", line.metric) if line.n else Cell(text)
 
 
-def _both(lines: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the published and the measured mean ± std of each line."""
-    return [
-        tuple(_spread(mean, std, line.metric) for mean, std in (line[1:3], line[3:5]))
-        for line in lines[["published_mean", "published_std", "measured_mean", "measured_std", "metric"]].itertuples()
-    ]
-
-
-def _gap_cells(lines: pd.DataFrame) -> list[str]:
-    """Return the gaps in percent, `published → measured`; empty where a line has none."""
-    cells = []
-    for line in lines.reindex(columns=GAP_COLUMNS).itertuples():
-        shares = (line.published_gap, line.measured_gap)
-        # Adding 0 makes -0 a 0.
-        texts = ("–" if pd.isna(share) else f"{round(100 * share) + 0}" for share in shares)
-        doubt = " ?" if pd.notna(line.measured_gap) and not line.gap_resolved else ""
-        cells.append("" if all(map(pd.isna, shares)) else f"{' → '.join(texts)}{doubt}")
-    return cells
+def _gap_text(line) -> str:
+    """Return the gap of a line in percent, `published → measured`; empty if it has none."""
+    shares = [getattr(line, name, None) for name in ("published_gap", "measured_gap")]
+    if all(map(pd.isna, shares)):
+        return ""
+    # Adding 0 makes -0 a 0.
+    texts = ("–" if pd.isna(share) else f"{round(100 * share) + 0}" for share in shares)
+    return " → ".join(texts) + (" ?" if pd.notna(shares[1]) and not line.gap_resolved else "")
 
 
 def _signed(difference, metric: str) -> str:
@@ -311,18 +297,16 @@ def headline(lines: pd.DataFrame) -> str:
 
 
 def remarks(table: pd.DataFrame) -> str:
-    """Return what the notes of a table with columns say, in one line; without columns, each row has its own.
+    """Return what the notes of a table with columns say, in one line.
 
     What is true of every measured cell comes first; what is not names its cells.
     """
-    if "column" not in table:
-        return ""
     cells: dict[str, list[str]] = {}
     measured = table[table.n > 0]
     measured = measured.assign(note=_fewer(measured.note.fillna("").tolist()))
     for line in measured.itertuples():
-        for note in (f"{line.n} seed{'s' if line.n > 1 else ''}", *str(line.note).split("; ")):
-            if note not in ("", "nan"):
+        for note in (f"{line.n} seed{'s' if line.n > 1 else ''}", *line.note.split("; ")):
+            if note:
                 cells.setdefault(note, []).append(f"{line.label}: {line.column}")
     common = [note for note, names in cells.items() if len(names) == len(measured)]
     others = [f"{note} ({', '.join(names)})" for note, names in cells.items() if note not in common]
