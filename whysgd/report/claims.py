@@ -68,23 +68,15 @@ def evaluate_claims(
     histories: pd.DataFrame,
     measures: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return one line for each claim: the columns `COLUMNS`.
-
-    Args:
-        claims: as `whysgd.study.papers.claims_at` has them.
-        paper: whose they are.
-        runs, histories: the tidy frames.
-        measures: the frame of `whysgd.report.measures.read_measures`; None if nothing was measured.
-    """
+    """Return the columns `COLUMNS` of each claim of a paper, judged by its lines of the tidy frames."""
     measures = pd.DataFrame(columns=MEASURES) if measures is None else measures
     runs, histories, measures = (frame[frame.paper == paper] for frame in (runs, histories, measures))
     lines = []
     for claim in claims:
         kinds = dict.fromkeys(one.kind for part in claim.parts for one in part.comparisons)
         verdict = judge_claim(claim, _values(claim, runs, histories, measures))
-        lines.append(
-            (claim.id, claim.claim, claim.metric, " ".join(kinds), claim.check, " ".join(claim.runs), *verdict)
-        )
+        told = (claim.id, claim.claim, claim.metric, " ".join(kinds), claim.check, " ".join(claim.runs))
+        lines.append((*told, *verdict))
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
@@ -95,8 +87,7 @@ def _values(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame, measures:
         return Values({run: early_norm_ratios(histories, run, to) for run, to in claim.references if run in judged})
     if claim.metric not in MEASURED:
         return Values({run: _by_seed(group, claim.metric) for run, group in runs.groupby("run")})
-    found = {run: group[["seed", "value", "low", "high"]]
-             for run, group in measures[measures.quantity == claim.metric].groupby("run")}  # fmt: skip
+    found = dict(list(measures[measures.quantity == claim.metric].groupby("run")))
     intervals = {run: group[["low", "high"]].astype(float).to_numpy().tolist() for run, group in found.items()}
     return Values({run: _by_seed(group, "value") for run, group in found.items()}, intervals)
 
@@ -112,10 +103,6 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> Seed
     runs of a seed have, up to a tenth of the steps; if there is none, their first one. A seed without such a line,
     because one of the runs was not made or has no `probe`, has no number; one in which a run ended before the tenth,
     or had a norm of 0, has an infinite one: it imitates nothing.
-
-    Args:
-        histories: the frame of `read_histories`, of one paper.
-        run, reference: names of runs.
     """
     norms = histories[histories.micro_batch_norm2.notna()]
     ratios = {}
@@ -219,18 +206,14 @@ def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, st
     sign, bound = claimed.sign, claimed.bound
     against, unclear, lost, sides = [], [], [], {}
     for run in claimed.needs:
-        seeds = values.over_seeds[run].values()
+        seeds = list(values.over_seeds[run].values())
         if not all(map(math.isfinite, seeds)):
             lost.append(run)
             continue
         ahead = sign * (mean(seeds) - bound)
-        known = values.intervals.get(run) or [(math.nan, math.nan)] * len(seeds)
         # A value without an interval counts as its own.
-        ends = [
-            sign * ((value if math.isnan(end) else end) - bound)
-            for value, interval in zip(seeds, known, strict=True)
-            for end in interval
-        ]
+        known = np.array(values.intervals.get(run) or np.full((len(seeds), 2), np.nan))
+        ends = (sign * (np.where(np.isnan(known), np.array(seeds)[:, None], known) - bound)).ravel()
         sides[run] = (ahead, min(ends))
         if max(ahead, *ends) <= 0 and len(seeds) > 1:
             against.append(run)
@@ -318,8 +301,7 @@ def explanation(claims: pd.DataFrame) -> str:
 
 def claims_blocks(claims: pd.DataFrame, measured: str) -> list:
     """Return the claims with their verdicts, and below them the evidence for each, as `whysgd.report.table` has it."""
-    heads = ("id", "claim", "verdict")
-    rows = [tuple(Cell(line[head]) for head in heads) for line in claims.to_dict("records")]
-    table = Table("Claims", heads, (False, False, False), rows)
+    heads = ["id", "claim", "verdict"]
+    table = Table("Claims", heads, [False] * 3, [list(map(Cell, row)) for row in claims[heads].to_numpy()])
     evidence = [f"{line.id}: {line.evidence}." for line in claims.itertuples()]
     return [f"Measured: {measured}. {explanation(claims)}", table, evidence]
