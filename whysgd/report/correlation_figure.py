@@ -22,11 +22,7 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
 
     Filled points are correlations at the same training loss, bars their 95 % intervals, and faint open ones those of
     all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize
-    better.
-
-    Args:
-        correlations: the frame of `whysgd.report.correlations.correlate`.
-        setting: on what was measured, for the title.
+    better. `correlations` is the frame of `correlate`, and `setting` says on what was measured.
     """
     if correlations.empty:
         raise UserError("correlations: nothing was measured, so there is nothing to draw")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from whysgd.results.metrics import read_metrics
+from whysgd.results.metrics import KEYS, read_metrics
 from whysgd.results.paths import METRICS, RECORDS, run_folder
 from whysgd.results.records import read_record
 from whysgd.study.papers import scaled_spec
@@ -14,7 +14,6 @@ from whysgd.study.spec import RunSpec
 
 Run = tuple[str, str]
 ACCURACIES = {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"}
-NAMES = ("paper", "run", "scale", "seed")
 
 
 def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
@@ -22,9 +21,6 @@ def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
 
     Accuracies are in percent, mean ± standard deviation over the seeds that finished with the settings of today. They
     come from results/ or, without any there, from records/.
-
-    Raises:
-        UserError: as `whysgd.study.papers.scaled_spec`, or a file of results is damaged.
     """
     specs = [scaled_spec(config, *run, 0) for run in runs]
     names = ["/".join(run) for run in runs]
@@ -42,12 +38,9 @@ def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
 
 def different_settings(left: RunSpec, right: RunSpec) -> list[tuple[str, str, str]]:
     """Return (setting, left, right) for each setting in which two runs differ; – stands for none."""
-    one, other = (
-        flat({key: value for key, value in spec.to_dict().items() if key not in NAMES}) for spec in (left, right)
-    )
-    keys = list(dict.fromkeys([*one, *other]))
-    pairs = ((key, one.get(key), other.get(key)) for key in keys)
-    return [(key, *map(_shown, (a, b))) for key, a, b in pairs if a != b]
+    one, other = (flat(spec.to_dict()) for spec in (left, right))
+    keys = [key for key in one | other if key not in KEYS and one.get(key) != other.get(key)]
+    return [(key, _shown(one.get(key)), _shown(other.get(key))) for key in keys]
 
 
 def _shown(value) -> str:

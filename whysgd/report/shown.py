@@ -38,12 +38,12 @@ def summary_text(scale: str) -> str:
     claims = [(paper, line) for paper in paper_names() for line in _verdicts(scale, paper)]
     wide = max((len(paper) for paper, _ in claims), default=0)
     listed = [f"{paper:{wide}}  {line['id']:3}  {line['verdict']:12}  {line['claim']}" for paper, line in claims]
+    examples = (tables[0], tables[0].partition("/")[0]) if tables else ()
+    page = PAGE.format(scale=scale)
     places = {
         "tables": ", ".join(tables),
-        "print": " or ".join(f"whysgd show {what}{_flag(scale)}" for what in (tables[0], tables[0].partition("/")[0]))
-        if tables
-        else "",
-        "page": str(page) if (page := Path(PAGE.format(scale=scale))).is_file() else "",
+        "print": " or ".join(f"whysgd show {what}{_flag(scale)}" for what in examples),
+        "page": page if Path(page).is_file() else "",
         "results at": ", ".join(scales_with_results()),
         "records at": ", ".join(f"{name} ({count} runs)" for name, count in scales_with_records().items()),
     }
@@ -82,13 +82,9 @@ def _verdicts(scale: str, paper: str) -> list[dict]:
 
 
 def paper_text(scale: str, paper: str) -> str:
-    """Return all tables and claims of a paper.
-
-    Raises:
-        UserError: it has none at this scale.
-    """
+    """Return all tables and claims of a paper; refuse one that has none at this scale."""
     files = [_table(scale, paper, table) for table in found_tables(scale, paper)]
-    files += [file for file in [Path(CLAIMS.format(scale=scale, paper=paper) + ".md")] if file.is_file()]
+    files += filter(Path.is_file, [Path(CLAIMS.format(scale=scale, paper=paper) + ".md")])
     if not files:
         made = [name for name in paper_names() if found_tables(scale, name)]
         raise UserError(f"show: {paper}: no table of it was made at scale {scale}; made: {', '.join(made) or 'none'}")
@@ -96,11 +92,7 @@ def paper_text(scale: str, paper: str) -> str:
 
 
 def table_text(scale: str, paper: str, table: str) -> str:
-    """Return one table.
-
-    Raises:
-        UserError: it was not made at this scale.
-    """
+    """Return one table; refuse one that was not made at this scale."""
     if not (file := _table(scale, paper, table)).is_file():
         made = [f"{name}/{one}" for name in paper_names() for one in found_tables(scale, name)]
         raise UserError(f"show: {paper}/{table}: was not made at scale {scale}; made: {', '.join(made) or 'none'}")

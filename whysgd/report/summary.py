@@ -28,13 +28,7 @@ COSTS = (
 
 
 def summary_blocks(correlations: pd.DataFrame, measures: pd.DataFrame, runs: pd.DataFrame, setting: str) -> list:
-    """Return the summary as blocks of `whysgd.report.table`.
-
-    Args:
-        correlations: the frame of `whysgd.report.correlations.correlate`.
-        measures, runs: the tidy frames that it comes from.
-        setting: on what was measured.
-    """
+    """Return the summary of the frame of `correlate`, and the tidy frames that it comes from, as blocks of a text."""
     lines = wide(measures, runs)
     open_side = ((correlations.low > 0) | (correlations.high < 0)).map({True: OPEN, False: ""})
     marks = sides(correlations).map({1: EXPECTED, -1: AGAINST, 0: ""})
@@ -84,10 +78,9 @@ def _overall(overall: pd.DataFrame) -> Table:
 def _number(line: pd.Series) -> str:
     if pd.isna(line.value):
         return "–"
-    sign = "" if line.name[-1] == pairs.SIGN_ERROR else "+z"
+    sign, mark = ("", "") if line.name[-1] == pairs.SIGN_ERROR else ("+z", line.mark)
     ends = "" if pd.isna(line.low) else f" [{line.low:{sign}.2f}, {line.high:{sign}.2f}]"
-    interval = f"{line.value:{sign}.2f}{ends}"
-    return f"{interval} {line.mark}".rstrip() if sign else interval
+    return f"{line.value:{sign}.2f}{ends} {mark}".rstrip()
 
 
 def _behind(lines: pd.DataFrame) -> str:

@@ -96,41 +96,31 @@ def _markdown(block) -> list[str]:
     above = [_markdown_text(text) for text in block.above]
     if above:
         above[0] = f"**{_markdown_text(block.title)}.** {above[0]}"
-    tables = [
-        part
-        for name, places in _parts(block)
-        for part in (name and f"**{name}**", _markdown_table(block, places))
-        if part
-    ]
+    tables = (text for name, places in _parts(block) for text in (name, _markdown_table(block, places)) if text)
     return [*above, *tables, *(_markdown_text(text) for text in block.notes if text)]
 
 
 def _parts(table: Table) -> list[tuple[str, list[int]]]:
-    """Return (name, places of its columns) for each group with the columns that have no group, and their names."""
+    """Return the name and the places of columns of each group, with the columns that have no group in front."""
     names = [name for name, width in table.groups for _ in range(width)]
     if not any(names):
         return [("", list(range(len(table.heads))))]
     common = [place for place, name in enumerate(names) if not name]
     grouped = groupby((place for place, name in enumerate(names) if name), lambda place: names[place])
-    return [(_markdown_text(name[:1].upper() + name[1:]), [*common, *places]) for name, places in grouped]
+    return [(f"**{_markdown_text(name[0].upper() + name[1:])}**", [*common, *places]) for name, places in grouped]
 
 
 def _markdown_table(table: Table, places: Sequence[int]) -> str:
     lines = [[table.heads[place] for place in places], *([row[place].text for place in places] for row in table.rows)]
     lines = [[_markdown_cell(text) for text in line] for line in lines]
-    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(places))]
-    right = [table.numbers[place] for place in places]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    sides = [">" if table.numbers[place] else "<" for place in places]
 
     def line_of(texts):
-        padded = (
-            text.rjust(width) if side else text.ljust(width)
-            for text, width, side in zip(texts, widths, right, strict=True)
-        )
+        padded = (f"{text:{side}{width}}" for text, side, width in zip(texts, sides, widths, strict=True))
         return f"| {' | '.join(padded)} |"
 
-    rule = (
-        "-" * (width + 1) + ":" if side else ":" + "-" * (width + 1) for width, side in zip(widths, right, strict=True)
-    )
+    rule = (f"{':':-{side}{width + 2}}" for side, width in zip(sides, widths, strict=True))
     return "\n".join([line_of(lines[0]), f"|{'|'.join(rule)}|", *map(line_of, lines[1:])])
 
 
@@ -167,31 +157,30 @@ def _html(block) -> Markup:
 
 def html_table(table: Table) -> Markup:
     """Return the table alone, without the texts around it; cells have their run and quantity as data attributes."""
-    heads = _html_row([Cell(head) for head in table.heads], table.numbers, ["th"] * len(table.heads), "col")
     groups = Markup().join(
         Markup('<th scope="colgroup" colspan="{}">{}</th>').format(width, name) if name
         else Markup('<td colspan="{}"></td>').format(width)
         for name, width in table.groups
     )  # fmt: skip
-    tags = ["th", *["td"] * (len(table.heads) - 1)]
-    rows = Markup("\n").join(_html_row(row, table.numbers, tags, "row") for row in table.rows)
     return Markup(
         '<div class="scroll{}" tabindex="0" role="region" aria-label="{}">\n<table>\n<thead>\n{}{}\n</thead>\n'
         "<tbody>\n{}\n</tbody>\n</table>\n</div>"
     ).format(
-        " tall" if table.groups else "", table.title, groups and Markup("<tr>{}</tr>\n").format(groups), heads, rows
+        " tall" if groups else "", table.title, groups and Markup("<tr>{}</tr>\n").format(groups),
+        _html_row(list(map(Cell, table.heads)), table.numbers, "col"),
+        Markup("\n").join(_html_row(row, table.numbers, "row") for row in table.rows),
     )  # fmt: skip
 
 
-def _html_row(cells: Sequence[Cell], numbers: Sequence[bool], tags: Sequence[str], scope: str) -> Markup:
+def _html_row(cells: Sequence[Cell], numbers: Sequence[bool], scope: str) -> Markup:
+    """Return a row of heads (scope "col"), or one whose first cell alone is a head (scope "row")."""
     parts = []
-    for cell, number, tag in zip(cells, numbers, tags, strict=True):
+    for place, (cell, number) in enumerate(zip(cells, numbers, strict=True)):
+        tag = "th" if scope == "col" or not place else "td"
         given = {
-            "scope": tag == "th" and scope,
-            "class": number and "right",
-            "data-run": cell.run,
+            "scope": tag == "th" and scope, "class": number and "right", "data-run": cell.run,
             "data-quantity": cell.quantity,
-        }
+        }  # fmt: skip
         attributes = Markup().join(Markup(' {}="{}"').format(name, value) for name, value in given.items() if value)
         parts.append(Markup("<{0}{1}>{2}</{0}>").format(tag, attributes, cell.text))
     return Markup("<tr>{}</tr>").format(Markup().join(parts))

@@ -30,11 +30,8 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
     """Return the figure of all methods' paths over the contours of L, and beside them L and its sharpness over steps.
 
     Of a method that draws micro-batches the first seed is a full line, the others are faint. The valleys are dashed,
-    with a star where they are flattest. In a valley sharper than 2/η full batch is not stable.
-
-    Args:
-        settings: `trajectories` of a paper.
-        frame: with `whysgd.study.trajectories.COLUMNS`, of its methods.
+    with a star where they are flattest. In a valley sharper than 2/η full batch is not stable. `settings` are the
+    `trajectories` of a paper, and `frame` has `whysgd.study.trajectories.COLUMNS` of its methods.
     """
     steps, lowest, limit = settings["steps"], _lowest(settings), 2 / settings["lr"]
     figure, axes = plt.subplot_mosaic(
@@ -67,12 +64,7 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
 
 @plt.rc_context(STYLE)
 def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Path) -> None:
-    """Write the paths as they grow, over the contours, as a GIF that loops; the same paths give the same file.
-
-    Args:
-        settings, frame: as `plot_trajectories` has them.
-        path: of the file.
-    """
+    """Write the paths as they grow, over the contours, as a GIF that loops; the same paths give the same file."""
     steps = shown_steps(settings["steps"])
     figure, axis = plt.subplots(figsize=ANIMATION_SIZE, dpi=DPI)
     _background(axis, settings)
