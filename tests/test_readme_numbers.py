@@ -42,12 +42,12 @@ def make(study: Study, target: str) -> None:
         content = study.table(paper, table)
         inputs = study.frames(paper, [row["metric"] for row in content["rows"]])
         outputs = {end: f"{place}.{end}" for end in ("csv", "md", "tex", "html")}
-        make_table(content, paper, inputs["runs"], inputs.get("measures"), **outputs)
+        make_table(content, paper, **inputs, **outputs)
     elif kind == "claims":
         claims = study.claims(paper)
         inputs = study.frames(paper, [claim.metric for claim in claims], "histories")
         outputs = {end: f"{place}.{end}" for end in ("csv", "md", "html")}
-        check_claims(claims, paper, inputs["runs"], inputs["histories"], inputs.get("measures"), **outputs)
+        check_claims(claims, paper, **inputs, **outputs)
     else:
         folder, figure = paths.SUMMARY.format(scale=study.scale), paths.CORRELATIONS.format(scale=study.scale)
         files = {"tidy": "tidy.csv", "wide": "runs.csv", "csv": "table.csv", "md": "table.md", "html": "table.html",
@@ -73,7 +73,7 @@ def made(tmp_path_factory):
             options = {name: study.measuring.get(name, {}) for name in study.config["measures"]}
             for paper in study.config["papers"]:
                 frames = study.frames(paper, [], "histories", "measures")
-                collect_records(study.records(paper), options, *frames.values())
+                collect_records(study.records(paper), options, **frames)
             targets = {mark for mark in every if mark.startswith(f"results/recorded/{scale}/")}
             assert targets
             # The README's verdicts are on the claims of every recorded paper.

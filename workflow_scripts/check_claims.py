@@ -10,10 +10,8 @@ from whysgd.report.tables import setting_of
 from whysgd.study.claims import Claim
 
 
-def check_claims(
-    claims: list[Claim], paper: str, runs: str, histories: str, measures: str | None, csv: str, md: str, html: str
-) -> None:
-    frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
+def check_claims(claims: list[Claim], paper: str, *, runs, histories, measures=None, csv, md, html) -> None:
+    frame, measured = pd.read_csv(runs), pd.read_csv(measures) if measures else None
     verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories), measured)
     write_text(csv, verdicts.to_csv(index=False))
     blocks = claims_blocks(verdicts, setting_of(frame, measures=measured))
@@ -23,12 +21,4 @@ def check_claims(
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        inputs = snakemake.input
-        check_claims(
-            snakemake.params.claims,
-            snakemake.wildcards.paper,
-            inputs.runs,
-            inputs.histories,
-            inputs.get("measures"),
-            **snakemake.output,
-        )
+        check_claims(snakemake.params.claims, snakemake.wildcards.paper, **snakemake.input, **snakemake.output)

@@ -5,14 +5,11 @@ from whysgd.report.recorded import read_record_frames
 from whysgd.report.script import logged
 
 
-def collect_records(records: list[str], options: dict, runs: str, histories: str, measured: str) -> None:
-    for frame, output in zip(read_record_frames(records, options), (runs, histories, measured), strict=True):
+def collect_records(records: list[str], options: dict, runs: str, histories: str, measures: str) -> None:
+    for frame, output in zip(read_record_frames(records, options), (runs, histories, measures), strict=True):
         write_text(output, frame.to_csv(index=False))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        outputs = snakemake.output
-        collect_records(
-            snakemake.input.records, snakemake.params.options, outputs.runs, outputs.histories, outputs.measures
-        )
+        collect_records(snakemake.input.records, snakemake.params.options, **snakemake.output)

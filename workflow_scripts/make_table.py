@@ -8,8 +8,8 @@ from whysgd.report.script import logged
 from whysgd.report.table import document, to_latex, to_markdown
 
 
-def make_table(table: dict, paper: str, runs: str, measures: str | None, csv: str, md: str, tex: str, html: str):
-    frame, measured = pd.read_csv(runs), None if measures is None else pd.read_csv(measures)
+def make_table(table: dict, paper: str, *, runs, measures=None, csv, md, tex, html) -> None:
+    frame, measured = pd.read_csv(runs), pd.read_csv(measures) if measures else None
     lines = tables.make_table(table, paper, frame, measured)
     setting = tables.setting_of(frame[frame.run.isin(lines.row[lines.n > 0])], scaled=table["scaled"])
     origin = f"Published: {table['setting']}. Measured: {setting}."
@@ -22,5 +22,4 @@ def make_table(table: dict, paper: str, runs: str, measures: str | None, csv: st
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        inputs, paper = snakemake.input, snakemake.wildcards.paper
-        make_table(snakemake.params.table, paper, inputs.runs, inputs.get("measures"), **snakemake.output)
+        make_table(snakemake.params.table, snakemake.wildcards.paper, **snakemake.input, **snakemake.output)

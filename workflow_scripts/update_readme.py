@@ -48,13 +48,8 @@ def verdicts(root: Path = Path()) -> str:
         if not file.is_file():
             continue
         claims = pd.read_csv(file)
-        cells = []
-        for verdict, said, between in (
-            ("holds", claims.id + ": " + claims.claim, "; "),
-            ("fails", claims.id + ": " + claims.claim, "; "),
-            ("undetermined", claims.id, ", "),
-        ):
-            cells.append(between.join(said[claims.verdict == verdict]))
+        holds, fails, rest = (claims[claims.verdict == verdict] for verdict in ("holds", "fails", "undetermined"))
+        cells = [*("; ".join(part.id + ": " + part.claim) for part in (holds, fails)), ", ".join(rest.id)]
         lines.append(f"| {scale} | [{paper}](docs/results.md#{paper}) | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -194,14 +194,10 @@ def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, 
 
 
 def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
-    """Judge every run of some tables.
+    """Judge every run of some tables: the claim holds if all are on the claimed side, and fails if one is on the other.
 
-    A run is on the claimed side if its mean over seeds and the whole 95 % interval of each seed lie beyond the bound.
-    It is on the other side if the mean and all these intervals lie at the bound or short of it, and it has two seeds or
-    more: among a hundred runs the interval of a single seed lies there by chance.
-
-    The claim holds if all runs are on the claimed side, fails if one is on the other, and is undetermined otherwise,
-    also if a seed has no number.
+    A run is on a side if its mean over seeds and the whole 95 % interval of each seed lie there. On the other side it
+    needs two seeds: among a hundred runs the interval of a single seed lies there by chance.
     """
     sign, bound = claimed.sign, claimed.bound
     against, unclear, lost, sides = [], [], [], {}
@@ -232,19 +228,15 @@ def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, st
 
 
 def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, str]:
-    """Judge the rows of a grid.
+    """Judge the rows of a grid: the claim holds if all `trends` are clear, over the seeds that have a number.
 
-    In each row Spearman's rank correlation between the value of the columns' axis and the metric is taken over all
-    seeds that have a number; its p is corrected for the number of rows by Holm's method. The claim holds if all rows
-    are significant, and is undetermined otherwise: that nothing is seen does not say that nothing is there.
+    Otherwise it is undetermined: that nothing is seen does not say that nothing is there.
     """
-    rows, lost, total = [], 0, 0
-    for row in claimed.rows:
-        pairs = [(place, value) for run, place in row for value in values.over_seeds[run].values()]
-        finite = [(place, value) for place, value in pairs if math.isfinite(value)]
-        total, lost = total + len(pairs), lost + len(pairs) - len(finite)
-        rows.append(([place for place, _ in finite], [value for _, value in finite]))
-    found = trends(rows)
+    rows = [[(place, value) for run, place in row for value in values.over_seeds[run].values()] for row in claimed.rows]
+    finite = [[(place, value) for place, value in row if math.isfinite(value)] for row in rows]
+    total = sum(map(len, rows))
+    lost = total - sum(map(len, finite))
+    found = trends([([place for place, _ in row], [value for _, value in row]) for row in finite])
     up, down = (sum(one.clear and one.rho * sign > 0 for one in found) for sign in (1, -1))
     few = sum(not one.enough and not one.clear for one in found)
     counts = [f"+ in {up}", f"− in {down}", f"not significant in {len(rows) - up - down - few}"]

@@ -70,7 +70,7 @@ def correlate(lines: pd.DataFrame) -> pd.DataFrame:
     sign error lies too high, as a largest one of noisy numbers does.
 
     Args:
-        lines: the frame of `whysgd.report.measures.wide`.
+        lines: the frame of `wide`.
 
     Returns:
         `COLUMNS`: scope is `OVERALL` or a paper, coefficient one of `COEFFICIENTS`, and parts counts groups for a τ and
@@ -124,10 +124,8 @@ def _sums(group: Group, first: str, second: str, counts: np.ndarray) -> tuple[in
 
 
 def _coefficients(sums: Sequence[tuple[int, np.ndarray, np.ndarray]], side: int) -> list[tuple]:
-    """Return coefficient, value, low, high, runs, pairs and parts of the groups of one scope; the first sample is all
-    runs once.
-    """
-    rows = []
+    """Return coefficient, value, low, high, runs, pairs and parts of the groups of one scope."""
+    rows, runs = [], sum(count for count, *_ in sums)
     for name in COEFFICIENTS:
         place = {RAW: slice(0, 1), AT_LOSS: slice(1, 2)}.get(name, slice(2, None))
         parts = [np.stack(one)[:, place] for _, *one in sums]
@@ -140,8 +138,7 @@ def _coefficients(sums: Sequence[tuple[int, np.ndarray, np.ndarray]], side: int)
             ratio = np.ma.divide(*(parts.sum(1, keepdims=True) if enough == 1 else parts))
             ratio = ((1 - side * ratio) / 2).max(0) if name == SIGN_ERROR else ratio.mean(0)
             value = np.ma.filled(ratio, np.nan)
-        runs = sum(count for count, *_ in sums)
-        low, high = percentile_interval(value[1:])
+        low, high = percentile_interval(value[1:])  # The first sample is all runs once.
         if low == high and pairs < ORDERED:
             low = high = np.nan
         rows.append((name, value[0], low, high, runs, pairs, parts.shape[1]))
@@ -156,8 +153,8 @@ def expected_sign(quantity: str, target: str) -> int:
 
 def sides(lines: pd.DataFrame) -> pd.Series:
     """Return 1 for lines of `correlate` whose interval is where flatter, or quieter, minima generalize better, −1 for
-    the other side of 0, and 0 if it includes 0 or there is none. Without an expected sign no line counts, and none
-    without a number.
+    the other side of 0, and 0 if it includes 0 or there is none. Lines without a number or an expected sign are left
+    out.
     """
     expected = pd.Series(map(expected_sign, lines.quantity, lines.target), lines.index, dtype=float)
     side = ((lines.low > 0).astype(int) - (lines.high < 0).astype(int)) * expected
