@@ -48,24 +48,24 @@ def _shown(value) -> str:
 
 
 def _ended(spec: RunSpec, seeds: Iterable[int] | None) -> tuple[list[dict], str]:
-    """Return the metrics of a run's seeds that were trained with these settings, and where they were found."""
+    """Return the metrics of a run's seeds that were trained with these settings, and where they were found.
+
+    The workflow and `whysgd train` may both have made a seed, with the same bits: it counts once.
+    """
     batches = sorted(run_folder(spec.scale, spec.paper, spec.run).glob(f"seeds-*/{METRICS}"))
-    trained = _same((metrics for file in batches for metrics in read_metrics(file)), spec, seeds)
-    if trained:
-        return trained, "results"
-    files = sorted((RECORDS / spec.scale / spec.paper / spec.run).glob("seed-*.json"))
-    return _same((read_record(file)["metrics"] for file in files), spec, seeds), "records"
-
-
-def _same(found: Iterable[dict], spec: RunSpec, seeds: Iterable[int] | None) -> list[dict]:
-    """Return one of each seed: the workflow and `whysgd train` may both have made it, with the same bits."""
-    same = {
-        metrics["seed"]: metrics
-        for metrics in found
-        if RunSpec.from_dict(metrics["settings"]) == spec.replace(seed=metrics["seed"])
-        and (seeds is None or metrics["seed"] in seeds)
-    }
-    return list(same.values())
+    records = sorted((RECORDS / spec.scale / spec.paper / spec.run).glob("seed-*.json"))
+    trained = (metrics for file in batches for metrics in read_metrics(file))
+    recorded = (read_record(file)["metrics"] for file in records)
+    for place, found in (("results", trained), ("records", recorded)):
+        same = {
+            metrics["seed"]: metrics
+            for metrics in found
+            if RunSpec.from_dict(metrics["settings"]) == spec.replace(seed=metrics["seed"])
+            and (seeds is None or metrics["seed"] in seeds)
+        }
+        if same:
+            return list(same.values()), place
+    return [], ""
 
 
 def _over_seeds(metrics: Sequence[dict], key: str) -> str:

@@ -107,12 +107,10 @@ def shown_steps(steps: int) -> list[int]:
     return sorted({0, *np.geomspace(1, steps, FRAMES - 1).round().astype(int).tolist()})
 
 
-def _coloured(settings: Mapping):
-    """Name, settings and colour of each method, and whether it draws micro-batches."""
-    colours = cycle(COLOURS)
-    for name, method in settings["methods"].items():
-        draws = method["batch"] != FULL_BATCH
-        yield name, method, DRAWS if draws else next(colours), draws
+def _colours(settings: Mapping) -> dict[str, str]:
+    """Return the colour of each method: `DRAWS` if it draws micro-batches."""
+    free, methods = cycle(COLOURS), settings["methods"].items()
+    return {name: next(free) if method["batch"] == FULL_BATCH else DRAWS for name, method in methods}
 
 
 def _paths(settings: Mapping, frame: pd.DataFrame):
@@ -120,13 +118,13 @@ def _paths(settings: Mapping, frame: pd.DataFrame):
 
     Methods that draw micro-batches lie below the others; their further seeds lie lowest.
     """
-    found = []
-    for name, _, colour, draws in _coloured(settings):
-        for seed, path in frame[frame.method == name].groupby("seed"):
-            look = {"color": colour, "lw": 1.1 if draws else 2.0, "alpha": 0.85 if draws else 1.0}
-            look = look if seed == 0 else {**look, "lw": 0.6, "alpha": 0.35}
-            layer = 3 - draws - 0.5 * (seed > 0)
-            found.append((path.sort_values("step"), {**look, "zorder": layer, "solid_joinstyle": "round"}))
+    colours, found = _colours(settings), []
+    for (name, seed), path in frame.groupby(["method", "seed"], sort=False):
+        draws = colours[name] == DRAWS
+        look = {"lw": 1.1, "alpha": 0.85} if draws else {"lw": 2.0, "alpha": 1.0}
+        look = {"lw": 0.6, "alpha": 0.35} if seed else look
+        layer = {"zorder": 3 - draws - 0.5 * (seed > 0), "solid_joinstyle": "round"}
+        found.append((path.sort_values("step"), {"color": colours[name], **look, **layer}))
     return sorted(found, key=lambda item: item[1]["zorder"])
 
 
@@ -172,21 +170,18 @@ def message(settings: Mapping, frame: pd.DataFrame) -> tuple[str, str]:
     ends = late.groupby("method").sharpness.median().sort_values()
     labels = {name: method["label"] for name, method in settings["methods"].items()}
     flat, sharp = ends.index[0], ends.index[-1]
-    title = f"The largest Hessian eigenvalue ends lowest for {labels[flat]}, at {ends[flat]:.1f}"
+    lowest, highest = (f"{labels[name]}, at {ends[name]:.1f}" for name in (flat, sharp))
     numbers = "; ".join(f"{labels[name]} {value:.1f}" for name, value in ends.items())
-    return (
-        f"{title}, and highest for {labels[sharp]}, at {ends[sharp]:.1f}",
-        f"Largest eigenvalue of the Hessian at the end: {numbers}",
-    )
+    title = f"The largest Hessian eigenvalue ends lowest for {lowest}, and highest for {highest}"
+    return title, f"Largest eigenvalue of the Hessian at the end: {numbers}"
 
 
 def _label(figure, settings: Mapping, columns: int, title: str, numbers: str) -> None:
     """Add a heading, and a legend of so many columns."""
-    handles = []
-    for _, method, colour, draws in _coloured(settings):
-        seeds = f", {settings['seeds']} seeds" if draws and settings["seeds"] > 1 else ""
-        look = {"color": colour, "lw": 2, "marker": "o", "mec": "white", "ms": 7}
-        handles.append(plt.Line2D([], [], **look, label=method["label"] + seeds))
+    handles, seeds = [], settings["seeds"]
+    for name, colour in _colours(settings).items():
+        label = settings["methods"][name]["label"] + (f", {seeds} seeds" if colour == DRAWS and seeds > 1 else "")
+        handles.append(plt.Line2D([], [], color=colour, lw=2, marker="o", mec="white", ms=7, label=label))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     parts = f"{len(settings['points'])} points in micro-batches of {settings['micro_batch']}"
     steps = f"η = {settings['lr']:g}, {settings['steps']} steps"
