@@ -164,7 +164,7 @@ def test_the_page_is_self_contained_and_escapes_what_users_write(tmp_path):
     links = Links(html)
     assert links.addresses
     assert {address for address in links.addresses if not address.startswith(("data:", "#"))} == {"t.csv"}
-    assert links.tags.count("script") == 1  # its own
+    assert links.tags.count("script") == 2  # its own, and the data
     assert {"b", "i"}.isdisjoint(links.tags)
     for text in ("&lt;b&gt;Title", "&lt;script&gt;x", "C &amp; c", "t2 (&lt;x&gt;, y): no &lt;data&gt;", "&lt;i&gt;"):
         assert text in html

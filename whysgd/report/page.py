@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,11 +32,11 @@ TELLING = ("generalization", "strips", "width", "accuracy", "comparison")
 
 def write_page(
     papers: list[dict],
-    frames: Sequence[str],
+    frames: Iterable[str],
     folder: str | Path,
-    measures: dict | None = None,
-    metrics: Sequence[str] = (),
-    histories: Sequence[str] = (),
+    measures: dict | None,
+    metrics: Iterable[str],
+    histories: Iterable[str],
 ) -> str:
     """Return the page as HTML. It asks for nothing, and a policy in it has browsers refuse whatever would.
 
@@ -46,15 +46,12 @@ def write_page(
         folder: where the page will lie.
         measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures` as those of
             tables; None if nothing was measured.
-        metrics, histories: metrics.json, or the record, of every run, and the frames of their histories; without any,
-            the page does not tell what is behind its numbers.
+        metrics, histories: metrics.json, or the record, of every run, and the frames of their histories.
     """
-    runs = pd.concat([pd.read_csv(frame) for frame in frames])
+    runs = pd.concat(map(pd.read_csv, frames))
     found = pd.read_csv(measures["tidy"]) if measures else None
     setting = setting_of(runs, measures=found)
-    behind = None
-    if metrics:
-        behind = provenance(metrics, pd.concat([pd.read_csv(file) for file in histories]), found, folder)
+    behind = provenance(metrics, pd.concat(map(pd.read_csv, histories)), found, folder)
     contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
     all_runs = None
     if measures:
