@@ -37,17 +37,12 @@ def make(study: Study, target: str) -> None:
     """Make a file of a paper's tables or claims, or of the summary, as its rule does."""
     _, kind, name = target.removeprefix(f"results/{study.scale}").split("/")
     paper, _, table = name.removesuffix(".md").partition("_")
-    place = target.removesuffix(".md")
+    outputs = {end: target.removesuffix("md") + end for end in ("csv", "md", "html")}
     if kind == "tables":
-        content = study.table(paper, table)
-        inputs = study.frames(paper, [row["metric"] for row in content["rows"]])
-        outputs = {end: f"{place}.{end}" for end in ("csv", "md", "tex", "html")}
-        make_table(content, paper, **inputs, **outputs)
+        inputs, tex = study.table_inputs(paper, table), target.removesuffix("md") + "tex"
+        make_table(study.table(paper, table), paper, **inputs, **outputs, tex=tex)
     elif kind == "claims":
-        claims = study.claims(paper)
-        inputs = study.frames(paper, [claim.metric for claim in claims], "histories")
-        outputs = {end: f"{place}.{end}" for end in ("csv", "md", "html")}
-        check_claims(claims, paper, **inputs, **outputs)
+        check_claims(study.claims(paper), paper, **study.claims_inputs(paper), **outputs)
     else:
         folder, figure = paths.SUMMARY.format(scale=study.scale), paths.CORRELATIONS.format(scale=study.scale)
         files = {"tidy": "tidy.csv", "wide": "runs.csv", "csv": "table.csv", "md": "table.md", "html": "table.html",

@@ -88,7 +88,7 @@ def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     texts = dict.fromkeys(("row", "column", "label", "baseline", "note"), str)
     lines = pd.read_csv(table["csv"], dtype=texts, keep_default_na=False, na_values=[""])
     own = runs[runs.run.isin(lines.row[lines.n > 0])]
-    recorded = "source" in own and (own.source == RECORDS).any()
+    recorded = (own.source == RECORDS).any()
     return {
         **table, "shown": headline(lines), "parts": presented(lines, paper, table["title"], finding=table["finding"]),
         "measured": setting_of(own, scaled=table["scaled"]), "origin": "Recorded" if recorded else "Measured here",
@@ -104,9 +104,11 @@ def _telling(tables: list[dict]) -> dict | None:
 
 def _choices(lines: pd.DataFrame) -> dict[str, tuple[str, list[str]]]:
     """Return, by a column of the table of all runs, its name for readers and its values, if runs differ in it."""
-    columns = {"run": ("paper", "paper"), "dataset": ("data set", "dataset"), "model": ("network", "model")}
-    found = {head: (name, sorted(set(lines[column]))) for head, (name, column) in columns.items()}
-    return {head: (name, values) for head, (name, values) in found.items() if len(values) > 1}
+    found = {}
+    for head, name in (("run", "paper"), ("dataset", "data set"), ("model", "network")):
+        values = sorted(lines["paper" if head == "run" else head].dropna().astype(str).unique())
+        found |= {head: (name, values)} if len(values) > 1 else {}
+    return found
 
 
 def _policy(style: str, script: str) -> str:
