@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -41,11 +41,13 @@ class Group:
         runs: their lines of `over_seeds`.
         masks: (K, n, n), which pairs count, each once: all, those at the same training loss, and for each setting
             those that differ in it alone.
+        counts: (B, n), how often each run is in each sample of `resamples`.
     """
 
     paper: str
     runs: pd.DataFrame
     masks: np.ndarray
+    counts: np.ndarray
 
 
 def correlate(lines: pd.DataFrame) -> pd.DataFrame:
@@ -76,30 +78,26 @@ def correlate(lines: pd.DataFrame) -> pd.DataFrame:
         `COLUMNS`: scope is `OVERALL` or a paper, coefficient one of `COEFFICIENTS`, and parts counts groups for a τ and
         environments for the others.
     """
-    groups, papers = _groups(over_seeds(lines)), lines.paper.unique()
-    counts = [resamples(len(group.runs), stream(0, "bootstrap", place)) for place, group in enumerate(groups)]
-    found = []
-    for target in TARGETS:
-        for quantity in COMPARED:
-            sums = [
-                (group.paper, *one)
-                for group, drawn in zip(groups, counts, strict=True)
-                if (one := _sums(group, quantity, target, drawn))
-            ]
-            for scope in (OVERALL, *papers):
-                own = [one for paper, *one in sums if scope in (OVERALL, paper)]
-                names = (scope, quantity, target)
-                found += [(*names, *line) for line in _coefficients(own, expected_sign(quantity, target))]
-    order = {scope: place for place, scope in enumerate((OVERALL, *papers))}
+    groups, scopes, found = _groups(over_seeds(lines)), [OVERALL, *lines.paper.unique()], []
+    for target, quantity in product(TARGETS, COMPARED):
+        sums = [(group.paper, one) for group in groups if (one := _sums(group, quantity, target))]
+        for scope in scopes:
+            own = [one for paper, one in sums if scope in (OVERALL, paper)]
+            lines_of_scope = _coefficients(own, expected_sign(quantity, target))
+            found += [(scope, quantity, target, *line) for line in lines_of_scope]
     frame = pd.DataFrame(found, columns=COLUMNS)
-    return frame.sort_values("scope", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    return frame.sort_values("scope", key=lambda column: column.map(scopes.index), kind="stable", ignore_index=True)
 
 
 def _groups(means: pd.DataFrame) -> list[Group]:
     settings = [json.loads(text) for text in means.settings]
     means = means.assign(settings=settings, loss=[str(own.get("loss")) for own in settings])
     groups = means.groupby(["paper", *NETWORK, "loss"], sort=False)
-    return [Group(paper, runs, _masks(runs)) for (paper, *_), runs in groups if len(runs) >= FEWEST]
+    groups = [(paper, runs) for (paper, *_), runs in groups if len(runs) >= FEWEST]
+    return [
+        Group(paper, runs, _masks(runs), resamples(len(runs), stream(0, "bootstrap", place)))
+        for place, (paper, runs) in enumerate(groups)
+    ]
 
 
 def _masks(runs: pd.DataFrame) -> np.ndarray:
@@ -113,14 +111,14 @@ def _masks(runs: pd.DataFrame) -> np.ndarray:
     return np.array([pairs, pairs * (np.abs(np.subtract.outer(loss, loss)) <= np.log(BAND)), *alone.values()])
 
 
-def _sums(group: Group, first: str, second: str, counts: np.ndarray) -> tuple[int, np.ndarray, np.ndarray] | None:
+def _sums(group: Group, first: str, second: str) -> tuple[int, np.ndarray, np.ndarray] | None:
     """Return the runs that have both quantities and their `pair_sums`; None if they are few, or all the same."""
     x, y = (group.runs[name].to_numpy() for name in (first, second))
     known = ~np.isnan(x) & ~np.isnan(y)
     x, y = x[known], y[known]
     if len(x) < FEWEST or not np.ptp(x) or not np.ptp(y):
         return None
-    return len(x), *pair_sums(x, y, group.masks[:, known][:, :, known], counts[:, known])
+    return len(x), *pair_sums(x, y, group.masks[:, known][:, :, known], group.counts[:, known])
 
 
 def _coefficients(sums: Sequence[tuple[int, np.ndarray, np.ndarray]], side: int) -> list[tuple]:

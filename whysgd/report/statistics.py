@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean as mean
 from statistics import variance
 from typing import NamedTuple
@@ -77,8 +76,7 @@ def seeds_needed(weights: Mapping[str, float], values: Mapping[str, Seeds], marg
     return next(enough, None)
 
 
-@dataclass(frozen=True)
-class Gap:
+class Gap(NamedTuple):
     """The share of the difference between two runs that a third one recovers: 0 is the first run, 1 the second.
 
     Attributes:

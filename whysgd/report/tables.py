@@ -115,8 +115,7 @@ def _gap(row: dict, runs: pd.DataFrame) -> dict:
         return {}
     names = (row["run"], row["gap"]["from"], row["gap"]["to"])
     gap = recovered(*names, {name: seeds_of_row(runs, {**row, "run": name}) for name in names})
-    numbers = [None] * 4 if gap is None else (gap.value, gap.low, gap.high, gap.resolved)
-    return dict(zip(GAP_COLUMNS, (row["published_gap"], *numbers), strict=True))
+    return dict(zip(GAP_COLUMNS, (row["published_gap"], *(gap or [None] * 4)), strict=True))
 
 
 def _note(row: dict, runs: pd.DataFrame) -> str:
