@@ -63,9 +63,8 @@ def _overall(overall: pd.DataFrame) -> Table:
     targets = [target for target in TARGETS if target in set(known.target)] or TARGETS
     shown = [name for name in COMPARED if name in set(known.quantity)] or COMPARED
     below = [(target, one) for target in targets for one in COEFFICIENTS]
-    rows = [
-        [Cell(QUANTITIES[name].label), *(Cell(_number(found.loc[name, *place])) for place in below)] for name in shown
-    ]
+    texts = ([QUANTITIES[name].label, *(_number(found.loc[name, *place]) for place in below)] for name in shown)
+    rows = [list(map(Cell, line)) for line in texts]
     heads, numbers = ["measure", *(COEFFICIENTS[one] for _, one in below)], [False, *[True] * len(below)]
     groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in targets)]
     notes = [f"–: fewer than {FEWEST} such pairs, or no side is expected."] if overall.value.isna().any() else []
@@ -104,7 +103,7 @@ def _costs(measures: pd.DataFrame) -> Table | str:
         relative = (known_size.std_error / known_size.value.abs()).median()
         texts = (measure_title(measure), QUANTITIES[quantity].label, f"{rounded(100 * relative)} %",
                  f"{found.samples.median():.0f}", *map(rounded, medians))  # fmt: skip
-        rows.append([Cell(text) for text in texts])
+        rows.append(list(map(Cell, texts)))
     heads = ["measure", "quantity", "relative standard error", "samples", "seconds", "CPU seconds"]
     return Table("Costs", heads, [False, False, True, True, True, True], rows, above=[COSTS])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.report.baselines import Difference, differences, row_name, seeds_of_row
+from whysgd.report.baselines import differences, row_name, seeds_of_row
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
@@ -51,7 +51,12 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
     """
     mine = runs[runs.paper == paper]
     rows = [row for row in table["rows"] if row["metric"] in ACCURACIES]
-    beside = {id(one.row): one for one in differences({**table, "rows": rows}, mine)}
+    beside = {
+        id(one.row): {
+            "published_beside": one.published, "measured_beside": one.value, "baseline": row_name(one.baseline),
+        }
+        for one in differences({**table, "rows": rows}, mine)
+    }  # fmt: skip
     known = pd.DataFrame(columns=MEASURES) if measures is None else measures[measures.paper == paper]
     by_run, measured = (dict(list(frame.groupby("run"))) for frame in (mine, known))
     lines = []
@@ -61,7 +66,7 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         notes = [_note(row, own), note, _share_of_grid(table) if len(own) else ""]
         comparable = table["as_published"] and not row["edited"]
         lines.append({
-            **_line(row, own, values, comparable), **_beside(beside.get(id(row))), **_gap(row, mine),
+            **_line(row, own, values, comparable), **beside.get(id(row), {}), **_gap(row, mine),
             "note": "; ".join(filter(None, notes)),
         })  # fmt: skip
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
@@ -88,13 +93,6 @@ def _values(row: dict, runs: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.S
     notes = [NOT_MEASURED] if known.empty and len(runs) else []
     notes += [f"no number for {undefined} of {len(values)}"] if undefined else []
     return values.dropna(), "; ".join([*notes, *_older(known, "measured")])
-
-
-def _beside(one: Difference | None) -> dict:
-    """Return how far a row is from its baseline."""
-    if one is None:
-        return {}
-    return {"published_beside": one.published, "measured_beside": one.value, "baseline": row_name(one.baseline)}
 
 
 def _line(row: dict, runs: pd.DataFrame, values: pd.Series, comparable: bool) -> dict:
