@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
-from whysgd.report.figures._panels import seeds_of
 from whysgd.report.frame import read_histories
 from whysgd.report.recorded import unpacked
 from whysgd.report.style import STYLE, add_heading, begun, plt
@@ -33,17 +32,17 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
     drawn = {row["run"] for row in table["rows"] if row["planned"]}
     if not drawn:
         raise UserError(f"{table['title']}: no run of the table is made at this scale, so there is nothing to draw")
-    for need in {*needs(name)} & {*LANDSCAPES, *NOISE}:
+    measured = [need for need in needs(name) if need in (*LANDSCAPES, *NOISE)]
+    for need in measured:
         drawn &= set(frames[need].run)
         if need in NOISE and frames[need].empty:
             raise UserError(f"{table['title']}: the noise of no run was measured, so there is nothing to draw")
     # Rows are compared with where their gaps start.
     drawn |= {row["gap"]["from"] for row in table["rows"] if row["gap"]}
     frames = {need: frame[frame.run.isin(drawn)] for need, frame in frames.items()}
-    shown = next((need for need in needs(name) if need in (*LANDSCAPES, *NOISE)), "runs")
+    shown = measured[0] if measured else "runs"
     known = frames[shown] if GRID not in needs(name) else frames["measures"].query("quantity == @table['metric']")
-    seeds = "first seed" if shown in FIRST_SEED else seeds_of(known)
-    setting = f"{setting_of(frames['runs'], device=False)}; {seeds}"
+    seeds = "first seed" if shown in FIRST_SEED else _seeds_of(known)
     function = find("figure", name)
     # Matplotlib leaves labels that begin with _ out of legends.
     table = {**table, "rows": [{**row, "label": re.sub("^_", "\u200b_", row["label"])} for row in table["rows"]]}
@@ -51,8 +50,15 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
         figure = function(table, frames)
         message = getattr(sys.modules[function.__module__], "message", None)
         title, numbers = message(table, frames) if message else (table["title"], "")
-        add_heading(figure, begun(title), setting, numbers)
+        add_heading(figure, begun(title), f"{setting_of(frames['runs'], device=False)}; {seeds}", numbers)
     return figure
+
+
+def _seeds_of(frame: pd.DataFrame) -> str:
+    """Return how many seeds the runs of a frame have, as text."""
+    counts = frame.groupby("run").seed.nunique() if len(frame) else pd.Series([0])
+    text = " to ".join(str(count) for count in dict.fromkeys((counts.min(), counts.max())))
+    return f"n = {text} seed{'' if text == '1' else 's'}"
 
 
 def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:
@@ -84,14 +90,11 @@ def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    parts = []
+    empty, full = pd.DataFrame(columns=LANDSCAPE_COLUMNS), []
     for file in files:
         try:
-            part = pd.read_csv(file)
+            part = pd.read_csv(file, usecols=LANDSCAPE_COLUMNS)
         except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
-            raise UserError(f"{file}: not readable ({error})") from None
-        if missing := [column for column in LANDSCAPE_COLUMNS if column not in part]:
-            raise UserError(f"{file}: not the points of a landscape: no column {missing[0]}")
-        parts.append(part)
-    full = [part for part in parts if len(part)]
-    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=LANDSCAPE_COLUMNS)
+            raise UserError(f"{file}: not the points of a landscape ({error})") from None
+        full += [part] if len(part) else []
+    return pd.concat(full or [empty], ignore_index=True)

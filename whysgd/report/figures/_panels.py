@@ -58,10 +58,3 @@ def draw_course(axis, course: pd.DataFrame, colour, label: str | None = None, lw
         axis.plot(line.index, line, color=colour, lw=0.6, alpha=0.6, zorder=2.5)
     if seeds.empty:
         axis.fill_between(course.index, course.low, course.high, color=colour, alpha=0.25, lw=0, zorder=2.5)
-
-
-def seeds_of(frame: pd.DataFrame) -> str:
-    """Return how many seeds the runs of a frame have, as text."""
-    counts = frame.groupby("run").seed.nunique() if len(frame) else pd.Series([0])
-    text = " to ".join(str(count) for count in dict.fromkeys((counts.min(), counts.max())))
-    return f"n = {text} seed{'' if text == '1' else 's'}"
