@@ -2,13 +2,13 @@
 
 import pandas as pd
 
+from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError
 from whysgd.report.measures import rounded, titled
 from whysgd.report.style import SMALL
 
 # A level worth a line, by quantity.
 LEVELS = dict.fromkeys(("tail_index", "tail_index_active"), (2.0, "Gaussian: 2"))
-NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST"}
 
 
 def grid_panels(table: dict, measures: pd.DataFrame) -> tuple[pd.DataFrame, list, str, str]:
@@ -44,7 +44,9 @@ def axis_values(table: dict, axis: str) -> list:
 
 def named(value) -> str:
     """Return a value of an axis for readers."""
-    return NAMES.get(value, value.replace("_", " ")) if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return BUILT_IN[value]["label"] if value in BUILT_IN else value.replace("_", " ")
+    return f"{value:g}"
 
 
 def mark_level(axis, quantity: str) -> None:

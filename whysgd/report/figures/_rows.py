@@ -25,16 +25,13 @@ def clearly_beside(found: list[Difference], name: str) -> str:
     judged = [one for one in found if one.half is not None]
     if found and not judged:
         return f"with one seed, no difference to {name} has an interval"
-    more, less = ([row_name(one.row) for one in judged if one.sign == sign] for sign in (1, -1))
+    parts = []
+    for side, sign in (("more", 1), ("less", -1)):
+        if rows := [row_name(one.row) for one in judged if one.sign == sign]:
+            parts.append(f"{joined(rows, len(judged))} {'is' if len(rows) == 1 else 'are'} clearly {side}")
     none = f"{row_name(judged[0].row)} is not" if len(judged) == 1 else "no row is"
-    said = sides(more, less, len(judged), "clearly ") or f"{none} clearly more or less"
+    said = " and ".join(parts) or f"{none} clearly more or less"
     return f"{said} accurate than {name}{one_seed(found)}"
-
-
-def sides(more: list[str], less: list[str], of: int, how: str = "") -> str:
-    """Return which of so many rows are more, and which are less, than another one; nothing if none is."""
-    return " and ".join(f"{joined(rows, of)} {'is' if len(rows) == 1 else 'are'} {how}{side}"
-                        for rows, side in ((more, "more"), (less, "less")) if rows)  # fmt: skip
 
 
 def one_seed(found: list[Difference]) -> str:
@@ -55,5 +52,8 @@ def trend(values: pd.DataFrame, along: str, value: str = "value") -> tuple[str, 
 
 def made_rows(table: dict) -> dict[str, dict]:
     """Return the first row of each run that is made."""
-    rows = [row for row in table["rows"] if row["planned"]]
-    return {row["run"]: next(one for one in rows if one["run"] == row["run"]) for row in rows}
+    made: dict[str, dict] = {}
+    for row in table["rows"]:
+        if row["planned"]:
+            made.setdefault(row["run"], row)
+    return made
