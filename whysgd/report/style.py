@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from whysgd.files import write_atomically, write_text
 from whysgd.report.colours import PALETTE
@@ -67,29 +67,28 @@ def _dark_rules() -> str:
     return f"@media (prefers-color-scheme: dark){{svg{{fill: {DARK['#000000']}}}{''.join(rules)}}}"
 
 
-def add_heading(figure: Figure, title: str, setting: str = "", alternative: str = "") -> None:
-    """Write a finding above a figure and, in small type, on what it was measured; the figure grows by their height.
+def add_heading(figure: Figure, title: str, setting: str, alternative: str = "") -> None:
+    """Write a finding above a finished figure and, in small type, on what it was measured; the figure grows for them.
 
-    Args:
-        figure: of which all else is there.
-        title, setting: each is broken into lines that fit; a number stays beside what it counts.
-        alternative: what the figure shows, in words and numbers, for those who cannot see it.
+    `alternative` says in words and numbers what the figure shows, for those who cannot see it.
     """
-    lines = []
-    for text, size, letters in ((title, TITLE, 9.6), (setting, SMALL, 16)):
-        for phrase in ("n = ", "η = ", " seed", " networks", " %", " points", " steps", " images", "p < "):
-            text = text.replace(phrase, phrase.replace(" ", "\xa0"))
-        wrapped = textwrap.wrap(text, int(letters * figure.get_figwidth()))
-        lines.append(([line.replace("\xa0", " ") for line in wrapped], size))
-    taken = [(LINE * size * len(text) + 3) / 72 if text else 0.0 for text, size in lines]
-    height = figure.get_figheight() + sum(taken) + 0.05
+    width = figure.get_figwidth()
+    above, below = _wrapped(title, 9.6 * width), _wrapped(setting, 16 * width)
+    heights = [(LINE * size * len(lines) + 3) / 72 for size, lines in ((TITLE, above), (SMALL, below))]
+    height = figure.get_figheight() + sum(heights) + 0.05
     figure.set_figheight(height)
-    (above, _), (below, _) = lines
-    look = {"x": 0.07 / figure.get_figwidth(), "ha": "left", "va": "top", "linespacing": LINE}
+    look = {"x": 0.07 / width, "ha": "left", "va": "top", "linespacing": LINE}
     figure.suptitle("\n".join(above), y=1 - 0.04 / height, fontsize=TITLE, weight="bold", **look)
-    figure.text(s="\n".join(below), y=1 - (0.04 + taken[0]) / height, fontsize=SMALL, color=QUIET, **look)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (sum(taken) + 0.05) / height))
+    figure.text(s="\n".join(below), y=1 - (0.04 + heights[0]) / height, fontsize=SMALL, color=QUIET, **look)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (sum(heights) + 0.05) / height))
     figure.set_label(f"{title}. {alternative}".strip())
+
+
+def _wrapped(text: str, letters: float) -> list[str]:
+    """Return lines of a text; a number stays beside what it counts."""
+    for phrase in ("n = ", "η = ", " seed", " networks", " %", " points", " steps", " images", "p < "):
+        text = text.replace(phrase, phrase.replace(" ", "\xa0"))
+    return [line.replace("\xa0", " ") for line in textwrap.wrap(text, int(letters))]
 
 
 def add_legend(figure: Figure, place: str, **options) -> None:
@@ -97,8 +96,7 @@ def add_legend(figure: Figure, place: str, **options) -> None:
     handles = {}
     for axis in figure.axes:
         handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if handles:
-        figure.legend(handles.values(), handles, loc=f"outside {place}", frameon=False, **options)
+    figure.legend(handles.values(), handles, loc=f"outside {place}", frameon=False, **options)
 
 
 def say(axis, text: str) -> None:
@@ -135,17 +133,17 @@ def log_ticks(part, low: float, high: float) -> None:
     """Write plain numbers on a logarithmic axis (`axis.xaxis`), the more of them the less it spans."""
     tiers = ((3, range(1, 10)), (100, (1, 2, 5)), (1e4, (1, 3)), (np.inf, (1,)))
     part.set_major_locator(LogLocator(subs=next(tuple(subs) for factor, subs in tiers if high <= factor * low)))
-    part.set_major_formatter(FuncFormatter(number))
+    part.set_major_formatter(number)
     part.set_minor_formatter(NullFormatter())
 
 
 def step_axis(axis, last: int) -> None:
     """Make the horizontal axis one of steps, logarithmic, but with 0."""
     axis.set_xscale("symlog", linthresh=1, linscale=0.4)
+    powers = [0, *(10**power for power in range(12) if 10**power <= last)]
+    axis.set_xticks(powers, [f"{power:,}" for power in powers])
     axis.set_xlim(-0.15, last * 1.15)
-    axis.xaxis.set_major_locator(FixedLocator([0, *(10**power for power in range(12) if 10**power <= last)]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.minorticks_off()
     axis.set_xlabel("update steps")
 
 

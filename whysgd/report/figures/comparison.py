@@ -1,11 +1,10 @@
 """Accuracy of each row of a table as its difference to the baseline, published and measured side by side."""
 
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from whysgd.report.baselines import differences, row_name, seeds_of_row
 from whysgd.report.figures._rows import baseline_name, clearly_beside, told
-from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, number, plt, say, signed
+from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, plt, say, signed
 
 NEEDS = ("accuracy",)
 CAPTION = (
@@ -29,14 +28,14 @@ def comparison(table, frames):
     for place, one in enumerate(found):
         colour = table["colours"][one.row["run"]]
         own, base = seeds_of_row(runs, one.row), seeds_of_row(runs, one.baseline)
+        half = one.half or 0.0
         pairs = [own[seed] - base[seed] for seed in own if seed in base]
         measured.errorbar(one.value, place, xerr=one.half, fmt="o", color=colour, ms=7, mec="white", elinewidth=1.4)
         measured.plot(pairs, [place] * len(pairs), "|", color=QUIET, ms=11, mew=1.1, zorder=3)
         for sign, marker in ((-1, "<"), (1, ">")):
-            if sign * one.value + (one.half or 0.0) > MOST:  # The bar goes on beyond the axis.
+            if sign * one.value + half > MOST:  # The bar goes on beyond the axis.
                 measured.plot(sign * MOST, place, marker, color=colour, ms=7, mew=0, clip_on=False)
         _written(measured, place, told(one))
-        half = one.half or 0.0
         ends += [*pairs, *np.clip([one.value - half, one.value + half], -MOST, MOST)]
         if one.published is not None:
             axes[0, 0].plot(one.published, place, "o", color=colour, ms=7, mfc="none", mew=1.6)
@@ -67,11 +66,9 @@ def _scale(axis, low: float, high: float) -> bool:
         axis.set_xlim(low - margin, high + margin)
         return False
     axis.set_xscale("symlog", linthresh=1, linscale=0.7)
+    axis.set_xticks([-100, -10, -1, 0, 1, 10, 100], ["−100", "−10", "−1", "0", "1", "10", "100"])
+    axis.xaxis.minorticks_off()
     axis.set_xlim(max(-MOST, min(-1.0, 1.6 * low)), min(MOST, max(1.0, 1.6 * high)))
-    ticks = np.array([-100, -10, -1, 0, 1, 10, 100])
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value).replace("-", "−")))
     return True
 
 
@@ -83,7 +80,9 @@ def message(table, frames):
     if known:
         low, high = (signed(pick(one.published for one in known), 2) for pick in (min, max))
         title += f"; published: {low if low == high else f'{low} to {high}'} points"
-    beside = {True: "", False: " (published {})"}
-    numbers = (f"{row_name(one.row)} {told(one)} points"
-               + beside[one.published is None].format(signed(one.published or 0, 2)) for one in found)  # fmt: skip
+    numbers = (
+        f"{row_name(one.row)} {told(one)} points"
+        + ("" if one.published is None else f" (published {signed(one.published, 2)})")
+        for one in found
+    )
     return title, "; ".join(numbers)

@@ -1,7 +1,5 @@
 """A grid's quantity against the axis of its columns: a line for each value of the rows' last axis."""
 
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
 from whysgd.report.figures._grid import axis_values, extremes, grid_panels, mark_level, named
 from whysgd.report.figures._panels import panels
 from whysgd.report.measures import titled
@@ -43,9 +41,8 @@ def _plain_numbers(axis, values: list) -> None:
         return
     if min(values) > 0 and max(values) > 5 * min(values):
         axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_locator(FixedLocator(values))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(number))
+    axis.set_xticks(values, map(number, values))
+    axis.xaxis.minorticks_off()
 
 
 def message(table, frames):
@@ -54,8 +51,8 @@ def message(table, frames):
     if isinstance(frame[across].iloc[0], str):
         return extremes(table, frame)
     lines = {", ".join(map(named, key)): part for key, part in frame.groupby([*table["grid"]["rows"]], sort=False)}
-    found = dict(zip(lines, trends([(part[across].tolist(), part.value.tolist()) for part in lines.values()]),
-                     strict=True))  # fmt: skip
+    judged = trends([(part[across].tolist(), part.value.tolist()) for part in lines.values()])
+    found = dict(zip(lines, judged, strict=True))
     up, down = (sum(one.clear and one.rho * sign > 0 for one in found.values()) for sign in (1, -1))
     if up and down:
         said = f"rises with {across} in {up} and falls in {down} of {len(found)} lines"
