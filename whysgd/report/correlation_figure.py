@@ -1,9 +1,10 @@
 """The figure of the correlations; apart from their computation, which needs no drawing library."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 
-from whysgd.errors import UserError
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.report.colours import PALETTE
 from whysgd.report.correlations import AT_LOSS, COMPARED, OVERALL, RAW, TARGETS, expected_sign, sides
@@ -24,8 +25,6 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
     all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize
     better. `correlations` is the frame of `correlate`, and `setting` says on what was measured.
     """
-    if correlations.empty:
-        raise UserError("correlations: nothing was measured, so there is nothing to draw")
     found = correlations.set_index(["coefficient", "target", "scope", "quantity"]).sort_index()
     known = correlations[(correlations.scope != OVERALL) & correlations.value.notna()]
     papers = known.scope.unique()
@@ -33,17 +32,14 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
     shown = [name for name in COMPARED if name in set(known.quantity)] or COMPARED[:1]
     targets = [target for target in TARGETS if target in set(known.target)] or TARGETS[:1]
     height = len(shown) * max(ROW_HEIGHT, SCOPE_HEIGHT * len(papers)) + MARGIN
-    grid = {"squeeze": False, "sharex": True, "sharey": True}
-    figure, (axes,) = plt.subplots(1, len(targets), figsize=(WIDE, height), **grid)
+    size = (WIDE, height)
+    figure, (axes,) = plt.subplots(1, len(targets), figsize=size, squeeze=False, sharex=True, sharey=True)
     for axis, target in zip(axes, targets, strict=True):
         for place, quantity in enumerate(shown):
-            side = expected_sign(quantity, target)
-            axis.fill_between([0, side], place - 0.44, place + 0.44, **SHADE)
-        for number, (paper, offset) in enumerate(zip(papers, offsets, strict=True)):
+            axis.fill_between([0, expected_sign(quantity, target)], place - 0.44, place + 0.44, **SHADE)
+        for paper, offset, marker, colour in zip(papers, offsets, cycle(MARKERS), cycle(PALETTE), strict=False):
             raw, same = (found.loc[name, target, paper].loc[shown] for name in (RAW, AT_LOSS))
             places = np.arange(len(shown)) + offset
-            marker = MARKERS[number % len(MARKERS)]
-            colour = PALETTE[number % len(PALETTE)]
             axis.hlines(places, same.low, same.high, color=colour, lw=1.1)
             counts = found.pairs.loc[[AT_LOSS, RAW], :, paper].groupby("coefficient").max()
             label = f"{paper}\n({counts[AT_LOSS]} of {counts[RAW]} pairs)"
