@@ -34,31 +34,31 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
     `trajectories` of a paper, and `frame` has `whysgd.study.trajectories.COLUMNS` of its methods.
     """
     steps, lowest, limit = settings["steps"], _lowest(settings), 2 / settings["lr"]
-    figure, axes = plt.subplot_mosaic(
-        [["plane", "loss"], ["plane", "sharpness"]], figsize=(WIDE, HEIGHT), width_ratios=[1.5, 1]
-    )
-    _background(axes["plane"], settings)
+    parts, widths = [["plane", "loss"], ["plane", "sharpness"]], [1.5, 1]
+    figure, axes = plt.subplot_mosaic(parts, figsize=(WIDE, HEIGHT), width_ratios=widths)
+    plane, loss, sharpness = axes.values()
+    _background(plane, settings)
     for path, look in _paths(settings, frame):
-        axes["plane"].plot(path.w1, path.w2, **look)
-        axes["loss"].plot(path.step, path.loss - lowest, **look)
-        axes["sharpness"].plot(path.step, path.sharpness, **look)
+        plane.plot(path.w1, path.w2, **look)
+        loss.plot(path.step, path.loss - lowest, **look)
+        sharpness.plot(path.step, path.sharpness, **look)
         if path.seed.iloc[0] == 0:
-            axes["plane"].plot(*path[["w1", "w2"]].iloc[-1], **_mark(look))
-    axes["sharpness"].axhline(limit, color="black", ls=":", lw=1)
-    axes["sharpness"].annotate(
+            plane.plot(*path[["w1", "w2"]].iloc[-1], **_mark(look))
+    sharpness.axhline(limit, color="black", ls=":", lw=1)
+    sharpness.annotate(
         f"2/η = {limit:g}", (1, limit), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
         ha="right", va="top", fontsize=SMALL,
     )  # fmt: skip
-    axes["loss"].set(yscale="log", ylabel="L − min L", ylim=(SMALLEST_LOSS, None))
-    log_ticks(axes["loss"].yaxis, *axes["loss"].get_ylim())
-    axes["sharpness"].set(ylabel="largest eigenvalue of ∇²L", xlabel="steps", ylim=(0, None))
+    loss.set(yscale="log", ylabel="L − min L", ylim=(SMALLEST_LOSS, None))
+    log_ticks(loss.yaxis, *loss.get_ylim())
+    sharpness.set(ylabel="largest eigenvalue of ∇²L", xlabel="steps", ylim=(0, None))
     ticks = sorted({0, steps, *(10**power for power in range(1, 9) if 10**power < 0.8 * steps)})
-    for axis in (axes["loss"], axes["sharpness"]):
+    for axis in (loss, sharpness):
         axis.set_xscale("symlog", linthresh=10, linscale=0.5)
         axis.set_xticks(ticks, list(map(str, ticks)))
         axis.set_xlim(0, steps)
-    axes["loss"].tick_params(labelbottom=False)
-    _label(figure, settings, len(settings["methods"]), *message(settings, frame))
+    loss.tick_params(labelbottom=False)
+    _label(figure, settings, frame, columns=len(settings["methods"]))
     return figure
 
 
@@ -68,13 +68,13 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
     steps = shown_steps(settings["steps"])
     figure, axis = plt.subplots(figsize=ANIMATION_SIZE, dpi=DPI)
     _background(axis, settings)
-    _label(figure, settings, 2, *message(settings, frame))
+    _label(figure, settings, frame, columns=2)
     moving = []
     for line, look in _paths(settings, frame):
-        artists = axis.plot([], [], **look, animated=True)
+        weights = line[["w1", "w2"]].to_numpy()
+        moving += [(weights, False, artist) for artist in axis.plot([], [], **look, animated=True)]
         if line.seed.iloc[0] == 0:
-            artists += axis.plot([], [], **_mark(look), animated=True)
-        moving.append((line[["w1", "w2"]].to_numpy(), artists))
+            moving += [(weights, True, artist) for artist in axis.plot([], [], **_mark(look), animated=True)]
     number = axis.text(0.98, 0.97, "", transform=axis.transAxes, ha="right", va="top", fontsize=12, animated=True)
     figure.canvas.draw()
     # Constrained layout has done its part; what does not move is drawn once.
@@ -84,11 +84,9 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
     for step in steps:
         figure.canvas.restore_region(still)
         number.set_text(f"step {step}")
-        for weights, artists in moving:
-            artists[0].set_data(*weights[: step + 1].T)
-            for mark in artists[1:]:
-                mark.set_data(*weights[step : step + 1].T)
-        for artist in (number, *(artist for _, artists in moving for artist in artists)):
+        axis.draw_artist(number)
+        for weights, end, artist in moving:
+            artist.set_data(*weights[step if end else 0 : step + 1].T)
             axis.draw_artist(artist)
         images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
@@ -96,10 +94,8 @@ def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Pat
     palette = images[-1].quantize(method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     times = [SLOW_MS if step <= SLOW_STEPS else FRAME_MS for step in steps[:-1]] + [LAST_MS]
-    write_atomically(
-        path,
-        lambda file: first.save(file, save_all=True, append_images=others, duration=times, loop=0, optimize=False),
-    )
+    options = {"save_all": True, "append_images": others, "duration": times, "loop": 0, "optimize": False}
+    write_atomically(path, lambda file: first.save(file, **options))
 
 
 def shown_steps(steps: int) -> list[int]:
@@ -107,24 +103,24 @@ def shown_steps(steps: int) -> list[int]:
     return sorted({0, *np.geomspace(1, steps, FRAMES - 1).round().astype(int).tolist()})
 
 
-def _colours(settings: Mapping) -> dict[str, str]:
-    """Return the colour of each method: `DRAWS` if it draws micro-batches."""
-    free, methods = cycle(COLOURS), settings["methods"].items()
-    return {name: next(free) if method["batch"] == FULL_BATCH else DRAWS for name, method in methods}
+def _coloured(settings: Mapping):
+    """Yield name, settings and colour of each method, and whether it draws micro-batches."""
+    colours = cycle(COLOURS)
+    for name, method in settings["methods"].items():
+        draws = method["batch"] != FULL_BATCH
+        yield name, method, DRAWS if draws else next(colours), draws
 
 
 def _paths(settings: Mapping, frame: pd.DataFrame):
-    """Return each path, its lines in order, with its look, from the lowest to the topmost.
-
-    Methods that draw micro-batches lie below the others; their further seeds lie lowest.
+    """Return each path, its lines in order, with its look: methods that draw micro-batches lie below the others, and
+    their further seeds lie lowest.
     """
-    colours, found = _colours(settings), []
-    for (name, seed), path in frame.groupby(["method", "seed"], sort=False):
-        draws = colours[name] == DRAWS
-        look = {"lw": 1.1, "alpha": 0.85} if draws else {"lw": 2.0, "alpha": 1.0}
-        look = {"lw": 0.6, "alpha": 0.35} if seed else look
-        layer = {"zorder": 3 - draws - 0.5 * (seed > 0), "solid_joinstyle": "round"}
-        found.append((path.sort_values("step"), {"color": colours[name], **look, **layer}))
+    found = []
+    for name, _, colour, draws in _coloured(settings):
+        for seed, path in frame[frame.method == name].groupby("seed"):
+            width, alpha = (0.6, 0.35) if seed else (1.1, 0.85) if draws else (2.0, 1.0)
+            look = {"color": colour, "lw": width, "alpha": alpha, "zorder": 3 - draws - 0.5 * (seed > 0)}
+            found.append((path.sort_values("step"), {**look, "solid_joinstyle": "round"}))
     return sorted(found, key=lambda item: item[1]["zorder"])
 
 
@@ -162,27 +158,26 @@ def _lowest(settings: Mapping) -> float:
 
 
 def message(settings: Mapping, frame: pd.DataFrame) -> tuple[str, str]:
-    """Return for which methods the largest eigenvalue of the Hessian ends lowest and highest, and the one of each.
-
-    It is the median over a method's seeds and the last tenth of the steps.
+    """Return for whom the largest Hessian eigenvalue ends lowest and highest, by medians over seeds and the last tenth
+    of the steps, and the one of each method.
     """
     late = frame[frame.step >= 0.9 * settings["steps"]]
     ends = late.groupby("method").sharpness.median().sort_values()
-    labels = {name: method["label"] for name, method in settings["methods"].items()}
-    flat, sharp = ends.index[0], ends.index[-1]
-    lowest, highest = (f"{labels[name]}, at {ends[name]:.1f}" for name in (flat, sharp))
-    numbers = "; ".join(f"{labels[name]} {value:.1f}" for name, value in ends.items())
-    title = f"The largest Hessian eigenvalue ends lowest for {lowest}, and highest for {highest}"
-    return title, f"Largest eigenvalue of the Hessian at the end: {numbers}"
+    told = [(settings["methods"][name]["label"], f"{value:.1f}") for name, value in ends.items()]
+    (flat, low), (sharp, high) = told[0], told[-1]
+    title = f"The largest Hessian eigenvalue ends lowest for {flat}, at {low}, and highest for {sharp}, at {high}"
+    return title, f"Largest eigenvalue of the Hessian at the end: {'; '.join(map(' '.join, told))}"
 
 
-def _label(figure, settings: Mapping, columns: int, title: str, numbers: str) -> None:
+def _label(figure, settings: Mapping, frame: pd.DataFrame, columns: int) -> None:
     """Add a heading, and a legend of so many columns."""
-    handles, seeds = [], settings["seeds"]
-    for name, colour in _colours(settings).items():
-        label = settings["methods"][name]["label"] + (f", {seeds} seeds" if colour == DRAWS and seeds > 1 else "")
-        handles.append(plt.Line2D([], [], color=colour, lw=2, marker="o", mec="white", ms=7, label=label))
+    handles = []
+    for _, method, colour, draws in _coloured(settings):
+        seeds = f", {settings['seeds']} seeds" if draws and settings["seeds"] > 1 else ""
+        look = {"color": colour, "lw": 2, "marker": "o", "mec": "white", "ms": 7}
+        handles.append(plt.Line2D([], [], **look, label=method["label"] + seeds))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     parts = f"{len(settings['points'])} points in micro-batches of {settings['micro_batch']}"
-    steps = f"η = {settings['lr']:g}, {settings['steps']} steps"
-    add_heading(figure, title, f"{settings['title']}: squared error of w₁w₂x, {parts}, {steps}", numbers)
+    setting = f"{settings['title']}: squared error of w₁w₂x, {parts}, η = {settings['lr']:g}, {settings['steps']} steps"
+    title, numbers = message(settings, frame)
+    add_heading(figure, title, setting, numbers)
