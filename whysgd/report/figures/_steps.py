@@ -21,15 +21,15 @@ def grid_of(table: dict) -> dict[str, dict[str, str]]:
     In a table whose columns span a gap they are a row's columns; else they are the rows of each column. Runs that are
     not planned are left out; a run at two metrics is there once.
     """
+    titles = {row["row"]: row["label"] for row in reversed(table["rows"])}
     found: dict[str, dict] = {}
     for row in table["rows"]:
         if row["planned"]:
-            line, name = (row["row"], row["column"]) if table["gap"] else (row["column"] or "", row["label"])
+            line, name = (titles[row["row"]], row["column"]) if table["gap"] else (row["column"] or "", row["label"])
             mine = found.setdefault(line, {})
             if row["run"] not in mine.values():
                 mine[name] = row["run"]
-    titles = {row["row"]: row["label"] for row in reversed(table["rows"])}
-    return {titles.get(line, line): runs for line, runs in found.items()}
+    return found
 
 
 def to_baseline(table: dict, histories: pd.DataFrame, ratio: bool = False) -> pd.DataFrame:

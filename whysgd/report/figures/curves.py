@@ -1,8 +1,6 @@
 """Test accuracy over training, a panel for each row of a table."""
 
-from whysgd.report.baselines import row_name
-from whysgd.report.figures._panels import over_seeds
-from whysgd.report.figures._rows import made_rows
+from whysgd.report.figures._panels import drawn_rows, over_seeds
 from whysgd.report.figures._steps import draw_multiples
 from whysgd.report.style import joined
 
@@ -22,9 +20,8 @@ def curves(table, frames):
 
 def message(table, frames):
     """Say which rows reach what the first one ends with, and which of them is first, by medians over seeds."""
-    histories = frames["histories"]
-    rows = made_rows(table)
-    courses = {run: over_seeds(histories[histories.run == run], "step", "test_accuracy")["median"] for run in rows}
+    histories, labels = frames["histories"], drawn_rows(table)
+    courses = {run: over_seeds(histories[histories.run == run], "step", "test_accuracy")["median"] for run in labels}
     courses = {run: course for run, course in courses.items() if len(course)}
     if not courses:
         return "No test accuracy was evaluated", ""
@@ -32,18 +29,19 @@ def message(table, frames):
     level = own.iloc[-1]
     several = histories[histories.run == first].seed.nunique() > 1
     steps = {run: course.index[course >= level].min() for run, course in others if (course >= level).any()}
-    end = f"the {'median ' if several else ''}{level:.1f} % at which {row_name(rows[first])} ends"
+    end = f"the {'median ' if several else ''}{level:.1f} % at which {labels[first]} ends"
     if steps:
         least = min(steps.values())
-        soonest = [row_name(rows[run]) for run, step in steps.items() if step == least]
-        title = f"{joined([row_name(rows[run]) for run in steps], len(others))} get{'s' * (len(steps) == 1)} to {end}"
+        soonest = [labels[run] for run, step in steps.items() if step == least]
         first_by = f", {soonest[0]} first" if len(soonest) == 1 < len(steps) else ""
-        title += f"{first_by}, by step {least:,}"
+        get = "gets" if len(steps) == 1 else "get"
+        title = f"{joined([labels[run] for run in steps], len(others))} {get} to {end}{first_by}, by step {least:,}"
     elif len(others) > 1:
         title = f"No other row gets to {end}"
     elif others:
-        title = f"{row_name(rows[others[0][0]])} does not get to {end}"
+        title = f"{labels[others[0][0]]} does not get to {end}"
     else:
-        title = f"{row_name(rows[first])} ends at {'a median of ' if several else ''}{level:.1f} %"
-    return title, "; ".join(f"{row_name(rows[run])} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
-                            for run, course in courses.items())  # fmt: skip
+        title = f"{labels[first]} ends at {'a median of ' if several else ''}{level:.1f} %"
+    ends = (f"{labels[run]} ends at {course.iloc[-1]:.1f} % at step {course.index[-1]:,}"
+            for run, course in courses.items())  # fmt: skip
+    return title, "; ".join(ends)

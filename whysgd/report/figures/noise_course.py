@@ -43,7 +43,8 @@ def noise_course(table, frames):
         if len(evaluated):
             axis.set_xlim(evaluated.step.min() / 1.15, evaluated.step.max() * 1.15)
             log_ticks(axis.xaxis, *axis.get_xlim())
-            log_ticks(axes[1].yaxis, *evaluated.train_loss.agg(["min", "max"]))
+    if len(evaluated):
+        log_ticks(axes[1].yaxis, *evaluated.train_loss.agg(["min", "max"]))
     add_legend(figure, "lower center", ncols=1 + -(-len(rows) // 2))
     return figure
 
@@ -51,12 +52,12 @@ def noise_course(table, frames):
 def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
     """Draw median and band over the seeds, at the steps that every seed has until it ends; a dot at each seed's end."""
     ends = lines.groupby("seed").step.max()
-    common = set.intersection(*(set(mine.step) | set(lines[lines.step > ends[seed]].step)
-                                for seed, mine in lines.groupby("seed")))  # fmt: skip
-    course = lines[lines.step.isin(common)].groupby("step").agg(
-        median=("tail_index", "median"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
+    course = lines.groupby("step").agg(
+        median=("tail_index", "median"), low=("tail_index_low", "min"), high=("tail_index_high", "max"),
+        seeds=("seed", "nunique"),
     )  # fmt: skip
-    draw_course(axis, course, colour)
+    common = [step for step, seeds in course.pop("seeds").items() if seeds == (ends >= step).sum()]
+    draw_course(axis, course.loc[common], colour)
     for _, mine in lines.sort_values("step").groupby("seed"):
         _ended(axis, mine, "tail_index", colour)
 

@@ -22,14 +22,13 @@ def noise_norms(table, frames):
     """Draw ‖U_b‖ in units of √(mean_b ‖U_b‖²), sorted, over normal quantiles."""
     drawn = _drawn(table, frames)
     figure, axes = panels(len(drawn), even(len(drawn), 2), HEIGHT, sharex=True, sharey=True)
-    for axis, (run, (label, ends)) in zip(axes, drawn.items(), strict=True):
+    for axis, (run, (label, width, ends)) in zip(axes, drawn.items(), strict=True):
         parts = zip(ends, (FAINT, table["colours"][run]), ("start", "end"), strict=False)
-        for (*_, scaled), colour, name in parts:
+        for (_, _, scaled), colour, name in parts:
             quantiles = ndtri((np.arange(len(scaled)) + 0.5) / len(scaled))
             look = {"color": colour, "ms": 3, "mew": 0, "label": f"at the {name}" if axis is axes[0] else None}
             axis.plot(quantiles, np.sort(scaled), "o", **look, zorder=3)
         line = np.array(axis.get_xlim())
-        width = gaussian_width(_parameters(frames, run))
         axis.plot(line, 1 + width * line, "--", color="black", lw=1, label="isotropic Gaussian noise")
         axis.set_title(f"{label}\nspread {_times(ends, width)} that of Gaussian noise", loc="left")
         axis.set(xlabel="normal quantile", xlim=line)
@@ -46,15 +45,13 @@ def gaussian_width(parameters: int) -> float:
     return 1 / math.sqrt(2 * parameters)
 
 
-def _parameters(frames, run: str) -> int:
-    return int(frames["runs"].set_index("run").parameters[[run]].iloc[0])
-
-
-def _drawn(table, frames) -> dict[str, tuple[str, list]]:
-    norms = frames["noise_norms"]
+def _drawn(table, frames) -> dict[str, tuple[str, float, list]]:
+    """Return the label of each run, the width that Gaussian norms would have, and the norms of its first seed."""
+    norms, parameters = frames["noise_norms"], frames["runs"].groupby("run").parameters.first()
     if "split" in norms:  # Records have no such column: they keep the norms of the training images alone.
         norms = norms[norms.split == "train"]
-    return {run: (label, ends) for run, label in drawn_rows(table).items() if (ends := _ends(norms[norms.run == run]))}
+    rows = {run: (label, _ends(norms[norms.run == run])) for run, label in drawn_rows(table).items()}
+    return {run: (label, gaussian_width(parameters[run]), ends) for run, (label, ends) in rows.items() if ends}
 
 
 def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
@@ -71,19 +68,19 @@ def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
 
 
 def _times(ends: list, width: float) -> str:
-    return " → ".join(f"{number(float(f'{scaled.std() / width:.2g}'))}×" for _, _, scaled in ends)
+    return " → ".join(f"{_short(scaled.std() / width)}×" for _, _, scaled in ends)
+
+
+def _short(value: float) -> str:
+    return number(float(f"{value:.2g}"))
 
 
 def message(table, frames):
     """Say how many times as wide as Gaussian noise's the norms are spread at the end."""
     drawn = _drawn(table, frames)
-    widths = {run: gaussian_width(_parameters(frames, run)) for run in drawn}
-    times = [ends[-1][2].std() / widths[run] for run, (_, ends) in drawn.items()]
-    low, high = (number(float(f"{end:.2g}")) for end in (min(times), max(times)))
-    title = (
-        f"At the end noise norms spread {low if low == high else f'{low} to {high}'} times as wide as Gaussian noise's"
-    )
-    numbers = (f"{label}: {_times(ends, widths[run])} as wide from start to end, root mean square "
+    times = [ends[-1][2].std() / width for _, width, ends in drawn.values()]
+    spread = " to ".join(dict.fromkeys(map(_short, (min(times), max(times)))))
+    numbers = (f"{label}: {_times(ends, width)} as wide from start to end, root mean square "
                f"{' → '.join(f'{rms:.3g}' for _, rms, _ in ends)} in {ends[-1][0]:,} steps"
-               for run, (label, ends) in drawn.items())  # fmt: skip
-    return title, "; ".join(numbers)
+               for label, width, ends in drawn.values())  # fmt: skip
+    return f"At the end noise norms spread {spread} times as wide as Gaussian noise's", "; ".join(numbers)

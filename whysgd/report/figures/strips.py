@@ -61,7 +61,7 @@ def message(table, frames):
     """Say whether sharpness and accuracy have a trend along the rows."""
     rows, found = drawn_rows(table), list(zip(QUANTITIES.values(), _values(table, frames).values(), strict=True))
     words = (f"{name} {trend(lines, 'place')[0] if len(lines) else 'was not measured'}" for name, lines in found)
-    first, *_, last = [*rows.values()] * 2
+    labels = [*rows.values()]
     medians = (f"{label} {name} {rounded(lines[lines.run == run].value.median())}"
                for run, label in rows.items() for name, lines in found)  # fmt: skip
-    return f"From {first} to {last}, {' and '.join(words)}", f"Medians: {'; '.join(medians)}"
+    return f"From {labels[0]} to {labels[-1]}, {' and '.join(words)}", f"Medians: {'; '.join(medians)}"
