@@ -1,11 +1,12 @@
 """Small tables with frames of their runs, and figures of them."""
 
-import json
 import math
 from itertools import product
 
 import numpy as np
 import pandas as pd
+from frames import measured, row, runs_frame
+from frames import table_of as bare_table
 
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
 from whysgd.report.colours import run_colours
@@ -13,20 +14,14 @@ from whysgd.report.draw import draw_figure
 from whysgd.report.style import plt
 
 
-def row(run, label, column=None, **other) -> dict:
-    """A laid-out row, as `whysgd.study.layout` makes it."""
-    return {"run": run, "row": run, "label": label, "column": column, "method": column or run, "metric": "test_accuracy",
-            "mean": None, "std": None, "gap": None, "published_gap": None, "planned": run is not None, **other}  # fmt: skip
-
-
 def table_of(*rows, **other) -> dict:
-    table = {"title": "T", "setting": "S", "columns": None, "gap": None, "grid": None, "planes": [], "metric": "test_accuracy",
-             "rows": list(rows), **other}  # fmt: skip
+    """A laid-out table with the colours of its runs."""
+    table = {**bare_table(list(rows)), "planes": [], "metric": "test_accuracy", **other}
     return {**table, "colours": run_colours({"t": table})["t"]}
 
 
 def cell(name, method, **other) -> dict:
-    return {**row(f"{name}.{method}", name.upper(), method.upper()), "row": name, "method": method, **other}
+    return row(f"{name}.{method}", name.upper(), column=method.upper()) | {"row": name, "method": method} | other
 
 
 def grid_table(rows: dict, columns: dict) -> dict:
@@ -57,23 +52,30 @@ def draw(figure, table=TABLE, seeds=3, **frames):
     return drawn
 
 
+def spoken(figure) -> str:
+    """The title of a figure in one line."""
+    return figure.get_suptitle().replace("\n", " ")
+
+
+def texts_of(parts) -> list[str]:
+    return [part.get_text() for part in parts]
+
+
 def frames_of(table, seeds=3) -> dict[str, pd.DataFrame]:
     """What was found of a table's runs; the place of a run in the table makes its numbers."""
-    runs = dict.fromkeys(row["run"] for row in table["rows"] if row["planned"])
-    axes = {row["run"]: row.get("axes") for row in table["rows"]}
-    lines = {name: [] for name in ("runs", "measures", "noise", "noise_norms", "layers")}
-    for (place, run), seed in product(enumerate(runs), range(seeds)):
+    axes = {row["run"]: row.get("axes") for row in table["rows"] if row["planned"]}
+    accuracies = {run: [90.0 + place + 0.1 * seed for seed in range(seeds)] for place, run in enumerate(axes)}
+    runs = runs_frame(accuracies, parameters=20_000, best_test_accuracy=99.0)
+
+    found = {"keskar_sharpness": lambda line: 10.0**line.seed}
+    if table["grid"]:
+        levels = {
+            run: 1.6 - 0.05 * math.log2(own.get("width", 1)) + 0.01 * own.get("depth", 0) for run, own in axes.items()
+        }
+        found["tail_index"] = lambda line: levels[line.run] + 0.001 * line.seed
+    lines = {name: [] for name in ("noise", "noise_norms", "layers")}
+    for (place, run), seed in product(enumerate(axes), range(seeds)):
         key = {"paper": "p", "run": run, "scale": "mini", "seed": seed}
-        lines["runs"].append({
-            **key, "steps": 30, "parameters": 20_000, "status": "finished", "train_accuracy": 95.0 + place, "test_accuracy": 90.0 + place + 0.1 * seed,
-            "best_test_accuracy": 99.0, "dataset": "digits", "train_images": 5, "held_out_images": 0, "test_images": 6,
-            "model": "m", "device": "cpu", "settings": json.dumps({"lr": run}), "best_selected_on": "test", "stored_copies": 0,
-            "source": "training", "older": False,
-        })  # fmt: skip
-        lines["measures"].append({**key, "quantity": "keskar_sharpness", "value": 10.0**seed, "older": False})
-        if own := axes[run]:
-            index = 1.6 - 0.05 * math.log2(own.get("width", 1)) + 0.01 * own.get("depth", 0) + 0.001 * seed
-            lines["measures"].append({**key, "quantity": "tail_index", "value": index, "older": False})
         end = 650 if place else 200 + 100 * seed
         for step in (*(step for step in (0, 1, 5, 20, 80, 300) if step < end), end):
             index = 1.5 - 0.001 * step
@@ -85,8 +87,10 @@ def frames_of(table, seeds=3) -> dict[str, pd.DataFrame]:
         lines["layers"] += [{**key, "step": step, "layer": name, "weight_norm": 3.0 + number + seed,
                              "gradient_norm": 0.1 * step + number}
                             for step in (0, 1, 9) for number, name in enumerate(layers)]  # fmt: skip
-    frames = {name: pd.DataFrame(own) for name, own in lines.items()}
-    return {**frames, "histories": histories_of(runs, seeds), "line": points_of(runs, "line"), "plane": points_of(runs)}
+    return {
+        "runs": runs, "measures": measured(runs, **found), **{name: pd.DataFrame(own) for name, own in lines.items()},
+        "histories": histories_of(axes, seeds), "line": points_of(axes, "line"), "plane": points_of(axes),
+    }  # fmt: skip
 
 
 def histories_of(runs, seeds=3, length=5) -> pd.DataFrame:

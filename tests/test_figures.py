@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import config_of, make_dataset
-from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, table_of
+from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, spoken, table_of, texts_of
 from matplotlib.text import Text
 from PIL import Image
 
@@ -44,7 +44,7 @@ def test_every_figure_is_drawn_alike_each_time_and_says_what_it_shows(figure, tm
     assert text == (tmp_path / "second.svg").read_text()
     assert "scale mini: digits" in text
     assert "seed" in text
-    title = drawn.get_suptitle().replace("\n", " ")
+    title = spoken(drawn)
     assert title != table["title"]
     assert drawn.get_label().startswith(f"{title}. ")
     assert re.search(r"\d", drawn.get_label().removeprefix(title))
@@ -124,11 +124,6 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
             needs(wrong)
 
 
-def spoken(figure) -> str:
-    """The title of a figure in one line."""
-    return figure.get_suptitle().replace("\n", " ")
-
-
 def lines_of(axis, colour):
     """The lines of a panel in a colour, or all in other colours than grey."""
     return [line for line in axis.lines if line.get_color() == colour]
@@ -205,10 +200,10 @@ def test_a_run_that_measures_nothing_has_no_line(figure):
 def test_a_comparison_has_differences_to_the_baseline_published_and_measured():
     figure = draw("comparison")
     published, measured = figure.axes
-    assert [label.get_text() for label in published.get_yticklabels()] == ["B", "C"]
+    assert texts_of(published.get_yticklabels()) == ["B", "C"]
     assert [line.get_xdata()[0] for line in published.lines if line.get_mfc() == "none"] == [80.0 - 95.0]
     values = {run: dict(enumerate(90.0 + place + 0.1 * np.arange(3))) for place, run in enumerate("abc")}
-    texts = [text.get_text() for text in measured.texts]
+    texts = texts_of(measured.texts)
     for text, one, run in zip(texts, differences(TABLE, FRAMES["runs"]), "bc", strict=True):
         value, half = difference({run: 1.0, "a": -1.0}, values)
         assert (one.value, one.half) == (pytest.approx(value), pytest.approx(half, abs=1e-6))
@@ -264,7 +259,7 @@ def generalization(seeds, only=ACCURACIES, spread=0.05):
 def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing(seeds):
     table, figure = generalization(seeds)
     every, closer = figure.axes
-    assert [text.get_text() for text in every.texts] == ["FB"]
+    assert texts_of(every.texts) == ["FB"]
     assert sorted(text.get_text() for text in closer.texts) == ["CLIP", "LONG", "REG", "SGD"]
     assert not figure.legends
     renderer = figure.canvas.get_renderer()
@@ -355,7 +350,7 @@ def test_strips_have_every_seed_the_median_and_the_trend(seeds):
     figure = draw("strips", seeds=seeds)
     sharpness, accuracy = figure.axes
     assert (sharpness.get_xlabel(), accuracy.get_xlabel()) == ("Keskar sharpness [%]", "test accuracy [%]")
-    assert [text.get_text() for text in sharpness.get_yticklabels()] == ["A", "B", "C"]
+    assert texts_of(sharpness.get_yticklabels()) == ["A", "B", "C"]
     medians = [float(text.get_text()) for text in accuracy.texts]
     assert medians == pytest.approx([90 + place + 0.05 * (seeds - 1) for place in range(3)], abs=0.06)
     assert [len(line.get_xdata()) for line in accuracy.lines] == [seeds] * 3
@@ -363,7 +358,7 @@ def test_strips_have_every_seed_the_median_and_the_trend(seeds):
     rho, p = rank_correlation(np.repeat(range(3), seeds), values)
     assert accuracy.get_title(loc="left").startswith(f"Spearman's ρ = +{rho:.2f}, p ")
     word = "rises" if p <= 0.05 else "shows no trend"
-    assert figure.get_suptitle().replace("\n", " ") == f"From A to C, sharpness shows no trend and test accuracy {word}"
+    assert spoken(figure) == f"From A to C, sharpness shows no trend and test accuracy {word}"
 
 
 def test_wide_ranges_are_logarithmic_and_what_is_not_there_is_said():
@@ -371,11 +366,11 @@ def test_wide_ranges_are_logarithmic_and_what_is_not_there_is_said():
     runs.loc[0, "status"] = "diverged"
     axes = draw("strips", runs=runs[runs.run != "b"], measures=measures).axes
     assert [axis.get_xscale() for axis in axes] == ["log", "linear"]
-    labels = [text.get_text() for text in axes[0].get_yticklabels()]
+    labels = texts_of(axes[0].get_yticklabels())
     assert labels == ["A\n1 diverged", "B\nnot run", "C"]
     bare = draw("strips", runs=runs, measures=measures[:0])
-    assert [text.get_text() for text in bare.axes[0].texts] == ["not measured"]
-    assert "sharpness was not measured" in bare.get_suptitle().replace("\n", " ")
+    assert texts_of(bare.axes[0].texts) == ["not measured"]
+    assert "sharpness was not measured" in spoken(bare)
 
 
 @pytest.mark.parametrize(("channels", "copies", "clean"), [(1, 2, False), (3, 12, True)])

@@ -105,5 +105,5 @@ def test_panels_fill_lines_of_at_most_four(count):
 
 
 def test_a_cell_is_named_with_its_column():
-    table = table_of(row("a.x", "A", "X"), row("a.y", "A", "Y"), row(None, "B", "Y"))
+    table = table_of(row("a.x", "A", column="X"), row("a.y", "A", column="Y"), row(None, "B", column="Y"))
     assert _panels.drawn_rows(table) == {"a.x": "A (X)", "a.y": "A (Y)"}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from drawing import GRID, draw, frames_of, grid_table, row, table_of
+from drawing import GRID, draw, frames_of, grid_table, row, spoken, table_of, texts_of
 from scipy import stats
 
 from whysgd.errors import UserError
@@ -27,7 +27,7 @@ def test_the_figure_of_widths_has_a_line_for_each_depth_and_the_gaussian():
     dots = [line for line in axis.lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in dots) == 3 * 4 * 3
     assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axis.lines)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2", "4", "8"]
+    assert texts_of(figure.legends[0].get_texts()) == ["2", "4", "8"]
     assert (
         figure.get_suptitle()
         == "Tail index of gradient noise falls with width in all 6 lines (Spearman's ρ, Holm p < 0.05)"
@@ -41,7 +41,7 @@ def test_each_line_of_the_grid_is_judged_for_itself():
     said = "Tail index of gradient noise rises with width in 3 and falls in 2 of 6 lines (Spearman's ρ, Holm p < 0.05)"
     assert draw("width", GRID, measures=known).get_suptitle() == said
     figure = draw("width", GRID, measures=known.assign(value=1.0))
-    assert "shows no clear trend with width in any of 6 lines" in figure.get_suptitle().replace("\n", " ")
+    assert "shows no clear trend with width in any of 6 lines" in spoken(figure)
     assert "cross entropy, 2 0.00; " in figure.get_label()
 
 
@@ -49,19 +49,19 @@ def test_the_map_has_a_number_in_each_cell():
     whole = frames_of(GRID)["measures"]
     figure = draw("heatmap", GRID, measures=whole[whole.run != "linear_hinge-8-4"])
     first, second, bar = figure.axes
-    numbers = [[text.get_text() for text in axis.texts] for axis in (first, second)]
+    numbers = [texts_of(axis.texts) for axis in (first, second)]
     assert numbers[0][:5] == ["1.52", "1.42", "1.32", "1.22", "1.54"]
     # On a dark screen, too, cells keep their colours, and so do the numbers on them.
     assert {text.get_color() for axis in (first, second) for text in axis.texts} == {ON_LIGHT, ON_DARK}
     assert not {ON_LIGHT, ON_DARK} & {*DARK}
     # A cell without a number stays grey.
     assert (len(numbers[0]), len(numbers[1])) == (12, 11)
-    assert [label.get_text() for label in first.get_yticklabels()] == ["2", "4", "8"]
+    assert texts_of(first.get_yticklabels()) == ["2", "4", "8"]
     assert (first.get_ylabel(), first.get_xlabel()) == ("depth", "width")
     assert bar.get_ylabel() == "tail index of\ngradient noise"
     # 1.6 − 0.05·log₂(width) + 0.01·depth + 0.001 is lowest at width 256 and depth 2.
     low, high = "1.22 (loss cross entropy, depth 2, width 256)", "1.58 (loss cross entropy, depth 8, width 4)"
-    assert figure.get_suptitle().replace("\n", " ") == f"Tail index of gradient noise ranges from {low} to {high}"
+    assert spoken(figure) == f"Tail index of gradient noise ranges from {low} to {high}"
 
 
 def test_a_grid_of_names_is_drawn_with_their_names_and_its_seeds_are_counted():
@@ -71,7 +71,7 @@ def test_a_grid_of_names_is_drawn_with_their_names_and_its_seeds_are_counted():
     known = frames_of(table, 2)["measures"]
     figure = draw("width", table, measures=known[(known.seed == 0) | (known.run == "cifar10-cross_entropy-2")])
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["CIFAR-10", "CIFAR-100"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cross entropy", "linear hinge"]
+    assert texts_of(figure.legends[0].get_texts()) == ["cross entropy", "linear hinge"]
     assert figure.texts[-1].get_text().endswith("n = 1 to 2 seeds")
     with pytest.raises(UserError, match="nothing was measured of the table's grid"):
         draw("width", table, measures=known[:0])
@@ -92,7 +92,7 @@ def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_en
     assert ends == [(200, 1.3), (300, 1.3), (650, 0.85), (650, 0.95)]
     full = [[line for line in axis.lines if len(line.get_xdata()) > 1] for axis in (loss, accuracy)]
     assert [len(lines) for lines in full] == [4, 8]
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    names = texts_of(figure.legends[0].get_texts())
     assert names == ["A", "B", "accuracy on the training images", "on the test images"]
 
 
@@ -127,7 +127,7 @@ def test_layers_have_a_line_each_in_units_of_their_start():
     ]
     # A layer has the same colour in all panels.
     assert [line.get_color() for line in fewer.lines] == [line.get_color() for line in weights.lines[:2]]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1", "2", "3"]
+    assert texts_of(figure.legends[0].get_texts()) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_runs_without_noise_are_left_out(figure, need):
     known = frames_of(TWO)[need]
     drawn = draw(figure, TWO, **{need: known[known.run == "b"]})
     names = [title[:1] for axis in drawn.axes if (title := axis.get_title(loc="left"))]
-    assert (names or [text.get_text() for text in drawn.legends[0].get_texts()][:1]) == ["B"]
+    assert (names or texts_of(drawn.legends[0].get_texts())[:1]) == ["B"]
     with pytest.raises(UserError, match="T: the noise of no run was measured"):
         draw(figure, TWO, **{need: known[:0]})
 
