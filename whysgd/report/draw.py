@@ -23,7 +23,7 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
 
     Args:
         name: of the figure, or a dotted path to one.
-        table: as `whysgd.study.papers.tables_at` has it, with `colours`, of its methods.
+        table: as `whysgd.study.papers.tables_at` has it, with `colours`, of its runs.
         frames: as `read_frames` has them; of other runs than the table's, too.
 
     Raises:

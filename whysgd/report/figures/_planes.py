@@ -38,26 +38,19 @@ def loss_scale(planes: list) -> LogNorm:
 
 
 def basins(table: dict, points: pd.DataFrame, only, where: str) -> tuple[str, str]:
-    """Return whose loss is low on the largest and the smallest part of a line or plane, and the parts of all.
-
-    Args:
-        table: of the figure.
-        points: of the lines or planes.
-        only: the runs drawn.
-        where: "line" or "plane".
+    """Return whose loss is low on the largest and the smallest part of `where`, a line or plane, and the parts of all
+    rows, or of those that `only` names.
     """
     known = finite_seeds(points)
     low = (known.loss < LOW).groupby([known.run, known.seed]).mean().groupby("run").median()
-    rows = drawn_rows(table, only)
-    parts = {label: 100 * low[run] for run, label in rows.items() if run in low}
-    numbers = "; ".join(f"{label} {part:.0f} %" for label, part in parts.items())
+    parts = {label: round(100 * low[run]) for run, label in drawn_rows(table, only).items() if run in low}
     if not parts:
         return f"No {where} was measured", ""
-    whole = {label: round(part) for label, part in parts.items()}
-    most, least = max(whole.values()), min(whole.values())
+    numbers = "; ".join(f"{label} {part} %" for label, part in parts.items())
+    most, least = max(parts.values()), min(parts.values())
     if most == least:
         return f"The loss is below {LOW:g} nat on {most} % of the {where}, whatever the row", numbers
-    widest, narrowest = ([label for label, part in whole.items() if part == end] for end in (most, least))
+    widest, narrowest = ([label for label, part in parts.items() if part == end] for end in (most, least))
     keep = "keeps" if len(widest) == 1 else "keep"
     title = f"{joined(widest)} {keep} the loss below {LOW:g} nat on the largest part of the {where}, {most} %"
     return f"{title}; {joined(narrowest)} {'nowhere' if not least else f'on the smallest, {least} %'}", numbers

@@ -22,8 +22,8 @@ def comparison(table, frames):
     found, runs = differences(table, frames["runs"]), frames["runs"]
     known = any(one.published is not None for one in found)
     size = (NARROW, ROW_HEIGHT * max(len(found), 3) + MARGIN)
-    figure, axes = plt.subplots(1, 1 + known, figsize=size, sharey=True, sharex=True, squeeze=False)
-    measured, name = axes[0, -1], baseline_name(table, found)
+    figure, (axes,) = plt.subplots(1, 1 + known, figsize=size, sharey=True, sharex=True, squeeze=False)
+    measured, name = axes[-1], baseline_name(table, found)
     ends = [0.0]
     for place, one in enumerate(found):
         colour = table["colours"][one.row["run"]]
@@ -38,14 +38,14 @@ def comparison(table, frames):
         _written(measured, place, told(one))
         ends += [*pairs, *np.clip([one.value - half, one.value + half], -MOST, MOST)]
         if one.published is not None:
-            axes[0, 0].plot(one.published, place, "o", color=colour, ms=7, mfc="none", mew=1.6)
-            _written(axes[0, 0], place, signed(one.published, 2))
+            axes[0].plot(one.published, place, "o", color=colour, ms=7, mfc="none", mew=1.6)
+            _written(axes[0], place, signed(one.published, 2))
             ends.append(one.published)
-    for axis, title in zip(axes[0], ["published", "measured"] if known else ["measured"], strict=True):
+    for axis, title in zip(axes, ["published", "measured"] if known else ["measured"], strict=True):
         axis.axvline(0, color=QUIET, lw=0.8, zorder=1)
         axis.set_title(title, loc="left")
-    axes[0, 0].set_yticks(range(len(found)), [row_name(one.row) for one in found])
-    axes[0, 0].set_ylim(len(found) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(found)), [row_name(one.row) for one in found])
+    axes[0].set_ylim(len(found) - 0.5, -0.5)
     bent = _scale(measured, min(ends), max(ends))
     how = ", logarithmic beyond ±1" if bent else ""
     figure.supxlabel(f"difference in test accuracy to {name} [points{how}]", fontsize=TEXT)

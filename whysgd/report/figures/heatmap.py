@@ -29,8 +29,8 @@ def heatmap(table, frames):
             "annot_kws": {"fontsize": SMALL}, "cbar": False}  # fmt: skip
     height = ROW_HEIGHT * max(FEWEST, len(rows))
     size = (WIDE, height + MARGIN)
-    figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
-    for axis, (title, part) in zip(axes[0], drawn, strict=True):
+    figure, (axes,) = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
+    for axis, (title, part) in zip(axes, drawn, strict=True):
         cells = part.groupby([inner, across]).value.mean().unstack().reindex(index=rows, columns=columns)
         sns.heatmap(cells, ax=axis, xticklabels=[*map(named, columns)], yticklabels=[*map(named, rows)], **look)
         for text in axis.texts:
@@ -41,9 +41,9 @@ def heatmap(table, frames):
         axis.tick_params(length=0)
         axis.tick_params(axis="y", rotation=0)
         axis.grid(visible=False)
-    axes[0][0].set_ylabel(inner)
+    axes[0].set_ylabel(inner)
     label = textwrap.fill(titled(table["metric"]), int(LETTERS * height))
-    figure.colorbar(axes[0][0].collections[0], ax=axes[0].tolist(), label=label, fraction=0.05, pad=0.02)
+    figure.colorbar(axes[0].collections[0], ax=axes.tolist(), label=label, fraction=0.05, pad=0.02)
     return figure
 
 
