@@ -11,10 +11,7 @@ def run_colours(tables: Mapping[str, dict]) -> dict[str, dict[str, str]]:
 
     What is compared is the rows, by their labels, or in a table whose columns span a gap the columns. One that an
     earlier table has keeps its colour. A new one gets that of its place, or else the first one that is free in its
-    table; a table of more than there are colours repeats them.
-
-    Args:
-        tables: of a paper, laid out, all of them in order.
+    table; a table of more than there are colours repeats them. `tables` are all of a paper, laid out, in order.
     """
     known: dict[str, str] = {}
     colours = {}

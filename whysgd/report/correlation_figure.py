@@ -23,7 +23,7 @@ def plot_correlations(correlations: pd.DataFrame, setting: str):
 
     Filled points are correlations at the same training loss, bars their 95 % intervals, and faint open ones those of
     all pairs; each paper has its colour and marker. On the shaded side of 0, flatter or quieter minima generalize
-    better. `correlations` is the frame of `correlate`, and `setting` says on what was measured.
+    better. `correlations` are those of `whysgd.report.correlations.correlate`; `setting` says on what was measured.
     """
     found = correlations.set_index(["coefficient", "target", "scope", "quantity"]).sort_index()
     known = correlations[(correlations.scope != OVERALL) & correlations.value.notna()]

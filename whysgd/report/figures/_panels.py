@@ -6,15 +6,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from whysgd.report.baselines import row_name
-from whysgd.report.figures._rows import made_rows
 from whysgd.report.style import NARROW, plt
 
 
-def drawn_rows(table: Mapping, only: Collection[str] | None = None) -> dict[str, str]:
-    """Return the runs of a table that are made, or those of them that `only` names, each with its label.
+def made_rows(table: dict) -> dict[str, dict]:
+    """Return the first row of each run that is made."""
+    made: dict[str, dict] = {}
+    for row in table["rows"]:
+        if row["planned"]:
+            made.setdefault(row["run"], row)
+    return made
 
-    A run in two rows, at two metrics, is there once.
-    """
+
+def drawn_rows(table: Mapping, only: Collection[str] | None = None) -> dict[str, str]:
+    """Return the runs of a table that are made, or those of them that `only` names, once each, with their labels."""
     return {run: row_name(row) for run, row in made_rows(table).items() if only is None or run in only}
 
 
@@ -24,15 +29,7 @@ def even(count: int, most: int) -> int:
 
 
 def panels(count: int, across: int, height: float, width: float = NARROW, **options) -> tuple[Figure, list]:
-    """Return a figure and its panels, line by line.
-
-    Args:
-        count: of panels.
-        across: how many of them lie side by side.
-        height: in inches, of a line of them.
-        width: in inches, of the figure.
-        options: of `plt.subplots`.
-    """
+    """Return a figure and its panels, line by line; height in inches is that of a line, width that of the figure."""
     down = -(-count // across)
     figure, axes = plt.subplots(down, across, figsize=(width, height * down), squeeze=False, **options)
     for axis in axes.flat[count:]:

@@ -1,9 +1,6 @@
-"""What figures say of the rows of a table."""
-
-import pandas as pd
+"""What figures say of rows beside their baseline."""
 
 from whysgd.report.baselines import Difference, row_name
-from whysgd.report.statistics import SIGNIFICANT, rank_correlation
 from whysgd.report.style import joined, signed
 
 
@@ -38,22 +35,3 @@ def one_seed(found: list[Difference]) -> str:
     """Return which differences rest on one seed and so are neither clear nor unclear, in parentheses; or nothing."""
     rows = [row_name(one.row) for one in found if one.half is None]
     return f" ({joined(rows)}: one seed)" if rows else ""
-
-
-def trend(values: pd.DataFrame, along: str, value: str = "value") -> tuple[str, str]:
-    """Return whether a column rises, falls or shows no trend along another, and Spearman's ρ with its p as text."""
-    known = values[[along, value]].dropna()
-    if known[along].nunique() < 2 or known[value].nunique() < 2:
-        return "shows no trend", "nothing varies"
-    rho, p = rank_correlation(known[along], known[value])
-    word = "shows no trend" if p > SIGNIFICANT else "rises" if rho > 0 else "falls"
-    return word, f"Spearman's ρ = {signed(rho, 2)}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
-
-
-def made_rows(table: dict) -> dict[str, dict]:
-    """Return the first row of each run that is made."""
-    made: dict[str, dict] = {}
-    for row in table["rows"]:
-        if row["planned"]:
-            made.setdefault(row["run"], row)
-    return made

@@ -10,7 +10,7 @@ from whysgd.report.figures._panels import draw_course, even, over_seeds
 from whysgd.report.style import FAINT, QUIET, SMALL, TEXT, WIDE, log_ticks, plt
 
 MOST, HEIGHT = 8, 1.9  # panels side by side; inches of a line of them
-FEW = 5  # seeds, each with a line
+FEW = 5  # seeds, each with a line, since quartiles would lie where no seed is
 POINTS = 80  # of a line, at most; more of them hide one another
 AXES = {"step": "update steps", "epoch": "passes over the training set"}
 
@@ -18,8 +18,8 @@ AXES = {"step": "update steps", "epoch": "passes over the training set"}
 def grid_of(table: dict) -> dict[str, dict[str, str]]:
     """Return the runs that are compared with one another, by the name of their panel, in lines of panels.
 
-    In a table whose columns span a gap they are a row's columns; else they are the rows of each column. Runs that are
-    not planned are left out; a run at two metrics is there once.
+    In a table whose columns span a gap they are a row's columns; else they are the rows of each column. A run at two
+    metrics is there once.
     """
     titles = {row["row"]: row["label"] for row in reversed(table["rows"])}
     found: dict[str, dict] = {}
@@ -49,9 +49,8 @@ def draw_multiples(table, frames, lines: pd.DataFrame, name: str, level: float |
 
     Args:
         table, frames: of the figure.
-        lines: of histories.
-        name: of the quantity.
-        level: is drawn as a line, that of the baseline; the axis then fits the last three quarters of training.
+        lines: of histories, with a `value` of the quantity that is called `name`.
+        level: of the baseline, drawn as a line; the axis then fits the last three quarters of training.
         log: make the vertical axis logarithmic.
     """
     grid = {line: {name: run for name, run in runs.items() if (lines.run == run).any()}
@@ -101,9 +100,7 @@ def _ran(line: str, runs: pd.DataFrame, shown: dict) -> str:
 
 
 def _course(history: pd.DataFrame, along: str) -> pd.DataFrame:
-    """Return median and quartiles of one run, and a column for each of `FEW` seeds or fewer: their quartiles would lie
-    where no seed is. Neighbouring lines of a long history are averaged.
-    """
+    """Return median and quartiles of a run, and each of few seeds; neighbours in a long history are averaged."""
     if history[along].nunique() > POINTS:
         last = pd.cut(history[along], np.linspace(0, history[along].max(), POINTS + 1), labels=False)
         history = history.assign(**{along: history.groupby(last)[along].transform("mean").round(1)})

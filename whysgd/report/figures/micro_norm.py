@@ -3,7 +3,8 @@
 import numpy as np
 
 from whysgd.report.baselines import differences, row_name
-from whysgd.report.figures._rows import baseline_name, made_rows
+from whysgd.report.figures._panels import made_rows
+from whysgd.report.figures._rows import baseline_name
 from whysgd.report.figures._steps import draw_multiples, grid_of, to_baseline
 
 NEEDS = ("histories",)

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from whysgd.report.figures._panels import drawn_rows
-from whysgd.report.figures._rows import trend
 from whysgd.report.measures import rounded, titled, wide
-from whysgd.report.style import NARROW, SMALL, log_ticks, plt, say
+from whysgd.report.statistics import SIGNIFICANT, rank_correlation
+from whysgd.report.style import NARROW, SMALL, log_ticks, plt, say, signed
 
 NEEDS = ("measures",)
 CAPTION = (
@@ -24,6 +24,15 @@ def _values(table, frames) -> dict[str, pd.DataFrame]:
     return {name: lines[["run", "place", name]].dropna().rename(columns={name: "value"}) for name in QUANTITIES}
 
 
+def _trend(lines: pd.DataFrame) -> tuple[str, str]:
+    """Return whether the values rise, fall or show no trend along the places, and Spearman's ρ with its p as text."""
+    if lines.place.nunique() < 2 or lines.value.nunique() < 2:
+        return "shows no trend", "nothing varies"
+    rho, p = rank_correlation(lines.place, lines.value)
+    word = "shows no trend" if p > SIGNIFICANT else "rises" if rho > 0 else "falls"
+    return word, f"Spearman's ρ = {signed(rho, 2)}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
+
+
 def strips(table, frames):
     """Draw the seeds of a row one below another, so that equal ones are seen."""
     rows = drawn_rows(table)
@@ -31,7 +40,7 @@ def strips(table, frames):
     figure, axes = plt.subplots(1, len(QUANTITIES), figsize=size, sharey=True)
     for axis, (quantity, lines) in zip(axes, _values(table, frames).items(), strict=True):
         axis.set_xlabel(titled(quantity))
-        axis.set_title(trend(lines, "place")[1] if len(lines) else "", loc="left")
+        axis.set_title(_trend(lines)[1] if len(lines) else "", loc="left")
         if lines.empty:
             say(axis, "not measured")
             continue
@@ -60,7 +69,7 @@ def _named(label: str, runs: pd.DataFrame, run: str) -> str:
 def message(table, frames):
     """Say whether sharpness and accuracy have a trend along the rows."""
     rows, found = drawn_rows(table), list(zip(QUANTITIES.values(), _values(table, frames).values(), strict=True))
-    words = (f"{name} {trend(lines, 'place')[0] if len(lines) else 'was not measured'}" for name, lines in found)
+    words = (f"{name} {_trend(lines)[0] if len(lines) else 'was not measured'}" for name, lines in found)
     labels = [*rows.values()]
     medians = (f"{label} {name} {rounded(lines[lines.run == run].value.median())}"
                for run, label in rows.items() for name, lines in found)  # fmt: skip
