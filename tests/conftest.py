@@ -15,6 +15,7 @@ from filelock import FileLock
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.study import papers
 from whysgd.study.config import load_config
+from whysgd.study.papers import expand
 from whysgd.study.registry import make
 from whysgd.study.spec import Augmentation, RunSpec
 
@@ -70,6 +71,21 @@ def config_of(settings=None, **tables) -> dict:
     named = {paper: names for paper, names in tables.items() if names}
     config["scales"]["mini"] |= {"tables": named, "table_seeds": {}, "grids": {}}
     return config
+
+
+def specs_at(paper: str, scale: str, **settings) -> dict:
+    """The specification of each (run, seed) of a paper at a scale."""
+    config = load_config(settings={"scale": scale, "papers": [paper], **settings})
+    return {(run, seed): spec for (_, run, seed), spec in expand(config).items()}
+
+
+@pytest.fixture(scope="session")
+def shared_reference() -> dict:
+    """The published results as the shared reference has them."""
+    file = ROOT.parent / "shared/reference/published_results.yaml"
+    if not file.is_file():
+        pytest.skip("an extra: the reference is not beside this clone; the other tests pin the numbers")
+    return yaml.safe_load(file.read_text())
 
 
 def make_dataset(train: int = 23, test: int = 11, channels: int = 1, size: int = 8, classes: int = 3) -> Dataset:

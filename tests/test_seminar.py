@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import config_of
+from conftest import config_of, specs_at
 from PIL import Image
 
 from whysgd.errors import UserError
@@ -15,7 +15,6 @@ from whysgd.models.build import build_model
 from whysgd.report import trajectories as pictures
 from whysgd.report.style import save_figure
 from whysgd.streams import stream
-from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import claims_at, expand, load_paper
@@ -37,14 +36,9 @@ PICTURE = load_paper("seminar")["trajectories"]
 POINTS = np.array(PICTURE["points"])
 
 
-def specs_at(scale, **settings):
-    config = load_config(settings={"scale": scale, "papers": ["seminar"], **settings})
-    return {(run, seed): spec for (_, run, seed), spec in expand(config).items()}
-
-
 @pytest.mark.parametrize("scale", ["paper", "midi"])
 def test_the_settings_are_the_decks_and_ours_at_both_large_scales(scale):
-    specs = specs_at(scale, seeds=[0])
+    specs = specs_at("seminar", scale, seeds=[0])
     assert len(specs) == 21
     for name, (dataset, model, epochs, lr) in EXPERIMENTS.items():
         images = 50_000 if name == "cifar" else 60_000
@@ -54,11 +48,9 @@ def test_the_settings_are_the_decks_and_ours_at_both_large_scales(scale):
             assert (spec.dataset, spec.model, spec.micro_batch, spec.weight_decay) == (dataset, model, 100, 0)
             assert (spec.augment, spec.clip, spec.schedule.decay) == (None, clip, "constant")
             assert spec.full_batch == (run != "sgd") == (not spec.shuffle) == spec.nesterov
-            assert spec.penalty is None or (spec.penalty.variant, spec.penalty.block_strength) == (
-                "forward-differences",
-                0.5,
-            )
             assert (spec.penalty is not None) == penalty
+            if penalty:
+                assert (spec.penalty.variant, spec.penalty.block_strength) == ("forward-differences", 0.5)
             if run == "sgd":
                 assert (spec.epochs, spec.lr, spec.momentum) == (5, 0.1, 0)
                 assert spec.epochs * steps_per_epoch(spec, images) == (2500 if name == "cifar" else 3000)
@@ -71,12 +63,9 @@ def test_the_settings_are_the_decks_and_ours_at_both_large_scales(scale):
         assert spec.epochs * spec.lr / (1 - spec.momentum) == pytest.approx(3000 * 0.1)
 
 
-def test_epochs_and_findings_are_those_of_the_shared_reference():
-    reference = ROOT.parent / "shared/reference/published_results.yaml"
-    if not reference.is_file():
-        pytest.skip("an extra: the reference is not beside this clone; the other tests pin the numbers")
-    theirs = {part["id"]: part for part in yaml.safe_load(reference.read_text())["seminar"]["experiments"]}
-    specs = specs_at("paper", seeds=[0])
+def test_epochs_and_findings_are_those_of_the_shared_reference(shared_reference):
+    theirs = {part["id"]: part for part in shared_reference["seminar"]["experiments"]}
+    specs = specs_at("seminar", "paper", seeds=[0])
     for name in EXPERIMENTS:
         part = theirs[f"{name}-fb"]
         assert specs[f"{name}-sgd", 0].dataset == part["dataset"]
@@ -90,7 +79,7 @@ def test_epochs_and_findings_are_those_of_the_shared_reference():
 def test_the_mini_scale_keeps_networks_epochs_and_full_batch_learning_rates():
     config = config_of(seminar=["mnist", "cifar"])
     config["scales"]["mini"] |= {"seeds": [0, 1, 2], "table_seeds": {"seminar": {"cifar": 1}}}
-    mini, paper = {(run, seed): spec for (_, run, seed), spec in expand(config).items()}, specs_at("paper")
+    mini, paper = {(run, seed): spec for (_, run, seed), spec in expand(config).items()}, specs_at("seminar", "paper")
     assert {run.split("-")[0] for run, _ in mini} == {"mnist", "cifar"}
     assert len(mini) == 7 * 3 + 7
     for (run, seed), spec in mini.items():
@@ -122,9 +111,15 @@ def test_the_decks_findings_are_claims_and_stand_under_the_tables():
     assert load_paper("seminar")["tables"]["cifar"]["finding"] == finding
 
 
-def run_of(method, seed=0, **changes):
+def path_of(method, seed=0, **changes):
+    """The weights of a method's run of the picture, with some of its settings changed."""
     settings = {**PICTURE, **changes}
-    return specs_of(settings)[method][seed], settings
+    return descend(specs_of(settings)[method][seed], POINTS, PICTURE["start"])
+
+
+def autograd_loss(w):
+    x, y = torch.tensor(POINTS).T
+    return ((w[0] * w[1] * x - y) ** 2).mean() / 2
 
 
 def residual_gradient(weights, points):
@@ -144,17 +139,12 @@ def residual_product(weights, points, vector):
 
 
 def test_the_loss_its_gradient_and_its_sharpness_are_autograds(double):
-    x, y = torch.tensor(POINTS).T
-
-    def loss(w):
-        return ((w[0] * w[1] * x - y) ** 2).mean() / 2
-
     for weights in torch.tensor([[0.9, 2.8], [-1.2, 0.3], [1.0, 1.0], [0.0, 0.0], [2.0, -1.0]]):
         own = weights.numpy()
-        assert losses(own, POINTS) == pytest.approx(loss(weights).item(), rel=1e-12)
-        expected = torch.func.grad(loss)(weights).numpy()
+        assert losses(own, POINTS) == pytest.approx(autograd_loss(weights).item(), rel=1e-12)
+        expected = torch.func.grad(autograd_loss)(weights).numpy()
         assert np.allclose(gradients(own, POINTS), expected, rtol=1e-12, atol=1e-14)
-        curvature = torch.linalg.eigvalsh(torch.func.hessian(loss)(weights))
+        curvature = torch.linalg.eigvalsh(torch.func.hessian(autograd_loss)(weights))
         assert sharpness(own, POINTS) == pytest.approx(curvature[-1].item(), rel=1e-12)
     assert valley(POINTS) == pytest.approx(1.0)
     flattest = sharpness(np.array([[1.0, 1.0], [0.5, 2.0], [0.25, 4.0]]), POINTS)
@@ -164,15 +154,13 @@ def test_the_loss_its_gradient_and_its_sharpness_are_autograds(double):
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.5, True)])
 def test_gd_is_torchs_own_descent_by_autograd(double, momentum, nesterov):
     methods = {"gd": {**PICTURE["methods"]["gd"], "momentum": momentum, "nesterov": nesterov}}
-    spec, _ = run_of("gd", methods=methods, steps=40, lr=0.1)
-    path = descend(spec, POINTS, PICTURE["start"])
-    x, y = torch.tensor(POINTS).T
+    path = path_of("gd", methods=methods, steps=40, lr=0.1)
     w = torch.tensor(PICTURE["start"], requires_grad=True)
     optimizer = torch.optim.SGD([w], lr=0.1, momentum=momentum, nesterov=nesterov)
     for step in range(40):
         torch.testing.assert_close(path[step], w.detach(), rtol=1e-11, atol=1e-12)
         optimizer.zero_grad()
-        (((w[0] * w[1] * x - y) ** 2).mean() / 2).backward()
+        autograd_loss(w).backward()
         optimizer.step()
     assert path.shape == (41, 2)
     assert path.dtype == torch.float64
@@ -181,8 +169,7 @@ def test_gd_is_torchs_own_descent_by_autograd(double, momentum, nesterov):
 @pytest.mark.parametrize("block", [1, 2])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
-    spec, _ = run_of("sgd", seed, micro_batch=block, steps=30)
-    path, w = descend(spec, POINTS, PICTURE["start"]).numpy(), np.array(PICTURE["start"])
+    path, w = path_of("sgd", seed, micro_batch=block, steps=30).numpy(), np.array(PICTURE["start"])
     in_epoch = len(POINTS) // block
     for step in range(30):
         order = stream(seed, "order", step // in_epoch).permutation(len(POINTS))
@@ -196,21 +183,18 @@ def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
 def test_the_penalty_is_the_hessian_product_of_every_block(variant, tolerance, block):
     penalty = {"name": "gradient_norm", "block_strength": 0.8, "eps": 1e-5, **({"variant": variant} if variant else {})}
     methods = {"regularized": {**PICTURE["methods"]["regularized"], "penalty": penalty}}
-    spec, settings = run_of("regularized", methods=methods, micro_batch=block, steps=5, lr=0.1)
-    path = descend(spec, POINTS, PICTURE["start"]).numpy()
+    path = path_of("regularized", methods=methods, micro_batch=block, steps=5, lr=0.1).numpy()
     for step in range(5):
         w, parts = path[step], []
         for points in POINTS.reshape(-1, block, 2):
             g = residual_gradient(w, points)
-            parts.append(g + settings["lr"] / 4 * residual_product(w, points, 0.8 * g))
-        expected = w - settings["lr"] * np.mean(parts, 0)
+            parts.append(g + 0.1 / 4 * residual_product(w, points, 0.8 * g))
+        expected = w - 0.1 * np.mean(parts, 0)
         assert np.allclose(path[step + 1], expected, rtol=0, atol=tolerance * np.abs(expected - w).max())
 
 
 def test_clipping_shortens_long_steps_only():
-    spec, _ = run_of("clipped", steps=30)
-    path = descend(spec, POINTS, PICTURE["start"]).numpy()
-    clipped = []
+    path, clipped = path_of("clipped", steps=30).numpy(), []
     for w, after in pairwise(path):
         g = residual_gradient(w, POINTS)
         norm = np.linalg.norm(g)
@@ -308,15 +292,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_in_the_picture_is_one_line(changes, message, tmp_path, monkeypatch):
-    content = yaml.safe_load((ROOT / "papers/seminar.yaml").read_text())
+def test_a_mistake_in_the_picture_is_one_line(changes, message, load_own_paper):
+    content = yaml.safe_load((ROOT / "papers/seminar.yaml").read_text()) | {"paper": "mine"}
     content["trajectories"] |= changes
-    (tmp_path / "seminar.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(papers, "PAPERS", tmp_path)
-    load_paper.cache_clear()
-    try:
-        with pytest.raises(UserError, match=f"papers/seminar.yaml: {message}") as caught:
-            load_paper("seminar")
-    finally:
-        load_paper.cache_clear()
+    with pytest.raises(UserError, match=f"papers/mine.yaml: {message}") as caught:
+        load_own_paper(yaml.safe_dump(content))
     assert "\n" not in str(caught.value)

@@ -1,9 +1,10 @@
 """simsekli2019: its grids at every scale, and the mistakes that a grid can have."""
 
 from functools import partial
+from itertools import product
 
 import pytest
-import yaml
+from conftest import specs_at
 
 from whysgd.errors import UserError
 from whysgd.study import papers
@@ -32,20 +33,12 @@ def config_at(scale, **settings):
     return load_config(settings={"scale": scale, "papers": ["simsekli2019"], **settings})
 
 
-def specs_at(scale, **settings):
-    return {(run, seed): spec for (_, run, seed), spec in expand(config_at(scale, **settings)).items()}
-
-
 def test_every_cell_of_the_published_grid_is_a_run():
-    specs = specs_at("paper")
-    for dataset in ("mnist", "cifar10"):
-        for loss in LOSSES:
-            for depth in DEPTHS:
-                for width in WIDTHS:
-                    for seed in SEEDS:
-                        spec = specs[f"{dataset}-{loss}-d{depth}-w{width}", seed]
-                        assert (spec.dataset, spec.loss, spec.seed) == (dataset, loss, seed)
-                        assert network(spec.model) == ("fully_connected", {"depth": depth, "width": width})
+    specs = specs_at("simsekli2019", "paper")
+    for dataset, loss, depth, width, seed in product(("mnist", "cifar10"), LOSSES, DEPTHS, WIDTHS, SEEDS):
+        spec = specs[f"{dataset}-{loss}-d{depth}-w{width}", seed]
+        assert (spec.dataset, spec.loss, spec.seed) == (dataset, loss, seed)
+        assert network(spec.model) == ("fully_connected", {"depth": depth, "width": width})
     fc = [run for run, _ in specs if not run.startswith("alexnet")]
     assert len(fc) == 9 * 9 * 2 * 2 * 3 == 972
     alexnet = {run: spec for (run, seed), spec in specs.items() if run.startswith("alexnet") and seed == 0}
@@ -57,23 +50,19 @@ def test_every_cell_of_the_published_grid_is_a_run():
 
 
 def test_the_settings_are_as_published():
-    for (run, _), spec in specs_at("paper", seeds=[0]).items():
+    schedule = make("schedule", "step", unit="run", warmup=0, milestones=(0.3333333, 0.6666667), factor=0.5)
+    for (run, _), spec in specs_at("simsekli2019", "paper", seeds=[0]).items():
         assert (spec.steps, spec.epochs, spec.stop_accuracy, spec.stop_every) == (65000, None, 100, 100)
         assert spec.noise.test
         assert (spec.normalize.mean, spec.normalize.std) == STATISTICS[spec.dataset]
         assert (spec.micro_batch, spec.batch, spec.shuffle, spec.augment) == (100, 100, False, None)
         assert (spec.lr, spec.momentum, spec.weight_decay, spec.penalty, spec.clip) == (0.1, 0, 0, None, None)
-        assert spec.schedule == make(
-            "schedule", "step", unit="run", warmup=0, milestones=(0.3333333, 0.6666667), factor=0.5
-        )
+        assert spec.schedule == schedule
         assert spec.noise.points == (100 if run in FINE else 20)
 
 
-def test_the_grid_is_that_of_the_shared_reference():
-    reference = ROOT.parent / "shared/reference/published_results.yaml"
-    if not reference.is_file():
-        pytest.skip("an extra: the reference is not beside this clone; the tests above pin the numbers")
-    theirs = yaml.safe_load(reference.read_text())["simsekli2019"]["figures"]["alpha_by_size"]
+def test_the_grid_is_that_of_the_shared_reference(shared_reference):
+    theirs = shared_reference["simsekli2019"]["figures"]["alpha_by_size"]
     assert (theirs["width"], theirs["depth"], theirs["seeds"]) == (WIDTHS, DEPTHS, SEEDS)
     assert theirs["dataset"] == ["mnist", "cifar10"]
     defaults = load_paper("simsekli2019")["defaults"]
@@ -114,14 +103,9 @@ def test_a_scale_thins_the_grid(scale, depths, widths, runs):
 
 
 def test_the_mini_scale_has_even_mini_batches_of_the_published_networks():
-    for spec in specs_at("mini").values():
-        assert (spec.dataset, spec.micro_batch, spec.batch, 512 % spec.micro_batch, spec.steps) == (
-            "digits",
-            16,
-            16,
-            0,
-            650,
-        )
+    for spec in specs_at("simsekli2019", "mini").values():
+        assert (spec.dataset, spec.micro_batch, spec.batch, spec.steps) == ("digits", 16, 16, 650)
+        assert 512 % spec.micro_batch == 0
         assert (spec.lr, spec.schedule.milestones) == (0.1, (0.3333333, 0.6666667))
         assert spec.model in {f"fc_d{d}_w{w}" for d in (2, 4, 8) for w in (4, 8, 16, 32, 64)}
 
@@ -204,26 +188,21 @@ def test_each_mistake_in_a_grid_is_named(paper, change, message):
 
 
 THINNING = {
-    "unknown table": ({"mnst": {"width": [4]}}, "scales.s.grids.simsekli2019: no table 'mnst'; allowed: mnist, cifar10"),
-    "no grid": ({"iterations": {"width": [4]}}, "scales.s.grids.simsekli2019.iterations: the table has no grid"),
-    "unknown axis": ({"mnist": {"height": [4]}}, "grids.simsekli2019.mnist.height: no such axis; allowed: loss, depth, width"),
-    "unknown value": ({"mnist": {"depth": [2, 11]}}, "grids.simsekli2019.mnist.depth: no value 11; allowed: 2, 3, 4"),
-    "no value": ({"mnist": {"depth": []}}, "scales.s.grids.simsekli2019.mnist.depth = .*: must have at least 1 entries"),
+    "unknown paper": ({"simsekli": {"mnist": {"depth": [2]}}}, r"scales.s.grids.simsekli = 'simsekli': allowed: geiping2022"),
+    "unknown table": ({"simsekli2019": {"mnst": {"width": [4]}}}, "scales.s.grids.simsekli2019: no table 'mnst'; allowed: mnist, cifar10"),
+    "no grid": ({"simsekli2019": {"iterations": {"width": [4]}}}, "scales.s.grids.simsekli2019.iterations: the table has no grid"),
+    "unknown axis": ({"simsekli2019": {"mnist": {"height": [4]}}}, "grids.simsekli2019.mnist.height: no such axis; allowed: loss, depth, width"),
+    "unknown value": ({"simsekli2019": {"mnist": {"depth": [2, 11]}}}, "grids.simsekli2019.mnist.depth: no value 11; allowed: 2, 3, 4"),
+    "no value": ({"simsekli2019": {"mnist": {"depth": []}}}, "scales.s.grids.simsekli2019.mnist.depth = .*: must have at least 1 entries"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("grids", "message"), THINNING.values(), ids=THINNING.keys())
 def test_each_mistake_in_thinning_is_one_line(grids, message):
-    scale = {"seeds": [0], "grids": {"simsekli2019": grids}}
+    scale = {"seeds": [0], "grids": grids}
     with pytest.raises(UserError, match=message) as caught:
         tables_at(load_config(settings={"scale": "s", "scales": {"s": scale}}), "simsekli2019")
     assert "\n" not in str(caught.value)
-
-
-def test_thinning_an_unknown_paper_is_named():
-    scales = {"s": {"seeds": [0], "grids": {"simsekli": {"mnist": {"depth": [2]}}}}}
-    with pytest.raises(UserError, match=r"scales.s.grids.simsekli = 'simsekli': allowed: geiping2022"):
-        load_config(settings={"scale": "s", "scales": scales})
 
 
 def test_a_long_list_of_what_is_allowed_is_cut():
