@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import config_of, make_dataset
 from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, spoken, table_of, texts_of
+from frames import runs_frame
 from matplotlib.text import Text
 from PIL import Image
 
@@ -125,7 +126,7 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
 
 
 def lines_of(axis, colour):
-    """The lines of a panel in a colour, or all in other colours than grey."""
+    """The lines of a panel in a colour."""
     return [line for line in axis.lines if line.get_color() == colour]
 
 
@@ -246,10 +247,10 @@ def test_rows_are_compared_with_where_their_gap_starts():
 ACCURACIES = {"sgd": (65.8, 76.5), "fb": (36.6, 37.8), "long": (62.0, 83.9), "clip": (62.2, 82.7), "reg": (64.8, 76.5)}
 
 
-def generalization(seeds, only=ACCURACIES, spread=0.05):
-    table = table_of(*(row(run, run.upper()) for run in only))
+def generalization(seeds):
+    table = table_of(*(row(run, run.upper()) for run in ACCURACIES))
     runs = frames_of(table, seeds)["runs"]
-    noise = spread * np.random.default_rng(0).standard_normal((2, len(runs))) * (seeds > 1)
+    noise = 0.05 * np.random.default_rng(0).standard_normal((2, len(runs))) * (seeds > 1)
     test, train = np.array([ACCURACIES[run] for run in runs.run]).T + noise
     figure = draw_figure("generalization", table, {"runs": runs.assign(test_accuracy=test, train_accuracy=train)})
     return table, figure
@@ -323,11 +324,9 @@ TITLES = [
 @pytest.mark.parametrize(("rows", "title"), TITLES)
 def test_the_title_says_who_generalizes_and_sets_rows_of_one_seed_apart(rows, title):
     table = table_of(*(row(name.lower(), name) for name in rows))
-    runs = frames_of(table)["runs"]
-    runs = runs[[seed < len(rows[run.upper()][1]) for run, seed in zip(runs.run, runs.seed, strict=True)]]
-    accuracies = {"train_accuracy": [float(rows[run.upper()][0]) for run in runs.run],
-                  "test_accuracy": [float(rows[run.upper()][1][seed]) for run, seed in zip(runs.run, runs.seed, strict=True)]}  # fmt: skip
-    assert spoken(draw("generalization", table, runs=runs.assign(**accuracies))) == title
+    runs = runs_frame({name.lower(): test for name, (_, test) in rows.items()})
+    fitted = {name.lower(): float(train) for name, (train, _) in rows.items()}
+    assert spoken(draw("generalization", table, runs=runs.assign(train_accuracy=runs.run.map(fitted)))) == title
 
 
 def test_rows_that_get_to_the_level_at_the_same_step_tie():
