@@ -58,12 +58,12 @@ def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
     """Return, at start and end of the first seed, the step, the root mean square norm, and the norms in its units."""
     first = norms[norms.seed == norms.seed.min()]
     parts = []
-    for step in dict.fromkeys((first.step.min(), first.step.max())) if len(first) else ():
-        values = first[first.step == step].noise_norm.to_numpy(dtype=float)
-        rms = float(np.sqrt(np.mean(values**2)))
+    for step, lines in first[first.step.isin([first.step.min(), first.step.max()])].groupby("step"):
+        values = lines.noise_norm.to_numpy(dtype=float)
+        rms = np.sqrt(np.mean(values**2))
         if not rms > 0:
             return []
-        parts.append((int(step), rms, values / rms))
+        parts.append((step, rms, values / rms))
     return parts
 
 
