@@ -9,6 +9,7 @@ import torch
 from conftest import ROOT, make_dataset, make_spec
 from safetensors.torch import load_file
 from test_loop import assert_equal_results, dying_after, folder_of, plain_batches, results, run
+from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as tv
 
@@ -73,10 +74,6 @@ def shown(dataset, draws, number):
     image = tv.crop(tv.pad(image, [1]), draws.top[number], draws.left[number], *image.shape[1:])
     image = tv.hflip(image) if draws.flip[number] else image
     return tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"])
-
-
-def norm_of(gradient):
-    return torch.cat([part.flatten() for part in gradient]).norm()
 
 
 def penalty(name, **settings):
@@ -169,12 +166,12 @@ def reference_run(spec, dataset):
             noise = draws_for(1, len(y))
             added = penalty_gradient(x, y, None if noise is None else noise[0])
             total = [g + a for g, a in zip(total, added, strict=True)]
-        norm = norm_of(total)
+        norm = nn.utils.get_total_norm(total)
         norms.append(norm.item())
         if spec.transform:
             target = {"normalize": 1.0, "exter_graft": REFERENCE_NORMS[step]}.get(spec.transform.name)
             if target is None:
-                target = norm_of(own[stream(spec.seed, "graft", step).integers(len(batches))])
+                target = nn.utils.get_total_norm(own[stream(spec.seed, "graft", step).integers(len(batches))])
             total = [g * target / norm for g in total]
         with torch.no_grad():
             for p, g in zip(parameters, total, strict=True):
@@ -186,7 +183,7 @@ def assert_equal_to_plain_pytorch(spec, dataset, tolerance, together=None):
     """All steps of a run, in float64: weights, running statistics, and each step's gradient norm."""
     trainer = trainer_of(spec, dataset, together)
     [state] = trainer.states
-    while state.step < spec.steps:
+    for _ in range(spec.steps):
         trainer.step()
     expected, norms = reference_run(spec, dataset)
     torch.testing.assert_close(trainer.tensors(state), dict(expected), rtol=tolerance, atol=0.1 * tolerance)
@@ -364,10 +361,8 @@ def test_held_out_images_are_the_last_and_are_never_trained_on(images):
     results = []
     for dataset in (images, others):
         trainer = Trainer([spec], dataset)
-        [state] = trainer.states
-        while state.step < trainer.total:
-            step = trainer.step()
-        results.append((state.theta, trainer.evaluate(step, 0)))
+        *_, step = (trainer.step() for _ in range(trainer.total))
+        results.append((trainer.states[0].theta, trainer.evaluate(step, 0)))
     assert torch.equal(results[0][0], results[1][0])
     assert results[0][1]["validation_loss"] != results[1][1]["validation_loss"]
     assert [len(labels) for _, labels in trainer.data.values()] == [23, 6, 11]
