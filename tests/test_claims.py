@@ -250,6 +250,14 @@ def test_the_evidence_has_the_numbers_that_decided():
     assert "n = 2, too few" in verdict("spearman(a, b) < 0", {"a": [2.0], "b": [1.0]})[1]
 
 
+def test_a_failing_part_decides_though_another_is_not_run():
+    fails, sentence = verdict("sb > gn and gn > sb and sb > sgd", SURE)
+    assert fails == "fails"
+    assert sentence.count(", claimed > 0") == 2
+    assert sentence.endswith("; not run: sgd")
+    assert verdict("sb > lb and sb > sgd", SURE)[0] == "undetermined"
+
+
 def test_the_evidence_of_a_gap_has_percent_and_the_interval_that_decided():
     found, half = difference({"gn": 1.0, "lb": -0.5, "sb": -0.5}, seeded(SURE))
     interval = f"[{found - half:+.2f}, {found + half:+.2f}]"

@@ -124,21 +124,24 @@ def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> Seed
 def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
     """Return the verdict on a claim, and the evidence: a sentence with each difference and its interval.
 
-    A claim holds if all its comparisons hold and fails if one fails; if a part is left out, it does not hold. If a run
-    has no values, the evidence is the list of those that have none.
+    A claim holds if all its comparisons hold and fails if one fails; if a part is left out, it does not hold. A
+    comparison some of whose runs have no values is undetermined, and the evidence lists these runs.
     """
-    missing = dict.fromkeys(
-        run for comparison in claim.comparisons for run in comparison.needs if not values.over_seeds.get(run)
-    )
+    missing, verdicts, evidence = {}, [], []
+    for comparison in claim.comparisons:
+        if lacking := [run for run in comparison.needs if not values.over_seeds.get(run)]:
+            missing |= dict.fromkeys(lacking)
+            continue
+        verdict, sentence = JUDGES[comparison.kind](comparison, values, claim.metric)
+        verdicts.append(verdict)
+        evidence.append(sentence)
     if missing:
         whole = any(isinstance(comparison, OfTables) for comparison in claim.comparisons)
         cut = whole and len(missing) > NAMED
         some = [*list(missing)[:NAMED], f"… ({len(missing)} runs)"] if cut else missing
         word = "not measured" if claim.metric in MEASURED else "not run"
-        verdicts, evidence = [UNDETERMINED], [f"{word}: {', '.join(some)}"]
-    else:
-        judged = (JUDGES[comparison.kind](comparison, values, claim.metric) for comparison in claim.comparisons)
-        verdicts, evidence = map(list, zip(*judged, strict=True))
+        verdicts.append(UNDETERMINED)
+        evidence.append(f"{word}: {', '.join(some)}")
     if claim.left_out:
         verdicts.append(UNDETERMINED)
         evidence.append(f"not at this scale: {', '.join(claim.left_out)}")
