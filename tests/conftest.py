@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from safetensors.torch import save_file
 
+from whysgd.__main__ import main
 from whysgd.data.canonical import Dataset, Split, content_digest
+from whysgd.errors import UserError
+from whysgd.files import write_json
 from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand
@@ -23,6 +28,21 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 # Seconds after which a process counts as hung. Tests set no bounds on time: benchmarks/ measures that.
 HUNG = 900
+
+
+@contextmanager
+def one_line(match: str = "", kind: type[Exception] = UserError):
+    """Expect an error of one line that says this."""
+    with pytest.raises(kind, match=match) as caught:
+        yield caught
+    assert "\n" not in str(caught.value), str(caught.value)
+
+
+def error_of(capsys, *words) -> str:
+    """The one line that a command of the package ends with, at exit code 1."""
+    assert main([str(word) for word in words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
 # The files that take longest, which begin first, so that both workers end at about the same time.
@@ -106,6 +126,33 @@ def make_dataset(train: int = 23, test: int = 11, channels: int = 1, size: int =
 @pytest.fixture
 def dataset() -> Dataset:
     return make_dataset()
+
+
+def folder_of(dataset: Dataset, path: Path) -> Path:
+    """Write a data set in canonical form."""
+    path.mkdir()
+    for split in ("train", "test"):
+        part = getattr(dataset, split)
+        tensors = {"images": torch.from_numpy(part.images), "labels": torch.from_numpy(part.labels)}
+        save_file(tensors, path / f"{split}.safetensors")
+    write_json(path / "manifest.json", dataset.manifest)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The folder of `make_dataset()`, which tests leave as it is."""
+    return folder_of(make_dataset(), tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def whole(data, tmp_path_factory) -> Path:
+    """The folder of a finished run of `make_spec()` on `data`, which tests leave as it is."""
+    from whysgd.training.loop import train
+
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train([make_spec()], data, folder)
+    return folder
 
 
 @pytest.fixture

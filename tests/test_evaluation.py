@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
+from conftest import folder_of, make_dataset, make_spec
 from safetensors.torch import load_file
-from test_loop import assert_equal_results, dying_after, folder_of, results, run
+from test_loop import assert_continues, run
 
 from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.study.registry import make
@@ -47,14 +47,9 @@ def test_the_average_moves_after_each_epoch_and_is_what_is_evaluated_and_saved(b
                     torch.testing.assert_close(saved[name], view, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("stop", [1, 7, 12])
-def test_an_interrupted_average_continues_to_the_same_bits(tmp_path, monkeypatch, stop):
-    data, specs = folder_of(make_dataset(), tmp_path / "data"), [NOISY.replace(seed=seed) for seed in (3, 4)]
-    run(specs, data, tmp_path / "whole")
-    with dying_after(monkeypatch, stop):
-        run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
-    run(specs, data, tmp_path / "cut")
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+def test_an_interrupted_average_continues_to_the_same_bits(data, tmp_path, monkeypatch):
+    specs = [NOISY.replace(seed=seed) for seed in (3, 4)]
+    assert_continues(specs, data, tmp_path, monkeypatch, 1, 7, 12)
     run([spec.replace(ema=None) for spec in specs], data, tmp_path / "plain")
     averaged, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "plain"))
     assert averaged.keys() == plain.keys()

@@ -1,6 +1,7 @@
 """Runs that are asked to end, and runs whose checkpoint was damaged."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from conftest import make_spec
 from safetensors.torch import save_file
-from test_loop import assert_equal_results, folder_of, results, run
+from test_loop import assert_equal_results, results, run
 
 from whysgd.errors import StopSignal
 from whysgd.training import loop
@@ -43,28 +44,35 @@ DAMAGE = {
 }
 
 
+@pytest.fixture(scope="module")
+def checkpoints(data, tmp_path_factory):
+    """Folders with the checkpoints after the last two steps of the run, and of one with other settings."""
+    folders = [tmp_path_factory.mktemp("checkpoints") for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "remove_checkpoint", lambda folder: None)
+        for folder, spec in zip(folders, (make_spec(), make_spec(lr=0.1)), strict=True):
+            run(spec, data, folder, checkpoint_seconds=1e-9)
+            (folder / "metrics.json").unlink()
+    return folders
+
+
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE.keys())
 @pytest.mark.parametrize("files", ["the newer", "both"])
 def test_a_damaged_checkpoint_is_left_for_the_previous_with_a_word(
-    dataset, tmp_path, monkeypatch, capsys, damage, message, files
+    data, whole, checkpoints, tmp_path, capsys, damage, message, files
 ):
-    spec, data = make_spec(), folder_of(dataset, tmp_path / "data")
-    run(spec, data, tmp_path / "whole")
     other = "settings" in message
-    monkeypatch.setattr(loop, "remove_checkpoint", lambda folder: None)
-    run(spec.replace(lr=0.1) if other else spec, data, tmp_path / "run", checkpoint_seconds=1e-9)
-    (tmp_path / "run/metrics.json").unlink()
+    shutil.copytree(checkpoints[other], tmp_path / "run")
     damage(tmp_path / "run/checkpoint.safetensors")
     if files == "both":
         damage(tmp_path / "run/checkpoint.previous.safetensors")
-    capsys.readouterr()
-    metrics = run(spec, data, tmp_path / "run")
+    metrics = run(make_spec(), data, tmp_path / "run")
     said = capsys.readouterr().err
     assert message in said or files == "both"
     continued = files == "the newer" and not other
     assert ("checkpoint.previous.safetensors: continuing from step 3" in said) == continued
     assert metrics["sessions"] == (2 if continued else 1)
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "run"))
+    assert_equal_results(results(whole), results(tmp_path / "run"))
 
 
 def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, monkeypatch):
@@ -93,9 +101,8 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, mo
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(dataset, tmp_path, monkeypatch, capsys, number):
-    spec, data, step = make_spec(epochs=6), folder_of(dataset, tmp_path / "data"), Trainer.step
-    run(spec, data, tmp_path / "whole")
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(data, whole, tmp_path, monkeypatch, capsys, number):
+    spec, step = make_spec(), Trainer.step
 
     def signalled(self):
         if self.batch.step == 2:
@@ -112,10 +119,10 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(dataset, tmp_path,
     assert str(stopped.value) == f"{tmp_path / 'cut'}: step 3: ended by {name}, saved; run it again to continue"
     assert f"{name}: ending after this step" in capsys.readouterr().err
     assert run(spec, data, tmp_path / "cut")["sessions"] == 2
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    assert_equal_results(results(whole), results(tmp_path / "cut"))
 
 
-def test_a_signal_in_the_last_step_does_not_keep_a_run_from_its_results(dataset, tmp_path, monkeypatch):
+def test_a_signal_in_the_last_step_does_not_keep_a_run_from_its_results(data, tmp_path, monkeypatch):
     spec, step = make_spec(), Trainer.step
 
     def signalled(self):
@@ -123,7 +130,7 @@ def test_a_signal_in_the_last_step_does_not_keep_a_run_from_its_results(dataset,
         return step(self)
 
     monkeypatch.setattr(Trainer, "step", lambda self: (signalled if self.batch.step == 3 else step)(self))
-    assert run(spec, folder_of(dataset, tmp_path / "data"), tmp_path / "run")["steps"] == 4
+    assert run(spec, data, tmp_path / "run")["steps"] == 4
 
 
 def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignored():

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
-from test_loop import assert_equal_results, dying_after, folder_of, results, run
+from conftest import folder_of, make_dataset, make_spec
+from test_loop import assert_continues, assert_equal_results, dying_after, results, run
 from test_novack import REFERENCE_NORMS, RUNS
 
 from whysgd.results.metrics import read_metrics
@@ -45,12 +45,8 @@ def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec, together):
     data, specs = make_dataset(29, channels=2), seeds_of(spec)
     norms = torch.tensor(REFERENCE_NORMS).expand(3, -1).numpy() if spec.reference else None
     ours = Trainer(specs, data, Options(together=together), Inputs(norms=norms), dtype=torch.float64)
-    alone = [
-        Trainer(
-            [one], data, Options(together=1), Inputs(norms=None if norms is None else norms[:1]), dtype=torch.float64
-        )
-        for one in specs
-    ]
+    own = Inputs(norms=None if norms is None else norms[:1])
+    alone = [Trainer([one], data, Options(together=1), own, dtype=torch.float64) for one in specs]
     for _ in range(min(8, ours.total)):
         for trainer in (ours, *alone):
             trainer.after_step(trainer.step())
@@ -90,21 +86,13 @@ def test_fully_connected_seeds_leave_together_what_each_leaves_alone_to_the_bit(
     assert len({found["steps"] for found in metrics}) > 1
 
 
-@pytest.mark.parametrize("stop", [1, 7, 40, 70])
-def test_interrupted_seeds_continue_together_to_the_same_bits(tmp_path, monkeypatch, stop):
+def test_interrupted_seeds_continue_together_to_the_same_bits(tmp_path, monkeypatch):
     data = folder_of(make_dataset(40), tmp_path / "data")
     spec = with_stop(data, tmp_path / "free")
-    run(seeds_of(spec), data, tmp_path / "whole")
-    with dying_after(monkeypatch, stop):
-        run(seeds_of(spec), data, tmp_path / "cut", checkpoint_seconds=1e-9)
-    assert not (tmp_path / "cut/metrics.json").exists()
-    assert [one["sessions"] for one in run(seeds_of(spec), data, tmp_path / "cut")] == [2, 2, 2]
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
-    assert not list((tmp_path / "cut").glob("*checkpoint*"))
+    assert_continues(seeds_of(spec), data, tmp_path, monkeypatch, 1, 7, 40, 70)
 
 
-def test_a_checkpoint_serves_the_same_seeds_alone(tmp_path, monkeypatch):
-    data = folder_of(make_dataset(), tmp_path / "data")
+def test_a_checkpoint_serves_the_same_seeds_alone(data, tmp_path, monkeypatch):
     with dying_after(monkeypatch, 7):
         run(seeds_of(PLAIN, 2), data, tmp_path / "run", checkpoint_seconds=1e-9)
     # Other seeds start over, and none takes the weights of another.
@@ -115,12 +103,8 @@ def test_a_checkpoint_serves_the_same_seeds_alone(tmp_path, monkeypatch):
         assert_equal_results(results(tmp_path / "run", seed), results(tmp_path / "whole", seed))
 
 
-def test_a_seed_that_diverges_leaves_the_others_alone(tmp_path, monkeypatch):
-    data, spec, resume = (
-        folder_of(make_dataset(), tmp_path / "data"),
-        PLAIN.replace(noise=NoiseProbe(points=2)),
-        Trainer.resume,
-    )
+def test_a_seed_that_diverges_leaves_the_others_alone(data, tmp_path, monkeypatch):
+    spec, resume = PLAIN.replace(noise=NoiseProbe(points=2)), Trainer.resume
     run(seeds_of(spec), data, tmp_path / "fine")
 
     def poisoned(self, states):

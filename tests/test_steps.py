@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import make_dataset, make_spec
-from test_loop import assert_equal_results, dying_after, folder_of, results, run
+from test_loop import assert_continues
 from torch.nn import functional as F
 
 from whysgd.data.augmentation import crop_and_flip, draw
@@ -118,14 +118,8 @@ def test_a_run_switches_to_full_batch_and_back(changes, batches):
     assert trainer.batch is None
 
 
-@pytest.mark.parametrize("stop", [9, 10, 11])
-def test_a_switched_run_that_is_interrupted_continues_to_the_same_bits(tmp_path, monkeypatch, stop):
-    spec, data = SWITCHED.replace(switch=[{"at": 2, "to": "all"}]), folder_of(make_dataset(), tmp_path / "data")
-    run(spec, data, tmp_path / "whole")
-    with dying_after(monkeypatch, stop):
-        run(spec, data, tmp_path / "cut", checkpoint_seconds=1e-9)
-    run(spec, data, tmp_path / "cut")
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+def test_a_switched_run_that_is_interrupted_continues_to_the_same_bits(data, tmp_path, monkeypatch):
+    assert_continues([SWITCHED.replace(switch=[{"at": 2, "to": "all"}])], data, tmp_path, monkeypatch, 9, 10, 11)
 
 
 @pytest.mark.parametrize(
