@@ -5,6 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from conftest import one_line
 from PIL import Image
 from torchvision import datasets as tv
 
@@ -142,9 +143,8 @@ def broken(folder, case):
 )
 def test_what_is_wrong_with_an_image_folder_is_named(folder, case, message):
     broken(folder, case)
-    with pytest.raises(UserError, match=message) as caught:
+    with one_line(message):
         load_image_folder(folder)
-    assert "\n" not in str(caught.value)
 
 
 def test_hidden_files_are_passed_over(folder):
@@ -235,6 +235,5 @@ def test_an_offline_machine_is_told_where_to_put_the_files(cifar_archive, conten
     archive.unlink()
     if content:
         archive.write_bytes(content)
-    with pytest.raises(UserError, match=f"cifar10: .*put cifar-10-python.tar.gz.* into {archive.parent}") as caught:
+    with one_line(f"cifar10: .*put cifar-10-python.tar.gz.* into {archive.parent}"):
         load_torchvision("cifar10", archive.parent)
-    assert "\n" not in str(caught.value)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
-from test_loop import assert_equal_results, dying_after, folder_of, results, run
+from conftest import folder_of, make_dataset, make_spec
+from test_loop import assert_continues
 from test_seeds import seeds_of
 from torch.func import grad
 
@@ -153,12 +153,8 @@ def test_the_noise_is_measured_without_dropout():
 
 
 def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch):
-    data, specs = folder_of(make_dataset(33, size=28), tmp_path / "data"), seeds_of(SPEC, 2)
-    run(specs, data, tmp_path / "whole")
-    with dying_after(monkeypatch, 4):
-        run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
-    assert [one["sessions"] for one in run(specs, data, tmp_path / "cut")] == [2, 2]
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    data = folder_of(make_dataset(33, size=28), tmp_path / "data")
+    assert_continues(seeds_of(SPEC, 2), data, tmp_path, monkeypatch, 4)
 
 
 def test_dropout_of_a_network_from_elsewhere_has_the_runs_stream():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT, make_dataset, make_spec
+from conftest import ROOT, make_dataset, make_spec, one_line
 from safetensors.torch import save_file
 from torch import from_numpy
 
@@ -146,9 +146,8 @@ WRONG = {
 
 @pytest.mark.parametrize(("settings", "message"), WRONG.values(), ids=WRONG.keys())
 def test_a_mistake_is_one_line_before_anything_runs(within_reach, settings, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with one_line(message, ValueError):
         spec_with(**settings)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_argument_that_a_class_of_torch_does_not_have_is_told():

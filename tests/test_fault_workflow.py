@@ -72,10 +72,15 @@ def test_odd_names_of_folders_and_labels_run_no_command_and_leave_no_file_elsewh
 
 
 # As `make` calls it, too.
-QUIET = {"rules": ["--quiet", "rules"], "all": ["--quiet", "all"], "rich": ["--logger", "rich"]}
+QUIET = {"all": ["--quiet", "all"], "rules": ["--quiet", "rules"], "rich": ["--logger", "rich"]}
 
 
-@pytest.mark.parametrize("options", QUIET.values(), ids=QUIET.keys())
+def quiet(*names):
+    """Cases of `QUIET`, of which these alone are not slow."""
+    return [pytest.param(QUIET[name], id=name, marks=[pytest.mark.slow] * (name not in names)) for name in QUIET]
+
+
+@pytest.mark.parametrize("options", quiet("all", "rich"))
 def test_metrics_that_were_damaged_fail_the_collection_with_their_path(world, options):
     """The last lines of the log of a job that failed are shown with its path, whatever is told to be quiet."""
     _, folder, _ = world
@@ -232,7 +237,7 @@ class Broken(torch.nn.Linear):
 """
 
 
-@pytest.mark.parametrize("options", QUIET.values(), ids=QUIET.keys())
+@pytest.mark.parametrize("options", quiet("all"))
 def test_a_network_that_raises_is_shown_with_its_log_and_its_last_lines(world, options):
     _, folder, _ = world
     (folder / "broken.py").write_text(BROKEN)

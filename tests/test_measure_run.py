@@ -91,9 +91,8 @@ def test_only_so_many_images_and_one_of_the_seeds(finished):
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_images_are_normalized_as_in_training(tmp_path, normalize):
+def test_images_are_normalized_as_in_training(data, tmp_path, normalize):
     dataset = make_dataset()
-    data = folder_of(dataset, tmp_path / "data")
     own = {"normalize": {"mean": (0.3,), "std": (0.1,)}} if normalize else {}
     spec = RunSpec.from_dict({**make_spec(epochs=1).to_dict(), **own})
     train([spec], data, tmp_path / "run")
@@ -103,8 +102,7 @@ def test_images_are_normalized_as_in_training(tmp_path, normalize):
     assert torch.equal(labels, torch.from_numpy(dataset.train.labels))
 
 
-def test_a_run_that_diverged_has_no_numbers(tmp_path):
-    data = folder_of(make_dataset(), tmp_path / "data")
+def test_a_run_that_diverged_has_no_numbers(data, tmp_path):
     spec = make_spec(lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0))
     assert [metrics["status"] for metrics in train([spec], data, tmp_path / "run")] == ["diverged"]
     run = first(tmp_path / "run", data)

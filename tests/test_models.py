@@ -5,14 +5,15 @@ from conftest import make_dataset, make_spec
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.vgg import VGG, make_layers
 
 from whysgd.errors import UserError
 from whysgd.models.alexnet import SMALLEST, final_size
-from whysgd.models.build import build_model
+from whysgd.models.build import build_model, initialize
 from whysgd.models.layers import BatchNorm2d, Conv2d, GhostNorm2d, GroupNorm, Linear, dropout_keys
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
-from whysgd.study.registry import make, network
+from whysgd.study.registry import find, make, network
 from whysgd.study.validation import ROOT
 from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
@@ -34,7 +35,9 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameter_counts(name):
+def test_parameter_counts(name, monkeypatch):
+    # Drawing 134 million weights takes seconds.
+    monkeypatch.setattr("whysgd.models.build.initialize", lambda *arguments: None)
     assert sum(p.numel() for p in build_model(name, 3, 10, 0).parameters()) == PARAMETERS[name]
 
 
@@ -103,6 +106,15 @@ def vgg_peer(make):
     return peer
 
 
+def narrow_vgg_peer():
+    """torchvision's VGG-11 with 8 channels where it has 64, and 512 hidden units where it has 4096."""
+    layers = make_layers([8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"], batch_norm=True)
+    peer = VGG(layers, num_classes=10, dropout=0.0)
+    for place, shape in ((0, (64 * 49, 512)), (3, (512, 512)), (6, (512, 10))):
+        peer.classifier[place] = nn.Linear(*shape)
+    return peer
+
+
 PEERS = {
     "resnet18": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2]),
     "resnet50": lambda: resnet_peer(Bottleneck, [3, 4, 6, 3]),
@@ -110,7 +122,7 @@ PEERS = {
     "densenet121": densenet_peer,
     "vgg11": lambda: vgg_peer(torchvision.models.vgg11),
     "vgg16_bn_small": lambda: vgg_peer(torchvision.models.vgg16_bn),
-    "vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=10, dropout=0.0),
+    "vgg11_bn": narrow_vgg_peer,
     "resnet18_standard_conv": lambda: ResNet(BasicBlock, [2, 2, 2, 2], num_classes=10),
     "resnet18_conv_gelu": lambda: replaced(resnet_peer(BasicBlock, [2, 2, 2, 2], "B"), nn.ReLU, lambda old: nn.GELU()),
     "resnet18_conv_group8": lambda: replaced(
@@ -128,6 +140,20 @@ def replaced(peer, kind, make):
     return peer
 
 
+# Fewer channels where the published number takes seconds in float64.
+NARROW = {
+    "vgg11_bn": {"width": 8}, "vgg11": {"width": 8}, "vgg16_bn_small": {"width": 8}, "resnet18_conv": {"width": 8},
+    "densenet121": {"growth": 4},
+}  # fmt: skip
+
+
+def built(name, **changes):
+    """A network for 3 channels and 10 classes in float64, with other arguments than its name says."""
+    model = find("network", name)(3, 10, 32, **network(name)[1] | changes)
+    initialize(model, 0, getattr(model, "init", "he_fan_out"))
+    return model.double()
+
+
 @pytest.fixture
 def undropped(monkeypatch):
     """Dropout that drops nothing; its keys are unused."""
@@ -136,7 +162,11 @@ def undropped(monkeypatch):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_outputs_are_those_of_torchvisions_network(name, undropped):
-    model, peer = build_model(name, 3, 10, 0).double(), PEERS[name]().double()
+    model = built(name, **NARROW[name] if name == "vgg11_bn" else {})
+    # Its own weights are replaced.
+    with torch.device("meta"):
+        peer = PEERS[name]()
+    peer = peer.to_empty(device="cpu").double()
     # Both register their layers in the same order: that of use, shortcuts last in each block.
     ours, theirs = list(model.state_dict().values()), list(peer.state_dict().values())
     assert [t.shape for t in ours] == [t.shape for t in theirs]
@@ -212,7 +242,7 @@ def test_outputs_are_those_of_the_same_layers_of_torch(double, undropped, name, 
 
 STACKED = [
     "linear", "resnet_mini_preact", "resnet_mini_bare", "resnet_mini_group4th", "resnet_mini_nonorm_tanh",
-    "resnet_mini_efficient", "vgg11_bn_half",
+    "resnet_mini_efficient", "vgg11_bn",
     "resnet_mini", "resnet_small", "resnet18_conv", "densenet121", "vgg11", "vgg16_bn_small", "fc_d2_w7", "fc_d4_w16", "alexnet_ch4",
     "conv1", "conv2",
 ]  # fmt: skip
@@ -220,7 +250,7 @@ STACKED = [
 
 @pytest.mark.parametrize("name", STACKED)
 def test_a_stacked_network_is_a_loop_over_blocks(name):
-    model = build_model(name, 3, 10, 0).double()
+    model = built(name, **NARROW.get(name, {}))
     objective = Objective(model)
     theta = objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
     torch.manual_seed(0)
@@ -290,7 +320,7 @@ def test_initial_weights_have_the_distribution_of_torchs_functions(init):
 @pytest.mark.parametrize(
     ("name", "init"),
     [("resnet_mini", "he_fan_out"), ("densenet121", "he_fan_in"), ("alexnet_ch8", "torch"), ("fc_d2_w8", "torch"),
-     ("conv1", "torch"), ("vgg11", "he_fan_out"), ("vgg11_bn_half", "vgg"), ("vgg16_bn_linear", "vgg"),
+     ("conv1", "torch"), ("vgg11_half", "he_fan_out"), ("vgg11_bn_half", "vgg"), ("vgg16_bn_linear_half", "vgg"),
      ("resnet_mini_group8", "he_fan_out")],
 )  # fmt: skip
 def test_each_network_has_initial_weights_of_its_own(name, init):

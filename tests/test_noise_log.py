@@ -105,8 +105,8 @@ def test_looking_whether_to_stop_is_an_evaluation_that_ends_early(count):
     assert not reaches(*arguments, accuracy + 1e-9)
 
 
-def test_a_diverged_run_measures_no_more_noise(tmp_path):
+def test_a_diverged_run_measures_no_more_noise(data, tmp_path):
     spec = PLAIN.replace(model="resnet_mini", lr=1e30, noise=NoiseProbe(points=2))
-    metrics = run(spec, folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run")
+    metrics = run(spec, data, tmp_path / "run")
     assert metrics["status"] == "diverged"
     assert logged_steps(tmp_path / "run")[-1] < metrics["steps"]

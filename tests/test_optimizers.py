@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import make_dataset, make_spec
-from test_loop import assert_equal_results, dying_after, folder_of, plain_batches, results, run
+from test_loop import assert_continues, plain_batches
 from torch.nn import functional as F
 
 from whysgd.errors import UserError
@@ -324,15 +324,10 @@ def test_adaptive_clipping_is_that_of_nfnets():
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "restart", "clip_by_history", "fista"])
-def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch, name):
+def test_an_interrupted_run_continues_to_the_same_bits(data, tmp_path, monkeypatch, name):
     options = {} if name in ("lbfgs", "fista") else {"momentum": 0.9, "interval": 2}
-    data = folder_of(make_dataset(), tmp_path / "data")
     specs = [make_spec(**PLAIN, optimizer=make("optimizer", name, **options), seed=seed) for seed in (0, 1)]
-    run(specs, data, tmp_path / "whole")
-    with dying_after(monkeypatch, 6):
-        run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
-    run(specs, data, tmp_path / "cut")
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    assert_continues(specs, data, tmp_path, monkeypatch, 6)
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "wolfe", "non_monotone", "restart"])

@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import HUNG, ROOT, make_dataset, make_spec
-from test_loop import folder_of, results
+from conftest import HUNG, ROOT, make_spec
+from test_loop import results
 
 from whysgd.study.registry import make
 from whysgd.training.ranks import Ranks
@@ -19,9 +19,10 @@ from whysgd.training.ranks import Ranks
 EXACT = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.3, variant="exact")
 # 23 images in blocks of 5: five blocks, which neither two nor three ranks share evenly, the last one smaller.
 RUNS = {
-    "exact penalty": make_spec(penalty=EXACT, epochs=5),
+    # It stops after its fifth step.
+    "exact penalty, early stop": make_spec(penalty=EXACT, epochs=6, evaluations=6, stop_accuracy=0.0, stop_after=5),
     "sampled penalty": make_spec(penalty=make("penalty", "average_jacobian", strength=0.01, sample=8), epochs=4),
-    "early stop": make_spec(penalty=None, batch=15, epochs=6, evaluations=6, stop_accuracy=0.0),
+    "early stop of macro-batches": make_spec(penalty=None, batch=15, epochs=6, evaluations=6, stop_accuracy=0.0),
     "macro-batch": make_spec(penalty=None, batch=15, epochs=3, averaging="historical"),
 }
 
@@ -56,23 +57,24 @@ def assert_close(first, second):
         torch.testing.assert_close(tensor, second[2][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-SLOW = {"sampled penalty", "macro-batch"}
+FAST = "exact penalty, early stop"
 
 
 @pytest.mark.parametrize(
-    "spec", [pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, spec in RUNS.items()]
+    "spec", [pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name != FAST)) for name, spec in RUNS.items()]
 )
-def test_two_and_three_ranks_end_where_one_does(tmp_path, spec):
-    data = folder_of(make_dataset(), tmp_path / "data")
+def test_two_and_three_ranks_end_where_one_does(data, tmp_path, spec):
     for ranks in (1, 2, 3):
         finish(start(spec, data, tmp_path / str(ranks), ranks))
     for ranks in (2, 3):
         assert_close(results(tmp_path / "1"), results(tmp_path / str(ranks)))
+    metrics = results(tmp_path / "1")[0][0]
+    assert metrics["stopped_at_accuracy"] == spec.stop_accuracy
+    assert spec.stop_after == 1 or metrics["steps"] == spec.stop_after
 
 
-def test_a_rank_that_dies_takes_the_run_down_and_another_number_of_ranks_continues(tmp_path):
-    spec = make_spec(penalty=None, epochs=400, evaluations=2, lr=0.05)
-    data = folder_of(make_dataset(), tmp_path / "data")
+def test_a_rank_that_dies_takes_the_run_down_and_another_number_of_ranks_continues(data, tmp_path):
+    spec = make_spec(penalty=None, epochs=200, evaluations=2, lr=0.05)
     process = start(spec, data, tmp_path / "cut", 2)
     checkpoint = tmp_path / "cut/checkpoint.safetensors"
     while process.poll() is None and not checkpoint.exists():
@@ -88,7 +90,7 @@ def test_a_rank_that_dies_takes_the_run_down_and_another_number_of_ranks_continu
     finish(start(spec, data, tmp_path / "cut", 3))
     finish(start(spec, data, tmp_path / "whole", 1))
     cut, whole = results(tmp_path / "cut"), results(tmp_path / "whole")
-    assert cut[0][0]["steps"] == whole[0][0]["steps"] == 400
+    assert cut[0][0]["steps"] == whole[0][0]["steps"] == 200
     first, second = (torch.cat([t.double().flatten() for t in part[2].values()]) for part in (cut, whole))
     assert (first - second).norm() < 0.02 * second.norm()
     assert json.loads((tmp_path / "cut/metrics.json").read_text())["sessions"] == 2

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import tarfile
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, make_dataset, make_spec
+from conftest import ROOT, make_spec, one_line
 from test_data import cifar_archive  # noqa: F401, a fixture
-from test_loop import assert_equal_results, folder_of, results
+from test_loop import assert_equal_results, results
 from torchvision import datasets as tv
 
 from whysgd.__main__ import main
@@ -63,15 +64,14 @@ def trap(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["plain", "torch"])
-def test_a_pickle_in_the_place_of_a_file_is_not_loaded(tmp_path, capsys, trap, kind):
-    spec, data, run = make_spec(), folder_of(make_dataset(), tmp_path / "data"), tmp_path / "run"
-    train([spec], data, tmp_path / "whole")
+def test_a_pickle_in_the_place_of_a_file_is_not_loaded(data, whole, tmp_path, capsys, trap, kind):
+    spec, data, run = make_spec(), shutil.copytree(data, tmp_path / "data"), tmp_path / "run"
     run.mkdir()
     for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
         (run / name).write_bytes(trap[kind])
     train([spec], data, run)
     assert "starting over" in capsys.readouterr().err
-    assert_equal_results(results(tmp_path / "whole"), results(run))
+    assert_equal_results(results(whole), results(run))
     (run / "model.safetensors").write_bytes(trap[kind])
     with pytest.raises(UserError, match=r"model\.safetensors: was changed after the run wrote it"):
         next(load_runs(run, data))
@@ -136,9 +136,8 @@ def test_an_archive_writes_the_published_files_and_no_others(cifar_archive, monk
         reason = (
             "Dataset not found or corrupted" if escape[0][1] == FILE else f"cifar-10-python.tar.gz has no file {batch}"
         )
-        with pytest.raises(UserError, match=f"cifar10: cannot be downloaded or is damaged .{reason}") as caught:
+        with one_line(f"cifar10: cannot be downloaded or is damaged .{reason}"):
             load_torchvision("cifar10", place)
-        assert "\n" not in str(caught.value)
     else:
         assert (load_torchvision("cifar10", place).train.images == pixels[:5].reshape(5, 3, 32, 32)).all()
     published = {file.relative_to(out / "make") for file in (out / "make").rglob("*")}
@@ -290,8 +289,7 @@ def test_a_grafted_run_and_a_store_cannot_leave_results(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("key", ["paper", "run", "scale"])
-def test_a_record_of_crafted_metrics_cannot_leave_its_folder(tmp_path, key):
-    data = folder_of(make_dataset(), tmp_path / "data")
+def test_a_record_of_crafted_metrics_cannot_leave_its_folder(data, tmp_path, key):
     train([make_spec()], data, tmp_path / "run")
     content = json.loads((tmp_path / "run/metrics.json").read_text())
     content |= {key: "../../escaped", "settings": {**content["settings"], key: "../../escaped"}}

@@ -40,18 +40,21 @@ def seeds_of(spec, count=3):
 
 
 @pytest.mark.parametrize("spec", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("together", [None, 2])
-def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec, together):
+def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec):
     data, specs = make_dataset(29, channels=2), seeds_of(spec)
     norms = torch.tensor(REFERENCE_NORMS).expand(3, -1).numpy() if spec.reference else None
-    ours = Trainer(specs, data, Options(together=together), Inputs(norms=norms), dtype=torch.float64)
+    shared = [
+        Trainer(specs, data, Options(together=together), Inputs(norms=norms), dtype=torch.float64)
+        for together in (None, 2)
+    ]
     own = Inputs(norms=None if norms is None else norms[:1])
     alone = [Trainer([one], data, Options(together=1), own, dtype=torch.float64) for one in specs]
-    for _ in range(min(8, ours.total)):
-        for trainer in (ours, *alone):
+    for _ in range(min(8, shared[0].total)):
+        for trainer in (*shared, *alone):
             trainer.after_step(trainer.step())
     tolerance = 1e-6 if spec.penalty and not getattr(spec.penalty, "exact", True) else 1e-9
-    for state, theirs in zip(ours.states, (trainer.states[0] for trainer in alone), strict=True):
+    expected = [trainer.states[0] for trainer in alone]
+    for state, theirs in [pair for ours in shared for pair in zip(ours.states, expected, strict=True)]:
         for name in ("theta", "running", "norms"):
             torch.testing.assert_close(getattr(state, name), getattr(theirs, name), rtol=tolerance, atol=tolerance)
         assert (state.step, state.micro_batches, state.ended) == (theirs.step, theirs.micro_batches, theirs.ended)

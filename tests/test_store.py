@@ -1,19 +1,18 @@
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import HUNG, ROOT, make_dataset, make_spec
-from test_loop import folder_of, run
+from conftest import HUNG, error_of, folder_of, make_dataset, make_spec
+from test_loop import run
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
 
@@ -174,34 +173,31 @@ def test_chunks_are_the_same_in_any_order():
         assert np.array_equal(building.chunk_of_copies(images, PLAN, draws, start, count), whole[start : start + count])
 
 
-# A build of 1,994 chunks that kills itself before it writes the chunk with this number.
-BUILD = """
-import itertools, os, sys
-sys.path.insert(0, {tests!r})
-from conftest import make_dataset
-from whysgd.data import build_store as b
-from whysgd.study.spec import StoredCopies
-b.TRANSACTION_BYTES = 1 << 14
-b.CHUNK_BYTES = 2000
-count, add = itertools.count(), b._Writer.add
-b._Writer.add = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == {last} else add(*chunk)
-b.build_store(make_dataset(train=997, channels=3), StoredCopies(copies=20, crop_padding=2, flip=True), __import__("pathlib").Path({path!r}))
-"""
+def build(path, last=None):
+    """Build a store of 1,994 chunks, and kill this process before it writes the chunk with this number."""
+    building.TRANSACTION_BYTES, building.CHUNK_BYTES = 1 << 14, 2000
+    count, add = itertools.count(), building._Writer.add
+    building._Writer.add = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == last else add(*chunk)
+    build_store(make_dataset(train=997, channels=3), StoredCopies(copies=20, crop_padding=2, flip=True), path)
 
 
-def builder(path, last=None):
-    code = BUILD.format(tests=str(ROOT / "tests"), path=str(path), last=last)
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+def ends(*arguments):
+    """How processes end that build at the same time."""
+    processes = [multiprocessing.get_context("fork").Process(target=build, args=one) for one in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(HUNG)
+    return [process.exitcode for process in processes]
 
 
 def test_killed_builds_and_two_at_once_end_with_one_sound_store(tmp_path):
     path = tmp_path / "s.lmdb"
-    assert builder(tmp_path / "whole.lmdb").wait(HUNG) == 0
+    assert ends((tmp_path / "whole.lmdb",)) == [0]
     for last in (300, 200, 900, 1993):  # the second is killed before it has what the first one had
-        assert builder(path, last).wait(HUNG) == -signal.SIGKILL
+        assert ends((path, last)) == [-signal.SIGKILL]
         assert not path.exists()
-    both = [builder(path), builder(path)]
-    assert [process.wait(HUNG) for process in both] == [0, 0]
+    assert ends((path,), (path,)) == [0, 0]
     assert digest(path) == digest(tmp_path / "whole.lmdb")
 
 
@@ -291,14 +287,13 @@ def test_the_map_is_large_enough_and_the_file_little_more_than_its_content(tmp_p
     assert size <= 1.02 * content + 8 * shape[0] + 8 * building.PAGE
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_it_works_with_dataloader_workers(tmp_path, context):
+@pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
+def test_it_works_with_dataloader_workers(tmp_path, context, workers):
     dataset = colour()
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
     expected = obvious(dataset, PLAN)
-    loader = DataLoader(
-        store, batch_size=7, num_workers=2, multiprocessing_context=multiprocessing.get_context(context)
-    )
+    context = multiprocessing.get_context(context)
+    loader = DataLoader(store, batch_size=7, num_workers=workers, multiprocessing_context=context)
     images, labels = zip(*loader, strict=True)
     assert np.array_equal(torch.cat(images).numpy(), expected)
     assert torch.cat(labels).tolist() == np.tile(dataset.train.labels, 3).tolist()
@@ -360,23 +355,13 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
 
 
 def test_the_command_line(tmp_path, capsys):
-    folder_of(make_dataset(channels=3), tmp_path / "data")
-    command = [
-        "build-store",
-        "tiny",
-        "--copies",
-        "2",
-        "--data",
-        str(tmp_path / "data"),
-        "--out",
-        str(tmp_path / "s.lmdb"),
-    ]
-    assert main([*command, "--flip", "--clean-first"]) == 0
+    places = ["--data", str(folder_of(colour(), tmp_path / "data")), "--out", str(tmp_path / "s.lmdb")]
+    assert main(["build-store", "tiny", "--copies", "2", *places, "--flip", "--clean-first"]) == 0
     assert "46 images of tiny" in capsys.readouterr().out
     assert read_json(tmp_path / "s.json")["clean_first"] is True
     assert json.loads((tmp_path / "s.json").read_text())["bytes"] == (tmp_path / "s.lmdb").stat().st_size
-    assert main([*command[:3], "0", *command[4:]]) == 1
-    assert capsys.readouterr().err == "error: build-store: argument --copies: 0: must be at least 1\n"
+    line = error_of(capsys, "build-store", "tiny", "--copies", 0, *places)
+    assert line == "error: build-store: argument --copies: 0: must be at least 1"
 
 
 def test_a_store_can_be_opened_again_after_a_fork_in_the_middle_of_reading(tmp_path):

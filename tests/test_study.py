@@ -63,7 +63,7 @@ def test_batches_go_by_the_papers_rules_and_by_what_is_there(study):
     assert found.batches["geiping2022", "sgd"] == [[0, 1, 2]]
     files = [run_file("geiping2022/fb", f"seeds-{seed}", "history.csv") for seed in (0, 1, 2)]
     assert [file for file in found.batch_files("history.csv", "geiping2022") if "/fb/" in file] == files
-    assert len(found.batch_files("history.csv")) == 18 + 2
+    assert len(found.batch_files("history.csv")) == 15 + 2
 
 
 def test_a_batch_is_trained_on_its_data_and_the_logs_of_its_seeds(study):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_with, run
+from conftest import run
 from miniature import (
     OVERLAY,
     TINY,
@@ -38,7 +38,7 @@ AFTER_ONE = {
     "summarize_measures": 1, "write_page": 1,
 }  # fmt: skip
 EVERY = {
-    "train": 18, "measure": 18, "measure_landscape": 11, "collect_runs": 4, "collect_measures": 4, "make_table": 5,
+    "train": 15, "measure": 15, "measure_landscape": 11, "collect_runs": 4, "collect_measures": 4, "make_table": 5,
     "check_claims": 4, "plot_figure": 14, "summarize_measures": 1, "write_page": 1,
 }  # fmt: skip
 # Without training: what is made of the measures, among it the strips and the grid as lines and as a map.
@@ -52,7 +52,7 @@ EDITS = {
     "a published number": (PAPER, "mean: 75.42", "mean: 75.43", {"make_table": 1, "plot_figure": 5, "write_page": 1}),
     "a claim": (PAPER, "sgd - fb >= 10 points", "sgd - fb >= 9 points", {"check_claims": 1, "write_page": 1}),
     "a scale's rule": ("tiny.yaml", "lr_factor: 1", "lr_factor: 2", EVERY),
-    "an option of a measure": ("tiny.yaml", "steps: 2", "steps: 3", {"measure": 18, **FROM_MEASURES}),
+    "an option of a measure": ("tiny.yaml", "steps: 2", "steps: 3", {"measure": 15, **FROM_MEASURES}),
     "points of a landscape": (
         "tiny.yaml", "line_points: 5", "line_points: 7", {"measure_landscape": 5, "plot_figure": 1, "write_page": 1},
     ),
@@ -63,7 +63,7 @@ EDITS = {
         {"train": 2, **AFTER_ONE, "measure": 2, "measure_landscape": 4},
     ),
     "how data are read": ("whysgd/data/sources.py", "", "\nUNUSED = 1\n", {"build_dataset": 1, **EVERY}),
-    "a measure": ("whysgd/measures/keskar.py", "", "\nUNUSED = 1\n", {"measure": 18, **FROM_MEASURES}),
+    "a measure": ("whysgd/measures/keskar.py", "", "\nUNUSED = 1\n", {"measure": 15, **FROM_MEASURES}),
     "a figure's size": (
         "whysgd/report/figures/comparison.py", "ROW_HEIGHT, MARGIN = 0.27", "ROW_HEIGHT, MARGIN = 0.3", {"plot_figure": 1, "write_page": 1},
     ),
@@ -148,7 +148,7 @@ def test_an_edited_row_is_really_trained_again(miniature, tmp_path):
 def test_a_further_seed_trains_that_seed_alone(miniature):
     jobs = planned_jobs(miniature, *OVERLAY, "--config", "seeds=[0,1,2]")
     trained = [job["wildcards"]["seeds"] for job in jobs if job["rule"] in ("train", "measure")]
-    assert trained == ["seeds-2"] * 36
+    assert trained == ["seeds-2"] * 30
     # Profiles are of every seed, planes of the first.
     looked = [job["wildcards"] for job in jobs if job["rule"] == "measure_landscape"]
     assert [(one["seeds"], one["kind"]) for one in looked] == [("seeds-2", "line")] * 5
@@ -158,10 +158,10 @@ def test_a_scale_says_how_many_seeds_and_measures_share_a_job(miniature):
     config = copy.deepcopy(WORLD) | {"scale": "split", "papers": ["novack2023"]}
     config["scales"] = {"split": config["scales"]["tiny"] | {"seeds_per_job": 1, "measures_share_a_job": False}}
     jobs = planned_jobs(miniature, *write_config(miniature, "split.yaml", config))
-    assert [job["wildcards"]["seeds"] for job in jobs if job["rule"] == "train"].count("seeds-1") == 5
-    assert sum(job["rule"] == "train" for job in jobs) == 10
+    assert [job["wildcards"]["seeds"] for job in jobs if job["rule"] == "train"].count("seeds-1") == 3
+    assert sum(job["rule"] == "train" for job in jobs) == 6
     measures = [job["wildcards"]["measures"] for job in jobs if job["rule"] == "measure"]
-    assert {name: measures.count(name) for name in measures} == dict.fromkeys(MEASURES, 10)
+    assert {name: measures.count(name) for name in measures} == dict.fromkeys(MEASURES, 6)
     # Where all have been taken in one job, they stay: each can be asked for by itself.
     target = "results/tiny/measures/geiping2022/sgd/seeds-0-1/fisher.json"
     snakemake(miniature, target, *OVERLAY)
@@ -171,24 +171,20 @@ def test_a_scale_says_how_many_seeds_and_measures_share_a_job(miniature):
     (miniature / target).unlink()
 
 
-def test_more_seeds_and_other_batches_leave_what_was_trained(tmp_path):
-    """With no table asked for, too: a scale may have none."""
-    config = copy.deepcopy(TINY)
-    config["scales"]["tiny"] |= {
-        "seeds": [0],
-        "skip": {"geiping2022": ["sgd", "fb-long", "fb-reg", "fb-strong-reg", "fb-practice"]},
-    }
-    folder = copy_with(tmp_path / "project", config)
-    table = "results/tiny/tables/geiping2022_main.csv"
-    snakemake(folder, table, *OVERLAY)
-    first = {file: file.stat().st_mtime_ns for file in folder.glob("results/tiny/runs/*/*/seeds-0/*")}
-    snakemake(folder, table, *OVERLAY, "--config", "seeds=[0,1,2]")
+def test_more_seeds_and_other_batches_leave_what_was_trained(miniature, tmp_path):
+    folder, config = copied(miniature, tmp_path / "project"), copy.deepcopy(WORLD)
+    config["scales"]["tiny"]["skip"] = {"geiping2022": ["sgd", "fb-long", "fb-reg", "fb-strong-reg", "fb-practice"]}
+    overlay, table = write_config(folder, "two.yaml", config), "results/tiny/tables/geiping2022_main.csv"
+    first = {file: file.stat().st_mtime_ns for file in folder.glob("results/tiny/runs/*/*/seeds-0-1/*")}
+    snakemake(folder, table, *overlay, "--config", "seeds=[0,1,2,3]")
     assert {file: file.stat().st_mtime_ns for file in first} == first
-    assert sorted(file.name for file in folder.glob("results/tiny/runs/geiping2022/fb/*")) == ["seeds-0", "seeds-1-2"]
+    runs = folder / "results/tiny/runs/geiping2022"
+    assert sorted(file.name for file in (runs / "fb").iterdir()) == ["seeds-0-1", "seeds-2-3"]
     shown = pd.read_csv(folder / table).set_index("row")
-    assert (shown.n["fb"], shown.n["fb-clip"], shown.n["sgd"]) == (3, 3, 0)
-    # One of them alone is there, too; and whoever asks for the first alone gets it.
-    assert planned(folder, table, *OVERLAY) == {"collect_runs": 1, "make_table": 1}
+    assert (shown.n["fb"], shown.n["fb-clip"], shown.n["sgd"]) == (4, 4, 0)
+    # Whoever asks for some of them gets these, of both batches or of one.
+    for seeds in ("[0,1]", "[2]", "[1,3]"):
+        assert planned(folder, table, *overlay, "--config", f"seeds={seeds}") == {"collect_runs": 1, "make_table": 1}
 
 
 def test_the_paper_scale_has_a_job_for_each_run_table_and_figure(miniature):
