@@ -13,6 +13,7 @@ import torch
 import yaml
 from filelock import FileLock
 from safetensors.torch import save_file
+from torchvision.transforms import functional as tv
 
 from whysgd.__main__ import main
 from whysgd.data.canonical import Dataset, Split, content_digest
@@ -128,6 +129,12 @@ def dataset() -> Dataset:
     return make_dataset()
 
 
+def cropped(image: torch.Tensor, padding: int, top: int, left: int, flip: bool) -> torch.Tensor:
+    """One image (C, H, W), padded, cropped to its size and flipped by torchvision."""
+    image = tv.crop(tv.pad(image, [padding]), top, left, *image.shape[1:])
+    return tv.hflip(image) if flip else image
+
+
 def folder_of(dataset: Dataset, path: Path) -> Path:
     """Write a data set in canonical form."""
     path.mkdir()
@@ -231,17 +238,17 @@ def copy_with(folder: Path, config: dict) -> Path:
     return folder
 
 
+def python(*words, cwd: Path = ROOT, check: bool = True, **variables) -> subprocess.CompletedProcess:
+    """Run this interpreter with these words, with the package of the repository and other variables of the environment."""
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True, text=True, errors="replace", timeout=HUNG,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise AssertionError(f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
 def run(command: list, folder: Path, check: bool = True) -> subprocess.CompletedProcess:
     """Run this interpreter's `python -m …` in a folder, with that folder's package."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HUNG,
-    )
-    if check and done.returncode:
-        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return done
+    return python("-m", *command, cwd=folder, check=check, PYTHONPATH=str(folder))

@@ -6,6 +6,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from whysgd.measures.alpha import alpha_estimator, largest_divisor
 from whysgd.measures.images import Images
 
 CLASSES = 3
@@ -45,6 +46,12 @@ class Softmax(nn.Module):
 def softmax(seed: int = 0, pixels: int = 4) -> Softmax:
     generator = torch.Generator().manual_seed(seed)
     return Softmax(0.3 * torch.randn(CLASSES, pixels**2, generator=generator, dtype=torch.float64))
+
+
+def stored_alpha(noise: torch.Tensor, m: int | None = None) -> float:
+    """The tail index of stored noise (P, M) at once; what does not fill a last sum of m entries is left out."""
+    m, flat = m or largest_divisor(noise.numel()), noise.flatten()
+    return alpha_estimator(m, flat[: len(flat) - len(flat) % m])
 
 
 def vector(tensors) -> torch.Tensor:

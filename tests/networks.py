@@ -26,12 +26,16 @@ class Smooth(nn.Module):
         return self.head(out.mean((2, 3)))
 
 
+def theta_of(objective: Objective) -> torch.Tensor:
+    """The weights of the network as a parameter vector."""
+    return objective.parameters.vector({name: p.detach() for name, p in objective.model.named_parameters()})
+
+
 def smooth_objective(seed: int = 0):
     """An `Objective` of `Smooth` in float64 and a parameter vector."""
     torch.manual_seed(seed)
-    model = Smooth().double()
-    objective = Objective(model)
-    theta = objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
+    objective = Objective(Smooth().double())
+    theta = theta_of(objective)
     return objective, theta + 0.3 * torch.randn_like(theta)
 
 

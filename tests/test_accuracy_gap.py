@@ -45,12 +45,6 @@ def test_it_is_measured_in_evaluation_mode_on_all_images():
         assert found[f"{name}_accuracy"].value == pytest.approx(100 * right, rel=1e-12)
 
 
-def test_a_loss_that_is_not_finite_is_nan():
-    found = accuracy_gap(Softmax([[math.nan], [0.0]]), certain(2, 2), certain(1, 1))
-    assert all(math.isnan(found[name].value) for name in ("train_loss", "test_loss", "loss_gap"))
-    assert all(found[name].std_error is None for name in ("train_loss", "test_loss", "loss_gap"))
-
-
 def test_one_image_has_no_standard_error():
     found = accuracy_gap(Softmax([[1.0], [0.0]]), certain(2, 2), certain(1, 0))
     assert found["test_loss"].std_error is None

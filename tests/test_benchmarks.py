@@ -2,12 +2,11 @@
 
 import importlib
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import HUNG, ROOT, make_dataset, make_spec
+from conftest import ROOT, make_dataset, make_spec, python
 
 from whysgd.study.registry import make
 
@@ -110,7 +109,5 @@ def test_steps_of_a_shape_are_timed():
     "arguments", [["step_gpu.py", "--quick", "--device", "cpu"], ["memory.py", "--network", "resnet_mini"]]
 )
 def test_the_scripts_for_a_gpu_run_on_a_cpu(tmp_path, arguments):
-    command = [sys.executable, ROOT / "benchmarks" / arguments[0], *arguments[1:]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG)
-    assert done.returncode == 0, done.stderr
+    python(ROOT / "benchmarks" / arguments[0], *arguments[1:], cwd=tmp_path)
     assert len(list(tmp_path.glob("results/benchmarks/*.json"))) == 1

@@ -8,29 +8,36 @@ from conftest import ROOT, make_spec
 from whysgd.study import codedigest, registry
 from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package that a test may edit."""
-    shutil.copytree(ROOT / "whysgd", tmp_path / "whysgd", ignore=shutil.ignore_patterns("__pycache__"))
-    for module in (codedigest, registry):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    forget()
-    yield tmp_path / "whysgd"
-    monkeypatch.undo()
-    forget()
+CACHED = (codedigest._digest, codedigest._line, codedigest.read, registry.constants, registry._sources, registry._files)
 
 
 def forget():
-    for cached in (
-        codedigest._digest,
-        codedigest._line,
-        codedigest.read,
-        registry.constants,
-        registry._sources,
-        registry._files,
-    ):
+    for cached in CACHED:
         cached.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package that tests edit and put back; a file that is as it was is not parsed again."""
+    folder, known = tmp_path_factory.mktemp("edited"), {}
+    shutil.copytree(ROOT / "whysgd", folder / "whysgd", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def read(path):
+        content = path, path.read_bytes()
+        known[content] = known.get(content) or CACHED[2].__wrapped__(path)
+        return known[content]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (codedigest, registry):
+            patch.setattr(module, "ROOT", folder)
+        patch.setattr(codedigest, "read", read)
+        yield folder / "whysgd"
+    forget()
+
+
+@pytest.fixture(scope="module")
+def before(package):
+    return digests()
 
 
 RUNS = {
@@ -97,15 +104,16 @@ EDITS = {
 
 
 @pytest.mark.parametrize(("file", "old", "new", "changed"), EDITS.values(), ids=EDITS.keys())
-def test_an_edit_changes_the_digests_of_those_who_use_it(package, file, old, new, changed):
-    before, path = digests(), package / file
-    if old is None:
-        path.write_text(new)
-    else:
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
+def test_an_edit_changes_the_digests_of_those_who_use_it(package, before, file, old, new, changed):
+    path = package / file
+    text = path.read_text() if old else ""
+    assert old is None or old in text
+    path.write_text(text.replace(old, new, 1) if old else new)
     after = digests()
+    if old:
+        path.write_text(text)
+    else:
+        path.unlink()
     assert {name for name in before if before[name] != after[name]} == changed
 
 

@@ -170,18 +170,25 @@ def idx(array: np.ndarray) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
+def mnist_files() -> dict[str, bytes]:
+    """The four files of a small MNIST, by name."""
+    random, files = np.random.default_rng(0), {}
+    for prefix, count in (("train", 30), ("t10k", 20)):
+        files[f"{prefix}-images-idx3-ubyte"] = idx(random.integers(0, 256, (count, 28, 28)).astype(np.uint8))
+        files[f"{prefix}-labels-idx1-ubyte"] = idx((np.arange(count) % 10).astype(np.uint8))
+    return files
+
+
 @pytest.mark.parametrize(("name", "place"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
 def test_mnist_is_read_from_files_that_are_there(tmp_path, name, place):
     raw = tmp_path / place / "raw"
     raw.mkdir(parents=True)
-    images = {}
-    for prefix, count in (("train", 30), ("t10k", 20)):
-        images[prefix] = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
-        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images[prefix]))
-        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx((np.arange(count) % 10).astype(np.uint8)))
+    for file, content in mnist_files().items():
+        (raw / file).write_bytes(content)
     source = load_torchvision(name, tmp_path)
-    assert (source.train.images == images["train"][:, None]).all()
-    assert (source.test.images == images["t10k"][:, None]).all()
+    for part, prefix in ((source.train, "train"), (source.test, "t10k")):
+        pixels = np.frombuffer(mnist_files()[f"{prefix}-images-idx3-ubyte"][16:], np.uint8)
+        assert (part.images == pixels.reshape(-1, 1, 28, 28)).all()
     # Files put there by hand are held against what the name promises.
     with pytest.raises(UserError, match=rf"{name} has \(30, 20\) images there, not \(60000, 10000\)"):
         build_dataset(name, None, tmp_path, tmp_path / "out")

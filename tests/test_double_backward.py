@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import theta_of
 from torch.nn import functional as F
 
 from whysgd.models.build import build_model
@@ -59,9 +60,8 @@ def test_batch_norm_has_torchs_derivatives_to_second_order(shape):
 
 @pytest.mark.parametrize("name", ["resnet_mini", "densenet121", "vgg16_bn_small", "conv1", "conv2"])
 def test_products_of_whole_networks_are_torchs(name):
-    model = build_model(name, 3, 10, 0).double()
-    objective = Objective(model)
-    theta = objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})[None].requires_grad_()
+    objective = Objective(build_model(name, 3, 10, 0).double())
+    theta = theta_of(objective)[None].requires_grad_()
     torch.manual_seed(0)
     images = torch.randn(1, 2, 3, 32, 32, dtype=torch.float64)
     labels, v = torch.randint(0, 10, (1, 2)), torch.randn_like(theta)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import folder_of, make_dataset, make_spec
+from networks import theta_of
 from test_loop import assert_continues
 from test_seeds import seeds_of
 from torch.func import grad
@@ -125,7 +126,7 @@ def test_a_compiled_pass_drops_the_same(monkeypatch, together, real):
     if not real:
         monkeypatch.setattr(engine.torch, "compile", lambda traced, **options: traced)
     objective = Objective(build_model("alexnet_ch4", 1, 3, 0, 28).double())
-    theta = objective.parameters.vector(dict(objective.model.named_parameters())).detach().expand(2, -1)
+    theta = theta_of(objective).expand(2, -1)
     groups = [(torch.randn(2, 2, 3, 1, 28, 28, dtype=torch.float64), torch.randint(0, 3, (2, 2, 3)))]
     for seed in range(2):
         # The second call takes what the first has traced.
@@ -157,8 +158,15 @@ def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch):
     assert_continues(seeds_of(SPEC, 2), data, tmp_path, monkeypatch, 4)
 
 
+class Dropping(torch.nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(
+            torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(48, 8), torch.nn.Dropout(0.25), torch.nn.Linear(8, num_classes)
+        )  # fmt: skip
+
+
 def test_dropout_of_a_network_from_elsewhere_has_the_runs_stream():
-    model = build_model("torchvision.models:vgg11", 3, 10, 0, 32)
+    model = build_model("test_dropout:Dropping", 3, 10, 0, 4)
     found = [module for module in model.modules() if isinstance(module, Dropout)]
-    assert [(module.p, module.layer) for module in found] == [(0.5, 0), (0.5, 1)]
+    assert [(module.p, module.layer) for module in found] == [(0.5, 0), (0.25, 1)]
     assert not any(isinstance(module, torch.nn.Dropout) for module in model.modules())

@@ -122,19 +122,8 @@ def test_jobs_run_in_the_container_that_the_configuration_names(tmp_path, monkey
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     folder = copy_with(tmp_path / "project", {})
     (folder / "whysgd.sif").write_text("")
-    run(
-        [
-            "snakemake",
-            "results/data/digits/manifest.json",
-            "--cores",
-            1,
-            "--sdm",
-            "apptainer",
-            "--config",
-            "container=whysgd.sif",
-        ],
-        folder,
-    )
-    assert (folder / "results/data/digits/manifest.json").is_file()
+    target, options = "results/data/digits/manifest.json", ["--sdm", "apptainer", "--config", "container=whysgd.sif"]
+    run(["snakemake", target, "--cores", 1, *options], folder)
+    assert (folder / target).is_file()
     (call,) = [line for line in (tmp_path / "calls").read_text().splitlines() if "build-dataset" in line]
     assert "whysgd.sif" in call

@@ -3,19 +3,19 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
 import pytest
 import yaml
-from conftest import ROOT, make_dataset, make_spec, one_line
-from safetensors.torch import save_file
-from torch import from_numpy
+from conftest import ROOT, make_dataset, make_spec, one_line, python
 
 from whysgd.errors import UserError
-from whysgd.files import read_json, write_json
+from whysgd.files import read_json
+from whysgd.models.build import build_model
 from whysgd.study.config import load_config
 from whysgd.study.spec import RunSpec
+from whysgd.training.loop import Trainer
+from whysgd.training.optimizers import optimizer_of
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(my_methods/\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -48,12 +48,7 @@ def spec_with(**settings) -> RunSpec:
 
 
 def run(folder, *command):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python(*command, cwd=folder, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}").stdout
 
 
 def test_the_page_has_one_of_each_in_under_twenty_lines():
@@ -64,54 +59,42 @@ def test_the_page_has_one_of_each_in_under_twenty_lines():
 
 
 @pytest.fixture(scope="module")
-def trained(elsewhere):
+def trained(elsewhere, data):
     """A run with everything of the page that a run can have, trained by the command line."""
-    dataset = make_dataset()
-    data, out = elsewhere / "data", elsewhere / "run"
-    data.mkdir()
-    for split in ("train", "test"):
-        part = getattr(dataset, split)
-        save_file({"images": from_numpy(part.images), "labels": from_numpy(part.labels)}, data / f"{split}.safetensors")
-    write_json(data / "manifest.json", dataset.manifest)
+    out = elsewhere / "run"
     sys.path.insert(0, str(elsewhere))
     try:
         spec = spec_with(**{key: SETTINGS[key] for key in IN_A_RUN})
     finally:
         sys.path.remove(str(elsewhere))
+    train = ["-m", "whysgd", "train", "--spec", json.dumps(spec.to_dict()), "--seed", 0, 1]
+    run(elsewhere, *train, "--data", data, "--out", out)
+    return out
+
+
+def test_a_run_trains_with_everything_from_elsewhere(trained):
+    metrics = read_json(trained / "metrics.json")
+    assert {seed: one["status"] for seed, one in metrics["seeds"].items()} == {"0": "finished", "1": "finished"}
+    penalty = {"name": "my_methods.penalties:confidence", "strength": 0.01, "sample": None, "power": 2}
+    assert metrics["settings"]["penalty"] == penalty
+    assert metrics["parameters"] == (64 + 1) * 16 + (16 + 1) * 3
+
+
+def test_a_measure_from_elsewhere_is_taken_and_shown(trained, elsewhere, data):
+    name = SETTINGS["measures"][-1]
     run(
         elsewhere,
         "-m",
         "whysgd",
-        "train",
-        "--spec",
-        json.dumps(spec.to_dict()),
-        "--seed",
-        0,
-        1,
+        "measure",
+        name,
+        "--run",
+        trained,
         "--data",
         data,
         "--out",
-        out,
+        elsewhere / "measures.json",
     )
-    return out, data
-
-
-def test_a_run_trains_with_everything_from_elsewhere(trained):
-    metrics = read_json(trained[0] / "metrics.json")
-    assert {seed: one["status"] for seed, one in metrics["seeds"].items()} == {"0": "finished", "1": "finished"}
-    assert metrics["settings"]["penalty"] == {
-        "name": "my_methods.penalties:confidence",
-        "strength": 0.01,
-        "sample": None,
-        "power": 2,
-    }
-    assert metrics["parameters"] == (64 + 1) * 16 + (16 + 1) * 3
-
-
-def test_a_measure_from_elsewhere_is_taken_and_shown(trained, elsewhere):
-    out, data = trained
-    name = SETTINGS["measures"][-1]
-    run(elsewhere, "-m", "whysgd", "measure", name, "--run", out, "--data", data, "--out", elsewhere / "measures.json")
     code = f"from whysgd.report.measures import read_measures; print(read_measures(['{elsewhere}/measures.json']).quantity.tolist())"
     assert run(elsewhere, "-c", code).strip() == "['weight_norm', 'weight_norm']"
 
@@ -121,7 +104,7 @@ def test_a_figure_from_elsewhere_is_drawn(trained, elsewhere):
     code = (
         "import pandas as pd; from whysgd.study.registry import find; from whysgd.study.figures import needs, caption;"
         f"assert needs('{name}') == ('histories',) and caption('{name}').endswith('.');"
-        f"history = pd.read_csv('{trained[0]}/history.csv').assign(run='mine');"
+        f"history = pd.read_csv('{trained}/history.csv').assign(run='mine');"
         f"print(len(find('figure', '{name}')({{}}, {{'histories': history}}).axes[0].lines))"
     )
     assert run(elsewhere, "-c", code).strip() == "2"
@@ -151,18 +134,13 @@ def test_a_mistake_is_one_line_before_anything_runs(within_reach, settings, mess
 
 
 def test_an_argument_that_a_class_of_torch_does_not_have_is_told():
-    from whysgd.training.loop import Trainer
-
     spec = spec_with(optimizer={"name": "torch.optim:AdamW", "weight_deca": 0.1})
-    with pytest.raises(
-        UserError, match=r"optimizer torch\.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"
-    ):
+    message = r"optimizer torch\.optim:AdamW: weight_deca: unknown key; .*did you mean weight_decay"
+    with pytest.raises(UserError, match=message):
         Trainer([spec], make_dataset()).step()
 
 
 def test_classes_of_torch_need_no_code():
-    from whysgd.training.loop import Trainer
-
     schedule = {"unit": "step", "warmup": 0, "decay": "constant"}
     ours = spec_with(schedule=schedule, momentum=0.9, nesterov=True, weight_decay=5e-4)
     options = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
@@ -180,9 +158,6 @@ def test_classes_of_torch_need_no_code():
 
 
 def test_what_a_run_cannot_repeat_or_does_not_support_is_told():
-    from whysgd.models.build import build_model
-    from whysgd.training.optimizers import optimizer_of
-
     with pytest.raises(UserError, match=r"torch.nn:Dropout2d'.*: allowed is torch.nn.Dropout"):
         build_model("torch.nn:Dropout2d", 3, 10, 0, 32)
     with pytest.raises(UserError, match="calls the loss several times in a step"):

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_dataset, make_spec, one_line
+from conftest import ROOT, error_of, make_dataset, make_spec, one_line, python
 from filelock import FileLock
 from miniature import assert_equal_results, results
-from test_data import idx
+from test_data import mnist_files
 from test_loop import folder_of
 from torchvision import datasets as tv
 
-from whysgd.__main__ import main
+from whysgd.data import build
 from whysgd.data import build_store as building
 from whysgd.data.build import build_dataset
 from whysgd.data.build_store import build_store
+from whysgd.data.canonical import load_dataset
 from whysgd.data.sources import load_torchvision
 from whysgd.errors import UserError
 from whysgd.files import read_json
@@ -79,6 +80,7 @@ DAMAGED_METRICS = {
     "very deep": (lambda metrics: "[" * 100_000, "not readable as JSON"),
     "a list": (lambda metrics: "[]", "not the metrics of a run"),
     "nothing in it": (lambda metrics: "{}", "not the metrics of a run|does not match its checksum"),
+    "a key alone": (lambda metrics: '{"paper": "p"}', "not the metrics of a run|does not match its checksum"),
     "no seed": (rechecked(seeds={}), "has no seed"),
     "NaN": (lambda metrics: re.sub(r'"test_loss": [\d.]+', '"test_loss": NaN', json.dumps(metrics)), "NaN is no number"),
     "another digit": (a_digit, "does not match its checksum"),
@@ -110,10 +112,7 @@ def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, 
             reader()
     assert not (tmp_path / "records").exists()
     for command in (["measure", "flatness", "--run", run], ["landscape", "line", "--run", run], ["record", run]):
-        assert main(list(map(str, command))) == 1
-        error = capsys.readouterr().err
-        assert error.startswith(f"error: {file}: ")
-        assert error.count("\n") == 1
+        assert error_of(capsys, *command).startswith(f"error: {file}: ")
 
 
 def test_metrics_in_the_folder_of_another_run_are_rejected(finished, tmp_path):
@@ -212,11 +211,8 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
 
 def test_a_part_of_a_store_that_was_cut_is_not_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 16)
-    dataset, plan, path = (
-        make_dataset(train=500, channels=3),
-        StoredCopies(copies=8, crop_padding=2, flip=True),
-        tmp_path / "s.lmdb",
-    )
+    dataset, path = make_dataset(train=500, channels=3), tmp_path / "s.lmdb"
+    plan = StoredCopies(copies=8, crop_padding=2, flip=True)
     build_store(dataset, plan, tmp_path / "whole.lmdb")
     with monkeypatch.context() as patch:
         patch.setattr(building, "trailer", lambda *arguments: 1 / 0)
@@ -233,13 +229,10 @@ def small_mnist(tmp_path, monkeypatch):
     """The archives of a small MNIST, with checksums that torchvision will find right, and nowhere to download from."""
     raw, sums = tmp_path / "MNIST/raw", []
     raw.mkdir(parents=True)
-    for prefix, count in (("train", 30), ("t10k", 20)):
-        images = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        for name, array in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
-            archive = gzip.compress(idx(array))
-            (raw / f"{name}.gz").write_bytes(archive)
-            sums.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
+    for name, content in mnist_files().items():
+        archive = gzip.compress(content)
+        (raw / f"{name}.gz").write_bytes(archive)
+        sums.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
     monkeypatch.setattr(tv.MNIST, "resources", sums)
     monkeypatch.setattr(tv.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     return raw
@@ -279,9 +272,6 @@ def test_a_half_unpacked_file_without_its_archive_is_named(small_mnist):
 
 
 def test_a_build_that_was_killed_leaves_no_data_set_and_is_mended_by_another(tmp_path, monkeypatch):
-    from whysgd.data import build
-    from whysgd.data.canonical import load_dataset
-
     with monkeypatch.context() as patch:
         patch.setattr(build, "write_json", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -396,19 +386,17 @@ def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, locale):
     (tmp_path / "results/mini/tables/geiping2022_main.md").write_text("| 1.0 ± 0.1 → – \u540d |", encoding="utf-8")
     commands = ["show", "geiping2022"], ["plan"], ["plan", "--configfile", os.fsdecode(b"\xff.yaml")]
     code = f"from whysgd.__main__ import main; print([main(words) for words in {commands}])"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **locale}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert done.stdout.endswith(b"[0, 0, 1]\n"), done.stderr.decode()
-    assert done.stderr.count(b"error: ") == 1
-    assert b"Traceback" not in done.stderr
+    done = python("-c", code, cwd=tmp_path, **locale)
+    assert done.stdout.endswith("[0, 0, 1]\n"), done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_originals_in_a_folder_of_another_user_are_read_without_a_lock(open_folder, monkeypatch):
     raw = open_folder / "open/FashionMNIST/raw"
     raw.mkdir(parents=True)
-    for prefix, count in (("train", 30), ("t10k", 20)):
-        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(np.zeros((count, 28, 28), np.uint8)))
-        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.zeros(count, np.uint8)))
+    for name, content in mnist_files().items():
+        (raw / name).write_bytes(content)
     load_torchvision("fashion_mnist", open_folder / "open")  # imports what it needs
     (open_folder / "open/.fashion_mnist.lock").unlink()
     (open_folder / "open").rename(open_folder / "locked").chmod(0o555)

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_dataset, make_spec
+from conftest import ROOT, error_of, make_dataset, make_spec
 from miniature import assert_equal_results, results
 from test_loop import folder_of
 
 from whysgd import files
-from whysgd.__main__ import main
 from whysgd.data import build_store as building
 from whysgd.data.build import build_dataset
 from whysgd.data.build_store import build_store
@@ -127,11 +126,8 @@ def test_results_that_have_no_room_are_written_when_there_is(folder, monkeypatch
 
 def test_a_store_that_has_no_room_is_continued_when_there_is(folder, monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 18)
-    dataset, plan, path = (
-        make_dataset(train=997, channels=3),
-        StoredCopies(copies=8, crop_padding=2, flip=True),
-        folder / "s.lmdb",
-    )
+    dataset, path = make_dataset(train=997, channels=3), folder / "s.lmdb"
+    plan = StoredCopies(copies=8, crop_padding=2, flip=True)
     build_store(dataset, plan, folder / "whole.lmdb")
     whole = (folder / "whole.lmdb").read_bytes()
     (folder / "whole.lmdb").unlink()
@@ -187,8 +183,8 @@ def test_a_measure_that_has_no_room_is_one_line(folder):
 
 def test_the_command_line_says_it_in_one_line(folder, capsys):
     with full(folder):
-        assert main(["build-dataset", "digits", "--out", str(folder / "digits")]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {folder}/digits/train.safetensors: cannot be written (")
+        line = error_of(capsys, "build-dataset", "digits", "--out", folder / "digits")
+    assert line.startswith(f"error: {folder}/digits/train.safetensors: cannot be written (")
 
 
 def test_the_same_on_a_disk_that_is_really_full(tmp_path):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import ROOT, python, run
 
 import whysgd.training.device
 import whysgd.training.loop
@@ -208,8 +208,7 @@ def test_training_claims_before_torch_looks_for_gpus(monkeypatch, wanted, chosen
 
 def test_importing_the_loop_leaves_cuda_alone():
     code = "import whysgd.training.loop, torch; print(torch.cuda.is_initialized(), torch.cuda._cached_device_count)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "None"]
+    assert python("-c", code).stdout.split() == ["False", "None"]
 
 
 SNAKEFILE = """

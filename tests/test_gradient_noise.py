@@ -138,9 +138,3 @@ def test_every_block_is_in_one_group():
     assert sizes == [3, 2, 3, 2]
     assert torch.allclose(sums[1], gradients[3:5].sum(0), rtol=1e-10)
     assert norms[3] == pytest.approx((gradients[8:] ** 2).sum().item(), rel=1e-10)
-
-
-@pytest.mark.parametrize("wrong", [{"micro_batch": 12}, {"micro_batch": 0}, {"micro_batch": 2, "groups": 1}])
-def test_too_few_blocks_are_refused(wrong):
-    with pytest.raises(ValueError, match="at least two of them and two groups"):
-        gradient_noise(network(), images(23), **wrong)

@@ -147,12 +147,6 @@ def test_a_flat_loss_has_no_curvature():
     assert all(e.value == 0 for e in hessian(model, some, products=4).values())
 
 
-@pytest.mark.parametrize("wrong", [{"products": 3}, {"probes": 0}])
-def test_too_few_products_are_refused(wrong):
-    with pytest.raises(ValueError, match="are needed"):
-        hessian(network(), images(), **wrong)
-
-
 def test_too_few_parameters_are_refused():
     model = Softmax(torch.tensor([[1.0], [0.0]]))
     some = Images(torch.ones(4, 1, 1, 1, dtype=torch.float64), torch.zeros(4, dtype=torch.int64))

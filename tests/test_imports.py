@@ -1,11 +1,10 @@
 """What is loaded often stays cheap to load."""
 
-import subprocess
-import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
+from conftest import python
 from packaging.requirements import Requirement
 
 from whysgd.study.validation import ROOT
@@ -15,28 +14,16 @@ from whysgd.study.validation import ROOT
     ("code", "unwanted"),
     [
         ("import whysgd.study.plan", {"torch"}),
-        (
-            "from whysgd.__main__ import command_line; command_line()",
-            {"torch", "pandas", "numpy", "snakemake", "tabulate", "scipy"},
-        ),
+        ("from whysgd.__main__ import command_line; command_line()", {"torch", "pandas", "numpy", "snakemake", "tabulate", "scipy"}),
         ("import whysgd.report.difference, whysgd.report.shown", {"torch", "pandas", "numpy"}),
-        (
-            "from whysgd.study.figures import FIGURES, caption, needs; [(needs(f), caption(f)) for f in FIGURES]",
-            {"matplotlib", "pandas", "numpy"},
-        ),
-        (
-            "import whysgd.report.claims, whysgd.report.summary, whysgd.report.tables",
-            {"torch", "seaborn", "matplotlib", "scipy.stats"},
-        ),
+        ("from whysgd.study.figures import FIGURES, caption, needs; [(needs(f), caption(f)) for f in FIGURES]", {"matplotlib", "pandas", "numpy"}),
+        ("import whysgd.report.claims, whysgd.report.summary, whysgd.report.tables", {"torch", "seaborn", "matplotlib", "scipy.stats"}),
     ],
     ids=["costs", "command line", "show and diff", "needs and captions of figures", "tables and summary"],
-)
+)  # fmt: skip
 def test_loads_no_slow_library(code, unwanted):
     show = f"import sys; print(*sorted({unwanted!r} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{show}"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == ""
+    assert python("-c", f"{code}\n{show}").stdout.strip() == ""
 
 
 BLOCKED = """
@@ -66,6 +53,6 @@ def test_what_users_import_needs_no_package_of_the_pipeline():
     blocked = [module for module, packages in packages_distributions().items() if ours & set(packages)]
     assert {"snakemake", "sklearn", "PIL"} <= set(blocked)
     code = f"BLOCKED = {blocked!r}\n{BLOCKED}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python("-c", code, check=False)
     assert done.stderr == "error: needs tabulate, which is not installed: pip install 'whysgd[pipeline]'\n"
     assert done.returncode == 1

@@ -226,8 +226,3 @@ def test_the_measure_is_the_mean_of_ascents_through_shuffled_images(options, mom
     assert len(set(expected)) == 3
     assert min(expected) > 0
     assert found.value == pytest.approx(sum(expected) / 3, rel=1e-9)
-
-
-def test_the_measures_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="ascents = 0: must be above 0"):
-        keskar(network(), images(), ascents=0)

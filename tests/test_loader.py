@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_dataset, make_spec
-from torchvision.transforms import functional as tv
+from conftest import cropped, make_dataset, make_spec
 
 from whysgd.data.augmentation import crop_and_flip, draw
 from whysgd.data.loader import DataLoader, fits, place
@@ -25,8 +24,7 @@ def obvious(spec, dataset, epoch):
         for i in numbers:
             image = torch.from_numpy(dataset.train.images[i])
             if draws:
-                image = tv.crop(tv.pad(image, [spec.augment.crop_padding]), draws.top[i], draws.left[i], 8, 8)
-                image = tv.hflip(image) if draws.flip[i] else image
+                image = cropped(image, spec.augment.crop_padding, draws.top[i], draws.left[i], draws.flip[i])
             images.append(image)
         found.append((torch.stack(images), torch.from_numpy(dataset.train.labels[numbers])))
     return found

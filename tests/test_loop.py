@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import folder_of, make_dataset, make_spec
+from conftest import cropped, folder_of, make_dataset, make_spec
 from filelock import FileLock
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -149,9 +149,7 @@ def reference_run(spec, dataset, steps):
             for i in block:
                 image = images[i]
                 if draws:
-                    padded = tv.pad(image, [spec.augment.crop_padding])
-                    image = tv.crop(padded, draws.top[i], draws.left[i], *images.shape[2:])
-                    image = tv.hflip(image) if draws.flip[i] else image
+                    image = cropped(image, spec.augment.crop_padding, draws.top[i], draws.left[i], draws.flip[i])
                 batch.append(tv.normalize(image.double() / 255, statistics["mean"], statistics["std"]))
             batches.append((torch.stack(batch), labels[block]))
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}

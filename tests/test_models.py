@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 from conftest import make_dataset, make_spec
+from networks import theta_of
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -250,9 +251,8 @@ STACKED = [
 
 @pytest.mark.parametrize("name", STACKED)
 def test_a_stacked_network_is_a_loop_over_blocks(name):
-    model = built(name, **NARROW.get(name, {}))
-    objective = Objective(model)
-    theta = objective.parameters.vector({n: p.detach() for n, p in model.named_parameters()})
+    objective = Objective(built(name, **NARROW.get(name, {})))
+    theta = theta_of(objective)
     torch.manual_seed(0)
     thetas = torch.stack([theta, 1.01 * theta])
     images = torch.randn(2, 2, 3, 32, 32, dtype=torch.float64)

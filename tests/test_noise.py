@@ -5,9 +5,10 @@ import weakref
 
 import pytest
 import torch
+from measured import stored_alpha
 
 from whysgd.measures import alpha, noise
-from whysgd.measures.alpha import alpha_estimator, largest_divisor
+from whysgd.measures.alpha import largest_divisor
 from whysgd.measures.noise import noise_of
 
 
@@ -19,13 +20,6 @@ def gradients(p, m, seed=0, dead=(), sparse=()) -> torch.Tensor:
     found[:, list(dead)] = 0
     found[1:, list(sparse)] = 0
     return found
-
-
-def stored(noise: torch.Tensor, m: int | None = None) -> float:
-    """Of noise (P, M); what does not fill a last sum of m entries is left out."""
-    m = m or largest_divisor(noise.numel())
-    flat = noise.flatten()
-    return alpha_estimator(m, flat[: len(flat) - len(flat) % m])
 
 
 def as_stacks(g, k):
@@ -60,11 +54,11 @@ def test_the_noise_is_that_of_stored_gradients(p, m, k, dead, sparse, chunk, mon
     assert torch.allclose(found.noise_norms, U.norm(dim=1), rtol=1e-12, atol=0)
     assert found.noise_norms.dtype == torch.float64
     assert found.inactive == pytest.approx(len(dead) / m, abs=1e-15)
-    assert found.alpha.value == pytest.approx(stored(U), rel=1e-10, nan_ok=True)
+    assert found.alpha.value == pytest.approx(stored_alpha(U), rel=1e-10, nan_ok=True)
     kept = [column for column in range(m) if column not in dead]
     # With the m of all parameters, though its own number of entries has other divisors.
     length = min(largest_divisor(p * m), p * len(kept))
-    assert found.active.value == pytest.approx(stored(U[:, kept], length), rel=1e-10, nan_ok=True)
+    assert found.active.value == pytest.approx(stored_alpha(U[:, kept], length), rel=1e-10, nan_ok=True)
     assert (found.alpha.entries, found.active.entries) == (p * m, p * len(kept) // length * length)
     if not dead:
         assert found.active is found.alpha
@@ -76,7 +70,7 @@ def test_zeros_on_all_mini_batches_lower_the_first_estimate_only():
     padded[:, 20:80] = g
     plain, with_zeros = noise_of(as_stacks(g, 5), 40, 60), noise_of(as_stacks(padded, 5), 40, 100)
     assert (plain.alpha.m, with_zeros.active.m) == (48, 50)
-    assert with_zeros.active.value == pytest.approx(stored(g - g.mean(0), 50), rel=1e-12)
+    assert with_zeros.active.value == pytest.approx(stored_alpha(g - g.mean(0), 50), rel=1e-12)
     assert with_zeros.alpha.value < 0.6 * plain.alpha.value
     assert with_zeros.inactive == pytest.approx(0.4)
 

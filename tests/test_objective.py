@@ -1,6 +1,6 @@
 import pytest
 import torch
-from networks import Smooth, dense, grouped, plain_loss, random_batches, smooth_objective
+from networks import Smooth, dense, grouped, plain_loss, random_batches, smooth_objective, theta_of
 from torch import nn
 
 from whysgd.models.build import build_model
@@ -108,7 +108,7 @@ def test_other_batch_norms_keep_statistics_and_other_buffers_stay_as_they_are():
 
     model = Masked().double()
     objective = Objective(model)
-    theta = objective.parameters.vector({name: p.detach() for name, p in model.named_parameters()})[None]
+    theta = theta_of(objective)[None]
     images = torch.rand(1, 8, 1, 2, 2, dtype=torch.float64)
     logits, statistics = objective.forward(theta, images)
     assert objective.buffers.names == ["norm.running_mean", "norm.running_var"]

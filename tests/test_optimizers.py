@@ -204,13 +204,8 @@ def test_each_seed_follows_the_reference_on_uneven_micro_batches(settings, refer
 
 
 def test_a_wolfe_step_fulfils_the_strong_wolfe_conditions():
-    specs, data = (
-        [
-            make_spec(**PLAIN, optimizer=make("optimizer", "wolfe", weight_decay=0.1, momentum=0.5), seed=s)
-            for s in (0, 1)
-        ],
-        make_dataset(),
-    )
+    wolfe, data = make("optimizer", "wolfe", weight_decay=0.1, momentum=0.5), make_dataset()
+    specs = [make_spec(**PLAIN, optimizer=wolfe, seed=seed) for seed in (0, 1)]
     trainer, peers = Trainer(specs, data, dtype=torch.float64), [Peer(spec, data) for spec in specs]
     found = 0
     for _ in range(6):
@@ -243,11 +238,8 @@ def test_running_statistics_move_once_in_a_step():
 def test_sam_clips_both_gradients_and_draws_the_same_for_both():
     """The penalty's labels are random: the same in both passes, and other ones in the next step."""
     changes = {"penalty": make("penalty", "fisher_trace", strength=0.1), "clip": 0.05, "batch": 10}
-    trainer = Trainer(
-        [make_spec(**{**PLAIN, **changes}, optimizer=make("optimizer", "sam", rho=0.5))],
-        make_dataset(),
-        dtype=torch.float64,
-    )
+    spec = make_spec(**{**PLAIN, **changes}, optimizer=make("optimizer", "sam", rho=0.5))
+    trainer = Trainer([spec], make_dataset(), dtype=torch.float64)
     start, found = trainer.states[0].theta.clone(), []
     at = trainer.gradient
 
@@ -336,9 +328,8 @@ def test_what_compares_losses_is_refused_on_mini_batches_and_with_transforms(nam
     transform = {"transform": make("transform", "normalize")}
     others = {"clip": 0.1}, {"micro_batch_clip": 0.1}, {"averaging": "historical"}
     for changes in ({"batch": 5}, transform, switch, *others):
-        with pytest.raises(
-            UserError, match=rf"test: optimizer = '{name}': compares losses; allowed only with batch: all"
-        ):
+        message = rf"test: optimizer = '{name}': compares losses; allowed only with batch: all"
+        with pytest.raises(UserError, match=message):
             Trainer([make_spec(**{**PLAIN, **changes}, optimizer=make("optimizer", name))], make_dataset())
 
 

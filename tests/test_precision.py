@@ -2,11 +2,10 @@ import json
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
-from networks import random_batches
+from conftest import error_of, make_dataset, make_spec
+from networks import random_batches, theta_of
 from test_loop import folder_of, run
 
-from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.measures.product_distance import RoundedFactors, product_distances, round_to_tf32
 from whysgd.models.build import build_model
@@ -29,7 +28,7 @@ def cosine(a, b):
 def test_bf16_gradients_are_as_good_as_those_of_torchs_autocast(name):
     model = build_model(name, 3, 10, 0)
     exact, ours = Objective(model), Objective(model, torch.bfloat16)
-    theta = exact.parameters.vector({n: p.detach() for n, p in model.named_parameters()})[None]
+    theta = theta_of(exact)[None]
     images, labels = random_batches([8], channels=3, pixels=32, classes=10)[0]
     _, truth, _ = exact.gradients(theta.double(), images[None], labels[None])
     losses, gradient, statistics = ours.gradients(theta, images[None].float(), labels[None])
@@ -111,18 +110,14 @@ def test_a_difference_of_bf16_gradients_is_refused_in_one_line(variant, tmp_path
     with pytest.raises(ValueError, match="precision = 'bf16': a difference of bf16 gradients is noise"):
         make_spec(penalty=make("penalty", "gradient_norm", variant=variant), precision="bf16")
     spec = {**make_spec(penalty=make("penalty", "gradient_norm", variant=variant)).to_dict(), "precision": "bf16"}
-    assert main(["train", "--spec", json.dumps(spec), "--out", str(tmp_path / "run")]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "allowed: fp32, tf32, auto, or the penalty's variant exact" in lines[0]
+    line = error_of(capsys, "train", "--spec", json.dumps(spec), "--out", tmp_path / "run")
+    assert "allowed: fp32, tf32, auto, or the penalty's variant exact" in line
 
 
 def test_the_configurations_precision_is_that_of_the_rows_and_refused_where_it_cannot_be(tmp_path, capsys):
     (tmp_path / "low.yaml").write_text("precision: bf16\n")
-    assert main(["train", "geiping2022/fb-reg", "--configfile", str(tmp_path / "low.yaml")]) == 1
-    line = capsys.readouterr().err
+    line = error_of(capsys, "train", "geiping2022/fb-reg", "--configfile", tmp_path / "low.yaml")
     assert "papers/geiping2022.yaml: runs.fb-reg: at scale mini: precision = 'bf16'" in line
-    assert line.count("\n") == 1
 
 
 def test_tf32_is_refused_on_a_cpu():

@@ -13,6 +13,18 @@ from whysgd.training.knee import KneeLRScheduler
 from whysgd.training.schedules import learning_rate
 
 PEAK = 0.3
+
+
+def rates_of(decay, times, *total, peak=PEAK, **settings):
+    """The rates of a schedule at these times, of a run of so many steps if its unit is the run."""
+    schedule = make("schedule", decay, **settings)
+    return [learning_rate(schedule, peak, time, *total) for time in times]
+
+
+def exactly(rates):
+    return pytest.approx(rates, rel=0, abs=1e-12)
+
+
 # Decays after a warmup of geiping2022's released code: the schedule, the length, and torch's scheduler behind the warmup.
 RELEASED = {
     "300 steps": ({"decay": "cosine", "horizon": 300}, 5, 300, lambda o: lr_scheduler.CosineAnnealingLR(o, 300)),
@@ -39,23 +51,20 @@ RELEASED = {
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 @pytest.mark.parametrize(("values", "warmup", "length", "peer"), RELEASED.values(), ids=RELEASED)
 def test_after_a_warmup_the_peak_is_given_twice_as_released(values, warmup, length, peer, unit):
-    values = dict(values)
-    schedule = make("schedule", values.pop("decay"), unit=unit, warmup=warmup, **values)
     rising = [PEAK * time / warmup for time in range(math.floor(warmup) + 1)] if warmup else []
     expected = rising + run_with(peer, length)[: length - len(rising)]
-    assert [learning_rate(schedule, PEAK, t) for t in range(length)] == pytest.approx(expected, rel=0, abs=1e-12)
+    assert rates_of(**values, times=range(length), unit=unit, warmup=warmup) == exactly(expected)
 
 
 def test_300_steps_with_a_warmup_of_5_end_where_the_released_code_does():
-    schedule = make("schedule", "cosine", unit="epoch", warmup=5, horizon=300)
-    assert [learning_rate(schedule, 0.1, t) for t in (5, 6)] == [0.1, 0.1]
-    assert learning_rate(schedule, 0.1, 299) == pytest.approx(0.1 * 0.5 * (1 + math.cos(math.pi * 293 / 300)))
-    assert learning_rate(schedule, 0.1, 299) == pytest.approx(1.34e-4, abs=5e-7)
+    first, second, last = rates_of("cosine", (5, 6, 299), peak=0.1, unit="epoch", warmup=5, horizon=300)
+    assert first == second == 0.1
+    assert last == pytest.approx(0.1 * 0.5 * (1 + math.cos(math.pi * 293 / 300)))
+    assert last == pytest.approx(1.34e-4, abs=5e-7)
 
 
 def test_an_exponential_decay_of_the_whole_run_multiplies_by_gamma():
-    schedule = make("schedule", "exponential", unit="run", gamma=0.05)
-    assert learning_rate(schedule, 1.0, 40, 40) == pytest.approx(0.05)
+    assert rates_of("exponential", [40], 40, unit="run", gamma=0.05) == pytest.approx([0.05 * PEAK])
 
 
 def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
@@ -66,8 +75,7 @@ def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
 
 
 def test_warmup_begins_at_zero_and_the_clock_in_closed_form_starts_when_it_ends():
-    schedule = make("schedule", "cosine", unit="epoch", warmup=5, horizon=300, phase="closed")
-    rates = [learning_rate(schedule, 0.1, t) for t in range(300)]
+    rates = rates_of("cosine", range(300), peak=0.1, unit="epoch", warmup=5, horizon=300, phase="closed")
     assert rates[:6] == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08, 0.1])
     assert rates[155] == pytest.approx(0.05)
     # 300 epochs with a warmup of 5 end just above zero.
@@ -76,33 +84,25 @@ def test_warmup_begins_at_zero_and_the_clock_in_closed_form_starts_when_it_ends(
 
 
 def test_the_long_runs_never_decay_to_zero():
-    schedule = make("schedule", "cosine", unit="epoch", warmup=400, horizon=4000)
-    assert learning_rate(schedule, 0.4, 400) == 0.4
-    assert learning_rate(schedule, 0.4, 2999) == pytest.approx(0.2 * (1 + math.cos(math.pi * 2598 / 4000)))
-    assert learning_rate(schedule, 0.4, 4401) == pytest.approx(0, abs=1e-15)
-    assert learning_rate(schedule, 0.4, 9999) == pytest.approx(0, abs=1e-15)
+    rates = rates_of("cosine", (400, 2999, 4401, 9999), peak=0.4, unit="epoch", warmup=400, horizon=4000)
+    assert rates[0] == 0.4
+    assert rates[1] == pytest.approx(0.2 * (1 + math.cos(math.pi * 2598 / 4000)))
+    assert rates[2:] == pytest.approx([0, 0], abs=1e-15)
 
 
 def test_after_the_warmup_it_is_torchs_cosine():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    peer = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
-    for time in range(40):
-        assert learning_rate(
-            make("schedule", "cosine", unit="step", warmup=7, horizon=40, phase="closed"), 0.3, 7 + time
-        ) == pytest.approx(peer.get_last_lr()[0])
-        optimizer.step()
-        peer.step()
+    rates = rates_of("cosine", range(7, 47), unit="step", warmup=7, horizon=40, phase="closed")
+    assert rates == pytest.approx(run_with(lambda o: lr_scheduler.CosineAnnealingLR(o, 40), 40))
 
 
 def test_times_need_not_be_whole():
-    schedule = make("schedule", "cosine", unit="epoch", warmup=0.5, horizon=30.0, phase="closed")
-    assert learning_rate(schedule, 1.0, 0) == 0
-    assert learning_rate(schedule, 1.0, 1) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5 / 30)))
+    first, second = rates_of("cosine", (0, 1), peak=1.0, unit="epoch", warmup=0.5, horizon=30.0, phase="closed")
+    assert first == 0
+    assert second == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5 / 30)))
 
 
 def test_constant():
-    schedule = make("schedule", "constant", unit="step", warmup=0)
-    assert [learning_rate(schedule, 0.2, t) for t in (0, 1, 1000)] == [0.2] * 3
+    assert rates_of("constant", (0, 1, 1000), unit="step", warmup=0) == [PEAK] * 3
 
 
 def run_with(peer, steps):
@@ -156,47 +156,29 @@ PEERS = {
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 10, 100, 640, 1001])
 @pytest.mark.parametrize(("values", "peer"), PEERS.values(), ids=PEERS.keys())
 def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, total):
-    schedule = make(
-        "schedule", values["decay"], **{"unit": "run", "warmup": 0} | {k: v for k, v in values.items() if k != "decay"}
-    )
-    expected = run_with(lambda optimizer: peer(optimizer, total), total)
-    rates = [learning_rate(schedule, PEAK, step, total) for step in range(total)]
-    assert rates == pytest.approx(expected, rel=0, abs=1e-12)
+    values = {"unit": "run", "warmup": 0} | values
+    rates = rates_of(values.pop("decay"), range(total), total, **values)
+    assert rates == exactly(run_with(lambda optimizer: peer(optimizer, total), total))
 
 
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 def test_linear_and_step_decay_have_a_clock_of_their_own_units(unit):
-    linear = [
-        learning_rate(make("schedule", "linear", unit=unit, warmup=0, horizon=40), PEAK, time) for time in range(60)
-    ]
-    assert linear == pytest.approx(run_with(lambda o: lr_scheduler.LinearLR(o, 1, 0, 40), 60), rel=0, abs=1e-12)
-    steps = [
-        learning_rate(make("schedule", "step", unit=unit, warmup=0, milestones=(10, 25.5)), PEAK, time)
-        for time in range(60)
-    ]
-    assert steps == pytest.approx(run_with(lambda o: lr_scheduler.MultiStepLR(o, [10, 26]), 60), rel=0, abs=1e-12)
+    linear = rates_of("linear", range(60), unit=unit, warmup=0, horizon=40)
+    assert linear == exactly(run_with(lambda o: lr_scheduler.LinearLR(o, 1, 0, 40), 60))
+    steps = rates_of("step", range(60), unit=unit, warmup=0, milestones=(10, 25.5))
+    assert steps == exactly(run_with(lambda o: lr_scheduler.MultiStepLR(o, [10, 26]), 60))
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
 def test_with_a_warmup_the_rest_of_the_run_is_the_horizon(decay):
-    rates = [
-        learning_rate(make("schedule", decay, unit="run", warmup=0.25, phase="closed"), PEAK, step, 40)
-        for step in range(40)
-    ]
+    rates = rates_of(decay, range(40), 40, unit="run", warmup=0.25, phase="closed")
     assert rates[:10] == pytest.approx([PEAK * step / 10 for step in range(10)])
-    assert rates[10:] == pytest.approx(
-        [learning_rate(make("schedule", decay, unit="step", warmup=0, horizon=30), PEAK, step) for step in range(30)],
-        rel=0,
-        abs=1e-12,
-    )
+    assert rates[10:] == exactly(rates_of(decay, range(30), unit="step", warmup=0, horizon=30))
 
 
 def test_warmup_and_explore_never_round_to_more_than_the_run():
     for total in range(1, 50):
-        rates = [
-            learning_rate(make("schedule", "knee", unit="run", warmup=0.3, explore=0.7), 1.0, step, total)
-            for step in range(total)
-        ]
+        rates = rates_of("knee", range(total), total, peak=1.0, unit="run", warmup=0.3, explore=0.7)
         assert rates[-1] == 1.0
         assert max(rates) == 1.0
 

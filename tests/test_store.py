@@ -11,10 +11,9 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import HUNG, error_of, folder_of, make_dataset, make_spec
+from conftest import HUNG, cropped, error_of, folder_of, make_dataset, make_spec
 from test_loop import run
 from torch.utils.data import DataLoader
-from torchvision.transforms import functional as tv
 
 from whysgd.__main__ import main
 from whysgd.data import build_store as building
@@ -47,13 +46,11 @@ def obvious(dataset, plan):
     """All copies, image by image, with torchvision."""
     copies = []
     for copy in range(plan.copies):
-        top, left, flip = draw_copy(
-            Augmentation(crop_padding=plan.crop_padding, flip=plan.flip), len(dataset.train.labels), plan.seed, copy
-        )
+        augmentation = Augmentation(crop_padding=plan.crop_padding, flip=plan.flip)
+        top, left, flip = draw_copy(augmentation, len(dataset.train.labels), plan.seed, copy)
         for i, image in enumerate(torch.from_numpy(dataset.train.images)):
             if not (plan.clean_first and copy == 0):
-                image = tv.crop(tv.pad(image, [plan.crop_padding]), top[i], left[i], 8, 8)
-                image = tv.hflip(image) if flip[i] else image
+                image = cropped(image, plan.crop_padding, top[i], left[i], flip[i])
             copies.append(image)
     return torch.stack(copies).numpy()
 

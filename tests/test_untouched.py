@@ -18,6 +18,7 @@ from whysgd.measures.keskar import keskar
 from whysgd.measures.landscape import FullLoss, grid, landscape
 from whysgd.measures.tail_index import tail_index
 from whysgd.measures.untouched import untouched
+from whysgd.study.registry import find
 
 CALLS = {
     "accuracy_gap": lambda model, some: accuracy_gap(model, some, images(11, seed=5, batch=some.batch)),
@@ -101,6 +102,25 @@ def test_a_network_that_has_diverged_is_measured_as_nan(name):
     found = CALLS[name](model, images())
     assert all(math.isnan(e.value) for key, e in found.items() if "accuracy" not in key)
     assert all(e.std_error is None for key, e in found.items() if "accuracy" not in key)
+
+
+REFUSED = {
+    "flatness": ([{"threshold": 0}, {"step": 0}, {"directions": 0}, {"limit": 0.05}], "must be above 0"),
+    "gradient_noise": (
+        [{"micro_batch": 12}, {"micro_batch": 0}, {"micro_batch": 2, "groups": 1}], "at least two of them and two groups",
+    ),
+    "hessian": ([{"products": 3}, {"probes": 0}], "are needed"),
+    "keskar": ([{"ascents": 0}], "ascents = 0: must be above 0"),
+    "tail_index": ([{"micro_batch": 12}, {"micro_batch": 0}, {"micro_batch": 100}], "two are needed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_impossible_settings_are_refused(name):
+    settings, message = REFUSED[name]
+    for wrong in settings:
+        with pytest.raises(ValueError, match=message):
+            find("measure", name)(network(), images(), **wrong)
 
 
 def test_everything_is_restored_after_an_error():
