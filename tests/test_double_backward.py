@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from networks import theta_of
+from networks import narrow, theta_of
 from torch.nn import functional as F
 
-from whysgd.models.build import build_model
 from whysgd.models.double_backward import batch_norm, convolution, double_backward, in_double_backward
 from whysgd.training.objective import Objective
 
@@ -60,7 +59,7 @@ def test_batch_norm_has_torchs_derivatives_to_second_order(shape):
 
 @pytest.mark.parametrize("name", ["resnet_mini", "densenet121", "vgg16_bn_small", "conv1", "conv2"])
 def test_products_of_whole_networks_are_torchs(name):
-    objective = Objective(build_model(name, 3, 10, 0).double())
+    objective = Objective(narrow(name))
     theta = theta_of(objective)[None].requires_grad_()
     torch.manual_seed(0)
     images = torch.randn(1, 2, 3, 32, 32, dtype=torch.float64)

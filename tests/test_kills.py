@@ -84,15 +84,11 @@ def live_once(forkserver, specs, inputs, out, seconds=None) -> float | None:
     return time.monotonic() - start
 
 
-QUICK = ("full batch", "several seeds")
-
-
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in JOBS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "several seeds")) for name in JOBS]
 )
 def test_a_job_killed_at_20_random_moments_ends_with_the_same_bits(forkserver, inputs, tmp_path, name):
     specs, moments, kills, jobs = JOBS[name], random.Random(0), 0, 0
-
     whole = tmp_path / "whole"
     life = live_once(forkserver, specs, inputs, whole)
     while kills < KILLS:

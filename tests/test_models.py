@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchvision
 from conftest import make_dataset, make_spec
-from networks import theta_of
+from networks import narrow, theta_of
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -10,11 +10,11 @@ from torchvision.models.vgg import VGG, make_layers
 
 from whysgd.errors import UserError
 from whysgd.models.alexnet import SMALLEST, final_size
-from whysgd.models.build import build_model, initialize
+from whysgd.models.build import build_model
 from whysgd.models.layers import BatchNorm2d, Conv2d, GhostNorm2d, GroupNorm, Linear, dropout_keys
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
-from whysgd.study.registry import find, make, network
+from whysgd.study.registry import make, network
 from whysgd.study.validation import ROOT
 from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
@@ -141,20 +141,6 @@ def replaced(peer, kind, make):
     return peer
 
 
-# Fewer channels where the published number takes seconds in float64.
-NARROW = {
-    "vgg11_bn": {"width": 8}, "vgg11": {"width": 8}, "vgg16_bn_small": {"width": 8}, "resnet18_conv": {"width": 8},
-    "densenet121": {"growth": 4},
-}  # fmt: skip
-
-
-def built(name, **changes):
-    """A network for 3 channels and 10 classes in float64, with other arguments than its name says."""
-    model = find("network", name)(3, 10, 32, **network(name)[1] | changes)
-    initialize(model, 0, getattr(model, "init", "he_fan_out"))
-    return model.double()
-
-
 @pytest.fixture
 def undropped(monkeypatch):
     """Dropout that drops nothing; its keys are unused."""
@@ -163,7 +149,7 @@ def undropped(monkeypatch):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_outputs_are_those_of_torchvisions_network(name, undropped):
-    model = built(name, **NARROW[name] if name == "vgg11_bn" else {})
+    model = narrow(name) if name == "vgg11_bn" else build_model(name, 3, 10, 0).double()
     # Its own weights are replaced.
     with torch.device("meta"):
         peer = PEERS[name]()
@@ -251,7 +237,7 @@ STACKED = [
 
 @pytest.mark.parametrize("name", STACKED)
 def test_a_stacked_network_is_a_loop_over_blocks(name):
-    objective = Objective(built(name, **NARROW.get(name, {})))
+    objective = Objective(narrow(name))
     theta = theta_of(objective)
     torch.manual_seed(0)
     thetas = torch.stack([theta, 1.01 * theta])

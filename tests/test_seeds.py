@@ -69,18 +69,20 @@ def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec):
 STOPPING = PLAIN.replace(epochs=12, noise=NoiseProbe(points=3, test=True), evaluations=6)
 
 
-def with_stop(data, folder):
-    """The run, to be stopped at an accuracy that some seeds reach before others, and before the end."""
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A data set, and the run, to be stopped at an accuracy that some seeds reach before others, and before the end."""
+    folder = tmp_path_factory.mktemp("free")
+    data = folder_of(make_dataset(40), folder / "data")
     run(seeds_of(STOPPING), data, folder)
     lines = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
     column = lines[0].index("train_accuracy")
     best = [max(float(line[column]) for line in lines[1:] if line[0] == str(seed)) for seed in range(3)]
-    return STOPPING.replace(stop_accuracy=sorted(best)[1])
+    return data, STOPPING.replace(stop_accuracy=sorted(best)[1])
 
 
-def test_fully_connected_seeds_leave_together_what_each_leaves_alone_to_the_bit(tmp_path):
-    data = folder_of(make_dataset(40), tmp_path / "data")
-    spec = with_stop(data, tmp_path / "free")
+def test_fully_connected_seeds_leave_together_what_each_leaves_alone_to_the_bit(stopped, tmp_path):
+    data, spec = stopped
     metrics = run(seeds_of(spec), data, tmp_path / "together")
     for one, found in zip(seeds_of(spec), metrics, strict=True):
         run(one, data, tmp_path / f"alone-{one.seed}")
@@ -89,9 +91,8 @@ def test_fully_connected_seeds_leave_together_what_each_leaves_alone_to_the_bit(
     assert len({found["steps"] for found in metrics}) > 1
 
 
-def test_interrupted_seeds_continue_together_to_the_same_bits(tmp_path, monkeypatch):
-    data = folder_of(make_dataset(40), tmp_path / "data")
-    spec = with_stop(data, tmp_path / "free")
+def test_interrupted_seeds_continue_together_to_the_same_bits(stopped, tmp_path, monkeypatch):
+    data, spec = stopped
     assert_continues(seeds_of(spec), data, tmp_path, monkeypatch, 1, 7, 40, 70)
 
 
