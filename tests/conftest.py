@@ -83,6 +83,11 @@ def make_spec(**changes) -> RunSpec:
     return spec.replace(**changes)
 
 
+def with_seeds(spec: RunSpec, *seeds: int) -> list[RunSpec]:
+    """The same run with each of these seeds."""
+    return [spec.replace(seed=seed) for seed in seeds]
+
+
 def config_of(settings=None, **tables) -> dict:
     """The configuration of these papers with these tables, and whole grids, at the mini scale, whatever the default run has of them.
 

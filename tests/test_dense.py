@@ -25,5 +25,8 @@ def test_the_chain_rule_written_out_equals_autograd(loss, model, shared):
 def test_it_stands_in_for_fully_connected_networks_in_full_precision():
     dense, convolutional = (build_model(model, 1, 3, 0, 8) for model in ("fc_d2_w4", "conv1"))
     assert fastest_gradients(Objective(dense)) is dense_gradients
-    for objective in (Objective(dense, torch.bfloat16), Objective(convolutional)):
+    others = {"smoothing": 0.1}, {"loss": "incorrect_cross_entropy"}, {"loss": "max_up"}
+    for objective in (
+        Objective(dense, torch.bfloat16), Objective(convolutional), *(Objective(dense, **one) for one in others),
+    ):  # fmt: skip
         assert fastest_gradients(objective) is Objective.gradients

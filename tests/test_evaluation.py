@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import folder_of, make_dataset, make_spec
+from conftest import folder_of, make_dataset, make_spec, with_seeds
 from safetensors.torch import load_file
 from test_loop import assert_continues, run
 
@@ -40,15 +40,14 @@ def test_the_average_moves_after_each_epoch_and_is_what_is_evaluated_and_saved(b
                 assert trainer.states[row].history[-1]["test_loss"] == pytest.approx(found["loss"], rel=1e-9)
                 assert found["loss"] != pytest.approx(one.states[0].history[-1]["test_loss"], rel=1e-6)
             saved = trainer.tensors(trainer.states[row])
-            for places, vector in zip(
-                (trainer.objective.parameters, trainer.objective.buffers), averages[row], strict=True
-            ):
+            layouts = trainer.objective.parameters, trainer.objective.buffers
+            for places, vector in zip(layouts, averages[row], strict=True):
                 for name, view in places.views(vector).items():
                     torch.testing.assert_close(saved[name], view, rtol=1e-9, atol=1e-12)
 
 
 def test_an_interrupted_average_continues_to_the_same_bits(data, tmp_path, monkeypatch):
-    specs = [NOISY.replace(seed=seed) for seed in (3, 4)]
+    specs = with_seeds(NOISY, 3, 4)
     assert_continues(specs, data, tmp_path, monkeypatch, 1, 7, 12)
     run([spec.replace(ema=None) for spec in specs], data, tmp_path / "plain")
     averaged, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "plain"))

@@ -32,9 +32,8 @@ def test_logistic_regression_has_a_known_trace():
     assert (found.samples, found.each) == (11, ())
 
 
-@pytest.mark.parametrize("batch", [1000, 4, 1])
-def test_both_ways_are_those_of_explicit_gradients(batch):
-    model, some = network(), images(11, seed=3, batch=batch)
+def test_both_ways_are_those_of_explicit_gradients():
+    model, some = network(), images(11, seed=3, batch=4)
     truth, chances = norms(network(), some)
     exact = fisher(model, some, exact=True)["fisher_trace"]
     assert exact.value == pytest.approx((truth * chances).sum(1).mean().item(), rel=1e-10)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
+from conftest import make_dataset, make_spec, with_seeds
 from test_loop import dying_after, folder_of, results, run
 
 from whysgd.files import read_json
@@ -61,7 +61,7 @@ def assert_moves_as(plain, fast, tolerance, steps=3):
 @pytest.mark.parametrize("model", ["resnet18_half", "resnet_mini"])
 def test_each_step_of_two_seeds_is_the_plain_loops(precision, penalty, engine, model):
     spec, dataset = small(model, penalty=PENALTIES[penalty])
-    plain = Trainer([spec.replace(seed=seed) for seed in (3, 4)], dataset, Options(together=1))
+    plain = Trainer(with_seeds(spec, 3, 4), dataset, Options(together=1))
     specs = [spec.replace(seed=seed, precision=precision) for seed in (3, 4)]
     fast = Trainer(specs, dataset, Options(DEVICE, engine=engine))
     assert_moves_as(plain, fast, TOLERANCE[precision, penalty])

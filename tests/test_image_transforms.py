@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import make_dataset, make_spec, one_line
+from conftest import make_dataset, make_spec, one_line, with_seeds
 from torchvision.transforms import v2
 
 from whysgd.data.augmentation import crop_and_flip, draw
@@ -60,7 +60,7 @@ def obvious(images, seeds, transform):
 def test_each_image_is_transformed_by_draws_of_its_own(chosen, theirs):
     spec, data = spec_of(chosen), make_dataset(channels=3)
     images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
-    specs = [spec.replace(seed=seed) for seed in (3, 4)]
+    specs = with_seeds(spec, 3, 4)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     groups = list(DataLoader(specs, images, labels, "cpu", most=2).groups(1, 0, 5))
     assert torch.equal(torch.get_rng_state(), before[0])

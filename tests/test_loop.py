@@ -119,14 +119,7 @@ def reference_run(spec, dataset, steps):
     statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
     penalty, parameters = spec.penalty, list(model.parameters())
     gradreg = penalty and GradRegularizer(
-        model,
-        optimizer,
-        F.cross_entropy,
-        2,
-        penalty.block_strength,
-        penalty.acc_strength,
-        penalty.eps,
-        penalty.variant,
+        model, optimizer, F.cross_entropy, 2, penalty.block_strength, penalty.acc_strength, penalty.eps, penalty.variant
     )
     together = len(labels) if spec.full_batch else spec.batch // spec.micro_batch
     per_epoch = math.ceil(len(plain_batches(spec, len(labels), 0)) / together)
@@ -398,8 +391,3 @@ def test_two_processes_never_train_in_one_folder(data, tmp_path):
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run/.lock"), pytest.raises(UserError, match="another process is training in this folder"):
         run(make_spec(), data, tmp_path / "run")
-
-
-def test_impossible_runs_are_refused_with_a_line(dataset):
-    with pytest.raises(UserError, match="micro_batch = 24: must be at most 23"):
-        Trainer([make_spec(micro_batch=24)], dataset)

@@ -200,9 +200,8 @@ def test_the_configuration_has_the_functions_options_and_defaults():
     options = config["scales"]["paper"]["measuring"]
     for name in MEASURES:
         function = getattr(import_module(f"whysgd.measures.{name}"), name)
-        given = {
-            key: p.default for key, p in inspect.signature(function).parameters.items() if p.default is not p.empty
-        }
+        parameters = inspect.signature(function).parameters
+        given = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
         assert options.get(name, {}) == given, name
     assert len(QUANTITIES) == sum(map(len, MEASURES.values()))
 

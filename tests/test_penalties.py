@@ -5,7 +5,6 @@ import torch
 from networks import dense, random_batches, smooth_objective
 
 from whysgd.streams import stream
-from whysgd.study.registry import make
 from whysgd.training.micro_batches import MicroBatches, Pairs
 from whysgd.training.objective import Objective
 from whysgd.training.penalties import fisher_trace, unit_jacobian
@@ -15,7 +14,6 @@ from whysgd.training.penalties.gradient_norm import (
     central_difference,
     exact_product,
     forward_difference,
-    gradient_norm,
 )
 
 LR = 0.8
@@ -81,16 +79,6 @@ def test_each_micro_batch_has_a_step_of_its_own_and_a_zero_direction_gives_zero(
         expected = PRODUCTS[name](micro_batches(), v[i : i + 1], 1e-2)[0]
         torch.testing.assert_close(together[i], expected, rtol=1e-10, atol=1e-12)
     assert (together[2] == 0).all()
-
-
-@pytest.mark.parametrize("acc", [0.0, 0.3])
-def test_the_regularizer_is_the_formula_of_the_released_code(problem, acc):
-    micro_batches, theta, g, hessian = problem
-    settings = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=acc, variant="exact")
-    full = torch.randn_like(theta)
-    added, value = gradient_norm(micro_batches(1, full[None] if acc else None), settings)
-    torch.testing.assert_close(added[0], LR / 4 * hessian @ (0.5 * g + acc * full), rtol=1e-9, atol=1e-11)
-    assert value.item() == pytest.approx(LR / 4 * (0.5 * (g @ g) + acc * (full @ full)).item())
 
 
 def test_labels_follow_the_predictive_distribution():

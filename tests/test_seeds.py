@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import folder_of, make_dataset, make_spec
+from conftest import folder_of, make_dataset, make_spec, with_seeds
 from test_loop import assert_continues, assert_equal_results, dying_after, results, run
 from test_novack import REFERENCE_NORMS, RUNS
 
@@ -61,9 +61,8 @@ def test_seeds_follow_each_seed_alone_in_all_that_is_logged(spec):
         assert len(state.history) == len(theirs.history) > 0
         for line, other in zip(state.history, theirs.history, strict=True):
             assert [value is None for value in line.values()] == [value is None for value in other.values()]
-            assert [v for v in line.values() if v is not None] == pytest.approx(
-                [v for v in other.values() if v is not None], rel=1e-4 if tolerance > 1e-9 else 1e-7
-            )
+            found, wanted = ([v for v in one.values() if v is not None] for one in (line, other))
+            assert found == pytest.approx(wanted, rel=1e-4 if tolerance > 1e-9 else 1e-7)
 
 
 STOPPING = PLAIN.replace(epochs=12, noise=NoiseProbe(points=3, test=True), evaluations=6)
@@ -100,7 +99,7 @@ def test_a_checkpoint_serves_the_same_seeds_alone(data, tmp_path, monkeypatch):
     with dying_after(monkeypatch, 7):
         run(seeds_of(PLAIN, 2), data, tmp_path / "run", checkpoint_seconds=1e-9)
     # Other seeds start over, and none takes the weights of another.
-    chosen = [PLAIN.replace(seed=seed) for seed in (0, 2)]
+    chosen = with_seeds(PLAIN, 0, 2)
     assert [one["sessions"] for one in run(chosen, data, tmp_path / "run")] == [1, 1]
     run(seeds_of(PLAIN), data, tmp_path / "whole")
     for seed in (0, 2):

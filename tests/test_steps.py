@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
+from conftest import make_dataset, make_spec, with_seeds
 from test_loop import assert_continues
 from torch.nn import functional as F
 
@@ -37,9 +37,7 @@ def micro_batches_of(trainer, row):
 @pytest.mark.parametrize("together", [1, 10])
 def test_each_micro_batch_is_clipped_and_those_are_counted(norm, together):
     spec = PLAIN.replace(micro_batch_clip=1.0 if norm == "l2" else 0.25, clip_norm=norm, evaluations=4)
-    trainer = Trainer(
-        [spec.replace(seed=seed) for seed in (3, 4)], make_dataset(), Options(together=together), dtype=torch.float64
-    )
+    trainer = Trainer(with_seeds(spec, 3, 4), make_dataset(), Options(together=together), dtype=torch.float64)
     counted = 0
     for _ in range(4):
         expected, counts = torch.zeros_like(trainer.batch.theta), [0, 0]
@@ -94,7 +92,7 @@ SWITCHED = PLAIN.replace(batch=5, shuffle=False, epochs=6, evaluations=6)
 )
 def test_a_run_switches_to_full_batch_and_back(changes, batches):
     spec, data = SWITCHED.replace(**changes), make_dataset()
-    trainer = Trainer([spec.replace(seed=seed) for seed in (3, 4)], data, dtype=torch.float64)
+    trainer = Trainer(with_seeds(spec, 3, 4), data, dtype=torch.float64)
     assert trainer.total == len(batches) == total_steps(spec, 23)
     place, epoch = 0, 0
     for step, batch in enumerate(batches):
@@ -137,7 +135,7 @@ def test_a_switch_that_cannot_be_is_refused(switch, why):
 
 def test_images_are_drawn_with_replacement_and_augmented_each_time():
     spec, data = PLAIN.replace(replacement=True), make_dataset()
-    trainer = Trainer([spec.replace(seed=seed) for seed in (3, 4)], data)
+    trainer = Trainer(with_seeds(spec, 3, 4), data)
     with pytest.raises(ValueError, match="replacement: needs shuffle"):
         spec.replace(shuffle=False)
     for epoch in (0, 5):

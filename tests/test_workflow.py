@@ -173,7 +173,7 @@ def test_a_scale_says_how_many_seeds_and_measures_share_a_job(miniature):
 
 def test_more_seeds_and_other_batches_leave_what_was_trained(miniature, tmp_path):
     folder, config = copied(miniature, tmp_path / "project"), copy.deepcopy(WORLD)
-    config["scales"]["tiny"]["skip"] = {"geiping2022": ["sgd", "fb-long", "fb-reg", "fb-strong-reg", "fb-practice"]}
+    config["scales"]["tiny"]["skip"]["geiping2022"] += ["sgd", "fb-reg", "fb-strong-reg"]
     overlay, table = write_config(folder, "two.yaml", config), "results/tiny/tables/geiping2022_main.csv"
     first = {file: file.stat().st_mtime_ns for file in folder.glob("results/tiny/runs/*/*/seeds-0-1/*")}
     snakemake(folder, table, *overlay, "--config", "seeds=[0,1,2,3]")
@@ -182,9 +182,8 @@ def test_more_seeds_and_other_batches_leave_what_was_trained(miniature, tmp_path
     assert sorted(file.name for file in (runs / "fb").iterdir()) == ["seeds-0-1", "seeds-2-3"]
     shown = pd.read_csv(folder / table).set_index("row")
     assert (shown.n["fb"], shown.n["fb-clip"], shown.n["sgd"]) == (4, 4, 0)
-    # Whoever asks for some of them gets these, of both batches or of one.
-    for seeds in ("[0,1]", "[2]", "[1,3]"):
-        assert planned(folder, table, *overlay, "--config", f"seeds={seeds}") == {"collect_runs": 1, "make_table": 1}
+    # Whoever asks for the first batch alone gets it.
+    assert planned(folder, table, *overlay) == {"collect_runs": 1, "make_table": 1}
 
 
 def test_the_paper_scale_has_a_job_for_each_run_table_and_figure(miniature):
