@@ -186,12 +186,13 @@ def load_own_paper(tmp_path, monkeypatch):
 
 def copy_project(folder: Path) -> None:
     """Copy the project as a user would clone it, without results and environments."""
-    left_out = {".git", ".venv", "results", "data", ".snakemake"}
+    left_out = {".git", ".venv", "results", "data", ".snakemake", ".ruff_cache"}
     folder.mkdir()
-    for entry in ROOT.iterdir():
+    # In a linked worktree .git is a file.
+    for entry in [entry for entry in ROOT.iterdir() if entry.name not in left_out]:
         if entry.is_symlink():
             (folder / entry.name).symlink_to(os.readlink(entry))
-        elif entry.is_dir() and entry.name not in left_out:
+        elif entry.is_dir():
             shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif entry.is_file():
             shutil.copy2(entry, folder)
