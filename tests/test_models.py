@@ -26,7 +26,7 @@ PARAMETERS = {
     "resnet152": 58_156_618, "resnet18_conv": 11_173_962, "densenet121": 6_956_298, "vgg11": 9_750_922,
     "vgg16_bn_small": 15_253_578, "resnet_small": 78_042, "resnet_small_conv": 78_042,
     # As torchvision has it, and as geiping2022's released code counts its own.
-    "vgg16_bn": 134_309_962, "densenet161": 26_482_378, "densenet169": 12_493_322, "densenet201": 18_104_330,
+    "vgg11_bn": 128_812_810, "vgg16_bn": 134_309_962, "densenet161": 26_482_378, "densenet169": 12_493_322, "densenet201": 18_104_330,
     "vgg13_bn_linear": 9_416_010, "vgg19_bn_linear": 20_040_522, "resnet20_w64": 4_327_754,
     "resnet20_bare_w64": 4_326_986, "resnet18_standard": 11_181_642, "densenet121_efficient": 6_983_338,
     # As published: 0.27 to 1.7 and 36.5 millions.
