@@ -43,6 +43,8 @@ def run(specs, data, out, store=None, norms=(), **options):
 def results(folder, seed=None):
     """What a run leaves, of all seeds or one, apart from what is another number each time."""
     metrics = [m for m in read_metrics(folder / "metrics.json") if seed in (None, m["seed"])]
+    # A commit during the tests changes no result.
+    metrics = [{**m, "machine": {**m["machine"], "commit": None}} for m in metrics]
     texts = {}
     for name in ("history.csv", "gradient_norms.csv", "noise.csv", "layers.csv", "noise_norms.csv"):
         lines = (folder / name).read_text().splitlines()
