@@ -33,6 +33,10 @@ def marks() -> list[str]:
     return [match[2] for text in texts for match in update_readme.MARKED.finditer(text)]
 
 
+def frame_of(study: Study, paper: str, name: str) -> str:
+    return paths.FRAME.format(scale=study.scale, paper=paper, frame=name)
+
+
 def make(study: Study, target: str) -> None:
     """Make a file of a paper's tables or claims, or of the summary, as its rule does."""
     _, kind, name = target.removeprefix(f"results/{study.scale}").split("/")
@@ -48,9 +52,7 @@ def make(study: Study, target: str) -> None:
         files = {"tidy": "tidy.csv", "wide": "runs.csv", "csv": "table.csv", "md": "table.md", "html": "table.html",
                  "correlations": "correlations.csv", "summary_md": "summary.md", "summary_html": "summary.html"}  # fmt: skip
         outputs = {key: f"{folder}/{file}" for key, file in files.items()}
-        frames = [
-            [study.frames(own, [], name)[name] for own in study.config["papers"]] for name in ("measures", "runs")
-        ]
+        frames = [[frame_of(study, own, name) for own in study.config["papers"]] for name in ("measures", "runs")]
         summarize_measures(*frames, SimpleNamespace(**outputs, svg=f"{figure}.svg", png=f"{figure}.png"))
 
 
@@ -67,8 +69,8 @@ def made(tmp_path_factory):
             study = Study(with_records(load_config(overlay)))
             options = {name: study.measuring.get(name, {}) for name in study.config["measures"]}
             for paper in study.config["papers"]:
-                frames = study.frames(paper, [], "histories", "measures")
-                collect_records(study.records(paper), options, **frames)
+                frames = [frame_of(study, paper, name) for name in ("runs", "histories", "measures")]
+                collect_records(study.records(paper), options, *frames)
             targets = {mark for mark in every if mark.startswith(f"results/recorded/{scale}/")}
             assert targets
             # The README's verdicts are on the claims of every recorded paper.
