@@ -12,7 +12,6 @@ from pathlib import Path
 
 import yaml
 from conftest import run
-from test_loop import assert_equal_results, results  # noqa: F401, for the tests that import this
 
 # One table whose rows train in a second: 32 images in blocks of 64/4 and 16/4, a few steps, and nothing is measured.
 TINY = {

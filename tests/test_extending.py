@@ -82,19 +82,8 @@ def test_a_run_trains_with_everything_from_elsewhere(trained):
 
 def test_a_measure_from_elsewhere_is_taken_and_shown(trained, elsewhere, data):
     name = SETTINGS["measures"][-1]
-    run(
-        elsewhere,
-        "-m",
-        "whysgd",
-        "measure",
-        name,
-        "--run",
-        trained,
-        "--data",
-        data,
-        "--out",
-        elsewhere / "measures.json",
-    )
+    file = elsewhere / "measures.json"
+    run(elsewhere, "-m", "whysgd", "measure", name, "--run", trained, "--data", data, "--out", file)
     code = f"from whysgd.report.measures import read_measures; print(read_measures(['{elsewhere}/measures.json']).quantity.tolist())"
     assert run(elsewhere, "-c", code).strip() == "['weight_norm', 'weight_norm']"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import HUNG, copy_with, run
-from miniature import OVERLAY, TINY, assert_equal_results, dry_run, planned, results, snakemake, write_config
+from miniature import OVERLAY, TINY, dry_run, planned, snakemake, write_config
 from PIL import Image
+from test_loop import assert_equal_results, results
 
 from whysgd.files import read_json
 

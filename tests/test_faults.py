@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, error_of, make_dataset, make_spec, one_line, python
+from conftest import ROOT, error_of, folder_of, make_dataset, make_spec, one_line, python
 from filelock import FileLock
-from miniature import assert_equal_results, results
 from test_data import mnist_files
-from test_loop import folder_of
+from test_loop import assert_equal_results, results
 from torchvision import datasets as tv
 
 from whysgd.data import build

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, error_of, make_dataset, make_spec
-from miniature import assert_equal_results, results
-from test_loop import folder_of
+from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
+from test_loop import assert_equal_results, results
 
 from whysgd import files
 from whysgd.data import build_store as building

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec, with_seeds
-from test_loop import dying_after, folder_of, results, run
+from conftest import folder_of, make_dataset, make_spec, with_seeds
+from test_loop import dying_after, results, run
 
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES

@@ -8,8 +8,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
-from conftest import HUNG, ROOT, make_dataset, make_spec
-from test_loop import assert_equal_results, folder_of, results
+from conftest import HUNG, ROOT, folder_of, make_dataset, make_spec
+from test_loop import assert_equal_results, results
 
 from whysgd.data.build_store import build_store
 from whysgd.study.registry import make

@@ -3,13 +3,11 @@
 from functools import partial
 
 import pytest
-import yaml
 
 from whysgd.errors import UserError
 from whysgd.report.colours import PALETTE, run_colours
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, tables_at
-from whysgd.study.validation import ROOT
 
 N = None
 # A second transcription of the published tables: for each row η, λ (if there is one) and the accuracies, by column.
@@ -99,11 +97,8 @@ def test_large_micro_batches_are_as_published():
         assert settings["penalty"]["name"] == ("fisher_trace" if "-ft-" in row["run"] else "micro_batch_gradient_norm")
 
 
-def test_published_numbers_are_those_of_the_shared_reference():
-    reference = ROOT.parent / "shared/reference/published_results.yaml"
-    if not reference.is_file():
-        pytest.skip("an extra: the reference is not beside this clone; the tests above pin the numbers")
-    theirs = yaml.safe_load(reference.read_text())["novack2023"]["tables"]
+def test_published_numbers_are_those_of_the_shared_reference(shared_reference):
+    theirs = shared_reference["novack2023"]["tables"]
     assert {row["id"]: (row["lr"], row["lam"], row["mean"]) for row in theirs["main"]["rows"]} == MAIN
     assert {row["id"]: (row["lr"], row["mean"]) for row in theirs["grafting"]["rows"]} == GRAFTING
     sample = {row["id"]: row["mean"] for row in theirs["sample_micro_batch"]["rows"]}

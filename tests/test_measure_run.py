@@ -10,8 +10,7 @@ from importlib import import_module
 import pandas as pd
 import pytest
 import torch
-from conftest import error_of, make_dataset, make_spec
-from test_loop import folder_of
+from conftest import error_of, folder_of, make_dataset, make_spec
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from conftest import make_dataset
-from test_loop import folder_of, run
+from conftest import folder_of, make_dataset
+from test_loop import run
 from test_seeds import PLAIN, seeds_of
 
 from whysgd.measures.accuracy import evaluate, logits_at, reaches

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_dataset, make_spec
+from conftest import ROOT, cropped, folder_of, make_dataset, make_spec
 from safetensors.torch import load_file
-from test_loop import assert_equal_results, dying_after, folder_of, plain_batches, results, run
+from test_loop import assert_equal_results, dying_after, plain_batches, results, run
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as tv
@@ -71,8 +71,7 @@ def lines_of(folder, name="history.csv"):
 def shown(dataset, draws, number):
     """A training image as an epoch's draws show it, by torchvision."""
     image = torch.from_numpy(dataset.train.images[number])
-    image = tv.crop(tv.pad(image, [1]), draws.top[number], draws.left[number], *image.shape[1:])
-    image = tv.hflip(image) if draws.flip[number] else image
+    image = cropped(image, 1, draws.top[number], draws.left[number], draws.flip[number])
     return tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"])
 
 

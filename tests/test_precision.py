@@ -2,9 +2,9 @@ import json
 
 import pytest
 import torch
-from conftest import error_of, make_dataset, make_spec
+from conftest import error_of, folder_of, make_dataset, make_spec
 from networks import random_batches, theta_of
-from test_loop import folder_of, run
+from test_loop import run
 
 from whysgd.errors import UserError
 from whysgd.measures.product_distance import RoundedFactors, product_distances, round_to_tf32

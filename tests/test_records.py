@@ -4,8 +4,7 @@ import shutil
 from importlib.metadata import version
 
 import pytest
-from conftest import ROOT, make_dataset, make_spec
-from test_loop import folder_of
+from conftest import ROOT, folder_of, make_dataset, make_spec
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError

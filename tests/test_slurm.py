@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from conftest import copy_with
 from conftest import run as run_here
-from miniature import TINY, assert_equal_results, results
+from miniature import TINY
 from slurm.cluster import cluster, node_states, run, wait_for
 from slurm.project import PATIENCE, Project, pending
+from test_loop import assert_equal_results, results
 
 from whysgd.files import read_json
 

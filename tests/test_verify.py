@@ -6,8 +6,7 @@ import sys
 from copy import deepcopy
 
 import pytest
-from conftest import ROOT, make_dataset, make_spec
-from test_loop import folder_of
+from conftest import ROOT, folder_of, make_dataset, make_spec
 
 from whysgd.__main__ import main
 from whysgd.measures.run import load_runs, measure_batch

@@ -13,16 +13,15 @@ from miniature import (
     OVERLAY,
     TINY,
     WORLD,
-    assert_equal_results,
     copied,
     dry_run,
     planned,
     planned_jobs,
-    results,
     snakemake,
     write_config,
 )
 from PIL import Image
+from test_loop import assert_equal_results, results
 
 from whysgd.files import read_json
 from whysgd.measures.catalog import MEASURES

@@ -42,8 +42,9 @@ def provenance(
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    settings: dict[str, dict] = {}
-    facts: dict[str, dict] = {}
+    # By their texts, the entries with their places: there may be thousands.
+    settings: dict[str, tuple[int, dict]] = {}
+    facts: dict[str, tuple[int, dict]] = {}
     courses, found = (_by_run(frame) for frame in (histories, measures))
     known = set() if measures is None else set(measures.quantity)
     quantities = {name: titled(name) for name in QUANTITIES if name in known}
@@ -69,7 +70,7 @@ def provenance(
             raise UserError(f"{file}: not the metrics of a run ({error!r})") from None
     for seeds in runs.values():
         seeds.sort(key=lambda seed: seed["seed"])
-    shared = {"settings": [*settings.values()], "facts": [*facts.values()]}
+    shared = {name: [one for _, one in own.values()] for name, own in (("settings", settings), ("facts", facts))}
     return {"runs": runs, **shared, "quantities": quantities}
 
 
@@ -86,11 +87,10 @@ def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
     return {tuple(map(str, key)): lines for key, lines in frame.groupby(KEYS)}
 
 
-def _place(entries: dict[str, dict], entry: Mapping) -> int:
+def _place(entries: dict[str, tuple[int, dict]], entry: Mapping) -> int:
     """Return the place of an entry, made flat, among others; it is added if it is new."""
     entry = flat(entry)
-    entries.setdefault(repr(entry), entry)
-    return list(entries).index(repr(entry))
+    return entries.setdefault(repr(entry), (len(entries), entry))[0]
 
 
 def _course(history: pd.DataFrame | None) -> list[list]:

@@ -97,7 +97,6 @@ def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> Ga
     Fieller's interval (E. C. Fieller, Some problems in interval estimation, 1954) has the shares ρ that the data do not
     reject: (a − ρ·b)² ≤ t²·(V_a − 2ρ·C + ρ²·V_b), a = run − start, b = end − start, C their covariance. Variances and
     t are those of `difference`, t that of a − ρ·b at the measured ρ.
-
     """
     if not all(values.get(name) for name in (run, start, end)):
         return None
