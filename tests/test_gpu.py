@@ -21,9 +21,10 @@ PENALTIES = {
     "AJ": make("penalty", "average_jacobian", strength=0.001), "UJ": make("penalty", "unit_jacobian", strength=0.01),
     "sampled GN": make("penalty", "micro_batch_gradient_norm", strength=0.05, sample=16),
 }  # fmt: skip
-# Largest relative difference of one step's movement from the plain fp32 loop on the CPU.
+# Largest relative difference of one step's movement from the plain loop in float64 on the CPU. The plain loop in fp32 on
+# a CPU differs from it by 0.06 with differences, by less than 1e-3 without.
 TOLERANCE = {
-    ("fp32", "none"): 1e-3, ("fp32", "differences"): 5e-2, ("fp32", "exact"): 1e-2, ("fp32", "GN"): 1e-2,
+    ("fp32", "none"): 1e-3, ("fp32", "differences"): 0.15, ("fp32", "exact"): 1e-2, ("fp32", "GN"): 1e-2,
     ("fp32", "AJ"): 1e-2, ("fp32", "UJ"): 1e-2, ("fp32", "sampled GN"): 1e-2, ("bf16", "GN"): 0.3,
     ("tf32", "none"): 5e-2, ("tf32", "differences"): 0.6, ("tf32", "exact"): 0.1,
     ("bf16", "none"): 0.2, ("bf16", "exact"): 0.3,
@@ -42,13 +43,15 @@ def movement(trainer, peer):
         state.step = 3
     batch.theta.copy_(theirs.theta)
     batch.running.copy_(theirs.running)
-    batch.optimizer = {name: tensor.clone().to(batch.theta.device) for name, tensor in theirs.optimizer.items()}
+    batch.optimizer = {name: tensor.clone().to(batch.theta) for name, tensor in theirs.optimizer.items()}
     before = batch.theta.clone()
     trainer.step()
-    return (batch.theta - before).cpu()
+    return (batch.theta - before).double().cpu()
 
 
 def assert_moves_as(plain, fast, tolerance, steps=3):
+    # The step from a deep network's first weights is ill-conditioned: bf16 on a CPU is 0.36 off, too.
+    movement(plain, plain)
     for _ in range(steps):
         found = movement(fast, plain)
         expected = movement(plain, plain)
@@ -61,11 +64,20 @@ def assert_moves_as(plain, fast, tolerance, steps=3):
 @pytest.mark.parametrize("model", ["resnet18_half", "resnet_mini"])
 def test_each_step_of_two_seeds_is_the_plain_loops(precision, penalty, engine, model):
     spec, dataset = small(model, penalty=PENALTIES[penalty])
-    plain = Trainer(with_seeds(spec, 3, 4), dataset, Options(together=1))
+    plain = Trainer(with_seeds(spec, 3, 4), dataset, Options(together=1), dtype=torch.float64)
     specs = [spec.replace(seed=seed, precision=precision) for seed in (3, 4)]
     fast = Trainer(specs, dataset, Options(DEVICE, engine=engine))
     assert_moves_as(plain, fast, TOLERANCE[precision, penalty])
     assert fast.engine_used == engine
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("model", ["conv1", "vgg11_half", "alexnet_ch4"])
+def test_other_networks_and_their_dropout_are_the_plain_loops(model, engine):
+    spec = make_spec(model=model, micro_batch=8, penalty=None, clip=None, augment=None, epochs=50)
+    dataset = make_dataset(train=20, channels=3, size=32)
+    plain = Trainer(with_seeds(spec, 3, 4), dataset, Options(together=1), dtype=torch.float64)
+    assert_moves_as(plain, Trainer(with_seeds(spec, 3, 4), dataset, Options(DEVICE, engine=engine)), 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +167,9 @@ def test_fully_connected_seeds_and_their_noise_are_those_of_the_cpu(loss, precis
         trainer.noise_steps = {8}
         trainer.record_noise()
     for one, other in zip(ours.states, theirs.states, strict=True):
-        assert one.noise[-1]["norms"] == pytest.approx(other.noise[-1]["norms"], rel=1e-3)
+        assert set(one.noise[-1]["norms"]) == set(other.noise[-1]["norms"])
+        for split, norms in other.noise[-1]["norms"].items():
+            assert one.noise[-1]["norms"][split] == pytest.approx(norms, rel=1e-3)
         assert one.noise[-1]["line"]["gradient_norm"] == pytest.approx(
             other.noise[-1]["line"]["gradient_norm"], rel=1e-3
         )

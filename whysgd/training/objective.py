@@ -34,16 +34,29 @@ class ParameterVector:
         return sum(self.sizes)
 
     def views(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the named tensors as views of (P,), or with a leading dimension (K, …) as views of (K, P)."""
+        """Return the named tensors as views of (P,), or with a leading dimension (K, …) as views of (K, P).
+
+        On a GPU those that begin at an odd place are copies: see `aligned`.
+        """
         lead = vector.shape[:-1]
         parts = vector.split(self.sizes, -1)
         return {
-            name: part.view(*lead, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+            name: aligned(part.view(*lead, *shape))
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
     def vector(self, named: dict[str, torch.Tensor], lead: int = 0) -> torch.Tensor:
         """Return the vector of named tensors that share `lead` leading dimensions."""
         return torch.cat([named[name].flatten(lead) for name in self.names], -1)
+
+
+def aligned(view: torch.Tensor) -> torch.Tensor:
+    """Return a view, or on a GPU a copy of one that begins at no multiple of 16 bytes of its memory.
+
+    cuDNN's kernels read 16 bytes at once wherever they are pointed to, and fail with "misaligned address".
+    """
+    odd = view.is_cuda and view.storage_offset() * view.element_size() % 16
+    return view.clone(memory_format=torch.contiguous_format) if odd else view
 
 
 class Objective:
