@@ -62,7 +62,7 @@ bench: env
 
 # On a machine with a GPU; see benchmarks/step_gpu.py for parts of it.
 bench-gpu: env
-	$(BIN)/python -m pytest tests/test_gpu.py
+	$(BIN)/python -m pytest -vv tests/test_gpu.py
 	$(BIN)/python benchmarks/step_gpu.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/measures.py --images 50000
@@ -72,6 +72,7 @@ bench-gpu: env
 records: env
 	$(BIN)/snakemake --cores $(CORES) --logger rich --config from=records
 	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/small.yaml --config from=records
+	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/midi.yaml --config from=records
 	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/paper.yaml config/cpu.yaml --config from=records
 
 # Puts the tables of the records, and of benchmarks measured here, into README.md and docs/.

@@ -13,7 +13,7 @@ from common import write_table
 from whysgd.data.shape import images_of
 from whysgd.files import read_json
 from whysgd.results.paths import RECORDS
-from whysgd.study.cost import START, load_device, measuring_cost, training_cost
+from whysgd.study.cost import DEVICES, START, load_device, measuring_cost, training_cost
 from whysgd.study.spec import RunSpec
 
 # Slurm's limit is three times what is predicted.
@@ -21,10 +21,16 @@ NEAR = 3
 
 
 def compared(records: Path = RECORDS) -> Iterator[tuple[str, str, float]]:
-    """Yield of each record its scale and paper, what was predicted (time or memory), and predicted over measured."""
+    """Yield of each record its scale and paper, what was predicted (time or memory), and predicted over measured.
+
+    Records of a device that has no numbers in config/devices.json are left out.
+    """
+    known = {device["name"] for device in read_json(DEVICES)}
     for file in sorted(records.glob("*/*/*/seed-*.json")):
         record = read_json(file)
         metrics, measures = record["metrics"], record["measures"]
+        if metrics["device"] not in known:
+            continue
         spec, device = RunSpec.from_dict(metrics["settings"]), load_device(metrics["device"])
         images, seeds = images_of({}, spec.dataset), len(metrics["batch"])
         name = f"{spec.scale}, {spec.paper}"

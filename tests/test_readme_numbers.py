@@ -24,6 +24,7 @@ from whysgd.study.workflow import Study
 OVERLAYS = {
     "mini": [],
     "small": [ROOT / "config/small.yaml"],
+    "midi": [ROOT / "config/midi.yaml"],
     "paper": [ROOT / "config/paper.yaml", ROOT / "config/cpu.yaml"],
 }
 
