@@ -47,7 +47,7 @@ def test_without_a_name_it_prints_the_summary(project, capsys):
         "results at: mini, recorded/small",
         lines[-1],
     ]
-    assert lines[-1].startswith("records at: mini (")
+    assert lines[-1].startswith("records at: midi (")
     write_text(project / "results/mini/index.html", "")
     assert "page:       results/mini/index.html\n" in shown(capsys)
 
