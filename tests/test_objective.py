@@ -2,6 +2,7 @@ import pytest
 import torch
 from networks import Smooth, dense, grouped, plain_loss, random_batches, smooth_objective, theta_of
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from whysgd.models.build import build_model
 from whysgd.training.objective import Objective, ParameterVector
@@ -119,3 +120,13 @@ def test_other_batch_norms_keep_statistics_and_other_buffers_stay_as_they_are():
     start = torch.tensor([0.0] * 3 + [1.0] * 3, dtype=torch.float64)
     own = torch.cat([model.norm.running_mean, model.norm.running_var])
     torch.testing.assert_close(0.9 * start + statistics[0], own)
+
+
+def test_on_a_gpu_every_parameter_begins_at_a_multiple_of_16_bytes():
+    places = ParameterVector([("weight", torch.zeros(2, 3)), ("bias", torch.zeros(4))])
+    with FakeTensorMode():  # Shapes, places and devices of tensors, without a GPU.
+        views = [places.views(row) for row in torch.empty(2, 10, device="cuda")]
+    assert {4 * view.storage_offset() % 16 for named in views for view in named.values()} == {0}
+    assert views[1]["bias"].storage_offset() == 16, "a view that is aligned stays one"
+    on_a_cpu = places.views(torch.empty(2, 10)[1])
+    assert [view.storage_offset() for view in on_a_cpu.values()] == [10, 16]
