@@ -122,11 +122,13 @@ def test_other_batch_norms_keep_statistics_and_other_buffers_stay_as_they_are():
     torch.testing.assert_close(0.9 * start + statistics[0], own)
 
 
-def test_on_a_gpu_every_parameter_begins_at_a_multiple_of_16_bytes():
+def test_on_a_gpu_a_network_reads_parameters_that_begin_at_multiples_of_16_bytes():
     places = ParameterVector([("weight", torch.zeros(2, 3)), ("bias", torch.zeros(4))])
     with FakeTensorMode():  # Shapes, places and devices of tensors, without a GPU.
-        views = [places.views(row) for row in torch.empty(2, 10, device="cuda")]
-    assert {4 * view.storage_offset() % 16 for named in views for view in named.values()} == {0}
-    assert views[1]["bias"].storage_offset() == 16, "a view that is aligned stays one"
-    on_a_cpu = places.views(torch.empty(2, 10)[1])
-    assert [view.storage_offset() for view in on_a_cpu.values()] == [10, 16]
+        theta = torch.empty(2, 10, device="cuda")
+        read, views = ([found(row) for row in theta] for found in (places.inputs, places.views))
+    assert {4 * view.storage_offset() % 16 for named in read for view in named.values()} == {0}
+    assert read[1]["bias"].storage_offset() == 16, "a view that is aligned stays one"
+    # What optimizers and transforms write into.
+    assert [view.storage_offset() for named in views for view in named.values()] == [0, 6, 10, 16]
+    assert [view.storage_offset() for view in places.inputs(torch.empty(2, 10)[1]).values()] == [10, 16]

@@ -36,7 +36,7 @@ class Network:
 
     def logits(self, theta: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """(n, classes) of inputs (n, …), in the precision of θ (P,)."""
-        return functional_call(self.model, self.layout.views(theta), (inputs.to(theta.dtype),))
+        return functional_call(self.model, self.layout.inputs(theta), (inputs.to(theta.dtype),))
 
     def loss(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss, a scalar, of inputs (n, …) with labels (n,)."""

@@ -76,7 +76,7 @@ def micro_batch_gradients(network: Network, images: Images, micro_batch: int) ->
             yield network.gradients(network.theta, *(part.unflatten(0, (-1, micro_batch)) for part in (inputs, labels)))
         return
     gradient = torch.zeros_like(network.theta)
-    leaves = {name: part.detach().requires_grad_() for name, part in network.layout.views(network.theta).items()}
+    leaves = {name: part.detach().requires_grad_() for name, part in network.layout.inputs(network.theta).items()}
     for name, part in network.layout.views(gradient).items():
         leaves[name].grad = part
     for inputs, labels in images.batches(micro_batch):

@@ -203,8 +203,8 @@ class Dropout(nn.Module):
         keys = _KEYS.get()
         if keys is None:
             raise RuntimeError("dropout in training mode needs keys: whysgd.models.layers.dropout_keys")
-        # Each layer has 2^40 places of its own. They are added to the keys, because on a GPU torch's compiler takes an
-        # index plus a constant for a number of 32 bits. Products wrap around, which makes the constants negative.
+        # Each layer has 2^40 places of its own. Where they begin is added to the keys: torch's compiler takes an index
+        # plus a constant for 32 bits, on a GPU. Products wrap around, which makes the constants negative.
         places = torch.arange(1, x.numel() // len(keys) + 1, device=x.device).view(len(x), 1, -1)
         bits = (places + (keys[:, None] + (self.layer << 40))) * -0x61C8864680B583EB
         bits = (bits ^ (bits >> 30 & (1 << 34) - 1)) * -0x40A7B892E31B1A47

@@ -34,16 +34,16 @@ class ParameterVector:
         return sum(self.sizes)
 
     def views(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the named tensors as views of (P,), or with a leading dimension (K, …) as views of (K, P).
-
-        On a GPU those that begin at an odd place are copies: see `aligned`.
-        """
+        """Return the named tensors as views of (P,), or with a leading dimension (K, …) as views of (K, P)."""
         lead = vector.shape[:-1]
         parts = vector.split(self.sizes, -1)
         return {
-            name: aligned(part.view(*lead, *shape))
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+            name: part.view(*lead, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
+
+    def inputs(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the named tensors for a network to read: `views`, each of them `aligned`."""
+        return {name: aligned(view) for name, view in self.views(vector).items()}
 
     def vector(self, named: dict[str, torch.Tensor], lead: int = 0) -> torch.Tensor:
         """Return the vector of named tensors that share `lead` leading dimensions."""
@@ -53,7 +53,8 @@ class ParameterVector:
 def aligned(view: torch.Tensor) -> torch.Tensor:
     """Return a view, or on a GPU a copy of one that begins at no multiple of 16 bytes of its memory.
 
-    cuDNN's kernels read 16 bytes at once wherever they are pointed to, and fail with "misaligned address".
+    On an H200, eager steps of a second seed that began at such a place failed with "misaligned address". A compiled
+    pass may leave the copy out; it gets each seed's θ in memory of its own.
     """
     odd = view.is_cuda and view.storage_offset() * view.element_size() % 16
     return view.clone(memory_format=torch.contiguous_format) if odd else view
@@ -119,7 +120,7 @@ class Objective:
             }
         # Counters are out of its reach, too.
         fresh_counters = dict.fromkeys(self.counters, torch.zeros((), dtype=torch.int64, device=theta.device))
-        named = {**self.parameters.views(theta), **fresh, **fresh_counters}
+        named = {**self.parameters.inputs(theta), **fresh, **fresh_counters}
         logits = functional_call(self.model.train(self.running is None), named, (inputs,)).to(theta.dtype)
         statistics = self.buffers.vector(fresh, len(lead)).view(k, -1) if fresh else theta.new_zeros(k, 0)
         return logits.view(n, k, -1).transpose(0, 1), statistics
@@ -164,4 +165,4 @@ class Objective:
         """Return logits (n, classes) in evaluation mode, at θ (P,) with running statistics (Q,)."""
         self.model.eval()
         images = images.contiguous(memory_format=CHANNELS_LAST)
-        return functional_call(self.model, {**self.parameters.views(theta), **self.buffers.views(running)}, (images,))
+        return functional_call(self.model, {**self.parameters.inputs(theta), **self.buffers.inputs(running)}, (images,))

@@ -118,7 +118,7 @@ class GradRegularizer:
             buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
             device = inputs.device.type
             with torch.enable_grad(), torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
-                outputs = functional_call(self.model, {**places.views(at), **buffers}, (inputs,))
+                outputs = functional_call(self.model, {**places.inputs(at), **buffers}, (inputs,))
                 loss = self.loss_fn(outputs, labels)
             return torch.autograd.grad(loss, at, create_graph=differentiable)[0]
 
