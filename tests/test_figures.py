@@ -209,13 +209,13 @@ def test_a_comparison_has_differences_to_the_baseline_published_and_measured():
         value, half = difference({run: 1.0, "a": -1.0}, values)
         assert (one.value, one.half) == (pytest.approx(value), pytest.approx(half, abs=1e-6))
         assert text.startswith(f"+{value:.1f} [")
-    assert spoken(figure) == "B and C are clearly more accurate than A; published: −15.00 points"
-    assert spoken(draw("comparison", seeds=1)).startswith("With one seed, no difference to A has an interval; pub")
+    assert spoken(figure) == "B and C are clearly more accurate than A"
+    assert spoken(draw("comparison", seeds=1)) == "With one seed, no difference to A has an interval"
     # C has the one seed that is 92.0, A the mean of 90.0, 90.1 and 90.2.
     runs = FRAMES["runs"]
     figure = draw("comparison", runs=runs[(runs.run != "c") | (runs.seed == 0)])
     assert figure.axes[1].texts[1].get_text() == "+1.9 (one seed)"
-    assert spoken(figure) == "B is clearly more accurate than A (C: one seed); published: −15.00 points"
+    assert spoken(figure) == "B is clearly more accurate than A (C: one seed)"
 
 
 def test_the_axis_of_a_comparison_has_the_whole_intervals_up_to_100_points():

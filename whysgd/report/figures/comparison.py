@@ -73,16 +73,11 @@ def _scale(axis, low: float, high: float) -> bool:
 
 
 def message(table, frames):
-    """Count the rows that are clearly above or below the baseline, beside the published differences."""
+    """Name the rows that are clearly above or below the baseline."""
     found = differences(table, frames["runs"])
-    title = clearly_beside(found, baseline_name(table, found))
-    known = [one for one in found if one.published is not None]
-    if known:
-        low, high = (signed(pick(one.published for one in known), 2) for pick in (min, max))
-        title += f"; published: {low if low == high else f'{low} to {high}'} points"
     numbers = (
         f"{row_name(one.row)} {told(one)} points"
         + ("" if one.published is None else f" (published {signed(one.published, 2)})")
         for one in found
     )
-    return title, "; ".join(numbers)
+    return clearly_beside(found, baseline_name(table, found)), "; ".join(numbers)
