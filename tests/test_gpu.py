@@ -21,14 +21,16 @@ PENALTIES = {
     "AJ": make("penalty", "average_jacobian", strength=0.001), "UJ": make("penalty", "unit_jacobian", strength=0.01),
     "sampled GN": make("penalty", "micro_batch_gradient_norm", strength=0.05, sample=16),
 }  # fmt: skip
-# Largest relative difference of one step's movement, after the first, from the plain loop in float64 on the CPU. The
-# plain loop in fp32 on a CPU differs from it by 0.06 with differences, by less than 1e-3 without.
+# Largest relative difference of one step's movement from the plain loop in float64 on the CPU.
 TOLERANCE = {
-    ("fp32", "none"): 1e-3, ("fp32", "differences"): 0.15, ("fp32", "exact"): 1e-2, ("fp32", "GN"): 1e-2,
+    ("fp32", "none"): 1e-3, ("fp32", "differences"): 5e-2, ("fp32", "exact"): 1e-2, ("fp32", "GN"): 1e-2,
     ("fp32", "AJ"): 1e-2, ("fp32", "UJ"): 1e-2, ("fp32", "sampled GN"): 1e-2, ("bf16", "GN"): 0.3,
     ("tf32", "none"): 5e-2, ("tf32", "differences"): 0.6, ("tf32", "exact"): 0.1,
     ("bf16", "none"): 0.2, ("bf16", "exact"): 0.3,
 }  # fmt: skip
+
+# With differences, the plain loop in fp32 on a CPU is itself up to 0.06 from float64 with ResNet-18.
+DEEP = TOLERANCE | {("fp32", "differences"): 0.15}
 
 
 def small(model="resnet18_half", channels=3, **changes):
@@ -50,8 +52,6 @@ def movement(trainer, peer):
 
 
 def assert_moves_as(plain, fast, tolerance, steps=3):
-    # The step from a deep network's first weights is ill-conditioned: bf16 on a CPU is 0.36 off, too.
-    movement(plain, plain)
     for _ in range(steps):
         found = movement(fast, plain)
         expected = movement(plain, plain)
@@ -67,7 +67,11 @@ def test_each_step_of_two_seeds_is_the_plain_loops(precision, penalty, engine, m
     plain = Trainer(with_seeds(spec, 3, 4), dataset, Options(together=1), dtype=torch.float64)
     specs = [spec.replace(seed=seed, precision=precision) for seed in (3, 4)]
     fast = Trainer(specs, dataset, Options(DEVICE, engine=engine))
-    assert_moves_as(plain, fast, TOLERANCE[precision, penalty])
+    deep = model == "resnet18_half"
+    if deep:
+        # The step from its first weights is ill-conditioned: the plain loop in bf16 on a CPU is 0.36 from float64 there.
+        movement(plain, plain)
+    assert_moves_as(plain, fast, (DEEP if deep else TOLERANCE)[precision, penalty])
     assert fast.engine_used == engine
 
 
