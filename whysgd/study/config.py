@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, create_model
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
 from whysgd.measures.catalog import View
-from whysgd.study.fields import known
-from whysgd.study.names import TAKEN, is_dotted, is_name, same_but_for_case
+from whysgd.study.fields import kept_as_given, known
+from whysgd.study.names import TAKEN, is_name, same_but_for_case
 from whysgd.study.registry import allowed, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
@@ -22,6 +22,7 @@ from whysgd.study.settings import (
     Flag,
     Index,
     Line,
+    Method,
     Name,
     PathText,
     Points,
@@ -44,12 +45,8 @@ def _from(name: str) -> str:
     return name if name == "*" else name if is_name(name) else refuse("must be a name, or * for every other name")
 
 
-def _to(name: str) -> str:
-    return name if is_name(name) or is_dotted(name) else refuse("must be a name, or a dotted path")
-
-
 Seeds = Annotated[list[Index], Field(min_length=1), UNIQUE]
-Mapped = dict[Annotated[str, AfterValidator(_from)], Annotated[str, AfterValidator(_to)]]
+Mapped = dict[Annotated[str, AfterValidator(_from)], Method]
 
 
 class Cluster(Settings):
@@ -152,7 +149,7 @@ class Scale(Rules):
     """For a paper, runs that are not made; the name of a table's row skips it in every column."""
     measuring: Measuring = Field(default_factory=Measuring)
     """How runs are measured."""
-    rules_of: dict[Name, Rules] = {}
+    rules_of: dict[Name, kept_as_given(Rules)] = {}
     """For a paper, rules in place of the scale's."""
     augmentation: CropAndFlip | None = None
     """Replaces the augmentation of the rows, and of stored copies, that have one; null keeps it."""
@@ -241,12 +238,7 @@ def validate_config(config: Mapping, files=(DEFAULT_FILE,)) -> dict:
         # A key that is missing is looked for where its surroundings stand.
         return where(path[:-1]) if len(path) > 1 and value is _ABSENT else "--config"
 
-    model = checked(Config, dict(config), where)
-    read = model.model_dump(by_alias=True)
-    for name, scale in model.scales.items():
-        read["scales"][name]["rules_of"] = {
-            paper: rules.model_dump(exclude_unset=True) for paper, rules in scale.rules_of.items()
-        }
+    read = checked(Config, dict(config), where).model_dump(by_alias=True)
     if found := list(_impossible(read)):
         raise UserError("\n".join(f"{where(path)}: {dotted(path)}{text}" for path, text in found))
     return read
