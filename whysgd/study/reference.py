@@ -71,17 +71,13 @@ def _schema(model: type[BaseModel]) -> str:
     return json.dumps(_untitled(model.model_json_schema(by_alias=True)), indent=1, ensure_ascii=False) + "\n"
 
 
-def _untitled(schema, keys: bool = False):
-    """Return a schema without the titles that pydantic makes of keys; `keys`, it is a mapping of such."""
+def _untitled(schema):
+    """Return a schema without the titles that pydantic makes of keys; a key of ours that is called so has a mapping."""
     if isinstance(schema, list):
         return [_untitled(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    return {
-        key: _untitled(value, key in ("properties", "$defs") and not keys)
-        for key, value in schema.items()
-        if keys or key != "title"
-    }
+    return {key: _untitled(value) for key, value in schema.items() if key != "title" or isinstance(value, dict)}
 
 
 def _page(head: str, *parts: Iterator[str]) -> str:
