@@ -23,7 +23,7 @@ rule plot_figure:
         table=lambda w: STUDY.table(w.paper, w.table),
         colours=lambda w: STUDY.colours(w.paper, w.table),
         caption=lambda w: caption(w.figure),
-        code=lambda w: code_digest("workflow_scripts/plot_figure.py", using=[("figure", w.figure)]),
+        code=lambda w: code_digest("workflow_scripts/plot_figure.py", using=(("figure", w.figure),)),
     conda:
         "../envs/whysgd.yaml"
     script:

@@ -8,7 +8,7 @@ from conftest import ROOT, make_spec
 from whysgd.study import codedigest, registry
 from whysgd.study.codedigest import code_digest, landscape_code, measuring_code, training_code
 
-CACHED = (codedigest._digest, codedigest._line, codedigest.read, registry.constants, registry._sources, registry._files)
+CACHED = (code_digest, codedigest._place, codedigest.read, registry.constants, registry._sources, registry._files)
 
 
 def forget():

@@ -11,7 +11,6 @@ the fields of typed settings (their values are in the specification), and what a
 
 import ast
 import hashlib
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -40,7 +39,8 @@ UNCOUNTED = tuple(
 DECLARED = ("LABEL", "NETWORKS", "OWN_LENGTH", "PATTERN", "QUANTITIES", "VARIANTS", "WRITTEN")
 
 
-def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:
+@cache
+def code_digest(*entries: str, using: tuple[tuple[str, str], ...] = ()) -> str:
     """Return the digest of the entry points, of everything of the package they import, and of what the job uses.
 
     Args:
@@ -48,7 +48,20 @@ def code_digest(*entries: str, using: Iterable[tuple[str, str]] = ()) -> str:
             that is not Python counts as it is, and one that does not exist raises FileNotFoundError.
         using: (kind, name) of each penalty, network, … that is used; see `RunSpec.parts`.
     """
-    return _digest(entries, tuple(sorted(using)))
+    waiting, listing = [_locate(entry) for entry in entries], []
+    for kind, name in using:
+        file = registry.file_of(kind, name)
+        # A class of torch is named here; its version is in the metrics. A network's sizes stand in its family's file.
+        listing.append(f"{kind} {name} {registry.network(name) if kind == 'network' else ''}")
+        waiting += [file] if file else []
+    found = set()
+    while waiting:
+        if (path := waiting.pop()) not in found and (place := _place(path)) not in UNCOUNTED:
+            found.add(path)
+            digest, imported = read(path)
+            listing.append(f"{place} {digest}")
+            waiting += imported
+    return hashlib.sha256("\n".join(sorted(listing)).encode()).hexdigest()[:16]
 
 
 def training_code(spec) -> str:
@@ -58,43 +71,16 @@ def training_code(spec) -> str:
 
 def measuring_code(spec, *measures: str) -> str:
     """Return the digest of the code that takes these measures of a run."""
-    parts = [part for part in spec.parts if part[0] == "network"]
-    return code_digest("whysgd.measures.run", using=[*parts, *(("measure", name) for name in measures)])
+    taken = (("measure", name) for name in measures)
+    return code_digest("whysgd.measures.run", using=(("network", spec.model), *taken))
 
 
 def landscape_code(spec) -> str:
     """Return the digest of the code that computes a loss landscape of a run."""
-    parts = [part for part in spec.parts if part[0] == "network"]
-    return code_digest("whysgd.measures.landscape_part", "whysgd.measures.run", using=parts)
+    return code_digest("whysgd.measures.landscape_part", "whysgd.measures.run", using=(("network", spec.model),))
 
 
 @cache
-def _digest(entries: tuple[str, ...], using: tuple[tuple[str, str], ...]) -> str:
-    waiting, listing = [_locate(entry) for entry in entries], []
-    for kind, name in using:
-        file = registry.file_of(kind, name)
-        # A class of torch is named here; its version is in the metrics. A network's sizes stand in its family's file.
-        listing.append(f"{kind} {name} {registry.network(name) if kind == 'network' else ''}")
-        waiting += [file] if file else []
-    found = set()
-    while waiting:
-        if (path := waiting.pop()) not in found:
-            found.add(path)
-            line, imported = _line(path)
-            listing += line
-            waiting += imported
-    return hashlib.sha256("\n".join(sorted(listing)).encode()).hexdigest()[:16]
-
-
-@cache
-def _line(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """The line of a file in the listing, none if it does not count, and what it imports."""
-    if (place := _place(path)) in UNCOUNTED:
-        return (), ()
-    digest, imported = read(path)
-    return (f"{place} {digest}",), imported
-
-
 def _place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
@@ -159,8 +145,6 @@ class _Bare(ast.NodeTransformer):
             if isinstance(argument, ast.arg):
                 argument.annotation = None
         return self._body(node)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815, the visitor's name
 
     def visit_AnnAssign(self, node):
         # In a dataclass the name of a field counts, its type does not.
