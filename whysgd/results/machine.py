@@ -1,6 +1,5 @@
 """What this machine is, found out without torch: processor, GPUs, and what else decides the last bits of a number."""
 
-import os
 import platform
 import re
 import subprocess
@@ -57,11 +56,10 @@ def machine_facts() -> dict[str, str | None]:
 
 def git_commit(root: Path = ROOT) -> str | None:
     """Return the commit of a repository, with `-dirty` where tracked files differ from it; None where there is none."""
-    command = ["git", f"--git-dir={root}/.git", f"--work-tree={root}", "describe", "--always", "--dirty", "--abbrev=40"]
+    place = ["--no-optional-locks", f"--git-dir={root}/.git", f"--work-tree={root}"]
+    asked = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-        )
+        done = subprocess.run(["git", *place, *asked], capture_output=True, text=True)
     except OSError:
         return None
     return done.stdout.strip() or None
