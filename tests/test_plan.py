@@ -36,9 +36,9 @@ def test_the_first_line_is_one_to_decide_on(tiny, monkeypatch):
     finish("sgd", 0, 1)
     finish("fb", 1)
     monkeypatch.setattr(plan, "device_here", lambda device: "AMD EPYC")
-    left = sums_of(Study(tiny), load_device("epyc"))[1]["geiping2022", "sgd"].left
+    left = sums_of(Study(tiny, load_device("epyc")))[1]["geiping2022", "sgd"].left
     write_json(measures_folder("tiny", "geiping2022", "sgd", [0, 1]) / "all.json", [])
-    assert left > sums_of(Study(tiny), load_device("epyc"))[1]["geiping2022", "sgd"].left == 0
+    assert left > sums_of(Study(tiny, load_device("epyc")))[1]["geiping2022", "sgd"].left == 0
     first, _, header, *_ = plan_text(tiny).splitlines()
     assert re.fullmatch(
         r"14 runs of 1 paper: [\d.]+ min on this device \(AMD EPYC, 1 thread\), 2 MB of disk; 3 are done, which leaves [\d.]+ \w+",
@@ -58,17 +58,17 @@ def test_a_machine_that_was_not_measured_is_told(tiny, monkeypatch):
 def test_what_is_there_stays_and_only_new_seeds_are_another_job(tiny):
     device = load_device("cpu")
     tiny["scales"]["tiny"]["seeds_per_job"] = None
-    before = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
+    before = sums_of(Study(tiny, device))[1]["geiping2022", "sgd"]
     assert (before.runs, before.done) == (2, 0)
     finish("sgd", 0)
-    after = sums_of(Study(tiny), device)[1]["geiping2022", "sgd"]
+    after = sums_of(Study(tiny, device))[1]["geiping2022", "sgd"]
     assert (after.runs, after.done) == (2, 1)
     assert before.train < after.train <= 2 * before.train
 
 
 def test_nothing_is_measured_where_no_measure_is_asked_for(tiny):
     for measures in ([], ["fisher"]):
-        table = sums_of(Study({**tiny, "measures": measures}), load_device("cpu"))[0]["geiping2022/main"]
+        table = sums_of(Study({**tiny, "measures": measures}, load_device("cpu")))[0]["geiping2022/main"]
         assert (table.measure > 0) == (table.landscapes > 0) == bool(measures)
 
 
@@ -81,7 +81,7 @@ def everything(tmp_path):
 
 
 def test_runs_that_two_tables_name_are_counted_once_and_data_are(everything):
-    tables, parts = sums_of(Study(load_config(everything)), load_device("cpu"))
+    tables, parts = sums_of(Study(load_config(everything), load_device("cpu")))
     runs = sum(part.runs for part in parts.values())
     assert sum(table.runs for table in tables.values()) == runs + 128
     assert runs == 1595

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from whysgd.measures.catalog import LANDSCAPES
 from whysgd.results.machine import device_here
 from whysgd.results.paths import METRICS, batch_name, measures_folder, run_folder
-from whysgd.study.cost import MB, Device, load_device
+from whysgd.study.cost import MB, load_device
 from whysgd.study.figures import needs
 from whysgd.study.workflow import Study
 
@@ -34,7 +34,7 @@ def plan_text(config: Mapping, wanted: str | None = None) -> str:
     """Return one line to decide on, what each table costs on a device (by default the one here), and how to read it."""
     here = device_here(config["device"])
     device = load_device(wanted) if wanted else load_device(here, "cpu" if here == device_here("cpu") else "gpu")
-    tables, parts = sums_of(Study(config), device)
+    tables, parts = sums_of(Study(config, device))
     every, whose = _sum(parts.values()), "this" if device.name == here else "another"
     done = f"{every.done:,} are done" + (f", which leaves {_span(every.left)}" if every.done and every.left else "")
     lead = (
@@ -48,11 +48,11 @@ def plan_text(config: Mapping, wanted: str | None = None) -> str:
     return "\n\n".join([lead, shown, NOTES]) + (unknown if whose == "another" and not wanted else "")
 
 
-def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, Sums]]:
+def sums_of(study: Study) -> tuple[dict[str, Sums], dict[tuple, Sums]]:
     """Return what each table needs, and what each run, landscape, data set and store does."""
     parts: dict[tuple, Sums] = {}
     for (paper, run), spec in study.runs.items():
-        images, parts[paper, run] = study.images(spec), _run_sums(study, paper, run, device)
+        images, parts[paper, run] = study.images(spec), _run_sums(study, paper, run)
         parts["data", spec.dataset] = Sums(disk=images.mb)
         if spec.store:
             copies = spec.store.copies * images.train * images.channels * images.size**2
@@ -63,7 +63,7 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
             needed = {(paper, row["run"]) for row in table["rows"] if row["planned"]}
             for kind in {need for figure in study.figures(paper, name) for need in needs(figure)} & {*LANDSCAPES}:
                 for file, (run, seeds) in study.landscape_points(paper, name, kind).items():
-                    cost = study.landscape_cost(paper, run, seeds, kind, device)
+                    cost = study.landscape_cost(paper, run, seeds, kind)
                     left = 0 if Path(file).is_file() else cost.seconds
                     parts["points", file] = Sums(landscapes=cost.seconds, disk=cost.disk_mb, left=left)
                     needed.add(("points", file))
@@ -71,13 +71,13 @@ def sums_of(study: Study, device: Device) -> tuple[dict[str, Sums], dict[tuple, 
     return tables, parts
 
 
-def _run_sums(study: Study, paper: str, run: str, device: Device) -> Sums:
+def _run_sums(study: Study, paper: str, run: str) -> Sums:
     """Return what all batches of a run need."""
     found, folder = [], run_folder(study.scale, paper, run)
     for batch in study.batches[paper, run]:
         seeds, count = batch_name(batch), len(batch)
-        train = study.training_cost(paper, run, seeds, device)
-        jobs = {job: study.measuring_cost(paper, run, seeds, job, device) for job in study.measuring_jobs(paper)}
+        train = study.training_cost(paper, run, seeds)
+        jobs = {job: study.measuring_cost(paper, run, seeds, job) for job in study.measuring_jobs(paper)}
         disk = train.disk_mb + sum(cost.disk_mb for cost in jobs.values())
         done, measured = (folder / seeds / METRICS).is_file(), measures_folder(study.scale, paper, run, batch)
         left = sum(cost.seconds for job, cost in jobs.items() if not (done and (measured / f"{job}.json").is_file()))

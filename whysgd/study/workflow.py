@@ -51,10 +51,12 @@ class Study:
     Attributes:
         scale: under which results lie: that of the configuration, or recorded/<scale>.
         runs, seeds: the specification of each run, with its first seed, and all its seeds, by (paper, run).
+        device: the measured device whose speed stands for that of the jobs.
     """
 
-    def __init__(self, config: Mapping):
+    def __init__(self, config: Mapping, device: Device | None = None):
         self.config, self.recorded = config, config.get("recorded")
+        self.device = device or load_device("cpu" if config["device"] == "cpu" else "gpu")
         self.scale = f"recorded/{config['scale']}" if self.recorded else config["scale"]
         self.measuring = config["scales"][config["scale"]]["measuring"]
         self.seeds = {
@@ -135,11 +137,6 @@ class Study:
         """Return the measures that a file has, by its name: one of them, or all that are configured."""
         return list(self.config["measures"]) if measures == paths.ALL_MEASURES else [measures]
 
-    @cached_property
-    def device(self) -> Device:
-        """The measured device whose speed stands for that of the jobs."""
-        return load_device("cpu" if self.config["device"] == "cpu" else "gpu")
-
     def minutes(self, cost: Cost, attempt: int) -> int:
         """Return the minutes that a job asks a scheduler for: with a margin, and twice as many in each new attempt."""
         cluster = self.config["cluster"]
@@ -150,20 +147,20 @@ class Study:
         """Return the memory that a job asks a scheduler for: with a margin, and more in each new attempt."""
         return round(max(self.config["cluster"]["memory_mb"], MEMORY_MARGIN * cost.memory_mb) * attempt)
 
-    def training_cost(self, paper: str, run: str, seeds: str, device: Device | None = None) -> Cost:
+    def training_cost(self, paper: str, run: str, seeds: str) -> Cost:
         """Return what training a batch costs."""
         spec = self.spec(paper, run)
-        return training_cost(spec, len(paths.batch_seeds(seeds)), self.images(spec), device or self.device)
+        return training_cost(spec, len(paths.batch_seeds(seeds)), self.images(spec), self.device)
 
-    def measuring_cost(self, paper: str, run: str, seeds: str, measures: str, device: Device | None = None) -> Cost:
+    def measuring_cost(self, paper: str, run: str, seeds: str, measures: str) -> Cost:
         """Return what a job costs that takes measures of a batch."""
         spec, names, count = self.spec(paper, run), self.measures_of_job(measures), len(paths.batch_seeds(seeds))
-        return measuring_cost(spec, names, self.measuring, count, self.images(spec), device or self.device)
+        return measuring_cost(spec, names, self.measuring, count, self.images(spec), self.device)
 
-    def landscape_cost(self, paper: str, run: str, seeds: str, kind: str, device: Device | None = None) -> Cost:
+    def landscape_cost(self, paper: str, run: str, seeds: str, kind: str) -> Cost:
         """Return what a part of the landscapes of a batch costs."""
         spec, count = self.spec(paper, run), 1 if kind in FIRST_SEED else len(paths.batch_seeds(seeds))
-        return landscape_cost(spec, kind, self.measuring["landscape"], count, self.images(spec), device or self.device)
+        return landscape_cost(spec, kind, self.measuring["landscape"], count, self.images(spec), self.device)
 
     def images(self, spec: RunSpec) -> Images:
         """Return number and shape of the images of a run's data set."""
