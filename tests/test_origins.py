@@ -48,6 +48,7 @@ MINI = {
         "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
         "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
     ],
+    "iyer2023/explore-0": ["schedule.milestones 0.0, 0.5 (papers/iyer2023.yaml: runs.explore-0)"],
     "simsekli2019/mnist-cross_entropy-d4-w16": [
         "micro_batch 16 = 100 (papers/simsekli2019.yaml: tables) ÷ 6.25 (rules_of.simsekli2019.micro_batch_divisor)",
         "schedule.milestones 0.3333333, 0.6666667 (papers/simsekli2019.yaml: tables)",

@@ -51,6 +51,8 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
     values = flat({key: value for key, value in spec.items() if key not in ("paper", "run", "scale", "seed")})
     published, raw = load_paper(paper)["runs"], read_yaml(PAPERS / f"{paper}.yaml")
     given = flat(published[run])
+    if times := published[run]["schedule"].get("milestones"):
+        given["schedule.milestones"] = ", ".join(str(float(time)) for time in times)  # as the specification has them
     own = config["scales"][config["scale"]]["rules_of"].get(paper, {})
 
     def named(rule: str) -> str:
@@ -72,8 +74,8 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
             origin = f"= micro_batch ({where})"
         elif key == "schedule.warmup" and not value:
             origin = f"({rule}: {before} ({where}) would be shorter than a unit)"
-        elif sign:
-            exact = before * factor if sign == "×" else before / factor if is_real(before) else value
+        elif sign and is_real(before):
+            exact = before * factor if sign == "×" else before / factor
             rule = f"{sign} {factor:g} ({rule})"
             second, divisor = _second_rule(key, published[run], spec, scale_of(config, paper))
             if divisor != 1:
