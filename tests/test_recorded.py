@@ -15,8 +15,9 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.report.recorded import read_record_frames
 from whysgd.results.metrics import with_checksum
+from whysgd.results.record_model import read_record
 from whysgd.results.recorded import is_current, older_training, with_records
-from whysgd.results.records import as_text, read_record
+from whysgd.results.records import as_text
 from whysgd.study.codedigest import training_code
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand

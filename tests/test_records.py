@@ -13,7 +13,8 @@ from whysgd.measures.landscape_part import landscape_of
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.metrics import read_metrics
 from whysgd.results.paths import landscape_folder, measures_folder, record_file, run_folder
-from whysgd.results.records import LINES, as_text, read_record, records_of, write_records
+from whysgd.results.record_model import read_record
+from whysgd.results.records import LINES, as_text, records_of, write_records
 from whysgd.study.spec import NoiseProbe, RunSpec
 from whysgd.training.loop import train
 

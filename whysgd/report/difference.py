@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from whysgd.results.metrics import KEYS, read_metrics
 from whysgd.results.paths import METRICS, RECORDS, run_folder
-from whysgd.results.records import read_record
+from whysgd.results.record_model import read_record
 from whysgd.study.papers import scaled_spec
 from whysgd.study.settings import flat
 from whysgd.study.spec import RunSpec

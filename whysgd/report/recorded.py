@@ -12,8 +12,9 @@ from whysgd.report.frame import RECORDS, run_line
 from whysgd.report.measures import COLUMNS, measure_lines
 from whysgd.results.metrics import KEYS
 from whysgd.results.paths import RECORDS as ROOT
+from whysgd.results.record_model import read_record
 from whysgd.results.recorded import older_measure, older_training
-from whysgd.results.records import HISTORY_KEPT, read_record
+from whysgd.results.records import HISTORY_KEPT
 from whysgd.study.length import epoch_at
 from whysgd.study.spec import RunSpec
 

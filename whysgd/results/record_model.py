@@ -1,10 +1,21 @@
-"""What a record of records/ says, as typed models; columns are lists of equal length."""
+"""What a record of records/ says, as typed models, and reading one; columns are lists of equal length."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from whysgd.errors import UserError
+from whysgd.files import read_json
+from whysgd.results.metrics import is_unchanged, problem_of
+from whysgd.results.paths import record_file
 from whysgd.study.settings import Count, Index, Settings, Text
+from whysgd.study.spec import RunSpec
+from whysgd.study.validation import checked
+
+FORMAT = 2
+# What a measure's result has from its run.
+FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "weights_sha256", "device", "threads")
 
 Columns = dict[str, list[float | int | str | None]]
 Digest = Annotated[str, Field(min_length=16)]
@@ -73,7 +84,7 @@ class RecordedMeasure(_Open):
 class Record(Settings):
     """What a finished run measured, small enough to keep in the repository."""
 
-    format: Literal[2]
+    format: Literal[FORMAT]
     checksum: Digest
     """Digest of all the rest."""
     metrics: RecordedMetrics
@@ -90,3 +101,32 @@ class Record(Settings):
     """The first and last measured step, in order of size or as quantiles."""
     landscapes: dict[Literal["line", "plane"], Columns] | None = None
     """Loss landscapes around the weights."""
+
+
+def read_record(file: Path) -> dict:
+    """Read a record and check that it is whole; its measures are as `whysgd.measures.run.measure_run` writes them.
+
+    Raises:
+        UserError: it is missing, damaged, of another run than its place says, or was changed after it was written.
+    """
+    record = read_json(file)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{file}: not a record of format {FORMAT}")
+    if not is_unchanged(record):
+        raise UserError(f"{file}: does not match its checksum; it was changed after it was written")
+    checked(Record, record, lambda _: str(file))
+    try:
+        problem = problem_of(record["metrics"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = repr(error)
+    if problem is not None:
+        raise UserError(f"{file}: metrics: {problem}")
+    place = record_file(*(record["metrics"][key] for key in ("scale", "paper", "run", "seed")))
+    if place.parts != Path(file).parts[-4:]:
+        raise UserError(f"{file}: is the record of {place}")
+    # A setting that was added since has its default.
+    spec = RunSpec.from_dict(record["metrics"]["settings"])
+    metrics = {**record["metrics"], "settings": spec.to_dict(), "spec_digest": spec.digest}
+    from_run = {**{key: metrics.get(key) for key in FROM_RUN}, "versions": metrics["versions"]}
+    measures = {name: {**from_run, **own} for name, own in record["measures"].items()}
+    return {**record, "metrics": metrics, "measures": measures}

@@ -9,7 +9,8 @@ from pathlib import Path
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.results.paths import dataset_folder
-from whysgd.results.records import all_columns, read_record, records_of
+from whysgd.results.record_model import read_record
+from whysgd.results.records import all_columns, records_of
 from whysgd.study.spec import RunSpec
 
 SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
