@@ -172,6 +172,13 @@ def test_what_stands_in_annotations_alone_is_not_followed(project):
     assert digest_with(project, below="def f():\n    return 4\n") == before
 
 
+def test_a_module_from_elsewhere_may_import_its_neighbours(tmp_path, monkeypatch):
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/mine.py").write_text("from . import other\n\ndef mine(micro_batches):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert code_digest("whysgd.streams", using=(("penalty", "my_package.mine:mine"),)) != code_digest("whysgd.streams")
+
+
 def test_an_entry_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match=r"whysgd\.nothing"):
         code_digest("whysgd.nothing")

@@ -108,8 +108,7 @@ def read(path: Path) -> tuple[str, tuple[Path, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     annotated = _names(tree)
     tree = _Bare().visit(tree)
-    only_annotated = annotated - _names(tree)
-    imports = _Imports(path, only_annotated)
+    imports = _Imports(unused=annotated - _names(tree))
     tree = imports.visit(tree)
     imported = tuple(file for module in sorted(imports.modules) if (file := _module_file(module)))
     return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest(), imported
@@ -175,18 +174,17 @@ class _Imports(ast.NodeTransformer):
     would tie every rule to everything. Names that only stood in annotations do not count.
     """
 
-    def __init__(self, path: Path, unused: set[str]):
-        self.path, self.unused, self.modules = path, unused, set()
+    def __init__(self, unused: set[str]):
+        self.unused, self.modules = unused, set()
 
     def visit_Import(self, node):
         self.modules.update(alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
         return node
 
     def visit_ImportFrom(self, node):
-        if node.level:
-            raise SyntaxError(f"{self.path}: relative imports are not used in this project")
         node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self.unused]
-        if node.module.split(".")[0] == PACKAGE:
+        # Relative ones are those of modules from elsewhere: ruff bans them in this project.
+        if not node.level and node.module.split(".")[0] == PACKAGE:
             for alias in node.names:
                 member = f"{node.module}.{alias.name}"
                 self.modules.add(member if _module_file(member) else node.module)
