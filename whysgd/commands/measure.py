@@ -23,7 +23,6 @@ def add(commands) -> None:
     measure = add_command(commands, "measure", _measure, told, MEASURING)
     measure.add_argument("measures", nargs="+", metavar="MEASURE", help=f"{', '.join(MEASURES)}, or all")
     measure.add_argument("--options", type=a_json, default={}, help="of each measure, as JSON")
-    measure.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
     measure.add_argument(
         "--out", type=a_path, help="file for the results (default: measures/all.json in the run's folder)"
     )
@@ -35,10 +34,10 @@ def add(commands) -> None:
     landscape.add_argument("--options", type=a_json, default={}, help=view)
     landscape.add_argument("--chunk", type=is_a(Index), default=0, help="which of the parts, from 0")
     landscape.add_argument("--of", type=is_a(Few), default=1, help="parts that the points are split into")
-    landscape.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
     landscape.add_argument("--out", type=a_path, help="file (default: landscape_KIND.csv in the run's folder)")
     for command in (measure, landscape):
         command.add_argument("--run", type=a_path, required=True, help="folder of finished seeds of a run")
+        command.add_argument("--seed", type=is_a(Index), nargs="+", help="which of the folder's (default: all)")
         command.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
         command.add_argument("--images", type=is_a(Count), help="only so many of the training images")
         add_device_flags(command)
