@@ -138,17 +138,21 @@ def _by_step(record: Mapping, again: Mapping) -> dict[int, float]:
     """The largest relative difference of losses and norms at each step that the record keeps."""
     sizes: dict[int, float] = {}
     for table in TABLES:
-        kept, whole = record.get(table) or {}, again[table]
-        keys = [name for name in ("step", "layer") if name in kept]
-        places = {key: place for place, key in enumerate(zip(*(whole.get(key, []) for key in keys), strict=True))}
-        for place, key in enumerate(zip(*(kept[name] for name in keys), strict=True)):
-            # An accuracy is of few images: it leaps where losses change by their last digits.
-            names = [name for name in kept if name not in keys and not name.endswith("accuracy")]
-            there = places.get(key)
-            now = [None if there is None or name not in whole else whole[name][there] for name in names]
-            pairs = zip([kept[name][place] for name in names], now, strict=True)
-            sizes[key[0]] = max([sizes.get(key[0], 0.0), *(_relative(a, b) for a, b in pairs)])
+        now = dict(_numbers(again[table]))
+        for key, value in _numbers(record.get(table) or {}):
+            step = key[0]
+            sizes[step] = max(sizes.get(step, 0.0), _relative(value, now.get(key)))
     return sizes
+
+
+def _numbers(table: Mapping[str, list]) -> Iterator[tuple[tuple, float | None]]:
+    """Yield the losses and norms of a table, each after its step, layer and column."""
+    for name, column in table.items():
+        # An accuracy is of few images: it leaps where losses change by their last digits.
+        if name not in ("step", "layer") and not name.endswith("accuracy"):
+            layers = table.get("layer", [None] * len(column))
+            for step, layer, value in zip(table["step"], layers, column, strict=True):
+                yield (step, layer, name), value
 
 
 def _changed(recorded, now, path: str = "") -> dict[str, float]:
