@@ -294,13 +294,11 @@ def _merge(below: dict, above, file: Path) -> dict:
 
 
 def _at(content, path: tuple):
-    for part in path:
-        if (isinstance(content, Mapping) and part in content) or (
-            isinstance(content, list) and isinstance(part, int) and part < len(content)
-        ):
+    try:
+        for part in path:
             content = content[part]
-        else:
-            return _ABSENT
+    except (KeyError, IndexError, TypeError):
+        return _ABSENT
     return content
 
 
