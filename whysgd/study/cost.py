@@ -78,7 +78,7 @@ def load_device(wanted: str, kind: str | None = None) -> Device:
 
 def training_cost(spec: RunSpec, seeds: int, images: Images, device: Device) -> Cost:
     """Return the cost of a job that trains a run with so many seeds, none of which ends early."""
-    net, count = _network(spec, images), trained_images(spec, images.train)
+    net, count = network_of(spec, images), trained_images(spec, images.train)
     steps, works = total_steps(spec, count), list(training_work(spec, seeds, images))
     lines = spec.evaluations + (steps // spec.probe.every if spec.probe else 0)
     noise = (spec.noise.points + 2) * (_noise_images(spec, images) // spec.micro_batch) if spec.noise else 0
@@ -127,7 +127,7 @@ def measuring_cost(
     spec: RunSpec, measures: Sequence[str], options: Mapping, seeds: int, images: Images, device: Device
 ) -> Cost:
     """Return the cost of a job that takes these measures of a run's seeds; `options`: the scale's `measuring`."""
-    net = _network(spec, images)
+    net = network_of(spec, images)
     works = [measuring_work(measure, options.get(measure, {}), spec, images) for measure in measures]
     held = EXACT * min(MEASURE_MB * MB, images.train * net.saved)
     memory = _memory_mb(device, 4 * images.mb, held + 160 * net.parameters)
@@ -155,7 +155,7 @@ def landscape_cost(spec: RunSpec, kind: str, options: Mapping, seeds: int, image
 
     `options` are `measuring.landscape` of the scale.
     """
-    net, count = _network(spec, images), trained_images(spec, images.train)
+    net, count = network_of(spec, images), trained_images(spec, images.train)
     points = seeds * (options["line_points"] if kind == "line" else options["plane_points"] ** 2)
     points, count = points / options[f"{kind}_chunks"], min(options["images"] or count, count)
     # The published penalty has the gradient of every micro-batch in it.
@@ -164,7 +164,8 @@ def landscape_cost(spec: RunSpec, kind: str, options: Mapping, seeds: int, image
     return Cost(START + seconds_of([work], net, device), memory, 150 * points / MB)
 
 
-def _network(spec: RunSpec, images: Images) -> Network:
+def network_of(spec: RunSpec, images: Images) -> Network:
+    """Return what the network of a run computes."""
     return network(spec.model, images.channels, images.size, images.classes)
 
 

@@ -20,9 +20,8 @@ from whysgd.measures.catalog import LANDSCAPES, View
 from whysgd.report.colours import run_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
-from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, training_cost
+from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, network_of, training_cost
 from whysgd.study.figures import ACCURACY, FIGURES, FIRST_SEED, FRAMES, GRID, NOISE, needs
-from whysgd.study.networks import network
 from whysgd.study.origins import scale_note
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
@@ -70,8 +69,7 @@ class Study:
                 raise UserError(f"config: papers: {paper} has no run at scale {self.scale}; leave it out")
         for spec in () if self.recorded else self.runs.values():
             self.class_folders(spec.dataset)
-            images = self.images(spec)
-            network(spec.model, images.channels, images.size, images.classes)
+            network_of(spec, self.images(spec))  # Refuses one that cannot be.
         self.tables = {paper: tables_at(config, paper) for paper in config["papers"]}
 
     def spec(self, paper: str, run: str) -> RunSpec:
