@@ -72,7 +72,7 @@ def seed_batches(folder: Path, seeds: Iterable[int], size: int | None) -> list[l
 
 def run_folder(scale: str, paper: str, run: str) -> Path:
     """Return the folder of a run, with one folder in it for each batch of seeds."""
-    return Path(RUN.format(scale=scale, paper=paper, run=run, seeds="")).parent / run
+    return Path(RUN.format(scale=scale, paper=paper, run=run, seeds=""))
 
 
 def measures_folder(scale: str, paper: str, run: str, seeds: Sequence[int]) -> Path:

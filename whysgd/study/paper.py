@@ -1,12 +1,13 @@
 """What a file of papers/ may say, as typed models; `whysgd.study.papers` reads them."""
 
 from copy import copy
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 
 from whysgd.study.claims import ACCURACIES, MEASURED, METRICS
 from whysgd.study.fields import Chosen, kept_as_given, known
+from whysgd.study.registry import FOLDERS
 from whysgd.study.settings import (
     UNIQUE,
     Count,
@@ -32,15 +33,12 @@ def _some_settings() -> type[Settings]:
     """Return the settings of a run, none of which must be given."""
     fields = {"like": (Name, Field(None, description="Take the settings of this run first."))}
     for key, field in RunSettings.model_fields.items():
-        field = copy(field)
+        annotation, field = field.annotation, copy(field)
         field.default = None
-        notes = [one for part in get_args(field.annotation) for one in getattr(part, "__metadata__", ())]
-        chosen = [one for one in (*field.metadata, *notes) if isinstance(one, Chosen)]
-        if chosen:
-            annotation = Annotated[Any, Chosen(chosen[0].kind, partial=True, several=chosen[0].several)] | None
-            fields[key] = (annotation, Field(None, description=field.description))
-        else:
-            fields[key] = (field.annotation, field)
+        if key in FOLDERS:  # a penalty, transform, optimizer or schedule
+            annotation = Annotated[Any, Chosen(key, partial=True, several=key == "transform")] | None
+            field = Field(None, description=field.description)
+        fields[key] = (annotation, field)
     return create_model("SomeSettings", __base__=Settings, __doc__="Settings of a run.", **fields)
 
 

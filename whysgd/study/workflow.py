@@ -90,14 +90,14 @@ class Study:
 
     def batch_files(self, file: str, paper: str | None = None) -> list[str]:
         """Return this file of every batch, of one paper or of all."""
-        return [self._run_file(*batch, file) for batch in self._every_batch() if paper in (None, batch[0])]
+        return [self._run_file(*batch, file) for batch in self._every_batch(paper)]
 
-    def _every_batch(self) -> Iterator[tuple[str, str, list[int]]]:
-        return ((paper, run, batch) for (paper, run), batches in self.batches.items() for batch in batches)
+    def _every_batch(self, paper: str | None) -> Iterator[tuple[str, str, list[int]]]:
+        every = ((own, run, batch) for (own, run), batches in self.batches.items() for batch in batches)
+        return (batch for batch in every if paper in (None, batch[0]))
 
     def _run_file(self, paper: str, run: str, batch: list[int], file: str) -> str:
-        folder = paths.RUN.format(scale=self.scale, paper=paper, run=run, seeds=paths.batch_name(batch))
-        return f"{folder}/{file}"
+        return str(paths.run_folder(self.scale, paper, run) / paths.batch_name(batch) / file)
 
     def batches_of(self, paper: str, run: str, seeds: Collection[int]) -> list[list[int]]:
         """Return the batches of a run that have some of these seeds."""
@@ -175,7 +175,7 @@ class Study:
 
     def measure_files(self, paper: str) -> list[str]:
         """Return the files of all measures of a paper's runs."""
-        folders = (paths.measures_folder(self.scale, *batch) for batch in self._every_batch() if batch[0] == paper)
+        folders = (paths.measures_folder(self.scale, *batch) for batch in self._every_batch(paper))
         return [f"{folder}/{job}.json" for folder in folders for job in self.measuring_jobs(paper)]
 
     def drawn(self, paper: str, table: str, part: str) -> dict[str, list[int]]:
