@@ -41,7 +41,8 @@ ROWS = {"t": ((("a", 4), ("b", 8)),), "u": ((("c", 4),),)}
 def claim(check, metric="test_accuracy", **other):
     """A claim of a paper with the runs, gaps and tables above."""
     given = {"id": "x", "claim": "C", "metric": metric, "check": check, **other}
-    return parse_claims([given], RUNS, GAPS, TABLES, "papers/p.yaml")[0]
+    paper = {"claims": [given], "runs": RUNS, "gaps": GAPS, "tables": TABLES}
+    return parse_claims(paper, "papers/p.yaml")[0]
 
 
 def verdict(check, values, metric="test_accuracy", rows=ROWS, intervals=()):

@@ -203,22 +203,20 @@ def planned_rows(table: Mapping) -> Rows:
     return tuple(tuple(row.items()) for row in rows.values())
 
 
-def parse_claims(
-    claims: Iterable[Mapping], runs: Collection[str], gaps: Mapping[str, Mapping], tables: Mapping, file: str
-) -> list[Claim]:
-    """Parse the claims of a paper's file, with its runs, gaps and tables as `whysgd.study.layout.lay_out` has them.
+def parse_claims(paper: Mapping, file: str) -> list[Claim]:
+    """Parse the claims of a paper's file, whose runs, gaps and tables are as `whysgd.study.layout.lay_out` has them.
 
     Raises:
         UserError: a check does not follow the grammar, or names what cannot be compared; the line has file and key.
     """
-    parsed = []
-    for index, claim in enumerate(claims):
+    gaps, parsed = paper["gaps"], []
+    for index, claim in enumerate(paper["claims"]):
         if claim["id"] in [one.id for one in parsed]:
             raise UserError(f"{file}: claims[{index}].id = {claim['id']!r}: another claim has it")
         try:
             parts = tuple(_part(text.strip(), gaps) for text in claim["check"].split(" and "))
             for comparison in (comparison for part in parts for comparison in part.comparisons):
-                _check(comparison, claim["metric"], runs, gaps, tables)
+                _check(comparison, claim["metric"], paper)
         except UserError as error:
             raise UserError(f"{file}: claims[{index}].check = {claim['check']!r}: {error}") from None
         made = Claim(*(claim[key] for key in ("id", "claim", "metric", "check")), parts)
@@ -227,10 +225,9 @@ def parse_claims(
     return parsed
 
 
-def _check(
-    comparison: Comparison, metric: str, runs: Collection[str], gaps: Mapping[str, Mapping], tables: Mapping
-) -> None:
+def _check(comparison: Comparison, metric: str, paper: Mapping) -> None:
     """Refuse a comparison of what there is not, or of what has no such metric."""
+    runs, gaps, tables = paper["runs"], paper["gaps"], paper["tables"]
     for run in comparison.runs:
         if run not in runs:
             raise UserError(f"no run {run!r}; allowed: {listed(runs)}")

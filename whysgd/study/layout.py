@@ -65,7 +65,7 @@ def lay_out(paper: dict, file: str) -> None:
         if left_out["table"] not in paper["tables"] and is_name(left_out["table"]):
             key = f"{file}: out_of_scope[{index}].table = {left_out['table']!r}"
             raise UserError(f"{key}: no such table; allowed: {', '.join(paper['tables'])}")
-    paper["claims"] = parse_claims(paper["claims"], paper["runs"], paper["gaps"], paper["tables"], file)
+    paper["claims"] = parse_claims(paper, file)
 
 
 def _single(row: dict, where: str) -> dict:
