@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from whysgd.errors import UserError, listed, nearest
+from whysgd.errors import UserError, nearest
 from whysgd.study.settings import Index, Threads
-from whysgd.study.validation import rule
+from whysgd.study.validation import check_known, rule
 
 SCALE = "one of the configuration's scales (default: its own)"
 SEEDS = "these seeds (default: the scale's)"
@@ -124,8 +124,7 @@ def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
 
     paper, _, own = name.partition("/")
     known = load_paper(known_paper(command, name))[f"{part}s"]
-    if own not in known:
-        raise UserError(f"{command}: {name!r}: no such {part}; allowed: {listed(known)}{nearest(own, known)}")
+    check_known(own, known, f"{command}: {name!r}: no such {part}")
     return paper, own
 
 
@@ -133,9 +132,8 @@ def known_paper(command: str, name: str) -> str:
     """Return the paper of PAPER or PAPER/RUN; refuse what there is not."""
     from whysgd.study.config import paper_names
 
-    paper, papers = name.partition("/")[0], paper_names()
-    if paper not in papers:
-        raise UserError(f"{command}: {name!r}: no such paper; allowed: {', '.join(papers)}{nearest(paper, papers)}")
+    paper = name.partition("/")[0]
+    check_known(paper, paper_names(), f"{command}: {name!r}: no such paper")
     return paper
 
 

@@ -24,8 +24,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from whysgd.errors import UserError, listed
+from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES, QUANTITIES
+from whysgd.study.validation import check_known
 
 # What a name can stand for: an accuracy of the run's own log, in percent; see `whysgd.report.claims`; or what a
 # measure says of the trained network.
@@ -229,8 +230,7 @@ def _check(comparison: Comparison, metric: str, paper: Mapping) -> None:
     """Refuse a comparison of what there is not, or of what has no such metric."""
     runs, gaps, tables = paper["runs"], paper["gaps"], paper["tables"]
     for run in comparison.runs:
-        if run not in runs:
-            raise UserError(f"no run {run!r}; allowed: {listed(runs)}")
+        check_known(run, runs, f"no run {run!r}")
         if metric == EARLY and run not in gaps:
             raise UserError(f"{EARLY} needs a run with a gap; allowed: {', '.join(gaps) or 'none, no table has a gap'}")
     if isinstance(comparison, GapShare):
@@ -242,8 +242,7 @@ def _check(comparison: Comparison, metric: str, paper: Mapping) -> None:
     if not isinstance(comparison, OfTables):
         return
     for name in comparison.tables:
-        if name not in tables:
-            raise UserError(f"no table {name!r}; allowed: {', '.join(tables)}")
+        check_known(name, tables, f"no table {name!r}")
         grid = tables[name]["grid"]
         values = next(iter(grid["columns"].values())) if grid else []
         if comparison.kind == "trend" and (not values or any(isinstance(value, str) for value in values)):

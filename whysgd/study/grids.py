@@ -4,10 +4,10 @@ import itertools
 import re
 from collections.abc import Mapping
 
-from whysgd.errors import UserError, listed
+from whysgd.errors import UserError
 from whysgd.study.paper import Runs
 from whysgd.study.settings import Settings
-from whysgd.study.validation import checked
+from whysgd.study.validation import check_known, checked
 
 
 class GridRuns(Settings):
@@ -67,8 +67,7 @@ def thinned(table: dict, wanted: Mapping[str, list], where: str) -> dict:
         raise UserError(f"{where}: the table has no grid")
     axes = {**grid["rows"], **grid["columns"]}
     for axis, values in wanted.items():
-        if axis not in axes:
-            raise UserError(f"{where}.{axis}: no such axis; allowed: {', '.join(axes)}")
+        check_known(axis, axes, f"{where}.{axis}: no such axis")
         for value in values:
             if value not in axes[axis]:
                 raise UserError(f"{where}.{axis}: no value {value!r}; allowed: {', '.join(map(str, axes[axis]))}")
@@ -83,9 +82,8 @@ def _add_runs(paper: dict, made: Mapping[str, dict], where: str) -> None:
     base = {None: paper["defaults"], **paper["runs"]}
     for run, own in checked(GridRuns, {"runs": dict(made)}, lambda _: where).runs.items():
         like = own.pop("like", None)
-        if like not in base:
-            known = listed(run for run in base if run)
-            raise UserError(f"{where}.settings.like = {like!r}: no such run; allowed: {known}")
+        if like is not None:
+            check_known(like, filter(None, base), f"{where}.settings.like = {like!r}: no such run")
         settings = {**base[like], **own}
         if paper["runs"].setdefault(run, settings) != settings:
             raise UserError(f"{where}.run: its run {run!r} is there already, with other settings")
@@ -100,8 +98,7 @@ def _filled(value, place: Mapping, where: str):
     if not isinstance(value, str):
         return value
     for axis in _PLACE.findall(value):
-        if axis not in place:
-            raise UserError(f"{where}: no axis {{{axis}}} in {value!r}; allowed: {', '.join(place)}")
+        check_known(axis, place, f"{where}: no axis {{{axis}}} in {value!r}")
     whole = _PLACE.fullmatch(value)
     return place[whole[1]] if whole else _PLACE.sub(lambda match: str(place[match[1]]), value)
 

@@ -7,6 +7,7 @@ from whysgd.study.claims import ACCURACIES, parse_claims
 from whysgd.study.figures import ACCURACY, GRID, NOISE, needs
 from whysgd.study.grids import grid_cells
 from whysgd.study.names import is_name
+from whysgd.study.validation import check_known
 
 PER_COLUMN = ("lr", "strength", "mean", "std")
 
@@ -39,16 +40,13 @@ def lay_out(paper: dict, file: str) -> None:
             if not table["columns"]:
                 allowed = "only a table with columns can have it; a row can have its own"
                 raise UserError(f"{where}.gap = {table['gap']!r}: {allowed}")
-            if column not in table["columns"]:
-                allowed = ", ".join(table["columns"])
-                raise UserError(f"{where}.gap.{key} = {column!r}: no such column; allowed: {allowed}")
+            check_known(column, table["columns"], f"{where}.gap.{key} = {column!r}: no such column")
         if (table["grid"] is None) == (table["rows"] is None):
             raise UserError(f"{where}: rows or a grid must be given, one of them")
         rows = grids.get(name, [])
         for index, row in enumerate(table["rows"] or []):
             place = f"{where}.rows[{index}]"
-            if row["run"] not in paper["runs"]:
-                raise UserError(f"{place}.run = {row['run']!r}: no such run; allowed: {listed(paper['runs'])}")
+            check_known(row["run"], paper["runs"], f"{place}.run = {row['run']!r}: no such run")
             row = {**row, "row": row["run"], "metric": row["metric"] or table["metric"]}
             rows.append(_cells(paper, table, row, places, place) if table["columns"] else [_single(row, place)])
         table["rows"] = [cell for cells in rows for cell in cells]
@@ -62,9 +60,9 @@ def lay_out(paper: dict, file: str) -> None:
             row["published_gap"] = _published_gap(row, table, paper["tables"])
     for index, left_out in enumerate(paper["out_of_scope"]):
         # A published table of which nothing is reproduced has its title here, which is no name.
-        if left_out["table"] not in paper["tables"] and is_name(left_out["table"]):
+        if is_name(left_out["table"]):
             key = f"{file}: out_of_scope[{index}].table = {left_out['table']!r}"
-            raise UserError(f"{key}: no such table; allowed: {', '.join(paper['tables'])}")
+            check_known(left_out["table"], paper["tables"], f"{key}: no such table")
     paper["claims"] = parse_claims(paper, file)
 
 
@@ -155,8 +153,7 @@ def _check_planes(table: dict, where: str) -> None:
     """Planes are those of the table's runs, and the figures that draw them need one."""
     runs = [row["run"] for row in table["rows"] if row["run"] is not None]
     for index, run in enumerate(table["planes"]):
-        if run not in runs:
-            raise UserError(f"{where}.planes[{index}] = {run!r}: no run of the table; allowed: {listed(runs)}")
+        check_known(run, runs, f"{where}.planes[{index}] = {run!r}: no run of the table")
     if drawn := [kind for kind in table["figures"] if "plane" in needs(kind) and not table["planes"]]:
         raise UserError(f"{where}.planes = []: the figure {drawn[0]} needs runs; allowed: {listed(runs)}")
 
@@ -200,8 +197,7 @@ def _gaps(paper: dict, file: str) -> dict[str, dict]:
         for row in table["rows"]:
             gap, where = row["gap"], f"{file}: tables.{name}: row {row['label']!r}: gap"
             for key, end in (gap or {}).items():
-                if end not in paper["runs"]:
-                    raise UserError(f"{where}.{key} = {end!r}: no such run; allowed: {listed(paper['runs'])}")
+                check_known(end, paper["runs"], f"{where}.{key} = {end!r}: no such run")
                 ends.setdefault(end, gap)
             if row["run"] is None or row["run"] in (gap or {}).values():
                 row["gap"] = None

@@ -5,7 +5,7 @@ from functools import cache
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.data.shape import images_of
-from whysgd.errors import UserError, listed, nearest
+from whysgd.errors import UserError, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
@@ -17,7 +17,7 @@ from whysgd.study.published import mark_edited
 from whysgd.study.registry import allowed, constants, file_of, names, problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
-from whysgd.study.validation import checked, read_yaml
+from whysgd.study.validation import check_known, checked, read_yaml
 
 
 @cache
@@ -57,11 +57,9 @@ def tables_at(config: Mapping, name: str) -> dict:
     where, skipped = f"config: scales.{config['scale']}", scale["skip"].get(name, [])
     for key in ("tables", "grids", "table_seeds"):
         for table in scale[key].get(name, ()):
-            if table not in paper["tables"]:
-                raise UserError(f"{where}.{key}.{name}: no table {table!r}; allowed: {', '.join(paper['tables'])}")
+            check_known(table, paper["tables"], f"{where}.{key}.{name}: no table {table!r}")
     for one in skipped:
-        if one not in paper["runs"]:
-            raise UserError(f"{where}.skip.{name}: no run or row {one!r}; allowed: {listed(paper['runs'])}")
+        check_known(one, paper["runs"], f"{where}.skip.{name}: no run or row {one!r}")
     chosen = {table: paper["tables"][table] for table in scale["tables"].get(name, paper["tables"])}
     for table, values in scale["grids"].get(name, {}).items():
         if table in chosen:
@@ -107,8 +105,7 @@ def _settings(paper: dict, run: str, file: str, seen: tuple = ()) -> dict:
     like = own.pop("like", None)
     if like is None:
         return {**paper["defaults"], **own}
-    if like not in paper["runs"]:
-        raise UserError(f"{file}: runs.{run}.like = {like!r}: no such run; allowed: {listed(paper['runs'])}")
+    check_known(like, paper["runs"], f"{file}: runs.{run}.like = {like!r}: no such run")
     return {**_settings(paper, like, file, (*seen, run)), **own}
 
 
@@ -164,8 +161,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
-    if run not in runs:
-        raise UserError(f"papers/{paper}.yaml: runs: no run {run!r}; allowed: {listed(runs)}")
+    check_known(run, runs, f"papers/{paper}.yaml: runs: no run {run!r}")
     settings = dict(runs[run])
     where = f"papers/{paper}.yaml: runs.{run}"
     required = {"dataset", "model", "batch", "micro_batch", "lr", "schedule"}

@@ -3,13 +3,13 @@
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from whysgd.errors import UserError, nearest
+from whysgd.errors import UserError, listed, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,6 +95,13 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
             null = " or null" if nullable and one["type"].endswith("_type") else ""
             found.append((path, f" = {one['input']!r}: {rule(one)}{null}"))
     return found
+
+
+def check_known(value, known: Iterable[str], problem: str) -> None:
+    """Refuse a value that is none of the known ones: tell the problem, what is allowed, and the nearest of these."""
+    known = list(known)
+    if value not in known:
+        raise UserError(f"{problem}; allowed: {listed(known)}{nearest(value, known)}")
 
 
 def dotted(path: tuple) -> str:
