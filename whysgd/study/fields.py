@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, PlainSerializer, ValidationError, WithJsonSchema, WrapValidator
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
 from whysgd.errors import UserError
 from whysgd.study.registry import TAGS, names, problem, settings_of
@@ -44,22 +44,7 @@ class Chosen:
         self.several = several
 
     def read(self, value):
-        """Return the typed settings of a mapping, or of each of several; of partial ones, the mapping."""
-        if not (self.several and isinstance(value, list | tuple)):
-            return self._read(value)
-        found, problems = [], []
-        for index, one in enumerate(value):
-            try:
-                found.append(self._read(one))
-            except Problems as error:
-                problems += [((index, *path), text) for path, text in error.found]
-            except PydanticCustomError as error:
-                problems.append(((index,), f": {error.message()}"))
-        if problems:
-            raise Problems(problems)
-        return tuple(found)
-
-    def _read(self, value):
+        """Return the typed settings of a mapping; of partial ones, the mapping."""
         if isinstance(value, BaseModel):
             return value
         if not isinstance(value, Mapping):
@@ -85,9 +70,12 @@ class Chosen:
         return dict(value) if self.partial else read
 
     def __get_pydantic_core_schema__(self, source, handler):
-        return core_schema.no_info_plain_validator_function(
-            self.read, serialization=core_schema.plain_serializer_function_ser_schema(_plain)
-        )
+        def read_each(value, each):
+            return each(value) if self.several and isinstance(value, list | tuple) else self.read(value)
+
+        each = core_schema.tuple_variable_schema(core_schema.no_info_plain_validator_function(self.read))
+        serialization = core_schema.plain_serializer_function_ser_schema(_plain)
+        return core_schema.no_info_wrap_validator_function(read_each, each, serialization=serialization)
 
     def __get_pydantic_json_schema__(self, schema, handler):
         shapes = []
