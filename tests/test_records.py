@@ -79,6 +79,10 @@ def test_a_new_record_says_what_it_lacks_of_the_one_before(finished, tmp_path, c
     for path in write_records([run]):
         assert read_record(path)["landscapes"]["line"]["alpha"] == [-1, 0, 1]
     assert capsys.readouterr().err == ""
+    part = points / "line_0-of-1.csv"
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"line_0-of-1\.csv: not readable \(its last line is cut short\)"):
+        write_records([run])
     shutil.rmtree(points)
     kept = [one for one in read_json(measures / "all.json") if one["measure"] != "tail_index"]
     write_json(measures / "all.json", kept)

@@ -110,6 +110,8 @@ def _table(*files: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     lines = []
     for file in files:
         try:
+            if not file.read_bytes().endswith(b"\n"):
+                raise ValueError("its last line is cut short")
             lines.append(pd.read_csv(file, usecols=columns))
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: not readable ({error})") from None
