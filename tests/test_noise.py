@@ -64,17 +64,6 @@ def test_the_noise_is_that_of_stored_gradients(p, m, k, dead, sparse, chunk, mon
         assert found.active is found.alpha
 
 
-def test_zeros_on_all_mini_batches_lower_the_first_estimate_only():
-    g = gradients(40, 60)
-    padded = torch.zeros(40, 100, dtype=torch.float64)
-    padded[:, 20:80] = g
-    plain, with_zeros = noise_of(as_stacks(g, 5), 40, 60), noise_of(as_stacks(padded, 5), 40, 100)
-    assert (plain.alpha.m, with_zeros.active.m) == (48, 50)
-    assert with_zeros.active.value == pytest.approx(stored_alpha(g - g.mean(0), 50), rel=1e-12)
-    assert with_zeros.alpha.value < 0.6 * plain.alpha.value
-    assert with_zeros.inactive == pytest.approx(0.4)
-
-
 @pytest.mark.parametrize(("p", "blocks"), [(2, 2), (5, 5), (100, 100), (101, 51), (128, 64), (600, 100), (1000, 100)])
 def test_a_block_of_the_bootstrap_is_of_whole_mini_batches(p, blocks, monkeypatch):
     made = []
@@ -99,23 +88,12 @@ def test_gradients_that_are_not_finite_have_no_noise(bad):
     g = gradients(6, 10)
     g[2, 3] = bad
     found = noise_of(as_stacks(g, 2), 6, 10)
-    assert math.isnan(found.alpha.value)
-    assert math.isnan(found.active.value)
-    assert math.isnan(found.alpha.low)
-    assert math.isnan(found.inactive)
-    assert found.noise_norms.isnan().all()
-    assert len(found.noise_norms) == 6
+    assert all(map(math.isnan, (found.alpha.value, found.alpha.low, found.active.value, found.inactive)))
+    assert found.noise_norms.isnan().tolist() == [True] * 6
 
 
-def test_gradients_that_are_all_zero_have_no_tail_index():
-    found = noise_of(as_stacks(torch.zeros(6, 10), 2), 6, 10)
-    assert math.isnan(found.alpha.value)
-    assert math.isnan(found.active.value)
-    assert found.inactive == 1
-    assert found.noise_norms.tolist() == [0] * 6
-    same = noise_of(as_stacks(torch.ones(4, 10), 2), 4, 10)
-    assert math.isnan(same.alpha.value)
-    assert same.inactive == 0
+def test_gradients_that_are_all_zero_have_noise_of_norm_zero():
+    assert noise_of(as_stacks(torch.zeros(6, 10), 2), 6, 10).noise_norms.tolist() == [0] * 6
 
 
 def test_no_gradient_is_kept_while_the_next_is_made():

@@ -110,14 +110,13 @@ def test_the_noise_is_that_of_the_loss_of_the_run():
 
 def test_without_noise_there_is_no_tail_index():
     some = Images(torch.zeros(8, 1, 1, 1, dtype=torch.float64), torch.zeros(8, dtype=torch.int64))
-    found = tail_index(Softmax([[0.0], [0.0]]), some, 2)
-    assert math.isnan(found["tail_index"].value)
-    assert found["tail_index"].std_error is None
-    assert found["inactive_parameters"].value == 100
-    some.images += 1
-    found = tail_index(Softmax([[0.0], [0.0]]), some, 2)
-    assert math.isnan(found["tail_index"].value)
-    assert found["inactive_parameters"].value == 0
+    for inactive in (100, 0):
+        found = tail_index(Softmax([[0.0], [0.0]]), some, 2)
+        assert math.isnan(found["tail_index"].value)
+        assert math.isnan(found["tail_index_active"].value)
+        assert found["tail_index"].std_error is None
+        assert found["inactive_parameters"].value == inactive
+        some.images += 1
 
 
 def test_an_interval_is_in_the_json_and_its_open_end_is_null():
