@@ -103,21 +103,6 @@ def test_every_text_is_read_as_it_stands(text, markdown, latex):
     assert list(csv.reader(io.StringIO(to_csv(table)))) == [["h", text], [text, text]]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_reader_of_markdown_reads_the_text(text):
-    markdown_it = pytest.importorskip("markdown_it", reason="an extra: markdown-it-py is not installed")
-    table = Table(text, ("h", text), (False, True), [(Cell(text, text), Cell(text))], notes=(text,))
-    reader = markdown_it.MarkdownIt("commonmark").enable("table")
-    rendered = Texts(reader.render(to_markdown([table, [text], Heading(text)])))
-    assert rendered.texts.count(" ".join(text.split())) == 6
-    assert set(rendered.tags) == {"p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "h2"}
-
-
-@pytest.mark.parametrize("text", ["# no heading", "- no item", "> no quote", "1. first", "+ plus"])
-def test_a_paragraph_begins_with_no_mark_of_markdown(text):
-    assert to_markdown([text]) in (f"\\{text}\n", "1\\. first\n")
-
-
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="an extra: pdflatex is not installed")
 def test_latex_accepts_every_text(tmp_path):
     table = Table("All", ("text",), (False,), [(Cell(text),) for text in TEXTS], above=list(TEXTS))
