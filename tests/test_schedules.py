@@ -56,13 +56,6 @@ def test_after_a_warmup_the_peak_is_given_twice_as_released(values, warmup, leng
     assert rates_of(**values, times=range(length), unit=unit, warmup=warmup) == exactly(expected)
 
 
-def test_300_steps_with_a_warmup_of_5_end_where_the_released_code_does():
-    first, second, last = rates_of("cosine", (5, 6, 299), peak=0.1, unit="epoch", warmup=5, horizon=300)
-    assert first == second == 0.1
-    assert last == pytest.approx(0.1 * 0.5 * (1 + math.cos(math.pi * 293 / 300)))
-    assert last == pytest.approx(1.34e-4, abs=5e-7)
-
-
 def test_an_exponential_decay_of_the_whole_run_multiplies_by_gamma():
     assert rates_of("exponential", [40], 40, unit="run", gamma=0.05) == pytest.approx([0.05 * PEAK])
 
@@ -74,35 +67,16 @@ def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
     }  # fmt: skip
 
 
-def test_warmup_begins_at_zero_and_the_clock_in_closed_form_starts_when_it_ends():
-    rates = rates_of("cosine", range(300), peak=0.1, unit="epoch", warmup=5, horizon=300, phase="closed")
-    assert rates[:6] == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08, 0.1])
-    assert rates[155] == pytest.approx(0.05)
-    # 300 epochs with a warmup of 5 end just above zero.
-    assert rates[299] == pytest.approx(0.1 * 0.5 * (1 + math.cos(math.pi * 294 / 300)))
-    assert 0 < rates[299] < 1e-3
-
-
-def test_the_long_runs_never_decay_to_zero():
-    rates = rates_of("cosine", (400, 2999, 4401, 9999), peak=0.4, unit="epoch", warmup=400, horizon=4000)
-    assert rates[0] == 0.4
-    assert rates[1] == pytest.approx(0.2 * (1 + math.cos(math.pi * 2598 / 4000)))
-    assert rates[2:] == pytest.approx([0, 0], abs=1e-15)
-
-
-def test_after_the_warmup_it_is_torchs_cosine():
-    rates = rates_of("cosine", range(7, 47), unit="step", warmup=7, horizon=40, phase="closed")
-    assert rates == pytest.approx(run_with(lambda o: lr_scheduler.CosineAnnealingLR(o, 40), 40))
+def test_in_closed_form_the_peak_is_given_once():
+    rates = rates_of("cosine", range(47), unit="step", warmup=7, horizon=40, phase="closed")
+    expected = run_with(lambda o: lr_scheduler.CosineAnnealingLR(o, 40), 40)
+    assert rates == exactly([PEAK * time / 7 for time in range(7)] + expected)
+    assert rates_of("cosine", (48, 99), unit="step", warmup=7, horizon=40) == exactly([0, 0])
 
 
 def test_times_need_not_be_whole():
-    first, second = rates_of("cosine", (0, 1), peak=1.0, unit="epoch", warmup=0.5, horizon=30.0, phase="closed")
-    assert first == 0
-    assert second == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5 / 30)))
-
-
-def test_constant():
-    assert rates_of("constant", (0, 1, 1000), unit="step", warmup=0) == [PEAK] * 3
+    rates = rates_of("cosine", (0, 1, 2), peak=1.0, unit="epoch", warmup=1.5, horizon=30.0, phase="closed")
+    assert rates == exactly([0, 1 / 1.5, 0.5 * (1 + math.cos(math.pi * 0.5 / 30))])
 
 
 def run_with(peer, steps):
