@@ -6,14 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, cropped, folder_of, make_dataset, make_spec
+from conftest import ROOT, cropped, error_of, folder_of, make_dataset, make_spec, with_seeds
 from safetensors.torch import load_file
 from test_loop import assert_equal_results, dying_after, plain_batches, results, run
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as tv
 
-from whysgd.__main__ import main
 from whysgd.data.augmentation import draw
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import Dataset, Split
@@ -304,7 +303,7 @@ def test_no_test_image_influences_selection(images):
 @pytest.mark.parametrize("every", [None, 3])
 def test_the_weights_of_the_selected_step_are_kept(images, data, tmp_path, every):
     spec = novack_spec(steps=30, evaluations=3, batch=5, select_every=every)
-    specs = [spec.replace(seed=seed) for seed in (0, 1)]
+    specs = with_seeds(spec, 0, 1)
     trainer, looks = Trainer(specs, images), {0: [], 1: []}
     while trainer.batch is not None:
         made = trainer.batch.step + 1
@@ -338,7 +337,7 @@ def test_the_weights_of_the_selected_step_are_kept(images, data, tmp_path, every
 @pytest.mark.parametrize("stop", [2, 9, 28])
 def test_an_interrupted_run_keeps_the_weights_of_the_same_step(data, tmp_path, monkeypatch, stop):
     spec = novack_spec(steps=30, evaluations=3, batch=5, select_every=3)
-    specs = [spec.replace(seed=seed) for seed in (0, 1)]
+    specs = with_seeds(spec, 0, 1)
     whole = run(specs, data, tmp_path / "whole")
     with dying_after(monkeypatch, stop):
         run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
@@ -431,9 +430,7 @@ def test_images_of_stored_copies_are_drawn_from_all_of_them(images, tmp_path, ch
 def test_a_missing_log_is_one_line(data, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = json.dumps(RUNS["ExterGraft"].to_dict())
-    assert main(["train", "--spec", spec, "--data", str(data), "--out", str(tmp_path / "run")]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    error = error_of(capsys, "train", "--spec", spec, "--data", data, "--out", tmp_path / "run")
     assert "results/mini/runs/novack2023/sb/seeds-0/gradient_norms.csv: no such file; the run whose" in error
 
 

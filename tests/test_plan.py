@@ -1,12 +1,10 @@
 """The plan of a configuration: what it counts, and what of it is there."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, error_of, python
 from miniature import TINY
 
 from whysgd.files import write_json
@@ -90,17 +88,9 @@ def test_runs_that_two_tables_name_are_counted_once_and_data_are(everything):
     assert store.disk * 2**20 == 10 * 50_000 * 3072
 
 
-def test_the_command_prints_it(everything):
-    def command(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "whysgd", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-
-    done = command("--configfile", *everything, "--device", "epyc")
-    assert done.returncode == 0, done.stderr
+def test_the_command_prints_it(everything, capsys):
+    done = python("-m", "whysgd", "plan", "--configfile", *everything, "--device", "epyc")
     whose = "this" if processor_name() == "AMD EPYC" else "another"
     assert done.stdout.startswith("1,595 runs of 5 papers: ")
     assert f" h on {whose} device (AMD EPYC, 1 thread), " in done.stdout
-    wrong = command("--device", "abacus")
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
-    assert wrong.stderr.startswith("error: device 'abacus': allowed: AMD EPYC")
+    assert error_of(capsys, "plan", "--device", "abacus").startswith("error: device 'abacus': allowed: AMD EPYC")

@@ -7,10 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, run
+from conftest import ROOT, error_of, run
 from miniature import OVERLAY, copied, dry_run, snakemake
 
-from whysgd.__main__ import main
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.report.recorded import read_record_frames
@@ -177,8 +176,8 @@ def test_papers_and_seeds_without_records_are_left_out_with_a_word(recorded, tmp
     with pytest.raises(UserError, match="no record of geiping2022; 1 are of other settings"):
         with_records(load_config(settings={"papers": ["geiping2022"]}), tmp_path)
     (tmp_path / "records.yaml").write_text("from: records\n")
-    assert main(["plan", "--configfile", str(tmp_path / "records.yaml")]) == 1
-    assert capsys.readouterr().err == "error: from = 'records': is for Snakemake alone; allowed here: training\n"
+    line = error_of(capsys, "plan", "--configfile", tmp_path / "records.yaml")
+    assert line == "error: from = 'records': is for Snakemake alone; allowed here: training"
 
 
 def test_a_damaged_record_stops_the_run_with_its_path(recorded, tmp_path):

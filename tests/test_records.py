@@ -4,7 +4,7 @@ import shutil
 from importlib.metadata import version
 
 import pytest
-from conftest import ROOT, folder_of, make_dataset, make_spec
+from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -116,8 +116,7 @@ def test_the_command_says_what_it_wrote_and_names_what_is_missing(finished, tmp_
     assert main(["record", str(finished[0]), "--out", str(tmp_path / "kept")]) == 0
     assert "2 written" in capsys.readouterr().out
     assert (tmp_path / "kept/mini/geiping2022/test/seed-3.json").is_file()
-    assert main(["record", str(tmp_path / "nowhere")]) == 1
-    assert "metrics.json: no such file" in capsys.readouterr().err
+    assert "metrics.json: no such file" in error_of(capsys, "record", tmp_path / "nowhere")
 
 
 def test_the_records_of_the_repository_are_whole_and_in_their_places():

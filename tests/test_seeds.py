@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 def seeds_of(spec, count=3):
-    return [spec.replace(seed=seed) for seed in range(count)]
+    return with_seeds(spec, *range(count))
 
 
 @pytest.mark.parametrize("spec", SETTINGS.values(), ids=SETTINGS)

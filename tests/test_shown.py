@@ -1,7 +1,7 @@
 """`whysgd show`: the summary of a scale, a paper, a table, and what it says where nothing is."""
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, error_of
 from frames import runs_frame
 
 from whysgd.__main__ import main
@@ -83,6 +83,4 @@ NOTHING = {
 @pytest.mark.parametrize(("words", "message"), NOTHING.values(), ids=NOTHING)
 def test_where_nothing_is_one_line_says_what_to_do(project, monkeypatch, capsys, words, message):
     (project / "config").symlink_to(ROOT / "config")
-    assert main(["show", *words]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: show: {message}")
+    assert error_of(capsys, "show", *words).startswith(f"error: show: {message}")

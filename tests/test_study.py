@@ -3,12 +3,10 @@
 import copy
 import json
 import shlex
-import subprocess
-import sys
 
 import pytest
 import yaml
-from conftest import ROOT, config_of
+from conftest import config_of, python
 from miniature import WORLD
 
 from whysgd.errors import UserError
@@ -48,8 +46,8 @@ from whysgd.study.workflow import Study
 Study(load_config())
 code_digest("whysgd.training.loop")
 print(*sys.modules)"""
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib"} & set(loaded.split())
+    loaded = python("-c", code).stdout.split()
+    assert not {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib"} & set(loaded)
 
 
 def test_batches_go_by_the_papers_rules_and_by_what_is_there(study):

@@ -1,12 +1,9 @@
 """Whether a record can be had again: each verdict, at which step a difference begins, and how large it is."""
 
-import os
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
-from conftest import ROOT, folder_of, make_dataset, make_spec
+from conftest import folder_of, make_dataset, make_spec, python
 
 from whysgd.__main__ import main
 from whysgd.measures.run import load_runs, measure_batch
@@ -90,8 +87,7 @@ def test_the_same_machine_gives_the_same_bits_and_one_line_each(recorded, capsys
 
 
 def test_another_instruction_set_is_another_kind_of_machine_and_gives_the_same_within_rounding(tmp_path, capsys):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": "default"}
-    subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], env=environment, cwd=ROOT, check=True, capture_output=True)
+    python("-c", SCRIPT, tmp_path, ATEN_CPU_CAPABILITY="default")
     file = tmp_path / "records/mini/geiping2022/test/seed-3.json"
     assert main(["verify", str(file), "--data", str(tmp_path / "data"), "--device", "cpu"]) == 0
     row = capsys.readouterr().out.splitlines()[1]
