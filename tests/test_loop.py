@@ -77,16 +77,16 @@ def dying_after(monkeypatch, steps):
             yield
 
 
-def assert_continues(specs, data, folder, monkeypatch, *stops):
+def assert_continues(specs, data, folder, monkeypatch, *stops, norms=()):
     """Whenever training is interrupted, it continues and ends with the bits of training that is not; returns these."""
-    run(specs, data, folder / "whole")
+    run(specs, data, folder / "whole", norms=norms)
     whole = results(folder / "whole")
     for stop in stops:
         cut = folder / f"cut-{stop}"
         with dying_after(monkeypatch, stop):
-            run(specs, data, cut, checkpoint_seconds=1e-9)
+            run(specs, data, cut, norms=norms, checkpoint_seconds=1e-9)
         assert not (cut / "metrics.json").exists()
-        assert {metrics["sessions"] for metrics in run([*specs], data, cut)} == {2}
+        assert {metrics["sessions"] for metrics in run([*specs], data, cut, norms=norms)} == {2}
         assert_equal_results(whole, results(cut))
         assert not list(cut.glob("*checkpoint*"))
     return whole

@@ -8,14 +8,14 @@ import pytest
 import torch
 from conftest import ROOT, cropped, error_of, folder_of, make_dataset, make_spec, with_seeds
 from safetensors.torch import load_file
-from test_loop import assert_equal_results, dying_after, plain_batches, results, run
+from test_loop import assert_continues, plain_batches, run
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as tv
 
 from whysgd.data.augmentation import draw
 from whysgd.data.build_store import build_store
-from whysgd.data.canonical import Dataset, Split
+from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.measures.accuracy_gap import accuracy_gap
@@ -32,7 +32,6 @@ from whysgd.training.checkpoint import HISTORY_COLUMNS
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer
 from whysgd.training.penalties import penalty_of
-from whysgd.training.results import best_of, run_metrics
 from whysgd.training.sampling import probed_norms2
 
 # 29 images, of which 23 are trained on: micro-batches of 5 (the last of 3), steps of 2 (the last of an epoch of 1).
@@ -72,6 +71,10 @@ def shown(dataset, draws, number):
     image = torch.from_numpy(dataset.train.images[number])
     image = cropped(image, 1, draws.top[number], draws.left[number], draws.flip[number])
     return tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"])
+
+
+def probe(every, micro_batch, micro_batches):
+    return Probe(every=every, micro_batch=micro_batch, micro_batches=micro_batches)
 
 
 def penalty(name, **settings):
@@ -210,10 +213,6 @@ def log(tmp_path):
     return file
 
 
-def probe(every, micro_batch, micro_batches):
-    return Probe(every=every, micro_batch=micro_batch, micro_batches=micro_batches)
-
-
 @pytest.mark.parametrize("name", ["GN", "sampled FT", "IterGraft", "ExterGraft"])
 def test_the_history_changes_no_bit_of_the_run(data, tmp_path, log, name):
     spec = RUNS[name]
@@ -263,41 +262,21 @@ def test_the_probed_norm_is_the_mean_over_its_micro_batches(images):
     torch.testing.assert_close(measured, torch.stack(squares).mean(), rtol=1e-9, atol=1e-12)
 
 
-def with_test_set(dataset, random):
-    """The same training images beside another test set."""
-    labels = random.integers(0, 3, 11)
-    test = Split(random.integers(0, 255, (11, 1, 8, 8)).astype(np.uint8), labels)
-    return Dataset(dataset.train, test, dataset.manifest)
-
-
-def test_no_test_image_influences_selection(images):
+def test_no_test_image_influences_selection(images, tmp_path):
     spec = novack_spec(steps=40, evaluations=20, batch=5)
-    chosen, weights, tests = [], [], []
+    chosen, weights, tests = set(), [], []
     for i in range(4):
-        dataset = images if i == 0 else with_test_set(images, np.random.default_rng(i))
-        trainer = Trainer([spec], dataset)
-        [state], rows = trainer.states, []
-        while state.step < trainer.total:
-            step = trainer.step()
-            if state.step in trainer.evaluation_steps:
-                rows.append(trainer.evaluate(step, 0))
-        state.history, state.seconds = rows, 1.0
-        metrics = run_metrics(spec, state, dataset.manifest, {}, best_of(trainer, state))
-        assert metrics["best"]["selected_on"] == "validation"
-        best = max(row["validation_accuracy"] for row in rows)
-        first = next(row for row in rows if row["validation_accuracy"] == best)
-        assert metrics["best"]["step"] == first["step"]
-        assert metrics["best"]["test_accuracy"] == first["test_accuracy"]
-        assert metrics["final"]["test_accuracy"] == rows[-1]["test_accuracy"]
-        chosen.append(metrics["best"]["step"])
-        weights.append(state.theta)
-        tests.append([row["test_accuracy"] for row in rows])
-    assert len(set(chosen)) == 1
-    assert all(torch.equal(theta, weights[0]) for theta in weights)
+        random, out = np.random.default_rng(i), tmp_path / str(i)
+        test = Split(random.integers(0, 255, (11, 1, 8, 8)).astype(np.uint8), random.integers(0, 3, 11))
+        manifest = images.manifest | {"sha256": content_digest(images.train, test)}
+        data = folder_of(Dataset(images.train, test, manifest), tmp_path / f"data-{i}")
+        chosen.add(run(spec, data, out)["best"]["step"])
+        weights.append(load_file(out / "model.safetensors"))
+        tests.append([float(line["test_accuracy"]) for line in lines_of(out)])
+    assert len(chosen) == 1
+    assert all(torch.equal(tensor, weights[0][name]) for own in weights for name, tensor in own.items())
     # The test sets do differ, and would have chosen otherwise.
-    assert len({tuple(test) for test in tests}) == 4
-    by_test = {int(np.argmax(test)) for test in tests}
-    assert len(by_test) > 1
+    assert len({int(np.argmax(test)) for test in tests}) > 1
 
 
 @pytest.mark.parametrize("every", [None, 3])
@@ -319,7 +298,7 @@ def test_the_weights_of_the_selected_step_are_kept(images, data, tmp_path, every
     for seed, own in looks.items():
         accuracy, negative, weights = max(own, key=lambda look: look[:2])
         steps.append(-negative)
-        assert metrics[seed]["best"]["step"] == -negative
+        assert (metrics[seed]["best"]["step"], metrics[seed]["best"]["selected_on"]) == (-negative, "validation")
         assert metrics[seed]["best"]["validation_accuracy"] == accuracy
         assert {name for name in kept if name.startswith(f"{seed}/")} == {f"{seed}/{name}" for name in weights}
         assert all(torch.equal(kept[f"{seed}/{name}"], tensor) for name, tensor in weights.items())
@@ -334,15 +313,9 @@ def test_the_weights_of_the_selected_step_are_kept(images, data, tmp_path, every
     assert [int(line["step"]) for line in lines if line["test_accuracy"]] == [10, 20, 30]
 
 
-@pytest.mark.parametrize("stop", [2, 9, 28])
-def test_an_interrupted_run_keeps_the_weights_of_the_same_step(data, tmp_path, monkeypatch, stop):
+def test_an_interrupted_run_keeps_the_weights_of_the_same_step(data, tmp_path, monkeypatch):
     spec = novack_spec(steps=30, evaluations=3, batch=5, select_every=3)
-    specs = with_seeds(spec, 0, 1)
-    whole = run(specs, data, tmp_path / "whole")
-    with dying_after(monkeypatch, stop):
-        run(specs, data, tmp_path / "cut", checkpoint_seconds=1e-9)
-    assert [one["best"] for one in run(specs, data, tmp_path / "cut")] == [one["best"] for one in whole]
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    assert_continues(with_seeds(spec, 0, 1), data, tmp_path, monkeypatch, 2, 9, 28)
 
 
 def test_a_run_that_does_not_select_keeps_no_other_weights(data, tmp_path):
@@ -394,15 +367,9 @@ def test_each_seed_grafts_the_norms_of_its_own(data, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["FT", "sampled GN", "IterGraft", "ExterGraft"])
-@pytest.mark.parametrize("stop", [1, 5])
-def test_an_interrupted_run_continues_to_the_same_bits(data, tmp_path, monkeypatch, log, name, stop):
+def test_an_interrupted_run_continues_to_the_same_bits(data, tmp_path, monkeypatch, log, name):
     spec = RUNS[name].replace(probe=probe(3, 5, 2))
-    norms = [log] if spec.reference else ()
-    run(spec, data, tmp_path / "whole", norms=norms)
-    with dying_after(monkeypatch, stop):
-        run(spec, data, tmp_path / "cut", norms=norms, checkpoint_seconds=1e-9)
-    assert run(spec, data, tmp_path / "cut", norms=norms)["sessions"] == 2
-    assert_equal_results(results(tmp_path / "whole"), results(tmp_path / "cut"))
+    assert_continues([spec], data, tmp_path, monkeypatch, 1, 5, norms=[log] if spec.reference else ())
 
 
 def test_what_is_grafted_from_a_run_that_diverged_diverges_there_too(data, tmp_path):
