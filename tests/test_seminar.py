@@ -9,6 +9,7 @@ import torch
 import yaml
 from conftest import config_of, one_line, specs_at
 from PIL import Image
+from torch.func import grad, hessian
 
 from whysgd.models.build import build_model
 from whysgd.report import trajectories as pictures
@@ -116,34 +117,20 @@ def path_of(method, seed=0, **changes):
     return descend(specs_of(settings)[method][seed], POINTS, PICTURE["start"])
 
 
-def autograd_loss(w):
-    x, y = torch.tensor(POINTS).T
-    return ((w[0] * w[1] * x - y) ** 2).mean() / 2
-
-
-def residual_gradient(weights, points):
-    """∇L_B by hand: the mean of (w₁ w₂ x − y) x · (w₂, w₁)."""
-    x, y = points.T
-    slope = ((weights[0] * weights[1] * x - y) * x).mean()
-    return slope * weights[::-1]
-
-
-def residual_product(weights, points, vector):
-    """∇²L_B v by hand, entry by entry."""
-    x, y = points.T
-    first, second = weights
-    beside = ((2 * first * second * x - y) * x).mean()
-    matrix = np.array([[(x * x).mean() * second**2, beside], [beside, (x * x).mean() * first**2]])
-    return matrix @ vector
+def loss_of(points):
+    """L(w) of points as a function that autograd differentiates."""
+    x, y = torch.as_tensor(points).T
+    return lambda w: ((w[0] * w[1] * x - y) ** 2).mean() / 2
 
 
 def test_the_loss_its_gradient_and_its_sharpness_are_autograds(double):
+    loss = loss_of(POINTS)
     for weights in torch.tensor([[0.9, 2.8], [-1.2, 0.3], [1.0, 1.0], [0.0, 0.0], [2.0, -1.0]]):
         own = weights.numpy()
-        assert losses(own, POINTS) == pytest.approx(autograd_loss(weights).item(), rel=1e-12)
-        expected = torch.func.grad(autograd_loss)(weights).numpy()
+        assert losses(own, POINTS) == pytest.approx(loss(weights).item(), rel=1e-12)
+        expected = grad(loss)(weights).numpy()
         assert np.allclose(gradients(own, POINTS), expected, rtol=1e-12, atol=1e-14)
-        curvature = torch.linalg.eigvalsh(torch.func.hessian(autograd_loss)(weights))
+        curvature = torch.linalg.eigvalsh(hessian(loss)(weights))
         assert sharpness(own, POINTS) == pytest.approx(curvature[-1].item(), rel=1e-12)
     assert valley(POINTS) == pytest.approx(1.0)
     flattest = sharpness(np.array([[1.0, 1.0], [0.5, 2.0], [0.25, 4.0]]), POINTS)
@@ -159,7 +146,7 @@ def test_gd_is_torchs_own_descent_by_autograd(double, momentum, nesterov):
     for step in range(40):
         torch.testing.assert_close(path[step], w.detach(), rtol=1e-11, atol=1e-12)
         optimizer.zero_grad()
-        autograd_loss(w).backward()
+        loss_of(POINTS)(w).backward()
         optimizer.step()
     assert path.shape == (41, 2)
     assert path.dtype == torch.float64
@@ -168,13 +155,12 @@ def test_gd_is_torchs_own_descent_by_autograd(double, momentum, nesterov):
 @pytest.mark.parametrize("block", [1, 2])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
-    path, w = path_of("sgd", seed, micro_batch=block, steps=30).numpy(), np.array(PICTURE["start"])
     in_epoch = len(POINTS) // block
-    for step in range(30):
+    for step, (w, after) in enumerate(pairwise(path_of("sgd", seed, micro_batch=block, steps=30))):
         order = stream(seed, "order", step // in_epoch).permutation(len(POINTS))
         drawn = POINTS[order[step % in_epoch * block :][:block]]
-        w = w - PICTURE["lr"] * residual_gradient(w, drawn)
-        assert np.allclose(path[step + 1], w, rtol=1e-10, atol=1e-12)
+        expected = w - PICTURE["lr"] * grad(loss_of(drawn))(w)
+        torch.testing.assert_close(after, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("exact", 1e-12), ("central-differences", 1e-7), (None, 1e-3)])
@@ -182,24 +168,23 @@ def test_sgd_takes_the_blocks_that_a_run_of_this_seed_draws(block, seed):
 def test_the_penalty_is_the_hessian_product_of_every_block(variant, tolerance, block):
     penalty = {"name": "gradient_norm", "block_strength": 0.8, "eps": 1e-5, **({"variant": variant} if variant else {})}
     methods = {"regularized": {**PICTURE["methods"]["regularized"], "penalty": penalty}}
-    path = path_of("regularized", methods=methods, micro_batch=block, steps=5, lr=0.1).numpy()
-    for step in range(5):
-        w, parts = path[step], []
-        for points in POINTS.reshape(-1, block, 2):
-            g = residual_gradient(w, points)
-            parts.append(g + 0.1 / 4 * residual_product(w, points, 0.8 * g))
-        expected = w - 0.1 * np.mean(parts, 0)
-        assert np.allclose(path[step + 1], expected, rtol=0, atol=tolerance * np.abs(expected - w).max())
+    path = path_of("regularized", methods=methods, micro_batch=block, steps=5, lr=0.1)
+    for w, after in pairwise(path):
+        parts = []
+        for loss in map(loss_of, POINTS.reshape(-1, block, 2)):
+            g = grad(loss)(w)
+            parts.append(g + 0.1 / 4 * hessian(loss)(w) @ (0.8 * g))
+        expected = w - 0.1 * torch.stack(parts).mean(0)
+        torch.testing.assert_close(after, expected, rtol=0, atol=tolerance * (expected - w).abs().max().item())
 
 
 def test_clipping_shortens_long_steps_only():
-    path, clipped = path_of("clipped", steps=30).numpy(), []
-    for w, after in pairwise(path):
-        g = residual_gradient(w, POINTS)
-        norm = np.linalg.norm(g)
-        clipped.append(norm > 0.5)
-        g = g * (0.5 / (norm + 1e-6)) if clipped[-1] else g
-        assert np.allclose(after, w - PICTURE["lr"] * g, rtol=1e-10, atol=1e-12)
+    clipped = []
+    for w, after in pairwise(path_of("clipped", steps=30)):
+        g = grad(loss_of(POINTS))(w)
+        clipped.append(g.norm() > 0.5)
+        g = g * (0.5 / (g.norm() + 1e-6)) if clipped[-1] else g
+        torch.testing.assert_close(after, w - PICTURE["lr"] * g, rtol=1e-10, atol=1e-12)
     assert clipped[0]
     assert not clipped[-1]
 

@@ -39,17 +39,6 @@ def test_it_is_that_of_stored_gradients(n, micro_batch):
     assert found["inactive_parameters"].interval is None
 
 
-def test_images_are_taken_in_their_order():
-    model, some = network(), images(43, seed=3)
-    turned = Images(some.images.flip(0), some.labels.flip(0))
-    assert tail_index(model, turned, 4)["tail_index"].value != pytest.approx(
-        tail_index(model, some, 4)["tail_index"].value, rel=1e-3
-    )
-    # The seed decides nothing.
-    other = Images(some.images, some.labels, seed=9)
-    assert tail_index(model, other, 4) == tail_index(model, some, 4)
-
-
 def dark(n=60, seed=0) -> Images:
     """Images with a black border of one pixel: 20 of 36 pixels."""
     some = images(n, seed, pixels=6)
@@ -69,21 +58,6 @@ def test_black_pixels_are_inactive():
     active = stored_alpha(U[:, seen], largest_divisor(U.numel()))
     assert found["tail_index_active"].value == pytest.approx(active, rel=1e-9)
     assert found["tail_index"].value < 0.5 * found["tail_index_active"].value
-
-
-def test_dead_units_are_inactive():
-    model = build_model("fc_d3_w5", 1, 3, 0, 4).double()
-    with torch.no_grad():
-        model.layers[2].weight[1].fill_(0)
-    some = images(40)
-    found = tail_index(model, some, 4)
-    U = noise_by_hand(model, some, 4)
-    alive = (U != 0).any(0)
-    # Five weights into a unit that is always off, and three out of it.
-    assert (~alive).sum() >= 8
-    assert found["inactive_parameters"].value == pytest.approx(100 * (~alive).double().mean().item())
-    active = stored_alpha(U[:, alive], largest_divisor(U.numel()))
-    assert found["tail_index_active"].value == pytest.approx(active, rel=1e-9)
 
 
 def hinge_gradient(model, inputs, labels):
