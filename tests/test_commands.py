@@ -8,6 +8,7 @@ from importlib import import_module
 
 import pytest
 import yaml
+from conftest import error_of
 
 import whysgd
 from whysgd.__main__ import command_line, main
@@ -93,8 +94,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG)
 def test_a_typing_error_is_one_line_with_the_nearest_name(words, message, capsys):
-    assert main(words) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    line = error_of(capsys, *words)
     first, _, last = message.partition(".*")
     assert first in line
     assert line.endswith(last) or not last
