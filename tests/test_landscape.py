@@ -82,15 +82,6 @@ def test_softmax_regression_along_a_line():
     assert [line["penalty"] for line in found] == [0.0, 0.0]
 
 
-def test_parts_put_together_are_the_whole():
-    model, some = network(), images(13, batch=4)
-    directions = [filter_normalized(model, 0, i) for i in (0, 1)]
-    points = grid("plane", 3)
-    whole = landscape(model, some, points, directions, TERMS, 4)
-    parts = [landscape(model, some, chunk(points, i, 4), directions, TERMS, 4) for i in range(4)]
-    assert [line for part in parts for line in part] == whole
-
-
 def test_a_loss_that_is_not_finite_is_nan():
     model = softmax()
     found = landscape(model, images(11), [(math.inf,)], [{"weight": torch.ones_like(model.weight)}], TERMS, 4)
