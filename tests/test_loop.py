@@ -370,23 +370,6 @@ def test_the_saved_model_has_the_measured_accuracy(dataset, whole):
     assert int(model.stem[1].num_batches_tracked) == 20
 
 
-def test_training_learns(tmp_path):
-    data = folder_of(make_dataset(60, 30), tmp_path / "data")
-    spec = make_spec(
-        epochs=30, micro_batch=6, lr=0.5, schedule=make("schedule", "cosine", unit="epoch", warmup=3, horizon=30)
-    )
-    metrics = run(spec, data, tmp_path / "run")
-    assert metrics["final"]["test_accuracy"] > 90
-    assert math.isfinite(metrics["final"]["train_loss"])
-
-
-def test_the_seed_decides(data, whole, tmp_path):
-    for name, seed in (("same", 3), ("other", 2)):
-        run(make_spec(seed=seed), data, tmp_path / name)
-    assert_equal_results(results(whole), results(tmp_path / "same"))
-    assert results(whole)[1] != results(tmp_path / "other")[1]
-
-
 def test_two_processes_never_train_in_one_folder(data, tmp_path):
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run/.lock"), pytest.raises(UserError, match="another process is training in this folder"):
