@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
+from conftest import ROOT, folder_of, make_dataset, make_spec
 from test_loop import assert_equal_results, results
 
 from whysgd import files
@@ -178,12 +178,6 @@ def test_a_measure_that_has_no_room_is_one_line(folder):
     no_litter(folder)
     measure_batch(["flatness"], runs, out)
     assert np.isfinite(json.loads(out.read_text())[0]["quantities"]["flatness"]["value"])
-
-
-def test_the_command_line_says_it_in_one_line(folder, capsys):
-    with full(folder):
-        line = error_of(capsys, "build-dataset", "digits", "--out", folder / "digits")
-    assert line.startswith(f"error: {folder}/digits/train.safetensors: cannot be written (")
 
 
 def test_the_same_on_a_disk_that_is_really_full(tmp_path):
