@@ -22,16 +22,10 @@ def rates_of(optimizer, scheduler, steps):
     return rates
 
 
-def test_warmup_explore_and_exploit_in_closed_form():
-    optimizer = optimizer_of(9.0)
-    rates = rates_of(optimizer, KneeLRScheduler(optimizer, 0.8, warmup_steps=4, explore_steps=3, total_steps=12), 14)
-    expected = [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.64, 0.48, 0.32, 0.16, 0.0, 0.0, 0.0]
-    assert [rate for (rate,) in rates] == pytest.approx(expected)
-
-
 @pytest.mark.parametrize(
     ("warmup", "explore", "total", "expected"),
     [
+        (4, 3, 12, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0, 0.0]),
         (0, 0, 4, [0.75, 0.5, 0.25, 0.0]),
         (0, 4, 4, [1.0, 1.0, 1.0, 1.0, 0.0]),
         (2, 0, 4, [0.5, 1.0, 0.5, 0.0]),
@@ -39,7 +33,7 @@ def test_warmup_explore_and_exploit_in_closed_form():
         (0, 0, 0, [0.0, 0.0]),
     ],
 )
-def test_parts_may_be_empty(warmup, explore, total, expected):
+def test_warmup_explore_and_exploit_in_closed_form(warmup, explore, total, expected):
     optimizer = optimizer_of(0.1)
     rates = rates_of(optimizer, KneeLRScheduler(optimizer, 1.0, warmup, explore, total), len(expected))
     assert [rate for (rate,) in rates] == pytest.approx(expected)
