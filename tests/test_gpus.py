@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import ROOT, python, run
+from conftest import ROOT, python
 
 import whysgd.training.device
 import whysgd.training.loop
@@ -209,22 +209,3 @@ def test_training_claims_before_torch_looks_for_gpus(monkeypatch, wanted, chosen
 def test_importing_the_loop_leaves_cuda_alone():
     code = "import whysgd.training.loop, torch; print(torch.cuda.is_initialized(), torch.cuda._cached_device_count)"
     assert python("-c", code).stdout.split() == ["False", "None"]
-
-
-SNAKEFILE = """
-rule all:
-    input: expand("{i}.txt", i=range(4))
-rule train:
-    output: "{i}.txt"
-    resources: gpu=1
-    shell: "date +%s.%N > {output}; sleep 1; date +%s.%N >> {output}"
-"""
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize(("options", "most"), [([], 4), (["--resources", "gpu=2"], 2)])
-def test_resources_limit_jobs_at_once_and_nothing_else_does(tmp_path, options, most):
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    run(["snakemake", "--cores", 8, *options], tmp_path)
-    times = [tuple(map(float, file.read_text().split())) for file in tmp_path.glob("*.txt")]
-    assert max(sum(begin <= start < end for begin, end in times) for start, _ in times) == most
