@@ -5,7 +5,7 @@ import torch
 from conftest import folder_of, make_dataset, make_spec
 from networks import theta_of
 from test_loop import assert_continues
-from test_seeds import seeds_of
+from test_seeds import assert_each_is_as_alone, seeds_of
 from torch.func import grad
 
 from whysgd.models.build import build_model
@@ -15,7 +15,7 @@ from whysgd.study.registry import make
 from whysgd.study.spec import NoiseProbe, Probe
 from whysgd.training import engine
 from whysgd.training.engine import Engine, Step
-from whysgd.training.loop import Options, Trainer
+from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
 
 WORD = (1 << 64) - 1
@@ -83,22 +83,7 @@ def test_training_without_keys_is_an_error():
 
 @pytest.mark.parametrize("spec", SETTINGS.values(), ids=SETTINGS)
 def test_seeds_and_micro_batches_at_once_are_one_by_one(spec):
-    data = make_dataset(33, size=28)
-    ours = Trainer(seeds_of(spec, 2), data, Options(together=5), dtype=torch.float64)
-    alone = [Trainer([one], data, Options(together=1), dtype=torch.float64) for one in seeds_of(spec, 2)]
-    for _ in range(4):
-        for trainer in (ours, *alone):
-            trainer.after_step(trainer.step())
-    tolerance = 1e-6 if "differences" in str(spec.penalty) else 1e-9
-    for state, (theirs,) in zip(ours.states, (trainer.states for trainer in alone), strict=True):
-        torch.testing.assert_close(state.theta, theirs.theta, rtol=tolerance, atol=tolerance)
-        assert len(state.history) == len(theirs.history) > 0
-        for line, other in zip(state.history, theirs.history, strict=True):
-            assert line["step_loss"] == pytest.approx(other["step_loss"], rel=1e-6)
-            assert line["micro_batch_norm2"] == (
-                other["micro_batch_norm2"] and pytest.approx(other["micro_batch_norm2"])
-            )
-    assert (ours.states[0].theta - ours.states[1].theta).abs().max() > 0.01
+    assert_each_is_as_alone(seeds_of(spec, 2), make_dataset(33, size=28), [5], steps=4)
 
 
 def test_a_step_is_plain_pytorch_with_its_masks():

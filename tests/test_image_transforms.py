@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_dataset, make_spec, one_line, with_seeds
+from test_seeds import assert_each_is_as_alone
 from torchvision.transforms import v2
 
 from whysgd.data.augmentation import crop_and_flip, draw
-from whysgd.data.image_transforms import image_transform, transform_each
 from whysgd.data.loader import DataLoader
 from whysgd.errors import UserError
 from whysgd.streams import stream
-from whysgd.study.settings import Augmentation, ImageTransform
-from whysgd.training.loop import Options, Trainer
+from whysgd.study.settings import Augmentation
+from whysgd.training.loop import Trainer
 
 RAND = {"name": "RandAugment", "num_ops": 3}
 CASES = {
@@ -86,25 +86,9 @@ def test_crop_and_flip_are_drawn_as_without_other_transforms():
     assert Augmentation(transforms=[RAND]).model_dump() == {"crop_padding": 0, "flip": False, "transforms": (RAND,)}
 
 
-@pytest.mark.parametrize("together", [1, 10])
-def test_seeds_train_alone_as_together(together):
-    data, specs = make_dataset(), [spec_of(RAND, batch=5, epochs=2, seed=seed) for seed in (3, 4)]
-    ours = Trainer(specs, data, Options(together=together), dtype=torch.float64)
-    alone = [Trainer([spec], data, Options(together=1), dtype=torch.float64) for spec in specs]
-    for _ in range(10):
-        for one in (ours, *alone):
-            one.after_step(one.step())
-    for state, one in zip(ours.states, alone, strict=True):
-        torch.testing.assert_close(state.theta, one.states[0].theta, rtol=1e-9, atol=1e-12)
-
-
-def test_an_image_has_the_same_draws_wherever_it_stands():
-    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
-    transforms, seeds = [image_transform(ImageTransform(**RAND))], [9, 1, 5, 3, 2, 8]
-    whole = transform_each(images, seeds, transforms)
-    assert torch.equal(
-        torch.cat([transform_each(images[i : i + 1], seeds[i : i + 1], transforms) for i in range(6)]), whole
-    )
+def test_seeds_train_alone_as_together():
+    specs = with_seeds(spec_of(RAND, batch=5, epochs=2), 3, 4)
+    assert_each_is_as_alone(specs, make_dataset(), [1, 10], steps=10)
 
 
 @pytest.mark.parametrize(
