@@ -46,6 +46,12 @@ def error_of(capsys, *words) -> str:
     return line
 
 
+def flip_a_bit(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
 # The files that take longest, which begin first, so that both workers end at about the same time.
 LONGEST = (
     "test_workflow",

@@ -5,7 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import one_line
+from conftest import flip_a_bit, one_line
 from PIL import Image
 from torchvision import datasets as tv
 
@@ -56,9 +56,7 @@ def test_a_damaged_data_set_is_refused_with_its_name(tmp_path, damage):
     build_dataset("digits", None, tmp_path, tmp_path)
     file = tmp_path / "train.safetensors"
     if damage == "bit":
-        content = bytearray(file.read_bytes())
-        content[-9000] ^= 1
-        file.write_bytes(content)
+        flip_a_bit(file, -9000)
     elif damage == "cut":
         file.write_bytes(file.read_bytes()[:-100])
     elif damage == "gone":

@@ -3,11 +3,12 @@
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_spec
+from conftest import flip_a_bit, make_spec
 from safetensors.torch import save_file
 from test_loop import assert_equal_results, results, run
 
@@ -27,18 +28,12 @@ def signals_of_a_terminal():
         signal.signal(number, handler)
 
 
-def flip_a_bit(file: Path) -> None:
-    """In the last number of a safetensors file, which loads as well as before."""
-    content = bytearray(file.read_bytes())
-    content[-2] ^= 1
-    file.write_bytes(content)
-
-
 DAMAGE = {
     "other settings": (lambda file: None, "belongs to other settings"),
     "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-50]), "not readable"),
     "empty": (lambda file: file.write_bytes(b""), "not readable"),
-    "a flipped bit": (flip_a_bit, "damaged (its content does not match its checksum)"),
+    # In the last number: the file loads as well as before.
+    "a flipped bit": (lambda file: flip_a_bit(file, -2), "damaged (its content does not match its checksum)"),
     "not a checkpoint": (lambda file: save_file({"x": torch.zeros(1)}, file), "not readable"),
     "killed between two renames": (lambda file: file.unlink(), "continuing from step 3"),
 }
@@ -81,7 +76,7 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, mo
 
     for step in (1, 2):
         save_checkpoint(tmp_path, [state(step)], "mine")
-    flip_a_bit(tmp_path / "checkpoint.safetensors")
+    flip_a_bit(tmp_path / "checkpoint.safetensors", -2)
     assert load_checkpoint(tmp_path, "mine")[0].step == 1
     # Killed between the two renames of the next one.
     replace_file, calls = os.replace, []
@@ -100,19 +95,26 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_previous(tmp_path, mo
     assert load_checkpoint(tmp_path, "mine")[0].step == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(data, whole, tmp_path, monkeypatch, capsys, number):
-    spec, step = make_spec(), Trainer.step
+@contextmanager
+def signalled(monkeypatch, number, after):
+    """Training gets this signal in the step that follows so many."""
+    step = Trainer.step
 
-    def signalled(self):
-        if self.batch.step == 2:
+    def signalled_step(self):
+        if self.batch.step == after:
             signal.raise_signal(number)
         return step(self)
 
-    monkeypatch.setattr(Trainer, "step", signalled)
-    with pytest.raises(StopSignal) as stopped:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", signalled_step)
+        yield
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(data, whole, tmp_path, monkeypatch, capsys, number):
+    spec = make_spec()
+    with signalled(monkeypatch, number, 2), pytest.raises(StopSignal) as stopped:
         run(spec, data, tmp_path / "cut")
-    monkeypatch.undo()
     assert signal.getsignal(number) is signal.default_int_handler
     assert stopped.value.number == number
     name = signal.Signals(number).name
@@ -123,14 +125,8 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(data, whole, tmp_p
 
 
 def test_a_signal_in_the_last_step_does_not_keep_a_run_from_its_results(data, tmp_path, monkeypatch):
-    spec, step = make_spec(), Trainer.step
-
-    def signalled(self):
-        signal.raise_signal(signal.SIGUSR1)
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", lambda self: (signalled if self.batch.step == 3 else step)(self))
-    assert run(spec, data, tmp_path / "run")["steps"] == 4
+    with signalled(monkeypatch, signal.SIGUSR1, 3):
+        assert run(make_spec(), data, tmp_path / "run")["steps"] == 4
 
 
 def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignored():

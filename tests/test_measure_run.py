@@ -10,7 +10,7 @@ from importlib import import_module
 import pandas as pd
 import pytest
 import torch
-from conftest import error_of, folder_of, make_dataset, make_spec
+from conftest import error_of, flip_a_bit, folder_of, make_dataset, make_spec
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
@@ -151,10 +151,9 @@ def test_damaged_or_foreign_files_are_named(finished, tmp_path):
     run, data = finished
     with pytest.raises(UserError, match=r"nowhere/metrics\.json: no such file"):
         first(tmp_path / "nowhere", data)
-    (tmp_path / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
-    changed = bytearray((run / "best.safetensors").read_bytes())
-    changed[-9] ^= 1
-    (tmp_path / "best.safetensors").write_bytes(changed)
+    shutil.copy(run / "metrics.json", tmp_path)
+    shutil.copy(run / "best.safetensors", tmp_path)
+    flip_a_bit(tmp_path / "best.safetensors", -9)
     with pytest.raises(UserError, match=r"best\.safetensors: was changed after the run wrote it; remove it to train"):
         first(tmp_path, data)
     other = folder_of(make_dataset(train=26), tmp_path / "other")
