@@ -13,7 +13,6 @@ from whysgd.data.build import build_dataset, channel_statistics
 from whysgd.data.canonical import load_dataset
 from whysgd.data.catalog import BUILT_IN
 from whysgd.data.sources import load_digits, load_image_folder, load_torchvision
-from whysgd.errors import UserError
 
 
 def test_digits_are_scikit_learns_split_once_for_all():
@@ -63,7 +62,7 @@ def test_a_damaged_data_set_is_refused_with_its_name(tmp_path, damage):
         file.unlink()
     else:
         (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=str(tmp_path)):
+    with one_line(str(tmp_path)):
         load_dataset(tmp_path)
 
 
@@ -157,7 +156,7 @@ def test_hidden_files_are_passed_over(folder):
 
 def test_a_folder_that_is_not_there(tmp_path):
     own = {"path": str(tmp_path / "no"), "label": None, "train_images": None, "test_images": None}
-    with pytest.raises(UserError, match=r"no: no such folder; expected train/<class>/ and test/<class>/"):
+    with one_line(r"no: no such folder; expected train/<class>/ and test/<class>/"):
         build_dataset("mine", own, tmp_path, tmp_path / "out")
 
 
@@ -185,7 +184,7 @@ def test_mnist_is_read_from_files_that_are_there(tmp_path, name, place):
         pixels = np.frombuffer(mnist_files()[f"{prefix}-images-idx3-ubyte"][16:], np.uint8)
         assert (part.images == pixels.reshape(-1, 1, 28, 28)).all()
     # Files put there by hand are held against what the name promises.
-    with pytest.raises(UserError, match=rf"{name} has \(30, 20\) images there, not \(60000, 10000\)"):
+    with one_line(rf"{name} has \(30, 20\) images there, not \(60000, 10000\)"):
         build_dataset(name, None, tmp_path, tmp_path / "out")
     assert source.test.labels.tolist() == [i % 10 for i in range(20)]
     assert len(source.classes) == 10
@@ -193,7 +192,7 @@ def test_mnist_is_read_from_files_that_are_there(tmp_path, name, place):
 
 def test_a_built_in_data_set_must_have_its_published_content(tmp_path, monkeypatch):
     monkeypatch.setitem(BUILT_IN, "digits", {**BUILT_IN["digits"], "sha256": "0" * 64})
-    with pytest.raises(UserError, match="digits there is not the published data set"):
+    with one_line("digits there is not the published data set"):
         build_dataset("digits", None, tmp_path, tmp_path / "out")
 
 

@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import config_of, make_dataset
+from conftest import config_of, make_dataset, one_line
 from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, spoken, table_of, texts_of
 from frames import runs_frame
 from matplotlib.text import Text
 from PIL import Image
 
 from whysgd.data.build_store import build_store
-from whysgd.errors import UserError
 from whysgd.report import draw as drawing
 from whysgd.report.augmentation import plot_augmentation
 from whysgd.report.baselines import differences
@@ -56,7 +55,7 @@ def test_every_figure_is_drawn_alike_each_time_and_says_what_it_shows(figure, tm
     assert drawn.get_figwidth() in (NARROW, WIDE)
     assert {part.get_fontsize() for part in drawn.findobj(Text) if part.get_text()} <= {TITLE, TEXT, SMALL}
     assert caption(figure).endswith(".")
-    with pytest.raises(UserError, match="T: no run of the table is made at this scale"):
+    with one_line("T: no run of the table is made at this scale"):
         draw_figure(figure, {**table, "rows": [{**line, "planned": False} for line in table["rows"]]}, frames)
 
 
@@ -108,9 +107,9 @@ def test_parts_of_landscapes_are_read_and_damaged_ones_named(tmp_path):
     assert read_points([tmp_path / "diverged.csv"]).empty
     for content in ("", "x,y\n1,2\n"):
         (tmp_path / "bad.csv").write_text(content)
-        with pytest.raises(UserError, match=str(tmp_path / "bad.csv")):
+        with one_line(str(tmp_path / "bad.csv")):
             read_points([tmp_path / "bad.csv"])
-    with pytest.raises(UserError, match="no-such"):
+    with one_line("no-such"):
         read_points([tmp_path / "no-such.csv"])
 
 
@@ -121,7 +120,7 @@ def test_a_figure_may_lie_outside_of_the_package(monkeypatch, tmp_path):
     name = "own_figures:mine"
     assert (needs(name), caption(name)) == (("histories",), "Mine.")
     for wrong in ("no_such", "no_such.module:f"):
-        with pytest.raises(UserError, match=f"figure = '{wrong}': (allowed: accuracy, comparison|no such module)"):
+        with one_line(f"figure = '{wrong}': (allowed: accuracy, comparison|no such module)"):
             needs(wrong)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, folder_of, make_dataset, make_spec
+from conftest import ROOT, folder_of, make_dataset, make_spec, one_line
 from test_loop import assert_equal_results, results
 
 from whysgd import files
@@ -23,7 +23,6 @@ from whysgd.data import build_store as building
 from whysgd.data.build import build_dataset
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import load_dataset
-from whysgd.errors import UserError
 from whysgd.files import write_text
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.study.spec import StoredCopies
@@ -87,7 +86,7 @@ def test_a_checkpoint_that_has_no_room_ends_the_job_and_the_one_before_it_is_con
             return save(*arguments)
 
         patch.setattr(loop, "save_checkpoint", fill_after_three)
-        with pytest.raises(UserError, match=rf"run/checkpoint\.safetensors: cannot be written {REASON}"):
+        with one_line(rf"run/checkpoint\.safetensors: cannot be written {REASON}"):
             train(specs, data, run, ALWAYS)
     no_litter(folder)
     capsys.readouterr()
@@ -115,7 +114,7 @@ def test_results_that_have_no_room_are_written_when_there_is(folder, monkeypatch
         for function in ("write_atomically", "write_text", "write_json"):
             for module in (loop, training_results):
                 patch.setattr(module, function, with_full_disk(getattr(files, function)), raising=False)
-        with pytest.raises(UserError, match=rf"run/{name}: cannot be written {REASON}"):
+        with one_line(rf"run/{name}: cannot be written {REASON}"):
             train(specs, data, run, ALWAYS)
     assert not (run / "metrics.json").exists()
     no_litter(folder)
@@ -140,7 +139,7 @@ def test_a_store_that_has_no_room_is_continued_when_there_is(folder, monkeypatch
             return chunk_of(*arguments)
 
         patch.setattr(building, "chunk_of_copies", fill_in_the_middle)
-        with pytest.raises(UserError, match=r"s\.lmdb: (the disk is full; with more room|cannot be written)"):
+        with one_line(r"s\.lmdb: (the disk is full; with more room|cannot be written)"):
             build_store(dataset, plan, path)
     assert not path.exists()
     made = []
@@ -152,9 +151,9 @@ def test_a_store_that_has_no_room_is_continued_when_there_is(folder, monkeypatch
 
 
 def test_a_data_set_that_has_no_room_is_not_there(folder):
-    with full(folder), pytest.raises(UserError, match=rf"digits/train\.safetensors: cannot be written {REASON}"):
+    with full(folder), one_line(rf"digits/train\.safetensors: cannot be written {REASON}"):
         build_dataset("digits", None, folder, folder / "digits")
-    with pytest.raises(UserError, match="no data set there"):
+    with one_line("no data set there"):
         load_dataset(folder / "digits")
     no_litter(folder)
     build_dataset("digits", None, folder, folder / "digits")
@@ -163,7 +162,7 @@ def test_a_data_set_that_has_no_room_is_not_there(folder):
 
 def test_a_table_that_has_no_room_leaves_the_old_one(folder):
     write_text(folder / "table.csv", "old\n" * 2000)
-    with full(folder), pytest.raises(UserError, match=rf"table\.csv: cannot be written {REASON}"):
+    with full(folder), one_line(rf"table\.csv: cannot be written {REASON}"):
         write_text(folder / "table.csv", "new\n" * 2000)
     assert (folder / "table.csv").read_text() == "old\n" * 2000
     no_litter(folder)
@@ -173,7 +172,7 @@ def test_a_measure_that_has_no_room_is_one_line(folder):
     data, out = folder_of(make_dataset(), folder / "data"), folder / "flatness.json"
     train([make_spec()], data, folder / "run")
     runs = list(load_runs(folder / "run", data))
-    with full(folder, 100), pytest.raises(UserError, match=rf"flatness\.json: cannot be written {REASON}"):
+    with full(folder, 100), one_line(rf"flatness\.json: cannot be written {REASON}"):
         measure_batch(["flatness"], runs, out)
     no_litter(folder)
     measure_batch(["flatness"], runs, out)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import cropped, folder_of, make_dataset, make_spec
+from conftest import cropped, folder_of, make_dataset, make_spec, one_line
 from filelock import FileLock
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -15,7 +15,6 @@ from torchvision.transforms import functional as tv
 
 from whysgd import GradRegularizer
 from whysgd.data.augmentation import draw
-from whysgd.errors import UserError
 from whysgd.models.build import build_model
 from whysgd.results.metrics import read_metrics
 from whysgd.streams import stream
@@ -271,15 +270,15 @@ def test_a_finished_run_is_not_trained_again(data, whole, tmp_path, monkeypatch,
 
 def test_a_folder_that_cannot_be_used_is_named(dataset, data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file: cannot be used as the run's folder"):
+    with one_line("file: cannot be used as the run's folder"):
         run(make_spec(), data, tmp_path / "file")
-    with pytest.raises(UserError, match="make one with `whysgd build-dataset gone`"):
+    with one_line("make one with `whysgd build-dataset gone`"):
         run(make_spec(), tmp_path / "gone", tmp_path / "run")
 
 
 def test_a_micro_batch_of_one_value_per_channel_is_refused(tmp_path):
     data = folder_of(make_dataset(train=21), tmp_path / "data")
-    with pytest.raises(UserError, match="a micro-batch of one image is too small for batch norm; use drop_last"):
+    with one_line("a micro-batch of one image is too small for batch norm; use drop_last"):
         run(make_spec(model="resnet18_half"), data, tmp_path / "run")
 
 
@@ -291,7 +290,7 @@ def test_the_device_is_prepared(monkeypatch):
     assert not torch.backends.cuda.matmul.allow_tf32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert prepare_device("auto", 1) == torch.device("cpu")
-    with pytest.raises(UserError, match="device = cuda: there is no GPU that torch can use; allowed: auto, cpu"):
+    with one_line("device = cuda: there is no GPU that torch can use; allowed: auto, cpu"):
         prepare_device("cuda", 1)
 
 
@@ -372,5 +371,5 @@ def test_the_saved_model_has_the_measured_accuracy(dataset, whole):
 
 def test_two_processes_never_train_in_one_folder(data, tmp_path):
     (tmp_path / "run").mkdir()
-    with FileLock(tmp_path / "run/.lock"), pytest.raises(UserError, match="another process is training in this folder"):
+    with FileLock(tmp_path / "run/.lock"), one_line("another process is training in this folder"):
         run(make_spec(), data, tmp_path / "run")

@@ -10,10 +10,9 @@ from importlib import import_module
 import pandas as pd
 import pytest
 import torch
-from conftest import error_of, flip_a_bit, folder_of, make_dataset, make_spec
+from conftest import error_of, flip_a_bit, folder_of, make_dataset, make_spec, one_line
 
 from whysgd.__main__ import main
-from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.catalog import MEASURES, QUANTITIES
 from whysgd.measures.landscape_part import landscape_of
@@ -79,7 +78,7 @@ def test_only_so_many_images_and_one_of_the_seeds(finished):
     run, data = finished
     assert [len(first(run, data, images=count).train) for count in (None, 9, 100)] == [22, 9, 22]
     assert [one.spec.seed for one in load_runs(run, data, seeds=[4])] == [4]
-    with pytest.raises(UserError, match=r"run: has no seed 5; allowed: 3, 4"):
+    with one_line(r"run: has no seed 5; allowed: 3, 4"):
         list(load_runs(run, data, seeds=[5]))
 
 
@@ -149,15 +148,15 @@ def test_mistakes_are_one_line(finished, capsys, words, message):
 
 def test_damaged_or_foreign_files_are_named(finished, tmp_path):
     run, data = finished
-    with pytest.raises(UserError, match=r"nowhere/metrics\.json: no such file"):
+    with one_line(r"nowhere/metrics\.json: no such file"):
         first(tmp_path / "nowhere", data)
     shutil.copy(run / "metrics.json", tmp_path)
     shutil.copy(run / "best.safetensors", tmp_path)
     flip_a_bit(tmp_path / "best.safetensors", -9)
-    with pytest.raises(UserError, match=r"best\.safetensors: was changed after the run wrote it; remove it to train"):
+    with one_line(r"best\.safetensors: was changed after the run wrote it; remove it to train"):
         first(tmp_path, data)
     other = folder_of(make_dataset(train=26), tmp_path / "other")
-    with pytest.raises(UserError, match=r"other: is not the data set that the run in .* was trained on"):
+    with one_line(r"other: is not the data set that the run in .* was trained on"):
         first(run, other)
 
 

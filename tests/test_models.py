@@ -1,14 +1,13 @@
 import pytest
 import torch
 import torchvision
-from conftest import make_dataset, make_spec
+from conftest import make_dataset, make_spec, one_line
 from networks import narrow, theta_of
 from torch import nn
 from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import VGG, make_layers
 
-from whysgd.errors import UserError
 from whysgd.models.alexnet import SMALLEST, final_size
 from whysgd.models.build import build_model
 from whysgd.models.layers import BatchNorm2d, Conv2d, GhostNorm2d, GroupNorm, Linear, dropout_keys
@@ -339,7 +338,7 @@ def test_images_of_odd_size_pass(name, size):
 
 def test_an_unknown_network_is_named_with_what_is_allowed():
     message = r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"
-    with pytest.raises(UserError, match=message):
+    with one_line(message):
         build_model("resnet19", 3, 10, 0)
 
 
@@ -351,13 +350,13 @@ MISNAMED = [
 @pytest.mark.parametrize("name", MISNAMED)
 def test_a_size_that_cannot_be_is_refused_wherever_a_network_is_named(name, monkeypatch):
     allowed = r".*resnet18, .*, alexnet_ch<channels>, .*fc_d<depth>_w<width>, .*, or a dotted path"
-    with pytest.raises(UserError, match=f"^model = '{name}': no such network; allowed: {allowed}"):
+    with one_line(f"^model = '{name}': no such network; allowed: {allowed}"):
         build_model(name, 3, 10, 0)
-    with pytest.raises(UserError, match=rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
+    with one_line(rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
         load_config(settings={"scales": {"mini": {"description": "mine", "seeds": [0], "models": {"*": name}}}})
     monkeypatch.setitem(load_paper("geiping2022")["runs"]["sgd"], "model", name)
     message = f"runs.sgd.model = '{name}' at scale paper: no such network; allowed: {allowed}"
-    with pytest.raises(UserError, match=message):
+    with one_line(message):
         scaled_spec(load_config([ROOT / "config/paper.yaml"]), "geiping2022", "sgd", 0)
 
 
@@ -430,7 +429,7 @@ def test_a_full_batch_run_with_other_norms_trains():
 
 def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():
     message = r"^model = 'alexnet_ch4': images of 8×8 are too small; allowed: at least 28×28$"
-    with pytest.raises(UserError, match=message):
+    with one_line(message):
         build_model("alexnet_ch4", 1, 10, 0, size=8)
     assert min(size for size in range(1, 100) if final_size(size) >= 1) == SMALLEST
     assert build_model("alexnet_ch4", 1, 10, 0, SMALLEST).eval()(torch.zeros(2, 1, SMALLEST, SMALLEST)).shape == (2, 10)
