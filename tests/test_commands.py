@@ -1,14 +1,12 @@
 """The command line: its entry point, its examples, the flags that commands share, and what it says of typing errors."""
 
 import shlex
-import subprocess
-import sys
 import tomllib
 from importlib import import_module
 
 import pytest
 import yaml
-from conftest import error_of
+from conftest import error_of, python
 
 import whysgd
 from whysgd.__main__ import command_line, main
@@ -31,10 +29,7 @@ def test_the_package_installs_the_command():
 
 
 def test_it_says_its_version():
-    done = subprocess.run(
-        [sys.executable, "-m", "whysgd", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == f"whysgd {whysgd.__version__}\n"
+    assert python("-m", "whysgd", "--version").stdout == f"whysgd {whysgd.__version__}\n"
 
 
 def test_each_file_of_the_folder_adds_commands():
