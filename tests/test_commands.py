@@ -74,7 +74,6 @@ def test_flags_are_laid_over_files_as_snakemake_does(tmp_path):
 
 WRONG = {
     "command": (["trian"], "whysgd: COMMAND = 'trian': allowed: .*; did you mean train?"),
-    "argument": (["plan", "--sclae", "mini"], "plan: --sclae: no such argument; did you mean --scale?"),
     "choice": (["train", "geiping2022/fb", "--device", "cdua"], "train: --device = 'cdua': .*; did you mean cuda?"),
     "paper": (["train", "geping2022/fb"], "train: 'geping2022/fb': no such paper; .*; did you mean geiping2022?"),
     "run": (["settings", "geiping2022/fb-regg"], "settings: 'geiping2022/fb-regg': no such run; .*; did you mean fb-reg?"),
