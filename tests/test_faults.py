@@ -43,12 +43,11 @@ SPECS = [make_spec(epochs=2, noise=NoiseProbe(points=2), seed=seed) for seed in 
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Two finished seeds of a run, and their data set."""
-    folder = tmp_path_factory.mktemp("finished")
-    data = folder_of(make_dataset(), folder / "data")
-    train(SPECS, data, folder / "run")
-    return folder / "run", data
+def finished(data, tmp_path_factory):
+    """The folder of two finished seeds of a run on `data`."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(SPECS, data, folder)
+    return folder
 
 
 def rechecked(**changes):
@@ -92,9 +91,10 @@ DAMAGED_METRICS = {
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGED_METRICS.values(), ids=DAMAGED_METRICS.keys())
-def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, tmp_path, damage, message, capsys):
-    run, data = tmp_path / "run", finished[1]
-    shutil.copytree(finished[0], run)
+def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(
+    finished, data, tmp_path, damage, message, capsys
+):
+    run = shutil.copytree(finished, tmp_path / "run")
     file = run / "metrics.json"
     content = damage(read_json(file))
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -116,7 +116,7 @@ def test_damaged_metrics_are_rejected_with_their_path_by_every_reader(finished, 
 def test_metrics_in_the_folder_of_another_run_are_rejected(finished, tmp_path):
     own, other = (run_folder("mini", "geiping2022", run) / "seeds-3-4" for run in ("test", "other"))
     for folder in (own, other):
-        shutil.copytree(finished[0], tmp_path / folder)
+        shutil.copytree(finished, tmp_path / folder)
     assert read_runs([tmp_path / own / "metrics.json"], placed=True).seed.tolist() == [3, 4]
     with one_line(rf"other/seeds-3-4/metrics\.json: the metrics of {own}; remove it"):
         read_runs([tmp_path / folder / "metrics.json" for folder in (own, other)], placed=True)
@@ -124,8 +124,7 @@ def test_metrics_in_the_folder_of_another_run_are_rejected(finished, tmp_path):
 
 @pytest.mark.parametrize("name", ["history.csv", "noise.csv", "layers.csv"])
 def test_logs_that_were_changed_are_rejected(finished, tmp_path, name):
-    run = tmp_path / "run"
-    shutil.copytree(finished[0], run)
+    run = shutil.copytree(finished, tmp_path / "run")
     assert len(read_histories([run / "metrics.json"], [run / name]))
     text = (run / name).read_text()
     last = text.rindex(next(digit for digit in reversed(text) if digit.isdigit()))
@@ -135,19 +134,17 @@ def test_logs_that_were_changed_are_rejected(finished, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "history.csv", "gradient_norms.csv", "noise_norms.csv"])
-def test_a_run_with_a_damaged_result_is_trained_again(finished, tmp_path, capsys, name):
-    run, data = tmp_path / "run", finished[1]
-    shutil.copytree(finished[0], run)
+def test_a_run_with_a_damaged_result_is_trained_again(finished, data, tmp_path, capsys, name):
+    run = shutil.copytree(finished, tmp_path / "run")
     flip_a_bit(run / name, -3)
     train(SPECS, data, run)
     assert f"run/{name}: is not what the run wrote; training again" in capsys.readouterr().err
-    assert_equal_results(results(finished[0]), results(run))
+    assert_equal_results(results(finished), results(run))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[0]", '[{"quantities": NaN}]', '[{"paper": "p", "quantities": []}]'])
 def test_damaged_measures_are_rejected_with_their_path(finished, tmp_path, content):
-    run = tmp_path / "run"
-    shutil.copytree(finished[0], run)
+    run = shutil.copytree(finished, tmp_path / "run")
     (run / "measures").mkdir()
     file = run / "measures/all.json"
     file.write_text(content)
@@ -325,7 +322,7 @@ def test_files_of_the_future_are_read_as_others(data, tmp_path, monkeypatch):
     assert_equal_results(results(tmp_path / "whole"), results(run))
 
 
-def test_a_lock_that_a_killed_process_left_holds_nobody_up(finished, tmp_path):
+def test_a_lock_that_a_killed_process_left_holds_nobody_up(finished, data, tmp_path):
     (tmp_path / "run").mkdir()
     pid = os.fork()
     if not pid:
@@ -335,8 +332,8 @@ def test_a_lock_that_a_killed_process_left_holds_nobody_up(finished, tmp_path):
             os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
     assert (tmp_path / "run/.lock").exists()
-    train(SPECS, finished[1], tmp_path / "run")
-    assert_equal_results(results(finished[0]), results(tmp_path / "run"))
+    train(SPECS, data, tmp_path / "run")
+    assert_equal_results(results(finished), results(tmp_path / "run"))
 
 
 def test_every_fault_of_the_docs_names_a_test_that_exists():
