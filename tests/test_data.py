@@ -1,5 +1,7 @@
 import hashlib
+import os
 import pickle
+import shutil
 import struct
 import tarfile
 
@@ -50,18 +52,18 @@ def test_statistics_of_each_channel():
     assert statistics["std"] == pytest.approx((images / 255).std((0, 2, 3)), rel=1e-12)
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "manifest"])
+DAMAGES = {
+    "bit": lambda file: flip_a_bit(file, -9000),
+    "cut": lambda file: os.truncate(file, file.stat().st_size - 100),
+    "gone": lambda file: file.unlink(),
+    "manifest": lambda file: file.with_name("manifest.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_data_set_is_refused_with_its_name(tmp_path, damage):
     build_dataset("digits", None, tmp_path, tmp_path)
-    file = tmp_path / "train.safetensors"
-    if damage == "bit":
-        flip_a_bit(file, -9000)
-    elif damage == "cut":
-        file.write_bytes(file.read_bytes()[:-100])
-    elif damage == "gone":
-        file.unlink()
-    else:
-        (tmp_path / "manifest.json").write_text("{")
+    damage(tmp_path / "train.safetensors")
     with one_line(str(tmp_path)):
         load_dataset(tmp_path)
 
@@ -106,44 +108,23 @@ def test_grey_stays_grey_and_mixed_becomes_rgb(folder):
     assert source.test.images.shape == (6, 3, 4, 5)
 
 
-def broken(folder, case):
-    file = folder / "train/dog/0003.png"
-    if case == "truncated":
-        file.write_bytes(file.read_bytes()[:50])
-    elif case == "no image":
-        file.write_text("hello")
-    elif case == "size":
-        Image.new("RGB", (9, 9)).save(file)
-    elif case == "16 bits":
-        Image.fromarray(np.full((4, 5), 60_000, np.uint16)).save(file)
-    elif case == "empty class":
-        for image in (folder / "test/cat").iterdir():
-            image.unlink()
-    elif case == "one split":
-        (folder / "test/bird").mkdir()
-    elif case == "no split":
-        (folder / "test").rename(folder / "tset")
-    elif case == "no classes":
-        (folder / "train").rename(folder / "x")
-        (folder / "train").mkdir()
+DOG = "train/dog/0003.png"
+WRONG = {
+    "truncated": (lambda folder: os.truncate(folder / DOG, 50), f"{DOG}: not a readable image"),
+    "no image": (lambda folder: (folder / DOG).write_text("hello"), f"{DOG}: not a readable image"),
+    "size": (lambda folder: Image.new("RGB", (9, 9)).save(folder / DOG), rf"{DOG}: is 9×9, but .*train/\w+/\d+.png is 5×4; all images must have one size"),
+    # They are not clipped.
+    "16 bits": (lambda folder: Image.fromarray(np.full((4, 5), 60_000, np.uint16)).save(folder / DOG), f"{DOG}: has mode I;16; allowed: 1, L, "),
+    "empty class": (lambda folder: [image.unlink() for image in folder.glob("test/cat/*")], "test/cat: holds no image"),
+    "one split": (lambda folder: (folder / "test/bird").mkdir(), "test/bird: class 'bird' is missing in .*train"),
+    "no split": (lambda folder: (folder / "test").rename(folder / "tset"), "test: no such folder; expected one folder for each class"),
+    "no classes": (lambda folder: [shutil.rmtree(place) for place in folder.glob("train/*")], "train: holds no class"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("case", "message"),
-    {
-        "truncated": "train/dog/0003.png: not a readable image",
-        "no image": "train/dog/0003.png: not a readable image",
-        "size": r"train/dog/0003.png: is 9×9, but .*train/\w+/\d+.png is 5×4; all images must have one size",
-        # They are not clipped.
-        "16 bits": "train/dog/0003.png: has mode I;16; allowed: 1, L, ",
-        "empty class": "test/cat: holds no image",
-        "one split": "test/bird: class 'bird' is missing in .*train",
-        "no split": "test: no such folder; expected one folder for each class",
-        "no classes": "train: holds no class",
-    }.items(),
-)
-def test_what_is_wrong_with_an_image_folder_is_named(folder, case, message):
-    broken(folder, case)
+@pytest.mark.parametrize(("spoil", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_an_image_folder_is_named(folder, spoil, message):
+    spoil(folder)
     with one_line(message):
         load_image_folder(folder)
 
