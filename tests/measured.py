@@ -43,9 +43,9 @@ class Softmax(nn.Module):
         return inputs.flatten(1) @ self.weight.T
 
 
-def softmax(seed: int = 0, pixels: int = 4) -> Softmax:
-    generator = torch.Generator().manual_seed(seed)
-    return Softmax(0.3 * torch.randn(CLASSES, pixels**2, generator=generator, dtype=torch.float64))
+def softmax() -> Softmax:
+    """For the images of `images()`."""
+    return Softmax(0.3 * torch.randn(CLASSES, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
 
 
 def stored_alpha(noise: torch.Tensor, m: int | None = None) -> float:

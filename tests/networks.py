@@ -45,9 +45,9 @@ def theta_of(objective: Objective) -> torch.Tensor:
     return objective.parameters.vector({name: p.detach() for name, p in objective.model.named_parameters()})
 
 
-def smooth_objective(seed: int = 0):
+def smooth_objective():
     """An `Objective` of `Smooth` in float64 and a parameter vector."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     objective = Objective(Smooth().double())
     theta = theta_of(objective)
     return objective, theta + 0.3 * torch.randn_like(theta)

@@ -102,4 +102,3 @@ def test_a_job_killed_at_20_random_moments_ends_with_the_same_bits(forkserver, i
         left = {file.name for file in cut.iterdir()} - {file.name for file in whole.iterdir()}
         assert all(name.startswith(".") and ".tmp" in name for name in left), left
         kills, jobs = kills + deaths, jobs + 1
-    print(f"{kills} kills, {jobs} jobs ended, life {life:.2f} s")

@@ -30,11 +30,9 @@ def obvious(spec, dataset, epoch):
     return found
 
 
-def flat(loader, epoch, first=0, end=None, row=0):
-    """Images and labels of one seed's micro-batches, in order."""
-    parts = [
-        (i[row].flatten(0, 1), y[row].flatten()) for i, y in loader.groups(epoch, first, 5 if end is None else end)
-    ]
+def flat(loader, epoch, first=0, end=5):
+    """Images and labels of the first seed's micro-batches, in order."""
+    parts = [(images[0].flatten(0, 1), labels[0].flatten()) for images, labels in loader.groups(epoch, first, end)]
     return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 

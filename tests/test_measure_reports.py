@@ -33,12 +33,12 @@ from whysgd.streams import stream
 from whysgd.study.validation import ROOT
 
 
-def ranked(x, y, quantity="keskar_sharpness", target="test_accuracy", **names) -> pd.DataFrame:
-    """A wide frame of one seed per run with two quantities, all with the same training loss."""
+def ranked(x, y, **names) -> pd.DataFrame:
+    """A wide frame of one seed per run with sharpness and test accuracy, all with the same training loss."""
     runs = runs_frame({f"r{place}": [0.0] for place in range(len(x))}, **names)
     pairs = {f"r{place}": pair for place, pair in enumerate(zip(x, y, strict=True))}
-    values = {quantity: lambda r: pairs[r.run][0], target: lambda r: pairs[r.run][1], "train_loss": 1.0}
-    return wide(measured(runs, **values), runs)
+    x_and_y = {"keskar_sharpness": lambda r: pairs[r.run][0], "test_accuracy": lambda r: pairs[r.run][1]}
+    return wide(measured(runs, **x_and_y, train_loss=1.0), runs)
 
 
 def found(frame, scope=OVERALL, quantity="keskar_sharpness", target="test_accuracy", coefficient="tau"):
@@ -306,16 +306,15 @@ def test_the_expected_sign_follows_the_catalog():
     assert set(COMPARED).isdisjoint(MEASURES["accuracy_gap"])
 
 
-def story(sign=1, papers=("p", "q"), other=None, diverged=()):
+def story(sign=1, papers=("p", "q"), diverged=()):
     """Two papers of eight runs, in which sharpness goes with (or against) accuracy, and the runs it is made of."""
     values = {f"r{i}": [90.0 + i, 90.2 + i] for i in range(8)}
     runs = pd.concat([runs_frame(values, diverged, paper=paper) for paper in papers], ignore_index=True)
-    signs = dict.fromkeys(papers, sign) | (other or {})
     measures = measured(
         runs,
         test_accuracy=lambda run: run.test_accuracy,
         accuracy_gap=lambda run: 100.0 - run.test_accuracy,
-        keskar_sharpness=lambda run: 100.0 - signs[run.paper] * run.test_accuracy,
+        keskar_sharpness=lambda run: 100.0 - sign * run.test_accuracy,
         flatness=lambda run: (int(run.run[1:]) * 3) % 8,
         train_loss=1.0,
     )
