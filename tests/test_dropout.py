@@ -3,10 +3,10 @@
 import pytest
 import torch
 from conftest import folder_of, make_dataset, make_spec
+from measured import gradient_of
 from networks import theta_of
 from test_loop import assert_continues
 from test_seeds import assert_each_is_as_alone, seeds_of
-from torch.func import grad
 
 from whysgd.models.build import build_model
 from whysgd.models.layers import Dropout, dropout_keys
@@ -124,16 +124,11 @@ def test_a_compiled_pass_drops_the_same(monkeypatch, together, real):
 def test_the_noise_is_measured_without_dropout():
     data, spec = make_dataset(20, size=28), SPEC.replace(noise=NoiseProbe(points=1))
     trainer = Trainer([spec], data, dtype=torch.float64)
-    theta, objective = trainer.states[0].theta.clone(), trainer.objective
     trainer.record_noise()
-    model, images = objective.model.eval(), trainer.normalize(torch.from_numpy(data.train.images)).unflatten(0, (4, 5))
+    model = build_model(spec.model, 1, 3, spec.seed, 28).double()
+    images = trainer.normalize(torch.from_numpy(data.train.images)).unflatten(0, (4, 5))
     labels = torch.from_numpy(data.train.labels).unflatten(0, (4, 5))
-
-    def loss(at, x, y):
-        logits = torch.func.functional_call(model, objective.parameters.views(at), (x,))
-        return torch.nn.functional.cross_entropy(logits, y)
-
-    gradients = torch.stack([grad(loss)(theta, x, y) for x, y in zip(images, labels, strict=True)])
+    gradients = torch.stack([gradient_of(model, x, y) for x, y in zip(images, labels, strict=True)])
     expected = (gradients - gradients.mean(0)).norm(dim=1)
     assert trainer.states[0].noise[0]["norms"]["train"] == pytest.approx(expected.tolist(), rel=1e-9)
 
