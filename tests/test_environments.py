@@ -1,9 +1,9 @@
 """The conda environment, the containers and what is installed have the versions of the lock file, and these alone."""
 
-import importlib.util
 import os
 import platform
 import re
+import runpy
 import tomllib
 from importlib.metadata import version
 
@@ -29,16 +29,9 @@ ASKED = list(map(Requirement, [*PROJECT["dependencies"], *PROJECT["optional-depe
 SUPPORTED = SpecifierSet(PROJECT["requires-python"])
 
 
-@pytest.fixture(scope="module")
-def generator():
-    spec = importlib.util.spec_from_file_location("write_environments", ENVS / "write_environments.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_environment_is_what_the_lock_file_makes(generator):
-    made = generator.environments((ENVS / "requirements.lock").read_text())
+def test_every_environment_is_what_the_lock_file_makes():
+    environments = runpy.run_path(str(ENVS / "write_environments.py"))["environments"]
+    made = environments((ENVS / "requirements.lock").read_text())
     assert set(made) == {"whysgd.yaml", "Dockerfile", "whysgd.def"}
     for name, text in made.items():
         assert (ENVS / name).read_text() == text, f"envs/{name}: run `make lock`"

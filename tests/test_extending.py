@@ -61,11 +61,9 @@ def test_the_page_has_one_of_each_in_under_twenty_lines():
 def trained(elsewhere, data):
     """A run with everything of the page that a run can have, trained by the command line."""
     out = elsewhere / "run"
-    sys.path.insert(0, str(elsewhere))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(elsewhere)
         spec = spec_with(**{key: SETTINGS[key] for key in IN_A_RUN})
-    finally:
-        sys.path.remove(str(elsewhere))
     train = ["-m", "whysgd", "train", "--spec", json.dumps(spec.to_dict()), "--seed", 0, 1]
     run(elsewhere, *train, "--data", data, "--out", out)
     return out
