@@ -268,10 +268,7 @@ def test_a_finished_run_is_not_trained_again(data, whole, tmp_path, monkeypatch,
         run(spec.replace(lr=0.1), data, tmp_path / "run")
 
 
-def test_a_folder_that_cannot_be_used_is_named(dataset, data, tmp_path):
-    (tmp_path / "file").write_text("")
-    with one_line("file: cannot be used as the run's folder"):
-        run(make_spec(), data, tmp_path / "file")
+def test_data_that_are_not_there_are_named(tmp_path):
     with one_line("make one with `whysgd build-dataset gone`"):
         run(make_spec(), tmp_path / "gone", tmp_path / "run")
 
