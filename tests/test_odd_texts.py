@@ -1,23 +1,30 @@
 """Texts with the signs of Markdown, LaTeX, HTML, formulas and shells are shown as they are, wherever they are shown."""
 
 import html
+import math
 import re
+import runpy
 import warnings
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 from conftest import one_line
-from drawing import GRID, TABLE, frames_of
+from drawing import GRID, TABLE, frames_of, points_of
+from frames import row, runs_frame, table_of
 from markdown_it import MarkdownIt
 from test_safety import PAPER
 
-from whysgd.report.draw import draw_figure
+from whysgd.files import csv_text
+from whysgd.measures.catalog import LANDSCAPE_COLUMNS
+from whysgd.report.draw import draw_figure, read_points
+from whysgd.report.frame import read_frame
 from whysgd.report.style import save_figure
 from whysgd.report.table import LATEX, Cell, Heading, Table, document, to_latex, to_markdown
 from whysgd.report.trajectories import plot_trajectories
 from whysgd.study.figures import FIGURES, needs
 from whysgd.study.papers import load_paper
+from whysgd.study.validation import ROOT
 from whysgd.training import two_weights
 
 TEXTS = [
@@ -86,6 +93,23 @@ def test_trajectories_have_no_formulas(tmp_path):
     text = (tmp_path / "t.svg").read_text()
     assert "$\\frac$" in text
     assert "mathdefault" not in text
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "007"])
+def test_names_that_a_csv_file_could_mean_otherwise_are_read_back(tmp_path, name):
+    runs = runs_frame({name: [90.0, 92.0]}, dataset=name, model=name, device=name)
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    pd.testing.assert_frame_equal(read_frame(tmp_path / "runs.csv"), runs)
+    points = points_of([name]).assign(loss=math.nan)
+    (tmp_path / "points.csv").write_text(csv_text(LANDSCAPE_COLUMNS, points.to_dict("records")))
+    pd.testing.assert_frame_equal(read_points([tmp_path / "points.csv"]), points)
+    files = {end: tmp_path / f"table.{end}" for end in ("csv", "md", "tex", "html")}
+    make_table = runpy.run_path(str(ROOT / "workflow_scripts/make_table.py"))["make_table"]
+    make_table(table_of([row(name, name)]), "p", runs=tmp_path / "runs.csv", **files)
+    text = files["md"].read_text()
+    assert f"{name} (5 training and 6 test images), {name}, on {name}" in text
+    assert re.search(rf"^\| {name} +\| {name} .* 91\.00 ± 1\.41 ", text, re.MULTILINE)
+    assert read_frame(files["csv"]).loc[0, ["row", "label"]].tolist() == [name, name]
 
 
 LABELS = {

@@ -190,6 +190,7 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     odd = whole(tmp_path, [{**TABLE["rows"][0], "label": "007"}, {**TABLE["rows"][1], "label": "NA"}])
     assert "<td>007</td>" in odd
     assert "<td>NA</td>" in odd
+    assert "scale mini: NA (5 training and 6 test images)" in whole(tmp_path, measures=True, dataset="NA")
     bare = whole(tmp_path)
     assert "How far to trust this" not in bare
     assert "Every run" not in bare

@@ -57,6 +57,12 @@ def test_a_paper_or_a_table_is_printed_as_it_lies_there(project, capsys):
     assert shown(capsys, "geiping2022/fixed_dataset", "--scale", "mini") == "the table fixed_dataset\n"
 
 
+def test_a_data_set_may_be_named_like_a_missing_number(project, capsys):
+    runs = runs_frame({"sgd": [90]}, dataset="NA").assign(paper="geiping2022")
+    write_text(project / "results/mini/frames/geiping2022_runs.csv", runs.to_csv(index=False))
+    assert shown(capsys).startswith("Scale mini: NA (5 training and 6 test images), ")
+
+
 def test_results_from_records_are_shown_where_nothing_was_trained(project, capsys):
     for words in (["--scale", "small"], ["--scale", "recorded/small"],
                   ["--configfile", str(ROOT / "config/small.yaml"), "--config", "from=records"]):  # fmt: skip

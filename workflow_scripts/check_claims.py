@@ -1,9 +1,8 @@
 """Rule check_claims: a paper's claims and their verdicts."""
 
-import pandas as pd
-
 from whysgd.files import write_text
 from whysgd.report.claims import claims_blocks, evaluate_claims
+from whysgd.report.frame import read_frame
 from whysgd.report.script import logged
 from whysgd.report.table import document, to_markdown
 from whysgd.report.tables import setting_of
@@ -11,8 +10,8 @@ from whysgd.study.claims import Claim
 
 
 def check_claims(claims: list[Claim], paper: str, *, runs, histories, measures=None, csv, md, html) -> None:
-    frame, measured = pd.read_csv(runs), pd.read_csv(measures) if measures else None
-    verdicts = evaluate_claims(claims, paper, frame, pd.read_csv(histories), measured)
+    frame, measured = read_frame(runs), read_frame(measures) if measures else None
+    verdicts = evaluate_claims(claims, paper, frame, read_frame(histories), measured)
     write_text(csv, verdicts.to_csv(index=False))
     blocks = claims_blocks(verdicts, setting_of(frame, measures=measured))
     write_text(md, to_markdown(blocks))

@@ -1,15 +1,14 @@
 """Rule make_table: a published table with the measured numbers beside it."""
 
-import pandas as pd
-
 from whysgd.files import write_text
 from whysgd.report import tables
+from whysgd.report.frame import read_frame
 from whysgd.report.script import logged
 from whysgd.report.table import document, to_latex, to_markdown
 
 
 def make_table(table: dict, paper: str, *, runs, measures=None, csv, md, tex, html) -> None:
-    frame, measured = pd.read_csv(runs), pd.read_csv(measures) if measures else None
+    frame, measured = read_frame(runs), read_frame(measures) if measures else None
     lines = tables.make_table(table, paper, frame, measured)
     setting = tables.setting_of(frame[frame.run.isin(lines.row[lines.n > 0])], scaled=table["scaled"])
     origin = f"Published: {table['setting']}. Measured: {setting}."

@@ -5,6 +5,7 @@ import pandas as pd
 from whysgd.files import write_text
 from whysgd.report.correlation_figure import plot_correlations
 from whysgd.report.correlations import correlate
+from whysgd.report.frame import read_frame
 from whysgd.report.measures import measures_table, wide
 from whysgd.report.script import logged
 from whysgd.report.style import save_figure
@@ -14,7 +15,7 @@ from whysgd.report.tables import setting_of
 
 
 def summarize_measures(measures: list[str], runs: list[str], outputs) -> None:
-    found, trained = (pd.concat(map(pd.read_csv, files), ignore_index=True) for files in (measures, runs))
+    found, trained = (pd.concat(map(read_frame, files), ignore_index=True) for files in (measures, runs))
     lines, setting = wide(found, trained), setting_of(trained, device=False, measures=found)
     correlations = correlate(lines)
     for file, frame in ((outputs.tidy, found), (outputs.wide, lines), (outputs.correlations, correlations)):

@@ -47,7 +47,7 @@ def verdicts(root: Path = Path()) -> str:
         file = root / RECORDED / scale / f"claims/{paper}.csv"
         if not file.is_file():
             continue
-        claims = pd.read_csv(file)
+        claims = pd.read_csv(file, dtype=str, keep_default_na=False)
         holds, fails, rest = (claims[claims.verdict == verdict] for verdict in ("holds", "fails", "undetermined"))
         cells = [*("; ".join(part.id + ": " + part.claim) for part in (holds, fails)), ", ".join(rest.id)]
         lines.append(f"| {scale} | [{paper}](docs/results.md#{paper}) | {' | '.join(cell or '–' for cell in cells)} |")

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
-from whysgd.report.frame import read_histories
+from whysgd.report.frame import read_frame, read_histories
 from whysgd.report.recorded import unpacked
 from whysgd.report.style import STYLE, add_heading, begun, plt
 from whysgd.report.tables import setting_of
+from whysgd.results.records import LANDSCAPE_NUMBERS
 from whysgd.study.figures import ACCURACY, FIRST_SEED, GRID, NOISE, needs
 from whysgd.study.registry import find
 
@@ -78,7 +79,7 @@ def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:
 def _read(need: str, inputs: Mapping) -> pd.DataFrame:
     files = inputs[need]
     if need not in (*LANDSCAPES, *NOISE):
-        return pd.read_csv(files)
+        return read_frame(files)
     if any(Path(file).suffix == ".json" for file in files):
         return pd.concat([unpacked(Path(file), need) for file in files], ignore_index=True)
     return read_points(files) if need in LANDSCAPES else read_histories(inputs["metrics"], files)
@@ -93,8 +94,12 @@ def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
     empty, full = pd.DataFrame(columns=LANDSCAPE_COLUMNS), []
     for file in files:
         try:
-            part = pd.read_csv(file, usecols=LANDSCAPE_COLUMNS)
-        except (OSError, ValueError) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
+            part = read_frame(file)[list(LANDSCAPE_COLUMNS)].astype(dict.fromkeys(LANDSCAPE_NUMBERS, float))
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
             raise UserError(f"{file}: not the points of a landscape ({error})") from None
         full += [part] if len(part) else []
     return pd.concat(full or [empty], ignore_index=True)

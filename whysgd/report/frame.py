@@ -11,6 +11,18 @@ from whysgd.results.metrics import KEYS, MEASURED, check_file, read_metrics
 
 # Where results come from.
 TRAINING, RECORDS = "training", "records"
+# What users name.
+NAMES = (
+    "paper", "run", "scale", "dataset", "model", "device", "measure", "quantity", "metric", "scope", "row", "column",
+    "label", "baseline", "note",
+)  # fmt: skip
+
+
+def read_frame(file: str | Path) -> pd.DataFrame:
+    """Return a frame or a table that was written as CSV. Only what is empty is missing, and a name stays what it is:
+    it may be `NA` or `007`.
+    """
+    return pd.read_csv(file, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
 
 
 def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from whysgd.report.claims import explanation
-from whysgd.report.frame import RECORDS
+from whysgd.report.frame import RECORDS, read_frame
 from whysgd.report.measures import measures_table
 from whysgd.report.provenance import provenance
 from whysgd.report.summary import summary_blocks
@@ -48,15 +48,15 @@ def write_page(
             tables; None if nothing was measured.
         metrics, histories: metrics.json, or the record, of every run, and the frames of their histories.
     """
-    runs = pd.concat(map(pd.read_csv, frames))
-    found = pd.read_csv(measures["tidy"]) if measures else None
+    runs = pd.concat(map(read_frame, frames))
+    found = read_frame(measures["tidy"]) if measures else None
     setting = setting_of(runs, measures=found)
-    behind = provenance(metrics, pd.concat(map(pd.read_csv, histories)), found, folder)
+    behind = provenance(metrics, pd.concat(map(read_frame, histories)), found, folder)
     contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
     all_runs = None
     if measures:
-        lines = pd.read_csv(measures["wide"])
-        summary = summary_blocks(pd.read_csv(measures["correlations"]), found, runs, setting)
+        lines = read_frame(measures["wide"])
+        summary = summary_blocks(read_frame(measures["correlations"]), found, runs, setting)
         all_runs = {**measures, "table": measures_table(lines), "summary": summary, "choices": _choices(lines)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -84,9 +84,7 @@ def _paper(paper: dict, runs: pd.DataFrame) -> dict:
 
 def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     """Return a table with what it shows, on what that was measured, and whether the numbers come from records."""
-    # Texts stay what they are: a label may be `007` or `NA`.
-    texts = dict.fromkeys(("row", "column", "label", "baseline", "note"), str)
-    lines = pd.read_csv(table["csv"], dtype=texts, keep_default_na=False, na_values=[""])
+    lines = read_frame(table["csv"])
     own = runs[runs.run.isin(lines.row[lines.n > 0])]
     recorded = (own.source == RECORDS).any()
     return {

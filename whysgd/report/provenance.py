@@ -52,7 +52,7 @@ def provenance(
     for file in metrics_files:
         try:
             for metrics in _metrics_in(file):
-                key = tuple(str(metrics[name]) for name in KEYS)
+                key = tuple(metrics[name] for name in KEYS)
                 seed = {
                     **{name: metrics[name] for name in ("seed", "status", "steps", "spec_digest", "started", "ended")},
                     "last": _number(metrics["final"]["test_accuracy"]),
@@ -81,10 +81,8 @@ def _metrics_in(file: str | Path) -> list[dict]:
 
 
 def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
-    """Return the lines of each run and seed; keys are text, since a CSV file does not say whether `10` is a name."""
-    if frame is None or frame.empty:
-        return {}
-    return {tuple(map(str, key)): lines for key, lines in frame.groupby(KEYS)}
+    """Return the lines of each run and seed."""
+    return {} if frame is None or frame.empty else dict(list(frame.groupby(KEYS)))
 
 
 def _place(entries: dict[str, tuple[int, dict]], entry: Mapping) -> int:

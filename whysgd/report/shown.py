@@ -62,12 +62,13 @@ def _measured(scale: str) -> list[str]:
     """Return on what was measured, and how many networks."""
     import pandas as pd
 
+    from whysgd.report.frame import read_frame
     from whysgd.report.tables import setting_of
 
     files = [file for paper in paper_names() if (file := Path(RUNS.format(scale=scale, paper=paper))).is_file()]
     if not files:
         return [f"Scale {scale}."]
-    runs = pd.concat(map(pd.read_csv, files), ignore_index=True)
+    runs = pd.concat(map(read_frame, files), ignore_index=True)
     setting, diverged = setting_of(runs), (runs.status != "finished").sum()
     count = runs.groupby(["paper", "run"]).ngroups
     return [f"{setting[0].upper()}{setting[1:]}.", f"{count} runs, {len(runs)} trained networks, {diverged} diverged."]
