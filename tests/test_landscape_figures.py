@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from drawing import draw, points_of, row, table_of
 
+from whysgd.errors import UserError
 from whysgd.report.figures import _panels, _planes, landscape
 
 LINE = points_of("abc", "line")
@@ -93,6 +94,12 @@ def test_missing_runs_and_points_are_left_out_and_said(name, lost):
     said = [text.get_text() for axis in figure.axes for text in axis.texts].count("no points")
     count = 3 if name == "landscape" else 2
     assert said == {"a run": count - 1, "points": 0, "a whole run": 1, "everything": count}[lost]
+
+
+def test_contours_of_no_plane_are_refused():
+    for table in (table_of(row("a", "A")), table_of(row("a", "A"), row("b", "B", planned=False), planes=["b"])):
+        with pytest.raises(UserError, match="T: has no run in `planes` that is made, so there is nothing to draw"):
+            draw("contours", table)
 
 
 @pytest.mark.parametrize("count", range(1, 13))

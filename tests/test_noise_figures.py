@@ -142,6 +142,12 @@ def test_runs_without_noise_are_left_out(figure, need):
         draw(figure, TWO, **{need: known[:0]})
 
 
+def test_noise_norms_of_full_batches_alone_are_refused():
+    known = frames_of(TWO)["noise_norms"].assign(noise_norm=0.0)
+    with pytest.raises(UserError, match="T: the gradients of no run have noise, so there is nothing to draw"):
+        draw("noise_norms", TWO, noise_norms=known)
+
+
 @pytest.mark.parametrize("parameters", [200, 2000])
 def test_the_gaussian_width_is_that_of_gaussian_norms(parameters):
     entries = np.random.default_rng(0).standard_normal((4000, parameters))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from whysgd.errors import UserError
 from whysgd.report.colours import PALETTE
 from whysgd.report.figures._panels import drawn_rows, even, panels
 from whysgd.report.figures._planes import LOW, basins, filled, loss_scale, plane_of
@@ -20,6 +21,8 @@ LEVELS, COLOURS = 13, "viridis_r"
 def contours(table, frames):
     """Draw the plane of each run's first seed that has a loss."""
     rows = drawn_rows(table, table["planes"])
+    if not rows:
+        raise UserError(f"{table['title']}: has no run in `planes` that is made, so there is nothing to draw")
     planes = [plane_of(frames["plane"], run) for run in rows]
     norm, across = loss_scale(planes), even(len(rows), 3)
     figure, axes = panels(len(rows), across, HEIGHT, sharex=True, sharey=True)

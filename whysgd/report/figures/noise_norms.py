@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from whysgd.errors import UserError
 from whysgd.report.figures._panels import drawn_rows, even, panels
 from whysgd.report.style import FAINT, add_legend, number, plt
 
@@ -51,7 +52,10 @@ def _drawn(table, frames) -> dict[str, tuple[str, float, list]]:
     if "split" in norms:  # Records have no such column: they keep the norms of the training images alone.
         norms = norms[norms.split == "train"]
     rows = {run: (label, _ends(norms[norms.run == run])) for run, label in drawn_rows(table).items()}
-    return {run: (label, gaussian_width(parameters[run]), ends) for run, (label, ends) in rows.items() if ends}
+    drawn = {run: (label, gaussian_width(parameters[run]), ends) for run, (label, ends) in rows.items() if ends}
+    if not drawn:
+        raise UserError(f"{table['title']}: the gradients of no run have noise, so there is nothing to draw")
+    return drawn
 
 
 def _ends(norms: pd.DataFrame) -> list[tuple[int, float, np.ndarray]]:
