@@ -3,14 +3,14 @@
 // What the page can do beyond being read: sort and filter the table of all runs, and show what is behind a number.
 // Text from the results enters as text nodes and attributes only, never as markup.
 
-const data = JSON.parse(document.getElementById("data")?.textContent ?? '{"runs": {}}');
+const data = JSON.parse(document.getElementById("data").textContent);
 
-/** An element with attributes and children; null and false children are left out. */
+/** An element with attributes and children. */
 function make(tag, attributes = {}, ...children) {
   const svg = ["svg", "g", "path", "line", "circle", "text", "title"].includes(tag);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child !== null && child !== false));
+  element.append(...children);
   return element;
 }
 
@@ -44,10 +44,8 @@ large.addEventListener("click", () => large.close());
 /** What a cell is sorted by: its first number, or its text in a column without numbers; null comes last. */
 function sortKey(cell, numeric) {
   const text = cell.textContent.trim();
-  if (text === "–" || text === "") return null;
-  if (!numeric) return text;
-  if (/^-?inf/.test(text)) return text[0] === "-" ? -Infinity : Infinity;
-  const number = parseFloat(text);
+  if (!numeric) return text === "–" || text === "" ? null : text;
+  const number = parseFloat(text.replace("inf", "Infinity"));
   return Number.isNaN(number) ? null : number;
 }
 
@@ -99,20 +97,12 @@ if (everyRun) {
 
 /** A table; `marked` is the column or row, by its head, that was asked for. */
 function tableOf(heads, rows, marked, kind = "") {
-  const cellOf = (tag, head) => (value, place) => {
-    const cell = make(tag(place), {}, value instanceof Node ? value : shown(value));
-    if (head(place) === marked) cell.className = "marked";
-    return cell;
-  };
-  const head = make("tr", {}, ...heads.map(cellOf(() => "th", (place) => heads[place])));
-  for (const cell of head.cells) cell.scope = "col";
-  const lines = rows.map((row) => {
-    const isMarked = row[0] === marked;
-    const line = make("tr", {}, ...row.map(cellOf((p) => (p ? "td" : "th"), (p) => (isMarked ? marked : heads[p]))));
-    line.cells[0].scope = "row";
-    return line;
-  });
-  const table = make("table", { class: kind }, make("thead", {}, head), make("tbody", {}, ...lines));
+  const look = (...names) => ({ class: names.includes(marked) ? "marked" : "" });
+  const head = heads.map((name) => make("th", { scope: "col", ...look(name) }, name));
+  const lines = rows.map(([name, ...values]) => make("tr", {},
+    make("th", { scope: "row", ...look(name, heads[0]) }, name),
+    ...values.map((value, place) => make("td", look(name, heads[place + 1]), value))));
+  const table = make("table", { class: kind }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines));
   return make("div", { class: "scroll" }, table);
 }
 
@@ -216,12 +206,7 @@ function openRun(name, cell = null) {
   const quantity = cell?.dataset.quantity;
   const close = make("button", { type: "button" }, "Close");
   close.addEventListener("click", () => dialog.close());
-  const facts = {
-    "Settings": factsTable(seeds, (seed) => data.settings[seed.settings]),
-    "Data, code, versions and device": factsTable(seeds, (seed) => ({
-      ...data.facts[seed.facts], spec_digest: seed.spec_digest, weights_sha256: seed.weights_sha256,
-    })),
-  };
+  const factsOf = ({ facts, spec_digest, weights_sha256 }) => ({ ...data.facts[facts], spec_digest, weights_sha256 });
   dialog.replaceChildren(
     make("header", {}, make("h2", { id: "run-title" }, name), close),
     quantity ? make("p", {}, `${cell.closest(".scroll").ariaLabel}: ${cell.textContent}`) : "",
@@ -229,7 +214,10 @@ function openRun(name, cell = null) {
     make("h3", {}, "Seeds"),
     ...seedsTable(seeds, quantity),
     ...measuresTable(seeds, quantity),
-    ...Object.entries(facts).flatMap(([title, table]) => [make("h3", {}, title), table]),
+    make("h3", {}, "Settings"),
+    factsTable(seeds, (seed) => data.settings[seed.settings]),
+    make("h3", {}, "Data, code, versions and device"),
+    factsTable(seeds, factsOf),
   );
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -241,17 +229,15 @@ function openFromAddress() {
   if (name && Object.hasOwn(data.runs, name)) openRun(name); // names have no letters that an address writes otherwise
 }
 
-if (dialog) {
-  document.addEventListener("click", (event) => {
-    const cell = event.target.closest("[data-run]");
-    if (cell && event.target.closest("button")) openRun(cell.dataset.run, cell);
-    if (event.target === dialog) dialog.close(); // beside it
-  });
-  // Without a name in the address a reload shows the page again.
-  dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
-  addEventListener("hashchange", openFromAddress);
-  openFromAddress();
-}
+document.addEventListener("click", (event) => {
+  const cell = event.target.closest("[data-run]");
+  if (cell && event.target.closest("button")) openRun(cell.dataset.run, cell);
+  if (event.target === dialog) dialog.close(); // beside it
+});
+// Without a name in the address a reload shows the page again.
+dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+addEventListener("hashchange", openFromAddress);
+openFromAddress();
 
 // Paper cannot be clicked: it gets everything.
 let closed = [];
