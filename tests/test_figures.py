@@ -21,7 +21,7 @@ from whysgd.report.draw import draw_figure, read_frames, read_points
 from whysgd.report.figures import _steps
 from whysgd.report.statistics import difference, rank_correlation
 from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, begun, joined, save_figure
-from whysgd.study.figures import FIGURES, caption, needs
+from whysgd.study.figures import CONDITIONS, FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
 from whysgd.study.validation import ROOT
 from whysgd.study.workflow import Study
@@ -63,7 +63,7 @@ def test_every_figure_is_drawn_alike_each_time_and_says_what_it_shows(figure, tm
 def test_the_script_draws_from_the_files_of_a_job(figure, tmp_path):
     table, frames = case(figure)
     inputs = {}
-    for need in {"runs", *needs(figure)} - {"grid", "accuracy"}:
+    for need in {"runs", *needs(figure)} - {*CONDITIONS}:
         file = tmp_path / f"{need}.csv"
         frames[need].to_csv(file, index=False)
         inputs[need] = [str(file)] if need == "line" else str(file)
@@ -94,7 +94,7 @@ def test_a_job_reads_what_its_figure_needs_and_what_is_not_measured_is_not_drawn
     drawn = [(paper, table, figure) for paper, tables in study.tables.items() for table in tables
              for figure in study.figures(paper, table)]  # fmt: skip
     for job in drawn:
-        assert study.figure_inputs(*job).keys() - {"metrics"} == {*needs(job[-1])} - {"grid", "accuracy"}
+        assert study.figure_inputs(*job).keys() - {"metrics"} == {*needs(job[-1])} - {*CONDITIONS}
     assert {figure for *_, figure in drawn} == {figure for figure in FIGURES if lost.isdisjoint(needs(figure))}
 
 

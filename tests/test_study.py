@@ -129,7 +129,14 @@ def test_a_landscape_is_looked_at_as_the_scale_says(study):
 
 
 def test_figures_are_drawn_where_their_numbers_are(study):
-    assert study().figures("simsekli2019", "mnist") == ["width", "heatmap"]
+    # A map of one row would repeat the line.
+    assert study().figures("simsekli2019", "mnist") == ["width"]
+    two = {"simsekli2019": {"mnist": {"depth": [2, 4], "width": [4, 8]}}}
+    assert study(grids=two).figures("simsekli2019", "mnist") == ["width", "heatmap"]
+    skipped = WORLD["scales"]["tiny"]["skip"]
+    deep = [f"mnist-{loss}-d4-w{width}" for loss in ("cross_entropy", "linear_hinge") for width in (4, 8)]
+    one = {**skipped, "simsekli2019": [*skipped["simsekli2019"], *deep]}
+    assert study(grids=two, skip=one).figures("simsekli2019", "mnist") == ["width"]
     assert study({"measures": ["fisher"]}).figures("simsekli2019", "mnist") == []
     assert study({"measures": []}).figures("geiping2022", "main") == ["generalization", "comparison", "curves"]
     nothing = {"geiping2022": ["sgd", "fb", "fb-long", "fb-clip", "fb-reg", "fb-strong-reg", "fb-practice"]}
@@ -148,11 +155,11 @@ def test_everything_that_is_made_is_listed_once(study):
     files = outputs(found, "simsekli2019")
     assert len(files) == len(set(files))
     assert "results/tiny/tables/simsekli2019_mnist.tex" in files
-    assert "results/tiny/figures/simsekli2019_mnist_heatmap.svg" in files
+    assert "results/tiny/figures/simsekli2019_mnist_width.svg" in files
     assert "results/tiny/claims/simsekli2019.md" in files
     assert run_file("simsekli2019/mnist-linear_hinge-d2-w4", "seeds-0-1", "metrics.json") in files
     shown = page_files(found)
-    assert "results/tiny/figures/simsekli2019_mnist_heatmap.svg" in shown
+    assert "results/tiny/figures/simsekli2019_mnist_width.svg" in shown
     assert not [file for file in shown if file.endswith((".png", ".tex", ".html"))]
     assert summary_files(study({"measures": []}), "table.md") == []
     contents = page(found)

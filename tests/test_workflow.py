@@ -38,11 +38,11 @@ AFTER_ONE = {
 }  # fmt: skip
 EVERY = {
     "train": 15, "measure": 15, "measure_landscape": 11, "collect_runs": 4, "collect_measures": 4, "make_table": 5,
-    "check_claims": 4, "plot_figure": 14, "summarize_measures": 1, "write_page": 1,
+    "check_claims": 4, "plot_figure": 13, "summarize_measures": 1, "write_page": 1,
 }  # fmt: skip
-# Without training: what is made of the measures, among it the strips and the grid as lines and as a map.
+# Without training: what is made of the measures, among it the strips and the grid as lines.
 FROM_MEASURES = {
-    "collect_measures": 4, "make_table": 2, "check_claims": 3, "plot_figure": 3, "summarize_measures": 1, "write_page": 1,
+    "collect_measures": 4, "make_table": 2, "check_claims": 3, "plot_figure": 2, "summarize_measures": 1, "write_page": 1,
 }  # fmt: skip
 PAPER, PAGE = "papers/geiping2022.yaml", "whysgd/report/templates"
 CLIP = "fb-clip: {epochs: 3000, lr: 0.4, clip: 0.25}"
@@ -68,7 +68,7 @@ EDITS = {
     ),
     "the look of figures": (
         "whysgd/report/style.py", '"font.size": TEXT', '"font.size": SMALL',
-        {"plot_figure": 14, "summarize_measures": 1, "write_page": 1},
+        {"plot_figure": 13, "summarize_measures": 1, "write_page": 1},
     ),
     "a script": ("workflow_scripts/make_table.py", "", "\nUNUSED = 1\n", {"make_table": 5, "write_page": 1}),
     "the page's template": (f"{PAGE}/index.html", "<h2>Verdicts</h2>", "<h2>The verdicts</h2>", {"write_page": 1}),

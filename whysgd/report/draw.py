@@ -15,7 +15,7 @@ from whysgd.report.recorded import unpacked
 from whysgd.report.style import STYLE, add_heading, begun, plt
 from whysgd.report.tables import setting_of
 from whysgd.results.records import LANDSCAPE_NUMBERS
-from whysgd.study.figures import ACCURACY, FIRST_SEED, GRID, NOISE, needs
+from whysgd.study.figures import CONDITIONS, FIRST_SEED, GRID, NOISE, needs
 from whysgd.study.registry import find
 
 
@@ -73,7 +73,7 @@ def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:
     Raises:
         UserError: a file is missing or damaged; the message names it.
     """
-    return {need: _read(need, inputs) for need in ("runs", *needs(name)) if need not in (ACCURACY, GRID)}
+    return {need: _read(need, inputs) for need in ("runs", *needs(name)) if need not in CONDITIONS}
 
 
 def _read(need: str, inputs: Mapping) -> pd.DataFrame:

@@ -4,9 +4,10 @@ from whysgd.study.registry import constants, names, source_of
 from whysgd.study.validation import ROOT
 
 # What a figure may need beside the frame of its runs: other frames of its paper, logs of the gradient noise, or points
-# of `whysgd.measures.catalog.LANDSCAPES`. ACCURACY and GRID are no inputs: the table must be of accuracies, or have a
-# grid, of a measured quantity.
-FRAMES, NOISE, ACCURACY, GRID = ("histories", "measures"), ("noise", "layers", "noise_norms"), "accuracy", "grid"
+# of `whysgd.measures.catalog.LANDSCAPES`. CONDITIONS are no inputs: the table must be of accuracies, have a grid, of a
+# measured quantity, or have one of which two rows or more are run: a map of a single row repeats its line.
+FRAMES, NOISE = ("histories", "measures"), ("noise", "layers", "noise_norms")
+CONDITIONS = ACCURACY, GRID, ROWS = "accuracy", "grid", "rows"
 FIRST_SEED = ("plane", "noise_norms")  # Of these a figure draws the first seed of each run.
 FIGURES = tuple(names("figure"))
 

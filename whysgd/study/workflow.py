@@ -21,7 +21,7 @@ from whysgd.report.colours import run_colours
 from whysgd.results import paths
 from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, network_of, training_cost
-from whysgd.study.figures import ACCURACY, FIGURES, FIRST_SEED, FRAMES, GRID, NOISE, needs
+from whysgd.study.figures import ACCURACY, FIGURES, FIRST_SEED, FRAMES, GRID, NOISE, ROWS, needs
 from whysgd.study.origins import scale_note
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
@@ -303,6 +303,8 @@ class Study:
         compared = {row["run"] for row in planned} | {row["gap"]["from"] for row in planned if row["gap"]}
         missing |= set() if len({run for run in compared if (paper, run) in self.runs}) > 1 else {ACCURACY}
         missing |= set() if needed_measures([content["metric"]]) <= set(measures) else {GRID}
+        *_, inner = content["grid"]["rows"] if content["grid"] else [None]
+        missing |= set() if inner and len({row["axes"][inner] for row in planned}) > 1 else {ROWS}
         if self.recorded:
             missing |= {part for part in (*LANDSCAPES, *NOISE) if not self._drawn_records(paper, table, part)}
         return [name for name in content["figures"] if missing.isdisjoint(needs(name))]

@@ -9,7 +9,7 @@ from whysgd.report.figures._grid import axis_values, extremes, grid_panels, name
 from whysgd.report.measures import titled
 from whysgd.report.style import ON_DARK, ON_LIGHT, SEQUENTIAL, SMALL, WIDE, plt
 
-NEEDS = ("measures", "grid")
+NEEDS = ("measures", "grid", "rows")
 CAPTION = (
     "The same numbers as a map: the mean over seeds of each cell of the grid, with one scale of colours for all "
     "panels; grey cells have no number."
