@@ -45,7 +45,8 @@ def provenance(
     # By their texts, the entries with their places: there may be thousands.
     settings: dict[str, tuple[int, dict]] = {}
     facts: dict[str, tuple[int, dict]] = {}
-    courses, found = (_by_run(frame) for frame in (histories, measures))
+    courses = dict(list(histories.groupby(KEYS)))
+    found = {} if measures is None else dict(list(measures.groupby(KEYS)))
     known = set() if measures is None else set(measures.quantity)
     quantities = {name: titled(name) for name in QUANTITIES if name in known}
     runs: dict[str, list[dict]] = {}
@@ -62,7 +63,8 @@ def provenance(
                     "weights_sha256": metrics.get("weights_sha256"),
                     "settings": _place(settings, {k: v for k, v in metrics["settings"].items() if k not in KEYS}),
                     "facts": _place(facts, {name: metrics.get(name) for name in FACTS}),
-                    "file": Path(os.path.relpath(file, folder)).as_posix(), "history": _course(courses.get(key)),
+                    "file": Path(os.path.relpath(file, folder)).as_posix(),
+                    "history": _course(courses.get(key, histories[:0])),
                     "measures": _measured(found.get(key), quantities),
                 }  # fmt: skip
                 runs.setdefault(f"{metrics['paper']}/{metrics['run']}", []).append(seed)
@@ -80,21 +82,14 @@ def _metrics_in(file: str | Path) -> list[dict]:
     return [content["metrics"]] if "metrics" in content else split(content)
 
 
-def _by_run(frame: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
-    """Return the lines of each run and seed."""
-    return {} if frame is None or frame.empty else dict(list(frame.groupby(KEYS)))
-
-
 def _place(entries: dict[str, tuple[int, dict]], entry: Mapping) -> int:
     """Return the place of an entry, made flat, among others; it is added if it is new."""
     entry = flat(entry)
     return entries.setdefault(repr(entry), (len(entries), entry))[0]
 
 
-def _course(history: pd.DataFrame | None) -> list[list]:
+def _course(history: pd.DataFrame) -> list[list]:
     """Return steps and the accuracies at them: the first and the last that were measured, and some between."""
-    if history is None:
-        return [[] for _ in ("step", *CURVES)]
     measured = history.dropna(subset=list(CURVES), how="all")
     last, count = len(measured) - 1, min(POINTS, len(measured))
     shown = measured.iloc[[round(index * last / max(1, count - 1)) for index in range(count)]]
