@@ -153,5 +153,5 @@ def value_colours(values: list) -> dict:
         colours = PALETTE[1:]  # without the baseline's
         return {value: colours[index % len(colours)] for index, value in enumerate(values)}
     # Without the ends of the map, which dark and light screens swallow.
-    shades = np.linspace(0.3, 0.88, len(values)) if len(values) > 1 else [0.3]
+    shades = np.linspace(0.3, 0.88, len(values))
     return dict(zip(values, map(colormaps[SEQUENTIAL], shades), strict=True))
