@@ -132,22 +132,19 @@ function ticks(low, high) {
 
 /** Test and training accuracy over steps, a line for each seed. */
 function chart(seeds) {
-  const lines = seeds.flatMap((seed) => {
-    const [steps, train, test] = seed.history;
-    const series = { train: ["training", train], test: ["test", test] };
-    return Object.entries(series).map(([kind, [name, values]]) => {
+  const lines = seeds.flatMap(({ seed, history: [steps, training, test] }) =>
+    Object.entries({ training, test }).map(([kind, values]) => {
       const points = steps.map((step, place) => [step, values[place]]).filter(([, value]) => typeof value === "number");
-      return { kind, points, title: `seed ${seed.seed}, ${name} accuracy` };
-    });
-  });
+      return { kind, points, title: `seed ${seed}, ${kind} accuracy` };
+    }));
   const all = lines.flatMap(({ points }) => points);
   if (!all.length) return make("p", { class: "setting" }, "No accuracy was recorded during training.");
   const [width, height, left, bottom, margin] = [Math.min(704, innerWidth - 60), 280, 48, 40, 12];
-  const range = (values) => [Math.min(...values), Math.max(...values)];
-  const [x0, x1] = range([0, ...all.map(([step]) => step)]);
-  const [low, high] = range(all.map(([, value]) => value));
+  const last = Math.max(...all.map(([step]) => step));
+  const values = all.map(([, value]) => value);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
   const [y0, y1] = [Math.max(0, low - 0.05 * (high - low) - 0.5), Math.min(100.5, high + 0.05 * (high - low) + 0.5)];
-  const x = (step) => left + ((step - x0) / (x1 - x0 || 1)) * (width - left - margin);
+  const x = (step) => left + (step / (last || 1)) * (width - left - margin);
   const y = (value) => height - bottom - ((value - y0) / (y1 - y0)) * (height - bottom - margin);
   const drawn = lines.map(({ kind, points, title }) => {
     if (points.length === 1) {
@@ -160,10 +157,10 @@ function chart(seeds) {
     make("line", { class: "grid", x1: left, x2: width - margin, y1: y(value), y2: y(value) }),
     make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toPrecision(6)))),
   ]);
-  const along = ticks(x0, x1).filter(Number.isInteger).map((step) =>
+  const along = ticks(0, last).filter(Number.isInteger).map((step) =>
     make("text", { x: x(step), y: height - bottom + 18, "text-anchor": "middle" }, String(step)));
   const axis = make("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "steps");
-  const label = `Accuracy over ${x1} steps: test accuracy ends at ${seeds.map((seed) => percent(seed.last)).join(", ")} %`;
+  const label = `Accuracy over ${last} steps: test accuracy ends at ${seeds.map((seed) => percent(seed.last)).join(", ")} %`;
   const picture = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...across, ...along, axis, ...drawn);
   const caption = "Accuracy in percent over steps: test (full line) and training (dashed), a line for each seed.";
   return make("figure", {}, picture, make("figcaption", {}, caption));
