@@ -1,4 +1,4 @@
-"""Figures of tables, drawn from files."""
+"""Figures of tables, drawn from files; one that is missing or damaged is a `UserError` that names it."""
 
 import re
 import sys
@@ -69,9 +69,6 @@ def read_frames(name: str, inputs: Mapping) -> dict[str, pd.DataFrame]:
         name: of the figure.
         inputs: for each of them its file or, of landscapes and logs, the files of the runs: those that training and
             measuring left, or records. Beside logs that training left there are the `metrics` of their runs.
-
-    Raises:
-        UserError: a file is missing or damaged; the message names it.
     """
     return {need: _read(need, inputs) for need in ("runs", *needs(name)) if need not in CONDITIONS}
 
@@ -86,11 +83,7 @@ def _read(need: str, inputs: Mapping) -> pd.DataFrame:
 
 
 def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
-    """Return the points of all parts of landscapes in one frame; the part of a diverged run has none.
-
-    Raises:
-        UserError: a file is missing or damaged; the message names it.
-    """
+    """Return the points of all parts of landscapes in one frame; the part of a diverged run has none."""
     empty, full = pd.DataFrame(columns=LANDSCAPE_COLUMNS), []
     for file in files:
         try:

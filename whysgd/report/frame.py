@@ -1,4 +1,7 @@
-"""All runs in one tidy frame: one line for each run, and one for each line of their histories."""
+"""All runs in one tidy frame: one line for each run, and one for each line of their histories.
+
+A file that is missing or damaged is a `UserError` that names it.
+"""
 
 import json
 from collections.abc import Iterable
@@ -36,9 +39,6 @@ def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.D
     Args:
         metrics_files: as `whysgd.results.metrics.read_metrics` reads them.
         placed: each must lie in its run's folder.
-
-    Raises:
-        UserError: a file is missing or damaged; the message names it.
     """
     return pd.DataFrame([run_line(one, file) for file in metrics_files for one in read_metrics(file, placed)])
 
@@ -70,9 +70,6 @@ def read_histories(metrics_files: Iterable[str | Path], history_files: Iterable[
 
     Args:
         metrics_files, history_files: metrics.json and history.csv of the same runs, in the same order.
-
-    Raises:
-        UserError: a file is missing or damaged; the message names it.
     """
     parts = []
     for metrics_file, history_file in zip(metrics_files, history_files, strict=True):
