@@ -130,3 +130,4 @@ def test_the_records_of_the_repository_are_whole_and_in_their_places():
         assert len(record["metrics"]["data"]["sha256"]) == 64
         assert record["metrics"]["code_digest"]
         assert file.stat().st_size < (25_000 if "landscapes" in record else 20_000)
+        assert len(record.get("noise", {"step": []})["step"]) <= LINES

@@ -150,9 +150,10 @@ def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
 
 
 def _noise(lines: pd.DataFrame) -> dict[str, list]:
-    """All measured steps; of the test set's noise the index and the size."""
+    """Some of the measured steps; of the test set's noise the index and the size."""
+    kept = lines[lines.step.isin(_spread(list(lines.step), LINES))]
     names = [name for name in lines.columns.drop("seed") if name in OF_TEST or not name.startswith("test_")]
-    return _columns(lines, names, FEW_DIGITS)
+    return _columns(kept, names, FEW_DIGITS)
 
 
 def _layers(lines: pd.DataFrame) -> dict[str, list]:
