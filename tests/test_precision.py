@@ -43,6 +43,18 @@ def test_bf16_gradients_are_as_good_as_those_of_torchs_autocast(name):
     assert cosine(gradient, truth) > 0.75
 
 
+@pytest.mark.parametrize("penalty", [None, EXACT], ids=["plain", "exact"])
+def test_in_bf16_passes_of_several_micro_batches_are_the_loop_up_to_bf16(penalty):
+    dataset = make_dataset(train=20)
+    spec = make_spec(penalty=penalty, precision="bf16", drop_last=True, clip=None)
+    trainers = [Trainer([spec], dataset, Options(together=k)) for k in (1, 4)]
+    for trainer in trainers:
+        trainer.step()
+        trainer.step()
+    first, second = (t.batch.theta - Trainer([spec], dataset).batch.theta for t in trainers)
+    assert cosine(first, second) > 0.99
+
+
 def trained(steps):
     """A network of the mini scale after some full-batch steps, with micro-batches of 16 images to measure on."""
     spec = make_spec(model="resnet_mini", micro_batch=16, drop_last=True, shuffle=False, augment=None, epochs=100)

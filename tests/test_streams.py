@@ -1,3 +1,5 @@
+import numpy as np
+
 from whysgd.streams import stream
 
 
@@ -11,3 +13,13 @@ def test_a_stream_is_a_function_of_seed_purpose_and_index():
 def test_values_do_not_change_between_versions():
     # Recorded results depend on these; a change here makes all of them irreproducible.
     assert stream(0, "init").integers(0, 1000, 5).tolist() == [580, 134, 971, 715, 86]
+
+
+def test_global_random_state_is_neither_read_nor_changed():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    first = stream(0, "a").random()
+    np.random.seed(1)
+    assert stream(0, "a").random() == first
+    np.random.seed(0)
+    assert (np.random.get_state()[1] == before).all()

@@ -22,6 +22,16 @@ def transformed(spec, gradient=G, targets=(1.0, 1.0)):
     return transform(gradient, Context(gradient.norm(dim=1), lambda: norms, norms))
 
 
+@pytest.mark.parametrize("limit", [0.25, 0.51, 4.9, 5.1])
+def test_clipping_is_torchs_for_each_seed(limit):
+    found = transformed(make_spec(clip=limit))
+    for row, expected in zip(found, G, strict=True):
+        parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        parameter.grad = expected.clone()
+        torch.nn.utils.clip_grad_norm_([parameter], limit)
+        torch.testing.assert_close(row, parameter.grad, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_a_gradient_of_zero_stays_zero(name):
     assert torch.equal(transformed(SPECS[name], torch.zeros(2, 3)), torch.zeros(2, 3))
