@@ -65,7 +65,7 @@ def main() -> None:
         }
         for (what, group), ratios in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] == "all"))
     ]  # fmt: skip
-    write_table("predictions", "Predicted over measured, of each record of a device in config/devices.json.", lines)
+    write_table("predictions", "Predicted over measured, of each record of the devices in config/devices.json.", lines)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import json
 import shutil
 from importlib.metadata import version
 
+import pandas as pd
 import pytest
 from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
 
@@ -11,6 +12,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.measures.landscape_part import landscape_of
 from whysgd.measures.run import load_runs, measure_batch
+from whysgd.results import records
 from whysgd.results.metrics import read_metrics
 from whysgd.results.paths import landscape_folder, measures_folder, record_file, run_folder
 from whysgd.results.record_model import read_record
@@ -80,9 +82,13 @@ def test_a_new_record_says_what_it_lacks_of_the_one_before(finished, tmp_path, c
         assert read_record(path)["landscapes"]["line"]["alpha"] == [-1, 0, 1]
     assert capsys.readouterr().err == ""
     part = points / "line_0-of-1.csv"
-    part.write_bytes(part.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"line_0-of-1\.csv: not readable \(its last line is cut short\)"):
-        write_records([run])
+    whole = part.read_text()
+    for damaged, why in (
+        (whole[:-9], "cut short"), (whole.replace(",0.0,", "\n", 1), "cut short"), (whole.replace(",0.0,", ",0.x,", 1), "0.x"),
+    ):  # fmt: skip
+        part.write_text(damaged)
+        with pytest.raises(UserError, match=rf"line_0-of-1\.csv: not readable \(.*{why}"):
+            write_records([run])
     shutil.rmtree(points)
     kept = [one for one in read_json(measures / "all.json") if one["measure"] != "tail_index"]
     write_json(measures / "all.json", kept)
@@ -90,6 +96,21 @@ def test_a_new_record_says_what_it_lacks_of_the_one_before(finished, tmp_path, c
     assert "landscapes" not in read_record(one)
     lost = f"has no line, tail_index any more: {run} has none"
     assert capsys.readouterr().err == f"{one}: {lost}\n{other}: {lost}\n"
+
+
+def test_seeds_that_end_early_keep_the_steps_of_the_noise_that_the_others_keep():
+    steps = [*range(0, 1000, 10), 1000]  # 99 points, the start and the end
+    long, short = (
+        pd.DataFrame(
+            {"seed": 0, "step": own, "tail_index": 1.5, "layer": "fc.weight", "weight_norm": 1.0, "gradient_norm": 1.0}
+        )
+        for own in (steps, [*steps[:71], 705])
+    )
+    for kept, most in ((records._noise, LINES), (records._layers, records.LAYER_STEPS)):
+        whole, part = (kept(lines, 101)["step"] for lines in (long, short))
+        assert len(whole) <= most
+        assert (whole[0], whole[-1], part[0], part[-1]) == (0, 1000, 0, 705)
+        assert part[:-1] == [step for step in whole if step <= 700]
 
 
 def test_a_record_that_was_changed_is_refused(finished):

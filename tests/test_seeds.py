@@ -50,6 +50,7 @@ def assert_each_is_as_alone(specs, data, passes, steps=8, norms=None):
     spec = specs[0]
     tolerance = 1e-6 if spec.penalty and not getattr(spec.penalty, "exact", True) else 1e-9
     expected = [trainer.states[0] for trainer in alone]
+    assert not torch.equal(expected[0].theta, expected[1].theta)
     for state, theirs in [pair for ours in shared for pair in zip(ours.states, expected, strict=True)]:
         for name in ("theta", "running", "norms"):
             torch.testing.assert_close(getattr(state, name), getattr(theirs, name), rtol=tolerance, atol=tolerance)

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,8 +47,12 @@ def is_a(kind) -> Callable[[str], float]:
     """Return the reader of an argument that must be a number of a kind of `whysgd.study.settings`."""
 
     def read(text: str):
+        for number in (int, float):
+            with suppress(ValueError):
+                text = number(text)
+                break
         try:
-            return TypeAdapter(kind).validate_strings(text)
+            return TypeAdapter(kind).validate_python(text)
         except ValidationError as error:
             raise argparse.ArgumentTypeError(f"{text}: {rule(error.errors()[0])}") from None
 

@@ -88,11 +88,7 @@ def read_points(files: Iterable[str | Path]) -> pd.DataFrame:
     for file in files:
         try:
             part = read_frame(file)[list(LANDSCAPE_COLUMNS)].astype(dict.fromkeys(LANDSCAPE_NUMBERS, float))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-        ) as error:  # Pandas has its own for damaged files, all of them ValueErrors.
+        except (OSError, ValueError, KeyError) as error:  # a file, a number or a column; pandas' own are ValueErrors
             raise UserError(f"{file}: not the points of a landscape ({error})") from None
         full += [part] if len(part) else []
     return pd.concat(full or [empty], ignore_index=True)

@@ -103,7 +103,7 @@ def _telling(tables: list[dict]) -> dict | None:
 def _choices(lines: pd.DataFrame) -> dict[str, tuple[str, list[str]]]:
     """Return, by a column of the table of all runs, its name for readers and its values, if runs differ in it."""
     columns = {"run": ("paper", lines.paper), "dataset": ("data set", lines.dataset), "model": ("network", lines.model)}
-    return {head: (name, sorted(set(own))) for head, (name, own) in columns.items() if own.nunique() > 1}
+    return {head: (name, sorted(own.dropna().unique())) for head, (name, own) in columns.items() if own.nunique() > 1}
 
 
 def _policy(style: str, script: str) -> str:

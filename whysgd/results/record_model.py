@@ -94,7 +94,7 @@ class Record(Settings):
     norms: Columns
     """Gradient norms of the first steps."""
     noise: Columns | None = None
-    """Lines of noise.csv."""
+    """Some lines of noise.csv."""
     layers: Columns | None = None
     """Some steps of layers.csv."""
     noise_norms: Columns | None = None

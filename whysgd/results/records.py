@@ -38,10 +38,9 @@ HISTORY_KEPT = (
     "step", "step_loss", "gradient_norm", "penalty", "step_length", "micro_batch_norm2", "train_loss", "train_accuracy",
     "validation_accuracy", "test_loss", "test_accuracy",
 )  # fmt: skip
-# Lines with accuracies, lines with micro-batch norms, measured steps of the layers' norms, norms of mini-batches, and
-# significant digits (few of them for noise, layers, norms and landscapes) that are kept, at most: they are for curves,
-# and the final numbers are in the metrics. The noise keeps all of its steps: seeds that end at different ones have the
-# others in common.
+# Lines with accuracies or of the noise, lines with micro-batch norms, measured steps of the layers' norms, norms of
+# mini-batches, and significant digits (few of them for noise, layers, norms and landscapes) that are kept, at most:
+# they are for curves, and the final numbers are in the metrics.
 LINES, NORM_LINES, LAYER_STEPS, MINI_BATCHES, DIGITS, FEW_DIGITS = 40, 40, 16, 200, 6, 4
 # Of the noise of the test set.
 OF_TEST = ("test_tail_index", "test_noise_norm2")
@@ -75,9 +74,11 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Path | No
         content = {"format": FORMAT, "metrics": metrics, "measures": taken.get(seed, {})}
         content["history"] = _history(lines[HISTORY], metrics["settings"]["evaluations"])
         content["norms"] = _columns(lines[NORMS].head(FIRST_STEPS), ("step", "gradient_norm"))
-        for name, columns in ((NOISE, _noise), (LAYERS, _layers), (NOISE_NORMS, _noise_norms)):
-            if len(lines[name]):
-                content[Path(name).stem] = columns(lines[name])
+        if len(lines[NOISE]):
+            planned = metrics["settings"]["noise"]["points"] + 2  # with the start and the end
+            content["noise"] = _noise(lines[NOISE], planned)
+            content["layers"] = _layers(lines[LAYERS], planned)
+            content["noise_norms"] = _noise_norms(lines[NOISE_NORMS])
         drawn = {kind: own[seed] for kind, own in points.items() if seed in own}
         records.append(with_checksum({**content, **({"landscapes": drawn} if drawn else {})}))
     return records
@@ -110,9 +111,10 @@ def _table(*files: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     lines = []
     for file in files:
         try:
-            if not file.read_bytes().endswith(b"\n"):
-                raise ValueError("its last line is cut short")
-            lines.append(pd.read_csv(file, usecols=columns))
+            content = file.read_bytes()
+            if not content.endswith(b"\n") or len({line.count(b",") for line in content.splitlines()}) > 1:
+                raise ValueError("some lines are cut short")
+            lines.append(pd.read_csv(file, usecols=columns, dtype=dict.fromkeys(LANDSCAPE_NUMBERS, float)))
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: not readable ({error})") from None
     return pd.concat(lines)
@@ -122,6 +124,13 @@ def _columns(lines: pd.DataFrame, names: Iterable[str], digits: int = DIGITS) ->
     """Columns of a table, by name; those without any number are left out."""
     kept = [name for name in names if lines[name].notna().any()]
     return {name: [one if name == "layer" else _rounded(one, digits) for one in lines[name]] for name in kept}
+
+
+def _shared(steps: list, planned: int, most: int) -> list:
+    """Every k-th of a seed's steps and its last, so many at most of those planned: seeds that end early keep the same
+    ones as the others.
+    """
+    return steps[:: -(-planned // (most - 1))] + steps[-1:]
 
 
 def _spread(items: list, most: int) -> list:
@@ -137,7 +146,7 @@ def _history(lines: pd.DataFrame, planned: int) -> dict[str, list]:
     """
     evaluated, normed = (list(lines.step[lines[name].notna()]) for name in ("test_accuracy", "micro_batch_norm2"))
     early = [step for step in normed if step <= lines.step.max() / 10]
-    kept = evaluated[:: -(-planned // LINES)] + evaluated[-1:]
+    kept = _shared(evaluated, planned, LINES)
     kept += _spread(early, NORM_LINES // 2) + _spread([step for step in normed if step not in early], NORM_LINES // 2)
     return _columns(lines[lines.step.isin(kept)], HISTORY_KEPT)
 
@@ -149,17 +158,17 @@ def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
     return _columns(lines[lines.seed == seed], lines.columns.drop("seed"), digits)
 
 
-def _noise(lines: pd.DataFrame) -> dict[str, list]:
+def _noise(lines: pd.DataFrame, planned: int) -> dict[str, list]:
     """Some of the measured steps; of the test set's noise the index and the size."""
-    kept = lines[lines.step.isin(_spread(list(lines.step), LINES))]
+    kept = lines[lines.step.isin(_shared(list(lines.step), planned, LINES))]
     names = [name for name in lines.columns.drop("seed") if name in OF_TEST or not name.startswith("test_")]
     return _columns(kept, names, FEW_DIGITS)
 
 
-def _layers(lines: pd.DataFrame) -> dict[str, list]:
+def _layers(lines: pd.DataFrame, planned: int) -> dict[str, list]:
     """Some of the measured steps, of the layers' weights: biases are not drawn."""
     weights = lines[lines.layer.str.endswith("weight")]
-    kept = weights[weights.step.isin(_spread(list(weights.step.unique()), LAYER_STEPS))]
+    kept = weights[weights.step.isin(_shared(list(weights.step.unique()), planned, LAYER_STEPS))]
     return _columns(kept, ("step", "layer", "weight_norm", "gradient_norm"), FEW_DIGITS)
 
 

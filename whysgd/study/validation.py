@@ -120,9 +120,7 @@ def line(path: tuple, text: str) -> str:
 
 _RULES = {
     "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
     "float_type": "must be a finite number",
-    "float_parsing": "must be a finite number",
     "finite_number": "must be a finite number",
     "string_type": "must be a text",
     "bool_type": "must be true or false",
