@@ -143,8 +143,13 @@ def test_small_multiples_have_each_row_in_its_colour_over_the_others():
     known = frames_of(TABLE)["histories"]
     early = known[(known.seed != 1) | (known.step < 5)]
     early = pd.concat([early, known[(known.seed == 1) & (known.step == 5)].assign(step=4)])
-    lines = lines_of(draw("curves", histories=early).axes[0], TABLE["colours"]["a"])
+    own, other, _ = draw("curves", histories=early).axes
+    lines = lines_of(own, TABLE["colours"]["a"])
     assert [line.get_xdata().tolist() for line in lines[1:]] == [[1, 3, 5], [1, 3, 4], [1, 3, 5]]
+    # The median is that of all seeds that have not ended: at step 4 it would be that of one.
+    grey = other.lines[0]
+    assert [line.get_xdata().tolist() for line in (lines[0], grey)] == [[1, 3, 5]] * 2
+    assert [line.get_ydata().tolist() for line in (lines[0], grey)] == [[91.0] * 3] * 2
     # Quartiles of few seeds lie where no seed is; of more than five they are a band.
     many = draw("curves", seeds=6).axes[0]
     assert len(many.lines) == 3

@@ -128,6 +128,12 @@ def test_layers_have_a_line_each_in_units_of_their_start():
     # A layer has the same colour in all panels.
     assert [line.get_color() for line in fewer.lines] == [line.get_color() for line in weights.lines[:2]]
     assert texts_of(figure.legends[0].get_texts()) == ["1", "2", "3"]
+    # A seed that ends earlier adds no step of its own to the medians.
+    layers = frames_of(TWO)["layers"]
+    end = (layers.seed == 1) & (layers.step == layers.step.max())
+    early = layers.assign(step=layers.step - end, weight_norm=layers.weight_norm + 9 * end)
+    for axis, before in zip(draw("layer_norms", TWO, layers=early).axes, figure.axes, strict=True):
+        assert [list(line.get_xdata()) for line in axis.lines] == [list(line.get_xdata()) for line in before.lines]
 
 
 @pytest.mark.parametrize(

@@ -39,17 +39,24 @@ def panels(count: int, across: int, height: float, width: float = NARROW, **opti
     return figure, list(axes.flat[:count])
 
 
+def shared(frame: pd.DataFrame, along: str) -> pd.DataFrame:
+    """Return a run's lines at the values of `along` that each seed has until it ends; a median leaps at others."""
+    ends, seeds = frame.groupby("seed")[along].max(), frame.groupby(along).seed.nunique()
+    running = pd.Series([(ends >= place).sum() for place in seeds.index], seeds.index)
+    return frame[frame[along].isin(seeds.index[seeds == running])]
+
+
 def over_seeds(frame: pd.DataFrame, along: str, value: str) -> pd.DataFrame:
-    """Return median and quartiles over seeds of a column, along another: columns low, median and high."""
-    seeds = frame.dropna(subset=value).groupby([along, "seed"])[value].mean().groupby(level=0)
+    """Return median and quartiles over the seeds that have not ended of a run's column, along another."""
+    seeds = shared(frame.dropna(subset=value), along).groupby([along, "seed"])[value].mean().groupby(level=0)
     shares = [0.25, 0.5, 0.75]
     return seeds.quantile(shares).unstack().reindex(columns=shares).set_axis(["low", "median", "high"], axis=1)
 
 
 def draw_course(axis, course: pd.DataFrame, colour, label: str | None = None, lw: float = 1.6) -> None:
     """Draw the column `median` over the index as a line, and the others thinly, or a band from `low` to `high`."""
-    axis.plot(course.index, course["median"], color=colour, label=label, lw=lw, zorder=3)
-    seeds = course.drop(columns=["low", "median", "high"])
+    median, seeds = course["median"].dropna(), course.drop(columns=["low", "median", "high"])
+    axis.plot(median.index, median, color=colour, label=label, lw=lw, zorder=3)
     for seed in seeds:
         line = course[seed].dropna()  # Seeds may end at different steps.
         axis.plot(line.index, line, color=colour, lw=0.6, alpha=0.6, zorder=2.5)

@@ -73,7 +73,8 @@ def draw_multiples(table, frames, lines: pd.DataFrame, name: str, level: float |
             axis.set_visible(own is not None)
             for run, course in courses.items():
                 if run != own:
-                    axis.plot(course.index, course["median"], color=FAINT, lw=0.9, zorder=2)
+                    median = course["median"].dropna()
+                    axis.plot(median.index, median, color=FAINT, lw=0.9, zorder=2)
             if own:
                 draw_course(axis, courses[own], table["colours"][own])
                 axis.set_title(textwrap.fill(title, 120 // across + 4), loc="left")
@@ -106,7 +107,7 @@ def _course(history: pd.DataFrame, along: str) -> pd.DataFrame:
         history = history.assign(**{along: history.groupby(last)[along].transform("mean").round(1)})
     course = over_seeds(history, along, "value")
     seeds = history.pivot_table("value", along, "seed")
-    return course.join(seeds) if 1 < len(seeds.columns) <= FEW else course
+    return course.join(seeds, how="outer") if 1 < len(seeds.columns) <= FEW else course
 
 
 def _steps_of(axis, courses: dict) -> None:

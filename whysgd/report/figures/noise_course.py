@@ -3,7 +3,7 @@
 import pandas as pd
 
 from whysgd.report.figures._grid import mark_level
-from whysgd.report.figures._panels import draw_course, drawn_rows
+from whysgd.report.figures._panels import draw_course, drawn_rows, shared
 from whysgd.report.style import QUIET, WIDE, add_legend, log_ticks, plt, step_axis
 
 NEEDS = ("noise", "histories")
@@ -51,13 +51,10 @@ def noise_course(table, frames):
 
 def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
     """Draw median and band over the seeds, at the steps that every seed has until it ends; a dot at each seed's end."""
-    ends = lines.groupby("seed").step.max()
-    course = lines.groupby("step").agg(
-        median=("tail_index", "median"), low=("tail_index_low", "min"), high=("tail_index_high", "max"),
-        seeds=("seed", "nunique"),
+    course = shared(lines, "step").groupby("step").agg(
+        median=("tail_index", "median"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
     )  # fmt: skip
-    common = [step for step, seeds in course.pop("seeds").items() if seeds == (ends >= step).sum()]
-    draw_course(axis, course.loc[common], colour)
+    draw_course(axis, course, colour)
     for _, mine in lines.sort_values("step").groupby("seed"):
         _ended(axis, mine, "tail_index", colour)
 
