@@ -49,7 +49,6 @@ def test_help_ends_with_examples_that_can_be_parsed(name):
         if name in WITH_CONFIG:
             for file in options.configfile:
                 assert (ROOT / file).is_file()
-            options.scale = None if getattr(options, "scale", None) == "small" else getattr(options, "scale", None)
             config_of(options)
 
 
@@ -79,7 +78,7 @@ WRONG = {
     "run": (["settings", "geiping2022/fb-regg"], "settings: 'geiping2022/fb-regg': no such run; .*; did you mean fb-reg?"),
     "one of two runs": (["diff", "geiping2022/fb", "geiping2022/sdg"], "diff: 'geiping2022/sdg': no such run; .*; did you mean sgd?"),
     "table": (["show", "geiping2022/mian"], "show: 'geiping2022/mian': no such table; .*; did you mean main?"),
-    "scale": (["plan", "--scale", "miny"], "scale = 'miny': allowed: mini, midi, paper; did you mean mini?"),
+    "scale": (["plan", "--scale", "miny"], "scale = 'miny': allowed: mini, small, midi, paper; did you mean mini?"),
     "scale to show": (["show", "--scale", "pper"], "show: scale 'pper': allowed: .*; did you mean paper?"),
     "key": (["plan", "--config", "sede=[0]"], "--config: sede: unknown key; .*; did you mean seeds?"),
     "no pair": (["plan", "--config", "seeds"], "--config: 'seeds': must be KEY=VALUE"),

@@ -29,7 +29,7 @@ BAD = {
     "negative seed": ({"seeds": [0, -1]}, r"mine.yaml: seeds\[1\] = -1: must be at least 0"),
     "repeated seed": ({"seeds": [1, 1]}, r"mine.yaml: seeds = \[1, 1\]: must not repeat"),
     "no seeds": ({"seeds": []}, r"mine.yaml: seeds = \[\]: must have at least 1"),
-    "unknown scale": ({"scale": "huge"}, "mine.yaml: scale = 'huge': allowed: mini, midi, paper"),
+    "unknown scale": ({"scale": "huge"}, "mine.yaml: scale = 'huge': allowed: mini, small, midi, paper"),
     "unknown paper": ({"papers": ["nobody2020"]}, r"mine.yaml: papers\[0\] = 'nobody2020': allowed: geiping2022"),
     "a path as a name": ({"scale": "../x"}, "mine.yaml: scale = '../x': must be a name"),
     "incomplete data set": ({"datasets": {"a": {"source": "image_folder"}}}, "mine.yaml: datasets.a: path must be given"),
@@ -134,7 +134,7 @@ def test_the_page_of_settings_has_every_key(top):
             assert f"| `{field.alias or key}` |" in page, (model.__name__, key)
 
 
-@pytest.mark.parametrize("name", ["midi", "paper", "image_folder"])
+@pytest.mark.parametrize("name", ["small", "midi", "paper", "image_folder"])
 def test_overlays_are_valid(name):
     load_config([ROOT / f"config/{name}.yaml"])
 

@@ -36,7 +36,8 @@ MINI = {
     "geiping2022/x10-fb": ["store.copies 2 = 10 (papers/geiping2022.yaml: runs.x10-fb) ÷ 5 (copies_divisor)"],
     "novack2023/resnet18-cifar10.lb-gn": [
         "penalty.strength 0.00125 = 0.01 (papers/novack2023.yaml: tables) ÷ 8 (rules_of.novack2023.strength_divisor)",
-        "lr 0.4 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor)",
+        "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
+        "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
         "batch 160 = 5120 (papers/novack2023.yaml: defaults) ÷ 32 (rules_of.novack2023.micro_batch_divisor)",
     ],
     "novack2023/resnet18-cifar10.sb-sgd": [
@@ -82,17 +83,17 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
     tables = {"geiping2022": ["main", "fixed_dataset"], "novack2023": None, "seminar": ["mnist"]}
     study = Study(config_of(**tables))
     notes = {
-        "geiping2022/main": "lr ×4, micro-batch ÷8, times ÷10, lr of single micro-batches ÷8",
-        "geiping2022/fixed_dataset": ("lr ×4, micro-batch ÷8, times ÷10, copies ÷5, lr of single micro-batches ÷8"),
-        "novack2023/main": "lr ×4, micro-batch ÷32, times ÷20, λ ÷8, lr of single micro-batches ÷32",
-        "novack2023/grafting": "lr ×4, micro-batch ÷32, times ÷20, lr of single micro-batches ÷32",
-        "seminar/mnist": "micro-batch ÷8, lr of single micro-batches ÷8",
+        "geiping2022/main": "lr ×4, micro-batch ÷8, times ÷10, lr ÷8 unless full batch",
+        "geiping2022/fixed_dataset": ("lr ×4, micro-batch ÷8, times ÷10, copies ÷5, lr ÷8 unless full batch"),
+        "novack2023/main": "lr ×4, micro-batch ÷32, times ÷20, λ ÷8, lr ÷32 unless full batch",
+        "novack2023/grafting": "lr ×4, micro-batch ÷32, times ÷20, lr ÷32 unless full batch",
+        "seminar/mnist": "micro-batch ÷8, lr ÷8 unless full batch",
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
     config = config_of(**tables)
     config["scales"]["mini"]["rules_of"]["novack2023"] |= {"batch_divisor": 4, "strength_divisor": 1}
     fewer = Study(config).table("novack2023", "main")["scaled"]
-    assert fewer == "lr ×4, micro-batch ÷32, times ÷20, micro-batches of a step ÷4, lr of single micro-batches ÷32"
+    assert fewer == "lr ×4, micro-batch ÷32, times ÷20, micro-batches of a step ÷4, lr ÷32 unless full batch"
     text = settings_text(config, "novack2023", "resnet18-cifar10-gn-mb2560")
     ways = "÷ 32 (rules_of.novack2023.micro_batch_divisor) ÷ 4 (rules_of.novack2023.batch_divisor)"
     assert f"\nbatch 40 = 5120 (papers/novack2023.yaml: defaults) {ways}\n" in text

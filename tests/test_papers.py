@@ -141,7 +141,7 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         paper, mini = at("paper", run), at("mini", run)
         assert mini.epochs == paper.epochs / 10
         assert mini.micro_batch == paper.micro_batch / 8
-        # A step of a single micro-batch has fewer images, and a smaller rate.
+        # A step of fewer images has a smaller rate; full batch has none to be smaller than.
         assert mini.lr == pytest.approx(4 * paper.lr / (8 if run == "sgd" else 1))
         # A warmup shorter than a unit is left out.
         assert mini.schedule.warmup == (paper.schedule.warmup / 10 if paper.schedule.warmup > 10 else 0)
@@ -154,21 +154,12 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         assert mini.normalize is None
 
 
-def test_a_transform_that_gives_a_length_of_its_own_makes_a_step_like_a_single_micro_batch(tmp_path, monkeypatch):
-    # Whatever else a user's file does at its top.
-    others = "import os\n\nos.environ['A_SETTING'] = '1'\n[a, b] = [1, 2]\n"
-    (tmp_path / "own_length.py").write_text(
-        f"{others}OWN_LENGTH = True\n\n\ndef sign(gradient, context, settings): ...\n"
-    )
-    (tmp_path / "the_batchs.py").write_text("def half(gradient, context, settings): ...\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    large = {"batch": "all", "micro_batch": 16}
-    foreign, other = {"name": "own_length:sign"}, {"name": "the_batchs:half"}
-    for transform in ({"name": "normalize"}, {"name": "iter_graft"}, foreign, [other, foreign]):
-        assert papers.is_single({**large, "transform": transform}), transform
-    for transform in (None, other, [other, {"name": "clip"}]):
-        assert not papers.is_single({**large, "transform": transform}), transform
-    assert papers.is_single({**large, "batch": 16, "transform": None})
+def test_batches_of_every_size_but_all_images_keep_one_learning_rate():
+    """Published with one rate, they have one at a scale; `all` has no smaller batch to be scaled from."""
+    specs = expand(config_of(novack2023=["grafting"])).values()
+    rates = {spec.run.partition(".")[2]: spec.lr for spec in specs if spec.run.startswith("resnet18-cifar10.")}
+    columns = ("sb-sgd", "lb-sgd", "iter-graft", "exter-graft")
+    assert rates == {**dict.fromkeys(columns, 4 * 0.1 / 32), "ngd": pytest.approx(4 * 0.2626 / 32)}
 
 
 def test_a_scale_takes_fewer_micro_batches_and_leaves_the_batches_comparable():

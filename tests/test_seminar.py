@@ -86,7 +86,7 @@ def test_the_mini_scale_keeps_networks_epochs_and_full_batch_learning_rates():
         theirs = paper[run, seed]
         assert (spec.dataset, spec.model, spec.micro_batch) == ("digits", theirs.model, 12)
         assert (spec.epochs, spec.schedule) == (theirs.epochs, theirs.schedule)
-        # A step of a single micro-batch has fewer images, and a smaller rate.
+        # A step of fewer images has a smaller rate.
         assert spec.lr == (theirs.lr if spec.full_batch else theirs.lr / 8)
 
 

@@ -36,7 +36,7 @@ UNCOUNTED = tuple(
     )
 )
 # Constants that say what files have and how tables call it.
-DECLARED = ("LABEL", "NETWORKS", "OWN_LENGTH", "PATTERN", "QUANTITIES", "VARIANTS", "WRITTEN")
+DECLARED = ("LABEL", "NETWORKS", "PATTERN", "QUANTITIES", "VARIANTS", "WRITTEN")
 
 
 @cache

@@ -116,8 +116,8 @@ class Rules(Settings):
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
     """Network of the paper: network to use; "*" and `same` likewise."""
-    time_divisor: Divisor = 1.0
-    """Divides all epochs, steps, and times of schedules that are not shares of the run."""
+    time_divisor: Positive = 1.0
+    """Divides all epochs, steps, and times of schedules that are not shares of the run; below 1 makes runs longer."""
     micro_batch_divisor: Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""
     batch_divisor: Divisor = 1.0
@@ -127,7 +127,7 @@ class Rules(Settings):
     strength_divisor: Positive = 1.0
     """Divides λ of every penalty on micro-batches."""
     lr_factor: Positive = 1.0
-    """Multiplies every learning rate."""
+    """Multiplies every learning rate; those of steps that do not take all images are divided by micro_batch_divisor."""
 
 
 class Scale(Rules):

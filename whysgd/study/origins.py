@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from whysgd.study.config import PAPERS
-from whysgd.study.papers import is_single, load_paper, scale_of, scaled_spec
+from whysgd.study.papers import load_paper, scale_of, scaled_spec
 from whysgd.study.settings import flat, is_real
+from whysgd.study.spec import FULL_BATCH
 from whysgd.study.validation import read_yaml
 
 # The rules of a scale that change numbers: their sign, what a note calls the settings, and which these are.
@@ -34,8 +35,8 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
     }
     if scale["batch_divisor"] != 1 and any(_has_several(one) for one in settings):
         found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
-    if "micro_batch_divisor" in found and any(is_single(known[run]) for run in runs):
-        found["single"] = f"lr of single micro-batches ÷{scale['micro_batch_divisor']:g}"
+    if "micro_batch_divisor" in found and any(known[run]["batch"] != FULL_BATCH for run in runs):
+        found["sampled"] = f"lr ÷{scale['micro_batch_divisor']:g} unless full batch"
     return ", ".join(found.values())
 
 
@@ -89,7 +90,7 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
 
 def _second_rule(key: str, published: Mapping, scaled: Mapping, scale: Mapping) -> tuple[str, float]:
     """Return the rule that divides a setting once more, and by what; 1 if none does."""
-    if key == "lr" and is_single(published):
+    if key == "lr" and published["batch"] != FULL_BATCH:
         return "micro_batch_divisor", scale["micro_batch_divisor"]
     if key not in ("batch", "micro_batch") or not _has_several(published):
         return "", 1

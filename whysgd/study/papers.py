@@ -9,12 +9,12 @@ from whysgd.errors import UserError, nearest
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
-from whysgd.study.layout import lay_out, reference_of, transforms_of
+from whysgd.study.layout import lay_out, reference_of
 from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, trained_images
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.published import mark_edited
-from whysgd.study.registry import allowed, constants, file_of, names, problem
+from whysgd.study.registry import allowed, names, problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import check_known, checked, read_yaml
@@ -155,9 +155,10 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
     that are counted rounded and at least 1; micro-batches divided by `micro_batch_divisor`; as many of them in a step
     as published or, where there are several and not all, so many divided by `batch_divisor`, and at least 2 (smaller
     ones, where the batch would else be divided by less); learning rate times `lr_factor`, and divided by
-    `micro_batch_divisor` where a step is a single micro-batch, because the best learning rate grows with the batch
-    (Goyal et al. 2017, arXiv 1706.02677); λ of a micro-batch penalty divided by `strength_divisor`; stored copies
-    divided by `copies_divisor`; the scale's augmentation where the row, or its stored copies, have one.
+    `micro_batch_divisor` where a step does not take all images, because the best learning rate grows with the batch
+    (Goyal et al. 2017, arXiv 1706.02677), but by one number, so that batches of several sizes with one learning rate
+    keep one; λ of a micro-batch penalty divided by `strength_divisor`; stored copies divided by `copies_divisor`; the
+    scale's augmentation where the row, or its stored copies, have one.
     The paper's normalization belongs to its data set: another one uses its own statistics.
     """
     runs = load_paper(paper)["runs"]
@@ -174,7 +175,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         settings["normalize"] = None
     settings["dataset"] = dataset
     settings["model"] = _mapped(scale["models"], settings["model"])
-    settings["lr"] *= scale["lr_factor"] / (scale["micro_batch_divisor"] if is_single(settings) else 1)
+    settings["lr"] *= scale["lr_factor"] / (1 if settings["batch"] == FULL_BATCH else scale["micro_batch_divisor"])
     settings |= _scaled_times(settings, scale["time_divisor"])
     settings |= _scaled_sizes(settings, scale, where)
     if (settings.get("penalty") or {}).get("strength") is not None:
@@ -193,16 +194,6 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         raise UserError(f"{where}: at scale {config['scale']}: {error}") from None
     _check(spec, config, where)
     return spec
-
-
-def is_single(settings: Mapping) -> bool:
-    """Return whether a step is a single micro-batch, or a transform gives it a length that the batch does not change.
-
-    The file of such a transform has the constant `OWN_LENGTH = True`.
-    """
-    files = (file_of("transform", one["name"]) for one in transforms_of(settings))
-    own = any(constants(file).get("OWN_LENGTH") for file in files if file)
-    return own or settings["batch"] in (ONE_MICRO_BATCH, settings["micro_batch"])
 
 
 def scale_of(config: Mapping, paper: str) -> dict:

@@ -4,7 +4,6 @@ from whysgd.study.settings import MethodSettings
 from whysgd.training.transforms import TINY
 
 LABEL = "NGD"
-OWN_LENGTH = True  # A step of many micro-batches is no longer than that of one: see `whysgd.study.papers.is_single`.
 
 
 def normalize(gradient, context, settings: MethodSettings):
