@@ -71,6 +71,15 @@ def test_flags_are_laid_over_files_as_snakemake_does(tmp_path):
     assert config["scales"]["midi"]["models"] == load_config()["scales"]["midi"]["models"]
 
 
+def test_a_scale_brings_its_file():
+    for scale, evaluations in {"mini": 15, "small": 20, "midi": 30, "paper": 100}.items():
+        for more in ([], ["--config", "evaluations=7"]):
+            config = config_of(command_line().parse(["plan", "--scale", scale, *more]))
+            assert (config["scale"], config["evaluations"]) == (scale, 7 if more else evaluations)
+    words = ["plan", "--scale", "paper", "--configfile", str(ROOT / "config/cpu.yaml")]
+    assert config_of(command_line().parse(words)) == load_config([ROOT / f"config/{n}.yaml" for n in ("paper", "cpu")])
+
+
 WRONG = {
     "command": (["trian"], "whysgd: COMMAND = 'trian': allowed: .*; did you mean train?"),
     "choice": (["train", "geiping2022/fb", "--device", "cdua"], "train: --device = 'cdua': .*; did you mean cuda?"),

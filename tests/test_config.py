@@ -53,6 +53,7 @@ def test_each_mistake_is_one_line_with_file_key_and_what_is_allowed(tmp_path, co
 IMPOSSIBLE = {
     "unknown network": ({"models": {"*": "alexnet12"}}, r"mine.yaml: scales.mini.models.\* = 'alexnet12': allowed: same, .*resnet18.*alexnet_ch<channels>"),
     "unknown data set": ({"datasets": {"*": "imagenet"}}, r"mine.yaml: scales.mini.datasets.\* = 'imagenet': allowed: same, digits"),
+    "time without end": ({"datasets": {"*": "digits"}, "time_divisor": 1e-9}, "scales.mini.time_divisor = 1e-09: must be at least 0.001"),
     "no divisor for a paper": ({"rules_of": {"geiping2022": {"time_divisor": None}}}, "scales.mini.rules_of.geiping2022.time_divisor = None: must be a finite number"),
     "block too small": ({"datasets": {"*": "digits"}, "micro_batch_divisor": 0.1}, "scales.mini.micro_batch_divisor = 0.1: must be at least 1"),
     "padding too large": (

@@ -13,7 +13,7 @@ from whysgd.errors import UserError, nearest
 from whysgd.study.settings import Index, Threads
 from whysgd.study.validation import check_known, rule
 
-SCALE = "one of the configuration's scales (default: its own)"
+SCALE = "one of the configuration's scales, with its file of config/ if there is one (default: its own)"
 SEEDS = "these seeds (default: the scale's)"
 
 
@@ -112,15 +112,19 @@ def add_config_flags(parser: Parser, scale: str | None = SCALE, seed: str | None
 
 
 def config_of(options, **more) -> dict:
-    """Return the configuration that the flags of `add_config_flags`, and these keys, ask for."""
-    from whysgd.study.config import load_config
+    """Return the configuration that the flags of `add_config_flags`, and these keys, ask for.
 
-    settings = dict(options.config) | more
-    if getattr(options, "scale", None):
-        settings["scale"] = options.scale
+    With a scale comes the file that `config/` has for it: it says which papers are run, and how often is evaluated.
+    """
+    from whysgd.study.config import OVERLAYS, load_config
+
+    files, settings = list(options.configfile), dict(options.config) | more
+    if scale := getattr(options, "scale", None):
+        settings["scale"] = scale
+        files = [own for own in [OVERLAYS / f"{scale}.yaml"] if own.is_file()] + files
     if getattr(options, "seed", None):
         settings["seeds"] = list(dict.fromkeys(options.seed))
-    return load_config(options.configfile, settings)
+    return load_config(files, settings)
 
 
 def named(command: str, name: str, part: str = "run") -> tuple[str, str]:

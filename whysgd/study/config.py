@@ -37,6 +37,7 @@ from whysgd.study.validation import ROOT, checked, dotted, read_yaml
 
 DEFAULT_FILE = ROOT / "config.yaml"
 PAPERS = ROOT / "papers"
+OVERLAYS = ROOT / "config"
 SAME = "same"
 _ABSENT = object()
 
@@ -116,7 +117,7 @@ class Rules(Settings):
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
     """Network of the paper: network to use; "*" and `same` likewise."""
-    time_divisor: Positive = 1.0
+    time_divisor: Annotated[Positive, Field(ge=1e-3)] = 1.0
     """Divides all epochs, steps, and times of schedules that are not shares of the run; below 1 makes runs longer."""
     micro_batch_divisor: Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""
