@@ -88,6 +88,13 @@ def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_en
     # Seed 0 ends after 200 steps, seed 1 after 300: from there on it is alone.
     assert means.get_xdata().tolist() == [0, 1, 5, 20, 80, 300]
     assert means.get_ydata() == pytest.approx([1.55, 1.549, 1.545, 1.53, 1.47, 1.3])
+    # A seed without a tail index at a step leaves no median there, either.
+    noise = frames_of(TWO, seeds=2)["noise"]
+    noise.loc[(noise.seed == 1) & (noise.step == 20), "tail_index"] = np.nan
+    means = next(
+        line for line in draw("noise_course", TWO, seeds=2, noise=noise).axes[0].lines if len(line.get_xdata())
+    )
+    assert means.get_xdata().tolist() == [0, 1, 5, 80, 300]
     ends = [(line.get_xdata()[0], round(line.get_ydata()[0], 6)) for line in tail.lines if line.get_marker() == "o"]
     assert ends == [(200, 1.3), (300, 1.3), (650, 0.85), (650, 0.95)]
     full = [[line for line in axis.lines if len(line.get_xdata()) > 1] for axis in (loss, accuracy)]
@@ -130,8 +137,7 @@ def test_layers_have_a_line_each_in_units_of_their_start():
     assert texts_of(figure.legends[0].get_texts()) == ["1", "2", "3"]
     # A seed that ends earlier adds no step of its own to the medians.
     layers = frames_of(TWO)["layers"]
-    end = (layers.seed == 1) & (layers.step == layers.step.max())
-    early = layers.assign(step=layers.step - end, weight_norm=layers.weight_norm + 9 * end)
+    early = layers.assign(step=layers.step - ((layers.seed == 1) & (layers.step == layers.step.max())))
     for axis, before in zip(draw("layer_norms", TWO, layers=early).axes, figure.axes, strict=True):
         assert [list(line.get_xdata()) for line in axis.lines] == [list(line.get_xdata()) for line in before.lines]
 

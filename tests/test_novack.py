@@ -407,7 +407,9 @@ def test_a_trainer_is_given_what_its_run_needs(images):
             Trainer([spec], images, inputs=inputs)
 
 
-@pytest.mark.parametrize(("scale", "steps", "every"), [("mini", 250, 1), ("midi", 500, 2), ("paper", 5000, 20)])
+@pytest.mark.parametrize(
+    ("scale", "steps", "every"), [("mini", 250, 1), ("small", 12_500, 50), ("midi", 500, 2), ("paper", 5000, 20)]
+)
 def test_each_scale_looks_at_the_held_out_images_as_often(scale, steps, every):
     config = load_config([ROOT / f"config/{scale}.yaml"] if scale != "mini" else [])
     spec = scaled_spec(config, "novack2023", "resnet18-cifar10.lb-gn", 0)

@@ -141,7 +141,7 @@ def test_a_scale_maps_every_row_by_the_same_rules():
         paper, mini = at("paper", run), at("mini", run)
         assert mini.epochs == paper.epochs / 10
         assert mini.micro_batch == paper.micro_batch / 8
-        # A step of fewer images has a smaller rate; full batch has none to be smaller than.
+        # A step of a few images has a smaller rate; full batch, with little noise, keeps its own.
         assert mini.lr == pytest.approx(4 * paper.lr / (8 if run == "sgd" else 1))
         # A warmup shorter than a unit is left out.
         assert mini.schedule.warmup == (paper.schedule.warmup / 10 if paper.schedule.warmup > 10 else 0)
@@ -155,7 +155,7 @@ def test_a_scale_maps_every_row_by_the_same_rules():
 
 
 def test_batches_of_every_size_but_all_images_keep_one_learning_rate():
-    """Published with one rate, they have one at a scale; `all` has no smaller batch to be scaled from."""
+    """Published with one rate, small and large batches have one at a scale."""
     specs = expand(config_of(novack2023=["grafting"])).values()
     rates = {spec.run.partition(".")[2]: spec.lr for spec in specs if spec.run.startswith("resnet18-cifar10.")}
     columns = ("sb-sgd", "lb-sgd", "iter-graft", "exter-graft")

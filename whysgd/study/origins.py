@@ -19,6 +19,7 @@ _RULES = {
     "strength_divisor": ("÷", "λ", ("penalty.strength",)),
     "copies_divisor": ("÷", "copies", ("store.copies",)),
 }  # fmt: skip
+_INVERSE = {"×": "÷", "÷": "×"}
 _RULE_OF = {key: rule for rule, (_, _, keys) in _RULES.items() for key in keys}
 _REPLACED = {"dataset": "datasets", "normalize": "datasets", "model": "models", "augment": "augmentation",
              "store": "augmentation"}  # fmt: skip
@@ -29,14 +30,15 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
     scale, known, runs = scale_of(config, paper), load_paper(paper)["runs"], list(runs)
     settings = [flat(known[run]) for run in runs]
     found = {
-        rule: f"{noted} {sign}{scale[rule]:g}"
+        rule: f"{noted} {sign}{scale[rule]:g}" if scale[rule] >= 1 else f"{noted} {_INVERSE[sign]}{1 / scale[rule]:g}"
         for rule, (sign, noted, keys) in _RULES.items()
         if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings for key in keys)
     }
     if scale["batch_divisor"] != 1 and any(_has_several(one) for one in settings):
         found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
     if "micro_batch_divisor" in found and any(known[run]["batch"] != FULL_BATCH for run in runs):
-        found["sampled"] = f"lr ÷{scale['micro_batch_divisor']:g} unless full batch"
+        but = " unless full batch" if any(known[run]["batch"] == FULL_BATCH for run in runs) else ""
+        found["sampled"] = f"lr ÷{scale['micro_batch_divisor']:g}{but}"
     return ", ".join(found.values())
 
 

@@ -7,8 +7,8 @@ from whysgd.report.figures._steps import draw_multiples, to_baseline
 NEEDS = ("histories", "accuracy")
 CAPTION = (
     "Test accuracy less that of the baseline (where the gap of the table begins) at the same step and seed: the median "
-    "over seeds, with a thin line for each of up to five seeds or a band between the quartiles. Grey are the medians "
-    "of the other methods. The axis fits the last three quarters of training."
+    "over the seeds that have not ended, with a thin line for each of up to five seeds or a band between the "
+    "quartiles. Grey are the medians of the other methods. The axis fits the last three quarters of training."
 )
 
 

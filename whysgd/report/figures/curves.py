@@ -7,8 +7,8 @@ from whysgd.report.style import joined
 NEEDS = ("histories", "accuracy")
 CAPTION = (
     "Test accuracy of every row over update steps and, where a step is not the same part of a pass in all rows, over "
-    "passes: the median over seeds, with a thin line for each of up to five seeds or, of more, a band between the "
-    "quartiles. Grey are the medians of the other rows."
+    "passes: the median over the seeds that have not ended, with a thin line for each of up to five seeds or, of more, "
+    "a band between the quartiles. Grey are the medians of the other rows."
 )
 
 

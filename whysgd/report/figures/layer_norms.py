@@ -8,7 +8,8 @@ from whysgd.report.style import TEXT, WIDE, add_legend, log_ticks, plt, step_axi
 NEEDS = ("layers",)
 CAPTION = (
     "Norms of the weights of each layer and of their mean gradient over the training images, as ratios to those at the "
-    "start: the median over seeds, with a band between the quartiles; the axis begins with step 0."
+    "start: the median over the seeds that have not ended, with a band between the quartiles. The axis begins with "
+    "step 0."
 )
 HEIGHT = 4.6  # inches, of a run's two panels
 QUANTITIES = {"weight_norm": "norm of the weights", "gradient_norm": "norm of their mean gradient"}

@@ -10,9 +10,9 @@ from whysgd.report.figures._steps import draw_multiples, grid_of, to_baseline
 NEEDS = ("histories",)
 CAPTION = (
     "Average micro-batch gradient norm, the square root of the mean of the squared norms of the probed micro-batches, "
-    "in units of the baseline's (where the gap of the table begins) at the same step and seed: the median over seeds, "
-    "with a thin line for each of up to five seeds or a band between the quartiles. Grey are the medians "
-    "of the other methods."
+    "in units of the baseline's (where the gap of the table begins) at the same step and seed: the median over the "
+    "seeds that have not ended, with a thin line for each of up to five seeds or a band between the quartiles. Grey "
+    "are the medians of the other methods."
 )
 ALIKE = 1.05  # a ratio, or its inverse, that is no finding
 

@@ -51,7 +51,7 @@ def noise_course(table, frames):
 
 def _tail_course(axis, lines: pd.DataFrame, colour: str) -> None:
     """Draw median and band over the seeds, at the steps that every seed has until it ends; a dot at each seed's end."""
-    course = shared(lines, "step").groupby("step").agg(
+    course = shared(lines.dropna(subset="tail_index"), "step").groupby("step").agg(
         median=("tail_index", "median"), low=("tail_index_low", "min"), high=("tail_index_high", "max")
     )  # fmt: skip
     draw_course(axis, course, colour)
