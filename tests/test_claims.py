@@ -359,6 +359,8 @@ def test_a_part_that_is_not_at_this_scale_keeps_a_claim_from_holding():
         found, evidence = judge_claim(claim(check).at_scale({"a", "b"}, {}), values)
         assert found == expected
         assert evidence.endswith("; not at this scale: c > z") == ("z" in check)
+    many = claim("a > b and c > a and c > z and z > b").at_scale({"a", "b"}, {})
+    assert judge_claim(many, values)[1].endswith("; not at this scale: 3 of the claim's 4 parts")
 
 
 def frames():

@@ -51,6 +51,7 @@ EXPLAINED = {
 }
 HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"
 NAMED = 4  # runs of a list, before it is cut
+FEW = 2  # parts of a claim that are written out where they are not at the scale; the page shows the whole check
 EARLY_PART = 10  # a tenth of the steps is early
 
 
@@ -144,7 +145,9 @@ def judge_claim(claim: Claim, values: Values) -> tuple[str, str]:
         evidence.append(f"{word}: {', '.join(some)}")
     if claim.left_out:
         verdicts.append(UNDETERMINED)
-        evidence.append(f"not at this scale: {', '.join(claim.left_out)}")
+        count = len(claim.left_out)
+        some = f"{count} of the claim's {len(claim.parts)} parts" if count > FEW else ", ".join(claim.left_out)
+        evidence.append(f"not at this scale: {some}")
     verdict = next((verdict for verdict in (FAILS, UNDETERMINED) if verdict in verdicts), HOLDS)
     return verdict, "; ".join(evidence)
 
