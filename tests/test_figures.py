@@ -185,6 +185,8 @@ def test_accuracies_and_norms_are_beside_those_of_their_baseline_at_the_same_see
         # Seeds differ by a point each, their differences by nothing.
         for line in lines_of(axis, CELLS["colours"][run]):
             assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([1, 3, 5], [gap] * 3)
+    # Of one row, its columns are enough of a name.
+    assert spoken(figure) == "GN is clearly more and SB is clearly less accurate than LB"
     norms = draw("micro_norm", CELLS)
     line, *_ = lines_of(norms.axes[0], CELLS["colours"]["a.sb"])
     assert line.get_ydata() == pytest.approx([(9 / 8) ** 0.5] * 5)

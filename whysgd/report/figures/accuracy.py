@@ -1,7 +1,7 @@
 """Test accuracy over update steps, as the difference to that of the large batch, a panel for each method."""
 
-from whysgd.report.baselines import differences, row_name
-from whysgd.report.figures._rows import baseline_name, clearly_beside, told
+from whysgd.report.baselines import differences
+from whysgd.report.figures._rows import baseline_name, clearly_beside, names_of, told
 from whysgd.report.figures._steps import draw_multiples, to_baseline
 
 NEEDS = ("histories", "accuracy")
@@ -24,4 +24,4 @@ def message(table, frames):
     """Say at the last step, or the selected one, who is clearly better or worse than the baseline."""
     found = differences(table, frames["runs"])
     title = clearly_beside(found, baseline_name(table, found))
-    return title, "; ".join(f"{row_name(one.row)} {told(one)} points" for one in found)
+    return title, "; ".join(f"{name} {told(one)} points" for name, one in zip(names_of(found), found, strict=True))
