@@ -136,6 +136,16 @@ def test_elsewhere_the_beginning_and_the_end_are_judged(record, factor, step, de
     assert "(± 90.00)" in found["test accuracy [%]"]
 
 
+@pytest.mark.parametrize(("units", "verdict"), [(1, ROUNDING), (-1, ROUNDING), (2, ANOTHER)])
+def test_elsewhere_neighbours_in_the_last_kept_digit_are_rounding(record, units, verdict):
+    record["noise"]["tail_index"][0] = 1.281
+    other = deepcopy(record)
+    other["metrics"]["weights_sha256"] = "others"
+    other["noise"]["tail_index"][0] = round(1.281 + units * 1e-3, 3)
+    assert compared(elsewhere(record), other, [90.0])["verdict"] == verdict
+    assert compared(record, other, [90.0])["verdict"] == ANOTHER
+
+
 def test_elsewhere_measures_of_the_same_weights_are_judged_alone(record):
     for factor, verdict in ((1 + 1e-6, ROUNDING), (1.1, ANOTHER)):
         other = deepcopy(record)

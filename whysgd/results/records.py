@@ -154,8 +154,12 @@ def _history(lines: pd.DataFrame, planned: int) -> dict[str, list]:
 def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
     """A whole table of a seed (history, gradient_norms, noise, layers), with the digits that records keep."""
     lines = _table(folder / f"{name}.csv")
-    digits = FEW_DIGITS if name in ("layers", "noise") else DIGITS
-    return _columns(lines[lines.seed == seed], lines.columns.drop("seed"), digits)
+    return _columns(lines[lines.seed == seed], lines.columns.drop("seed"), digits_of(name))
+
+
+def digits_of(table: str) -> int:
+    """Return how many significant digits a record keeps of the numbers of a table (history, noise, layers, norms)."""
+    return FEW_DIGITS if table in ("layers", "noise") else DIGITS
 
 
 def _noise(lines: pd.DataFrame, planned: int) -> dict[str, list]:

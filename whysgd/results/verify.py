@@ -10,7 +10,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.results.paths import dataset_folder
 from whysgd.results.record_model import read_record
-from whysgd.results.records import all_columns, records_of
+from whysgd.results.records import all_columns, digits_of, records_of
 from whysgd.study.spec import RunSpec
 
 SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
@@ -94,7 +94,7 @@ def compared(record: Mapping, again: Mapping, accuracies: Iterable[float | None]
     other = "a GPU" if now["device"] != kind_now["processor"] else other if all(kind.values()) else "not known"
     tolerance, steps = TOLERANCE[now["precision"]], _by_step(record, again)
     first = min((step for step, size in steps.items() if size), default=None)
-    early = [size for step, size in steps.items() if step <= EARLY]
+    early = [size for step, size in _by_step(record, again, beyond_rounding=True).items() if step <= EARLY]
     told = [key for key in COMPARED if metrics.get(key) is not None]
     changed = _changed(*({key: one.get(key) for key in told} for one in (metrics, now)))
     off = _changed(*({"noise_norms": one.get("noise_norms"), **_quantities(one)} for one in (record, again)))
@@ -134,14 +134,21 @@ def _quantities(record: Mapping) -> dict:
     return {name: result["quantities"] for name, result in record["measures"].items()}
 
 
-def _by_step(record: Mapping, again: Mapping) -> dict[int, float]:
-    """The largest relative difference of losses and norms at each step that the record keeps."""
+def _by_step(record: Mapping, again: Mapping, beyond_rounding: bool = False) -> dict[int, float]:
+    """The largest relative difference of losses and norms at each step that the record keeps.
+
+    A record keeps a few digits. Two numbers that differ by next to nothing may be rounded to neighbours, so one unit of
+    the last digit is taken off where differences `beyond_rounding` are asked for.
+    """
     sizes: dict[int, float] = {}
     for table in TABLES:
         now = dict(_numbers(again[table]))
         for key, value in _numbers(record.get(table) or {}):
             step = key[0]
-            sizes[step] = max(sizes.get(step, 0.0), _relative(value, now.get(key)))
+            size = _relative(value, now.get(key))
+            if beyond_rounding and 0 < size < math.inf:
+                size = max(0.0, size - _last_digit(max(abs(value), abs(now[key])), digits_of(TABLES[table])))
+            sizes[step] = max(sizes.get(step, 0.0), size)
     return sizes
 
 
@@ -153,6 +160,11 @@ def _numbers(table: Mapping[str, list]) -> Iterator[tuple[tuple, float | None]]:
             layers = table.get("layer", [None] * len(column))
             for step, layer, value in zip(table["step"], layers, column, strict=True):
                 yield (step, layer, name), value
+
+
+def _last_digit(number: float, digits: int) -> float:
+    """One unit of the last of so many significant digits, as a part of the number."""
+    return 10.0 ** (math.floor(math.log10(number)) + 1 - digits) / number
 
 
 def _changed(recorded, now, path: str = "") -> dict[str, float]:
