@@ -114,7 +114,7 @@ def add_config_flags(parser: Parser, scale: str | None = SCALE, seed: str | None
 def config_of(options, **more) -> dict:
     """Return the configuration that the flags of `add_config_flags`, and these keys, ask for.
 
-    With a scale comes the file that `config/` has for it: it says which papers are run, and how often is evaluated.
+    With a scale comes the file that `config/` has for it, with the papers to run and the number of evaluations.
     """
     from whysgd.study.config import OVERLAYS, load_config
 

@@ -28,6 +28,7 @@ from whysgd.study.settings import (
     Points,
     Positive,
     Precision,
+    Real,
     Scalar,
     Settings,
     Threads,
@@ -117,7 +118,7 @@ class Rules(Settings):
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
     """Network of the paper: network to use; "*" and `same` likewise."""
-    time_divisor: Annotated[Positive, Field(ge=1e-3)] = 1.0
+    time_divisor: Annotated[Real, Field(ge=1e-3)] = 1.0
     """Divides all epochs, steps, and times of schedules that are not shares of the run; below 1 makes runs longer."""
     micro_batch_divisor: Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""

@@ -47,7 +47,7 @@ def shared(frame: pd.DataFrame, along: str) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame, along: str, value: str) -> pd.DataFrame:
-    """Return median and quartiles over the seeds that have not ended of a run's column, along another."""
+    """Return median and quartiles of a run's column along another, over the seeds that have not ended."""
     seeds = shared(frame.dropna(subset=value), along).groupby([along, "seed"])[value].mean().groupby(level=0)
     shares = [0.25, 0.5, 0.75]
     return seeds.quantile(shares).unstack().reindex(columns=shares).set_axis(["low", "median", "high"], axis=1)
