@@ -22,6 +22,8 @@ rule train:
         seeds=lambda w: paths.batch_seeds(w.seeds),
         options=training_options,
         code=lambda w: training_code(STUDY.spec(w.paper, w.run)),
+    # The longest first, so that no core waits for one of them at the end; what is trained is measured at once.
+    priority: lambda w: -1 / (1 + STUDY.training_cost(w.paper, w.run, w.seeds).seconds)
     threads: CONFIG["threads"]
     resources:
         runtime=lambda w, attempt: STUDY.minutes(STUDY.training_cost(w.paper, w.run, w.seeds), attempt),
