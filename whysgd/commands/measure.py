@@ -5,7 +5,7 @@ from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES
 from whysgd.study.settings import Count, Few, Index, Points
 
-RUN = "--run results/mini/runs/geiping2022/sgd/seeds-0-4"
+RUN = "--run results/mini/runs/geiping2022/sgd/seeds-0-5"
 MEASURING = [
     f"whysgd measure all {RUN}",
     f"whysgd measure keskar hessian {RUN} --seed 0 1 --images 256 --out sharpness.json",

@@ -7,7 +7,7 @@ from whysgd.results.paths import RECORDS
 
 RECORDING = [
     "whysgd record results/mini/runs/*/*/*",
-    "whysgd record results/mini/runs/geiping2022/sgd/seeds-0-4 --out my_records",
+    "whysgd record results/mini/runs/geiping2022/sgd/seeds-0-5 --out my_records",
 ]
 VERIFYING = [
     "whysgd verify records/mini/geiping2022/fb/seed-0.json",
