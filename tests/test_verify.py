@@ -8,6 +8,7 @@ from conftest import folder_of, make_dataset, make_spec, python
 from whysgd.__main__ import main
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.metrics import with_checksum
+from whysgd.results.paths import NORMS
 from whysgd.results.records import as_text, records_of, write_records
 from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, compared
 from whysgd.study.spec import NoiseProbe
@@ -84,6 +85,21 @@ def test_the_same_machine_gives_the_same_bits_and_one_line_each(recorded, capsys
         assert "  same kind  " in row
         assert "  none  " in row
         assert len(row) - len(str(file)) < 130
+
+
+def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, capsys):
+    small = make_spec(run="small", model="fc_d2_w8", batch=5, penalty=None, clip=None, epochs=2)
+    graft = small.replace(run="graft", transform={"name": "exter_graft", "reference": "small"}, seed=4)
+    data, runs, records = folder_of(make_dataset(), tmp_path / "data"), tmp_path / "runs", tmp_path / "records"
+    train([small.replace(seed=seed) for seed in (3, 4)], data, runs / "small/seeds-3-4")
+    train([graft], data, runs / "graft/seeds-4", norms=[runs / "small/seeds-3-4" / NORMS])
+    *_, reference, file = write_records([runs / "small/seeds-3-4", runs / "graft/seeds-4"], None, records)
+    command = ["verify", str(file), "--data", str(data), "--device", "cpu"]
+    assert main(command) == 0
+    assert f"  {SAME_BITS}  " in capsys.readouterr().out.splitlines()[1]
+    reference.unlink()
+    assert main(command) == 1
+    assert f"error: {file}: takes the gradient norms of small, and there is no {reference}" in capsys.readouterr().err
 
 
 def test_another_instruction_set_is_another_kind_of_machine_and_gives_the_same_within_rounding(tmp_path, capsys):

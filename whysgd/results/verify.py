@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.results.paths import dataset_folder
+from whysgd.results.paths import NORMS, batch_name, dataset_folder, record_file
 from whysgd.results.record_model import read_record
 from whysgd.results.records import all_columns, digits_of, records_of
 from whysgd.study.spec import RunSpec
@@ -26,12 +26,13 @@ COLUMNS = ("record", "verdict", "machine", "first difference", "test accuracy [%
 def verify_records(files: Iterable[Path], data: Path | None, store: Path | None, device) -> Iterator[dict[str, str]]:
     """Train and measure the runs of records again, with today's code on this machine, and compare.
 
-    All seeds of a record's batch are trained: what one pass sums depends on how many share it. On the same kind of
-    machine (processor, instruction set, threads, version of torch; no GPU) training is deterministic, and every number
-    must be equal as the record keeps it, but for landscapes. Elsewhere rounding differs, and a long run amplifies it:
-    there losses and norms of the first steps, as far as a record has them, must agree within `TOLERANCE`, and the final
-    test accuracy within `DEVIATIONS` standard deviations, of the recorded seeds or of the sampling of the test images,
-    the larger of the two.
+    All seeds of a record's batch are trained: what one pass sums depends on how many share it. If the run takes the
+    gradient norms of another one, that one is trained first, as its own record says. On the same kind of machine
+    (processor, instruction set, threads, version of torch; no GPU) training is deterministic, and every number must be
+    equal as the record keeps it, but for landscapes. Elsewhere rounding differs, and a long run amplifies it: there
+    losses and norms of the first steps, as far as a record has them, must agree within `TOLERANCE`, and the final test
+    accuracy within `DEVIATIONS` standard deviations, of the recorded seeds or of the sampling of the test images, the
+    larger of the two.
 
     Args:
         files: of the records.
@@ -43,44 +44,60 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
 
     Raises:
         UserError: a record is damaged, its data set is not there or another one, or its run takes the gradient norms
-            of another run, which records do not have.
+            of another run that has no record.
     """
     batches: dict[tuple, dict[Path, dict]] = {}
     for file in map(Path, files):
         record = read_record(file)
         seeds = record["metrics"]["batch"]
         batches.setdefault((file.parent, *seeds), {})[file] = record
-    for (folder, *seeds), records in batches.items():
-        again = _made_again(records, seeds, data, store, device)
+    for (folder, *_), records in batches.items():
+        again = _made_again(records, data, store, device)
         others = [read_record(file)["metrics"]["final"]["test_accuracy"] for file in sorted(folder.glob("seed-*.json"))]
         for file, record in records.items():
             yield {"record": str(file), **compared(record, again[record["metrics"]["seed"]], others)}
 
 
-def _made_again(records: Mapping[Path, dict], seeds: list[int], data, store, device) -> dict[int, dict]:
-    """Train and measure the seeds of a batch; their records, with whole tables, by seed."""
+def _made_again(records: Mapping[Path, dict], data, store, device) -> dict[int, dict]:
+    """Train and measure the batch of some records again; the records of its seeds, with whole tables, by seed."""
     from whysgd.measures.run import load_runs, measure_batch
-    from whysgd.training.loop import Options, train
 
     (file, record), *_ = records.items()
-    spec = RunSpec.from_dict(record["metrics"]["settings"])
-    if spec.reference:
-        raise UserError(f"{file}: takes the gradient norms of {spec.reference}, which records do not have")
-    data = data or dataset_folder(spec.dataset)
-    if read_json(data / "manifest.json").get("sha256") != record["metrics"]["data"]["sha256"]:
-        raise UserError(f"{file}: was trained on other data: {data} has another sha256")
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "run")
-        train([spec.replace(seed=seed) for seed in seeds], data, out, Options(device), store)
+        out = _trained(file, record["metrics"], Path(folder), data, store, device)
         options = {name: result["options"] for one in records.values() for name, result in one["measures"].items()}
         if options:
             wanted = [one["metrics"]["seed"] for one in records.values()]
+            data = data or dataset_folder(record["metrics"]["settings"]["dataset"])
             measure_batch(list(options), load_runs(out, data, device, seeds=wanted), out / "measures/all.json", options)
         found = {one["metrics"]["seed"]: one for one in records_of(out)}
         return {
             seed: one | {key: all_columns(out, name, seed) for key, name in TABLES.items()}
             for seed, one in found.items()
         }
+
+
+def _trained(file: Path, metrics: Mapping, folder: Path, data, store, device) -> Path:
+    """Train the batch of a record, and first those whose gradient norms it takes, by their records; return its folder.
+
+    Each lies in a folder of its own below `folder`, and is trained once.
+    """
+    from whysgd.training.loop import Options, train
+
+    spec, seeds = RunSpec.from_dict(metrics["settings"]), metrics["batch"]
+    data, out = data or dataset_folder(spec.dataset), folder / spec.run / batch_name(seeds)
+    if out.exists():
+        return out
+    if read_json(data / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
+        raise UserError(f"{file}: was trained on other data: {data} has another sha256")
+    norms = []
+    for seed in seeds if spec.reference else ():
+        other = file.parents[3] / record_file(spec.scale, spec.paper, spec.reference, seed)
+        if not other.is_file():
+            raise UserError(f"{file}: takes the gradient norms of {spec.reference}, and there is no {other}")
+        norms.append(_trained(other, read_record(other)["metrics"], folder, data, None, device) / NORMS)
+    train([spec.replace(seed=seed) for seed in seeds], data, out, Options(device), store, norms)
+    return out
 
 
 def compared(record: Mapping, again: Mapping, accuracies: Iterable[float | None]) -> dict[str, str]:
