@@ -5,11 +5,11 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
-/** An element with attributes and children. */
+/** An element with children and those attributes that are not undefined. */
 function make(tag, attributes = {}, ...children) {
   const svg = ["svg", "g", "path", "line", "circle", "text", "title"].includes(tag);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) if (value !== undefined) element.setAttribute(name, value);
   element.append(...children);
   return element;
 }
@@ -96,8 +96,8 @@ if (everyRun) {
 // --- What is behind a number ------------------------------------------------------------------------------------
 
 /** A table; `marked` is the column or row, by its head, that was asked for. */
-function tableOf(heads, rows, marked, kind = "") {
-  const look = (...names) => ({ class: names.includes(marked) ? "marked" : "" });
+function tableOf(heads, rows, marked, kind) {
+  const look = (...names) => ({ class: names.includes(marked) ? "marked" : undefined });
   const head = heads.map((name) => make("th", { scope: "col", ...look(name) }, name));
   const lines = rows.map(([name, ...values]) => make("tr", {},
     make("th", { scope: "row", ...look(name, heads[0]) }, name),
