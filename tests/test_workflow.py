@@ -299,7 +299,10 @@ def test_the_picture_of_a_paper_is_made_by_its_rule(miniature, edit):
     assert "papers/geiping2022.yaml has no trajectories" in text
 
 
-ORDER = ["input", "output", "log", "benchmark", "wildcard_constraints", "params", "threads", "resources", "conda", "script", "shell"]  # fmt: skip
+ORDER = [
+    "input", "output", "log", "benchmark", "wildcard_constraints", "params", "priority", "threads", "resources",
+    "conda", "script", "shell",
+]  # fmt: skip
 
 
 def test_the_rules_have_one_order_and_the_workflow_is_clean(miniature):
