@@ -9,7 +9,7 @@ import yaml
 from conftest import error_of, python
 
 import whysgd
-from whysgd.__main__ import command_line, main
+from whysgd.__main__ import command_line, run
 from whysgd.commands._shared import config_of
 from whysgd.study.config import load_config
 from whysgd.study.validation import ROOT
@@ -25,7 +25,7 @@ WITH_CONFIG = [name for name, parser in COMMANDS.items() if "--configfile" in pa
 def test_the_package_installs_the_command():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, function = project["scripts"]["whysgd"].partition(":")
-    assert getattr(import_module(module), function) is main
+    assert getattr(import_module(module), function) is run
 
 
 def test_it_says_its_version():
@@ -84,6 +84,12 @@ WRONG = {
     "command": (["trian"], "whysgd: COMMAND = 'trian': allowed: .*; did you mean train?"),
     "choice": (["train", "geiping2022/fb", "--device", "cdua"], "train: --device = 'cdua': .*; did you mean cuda?"),
     "paper": (["train", "geping2022/fb"], "train: 'geping2022/fb': no such paper; .*; did you mean geiping2022?"),
+    "run without its paper": (["train", "fb-clop"], "train: 'fb-clop': must be PAPER/RUN; did you mean geiping2022/fb-clip?"),
+    "measure": (["measure", "al", "--run", "x"], "measure = 'al': no such measure; allowed: .*, all; did you mean all?"),
+    "data set": (["build-dataset", "digit"], "'digit': no such data set; allowed: .*; did you mean digits?"),
+    "file": (["plan", "--configfile", str(ROOT / "config/smal.yaml")], "config/smal.yaml: no such file; did you mean small.yaml?"),
+    "key with another name": (["plan", "--config", "frm=records"], "--config: frm: unknown key; allowed here: .*; did you mean from?"),
+    "scale without its flag": (["show", "small"], "show: 'small' is a scale: give it as --scale small"),
     "run": (["settings", "geiping2022/fb-regg"], "settings: 'geiping2022/fb-regg': no such run; .*; did you mean fb-reg?"),
     "one of two runs": (["diff", "geiping2022/fb", "geiping2022/sdg"], "diff: 'geiping2022/sdg': no such run; .*; did you mean sgd?"),
     "table": (["show", "geiping2022/mian"], "show: 'geiping2022/mian': no such table; .*; did you mean main?"),

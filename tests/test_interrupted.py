@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import flip_a_bit, make_spec
+from conftest import flip_a_bit, make_spec, python
 from safetensors.torch import save_file
 from test_loop import assert_equal_results, results, run
 
@@ -144,3 +144,9 @@ def test_a_second_interrupt_is_obeyed_at_once_and_an_ignored_signal_stays_ignore
             assert not asked
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_while_a_finished_command_leaves_does_not_make_it_fail():
+    leaving = "atexit.register(os.kill, os.getpid(), signal.SIGTERM)"
+    command = "sys.argv = ['whysgd', 'settings', 'geiping2022/fb']; run()"
+    python("-c", f"import atexit, os, signal, sys; from whysgd.__main__ import run; {leaving}; {command}")

@@ -120,7 +120,7 @@ def test_the_command_line_measures_one_or_all(finished, tmp_path):
 
 
 MISTAKES = {
-    "an unknown measure": (("measure", "sharpness"), "error: measure = 'sharpness': allowed: accuracy_gap, fisher"),
+    "an unknown measure": (("measure", "sharpness"), "error: measure = 'sharpness': no such measure; allowed: accuracy_gap, fisher"),
     "an unknown option": (("measure", "keskar", "--options", '{"keskar": {"step": 1}}'), "error: measure: keskar: step: unknown key; allowed here: .*did you mean steps"),
     "an impossible option": (("measure", "keskar", "--options", '{"keskar": {"steps": 0}}'), "error: measure: keskar: steps = 0: must be at least 1"),
     "a number that is not above 0": (("measure", "keskar", "--options", '{"keskar": {"lr": 0}}'), "error: measure: keskar: .*must be above 0"),

@@ -249,6 +249,8 @@ MISTAKES = {
         {"defaults.dataset": "digits", "defaults.normalize": {"mean": [0.5] * 3, "std": [0.5] * 3}},
         "runs.sgd.normalize = .*: mean and std need one number for each of 1 channels",
     ),
+    "unknown network": ({"runs.sgd.model": "resnet81"}, "runs.sgd.model = 'resnet81': no such network; .*did you mean resnet18"),
+    "unknown data set": ({"runs.sgd.dataset": "cifar11"}, "runs.sgd.dataset = 'cifar11': no such data set; .*did you mean cifar10"),
     "no claim": ({"claims": [{"id": "x", "claim": "y", "check": "hello world"}]}, r"claims\[0\].check = 'hello world': has no comp"),
     "claim about nothing": (
         {"claims": [{"id": "x", "claim": "y", "check": "fb-practise >= sgd"}]}, "no run 'fb-practise'; allowed: .*sgd",
@@ -276,6 +278,13 @@ def test_a_new_row_needs_yaml_only(paper_file):
     tables = {name: {"title": "T", "rows": rows} for name in ("main", "fixed_dataset")}
     specs = paper_file({"runs.mine": {"like": "fb-clip", "lr": 0.2}, "tables": tables, "claims": []})
     assert [(key[1], spec.lr, spec.clip) for key, spec in specs.items()] == [("mine", pytest.approx(0.8), 0.25)] * 3
+
+
+def test_a_network_of_ones_own_is_the_same_at_each_scale(paper_file):
+    specs = paper_file({"runs.sgd.model": "torchvision.models:resnet18"})
+    assert {key[1]: spec.model for key, spec in specs.items() if key[1] in ("sgd", "fb")} == {
+        "sgd": "torchvision.models:resnet18", "fb": "resnet_mini",
+    }  # fmt: skip
 
 
 def test_rows_are_as_published_until_one_is_edited(tmp_path, monkeypatch):

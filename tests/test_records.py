@@ -9,11 +9,11 @@ from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
 
 from whysgd.__main__ import main
 from whysgd.errors import UserError
-from whysgd.files import read_json, write_json
+from whysgd.files import digest_of, read_json, write_json
 from whysgd.measures.landscape_part import landscape_of
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results import records
-from whysgd.results.metrics import read_metrics
+from whysgd.results.metrics import read_metrics, with_checksum
 from whysgd.results.paths import landscape_folder, measures_folder, record_file, run_folder
 from whysgd.results.record_model import read_record
 from whysgd.results.records import LINES, as_text, records_of, write_records
@@ -123,6 +123,21 @@ def test_a_record_that_was_changed_is_refused(finished):
     path.write_text(json.dumps({"format": 3}))
     with pytest.raises(UserError, match="not a record of format 2"):
         read_record(path)
+
+
+def test_a_record_of_other_settings_is_not_replaced(finished):
+    run, _ = finished
+    path, _ = write_records([run])
+    record = json.loads(path.read_text())
+    settings = {**record["metrics"]["settings"], "lr": 0.3}
+    record["metrics"] |= {"settings": settings, "spec_digest": digest_of(settings)}
+    path.write_text(as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"})))
+    before = path.read_bytes()
+    with pytest.raises(
+        UserError, match=rf"{path}: is of lr = 0\.3, which {run} has as .*; remove the record to replace it"
+    ):
+        write_records([run])
+    assert path.read_bytes() == before
 
 
 def test_a_measure_of_other_settings_is_refused(finished):

@@ -1,6 +1,7 @@
 """The command line: `whysgd COMMAND`, or `python -m whysgd COMMAND`. What the workflow does also runs without it."""
 
 import os
+import signal
 import sys
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ from whysgd import __version__
 from whysgd.commands import add_all
 from whysgd.commands._shared import Parser
 from whysgd.errors import StopSignal, UserError
+from whysgd.training.stopping import ASKING
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def run() -> None:
+    """Run one command and leave.
+
+    Leaving takes torch most of a second. A signal that comes then must not make a failure of what is written and whole,
+    which Snakemake would remove.
+    """
+    if (code := main()) == 0:
+        for number in ASKING:
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
 def command_line() -> Parser:
     """Return the parser of all commands."""
     parser = Parser(prog="whysgd", description=__doc__, epilog="`whysgd COMMAND --help` has examples of each.")
@@ -52,4 +66,4 @@ def command_line() -> Parser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -131,10 +132,22 @@ def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
     """Return the paper and the run (or table) that PAPER/RUN names; refuse what there is not."""
     from whysgd.study.papers import load_paper
 
-    paper, _, own = name.partition("/")
+    paper, slash, own = name.partition("/")
+    if not slash:
+        raise UserError(f"{command}: {name!r}: must be PAPER/{part.upper()}{_nearest_in_papers(name, part)}")
     known = load_paper(known_paper(command, name))[f"{part}s"]
     check_known(own, known, f"{command}: {name!r}: no such {part}")
     return paper, own
+
+
+def _nearest_in_papers(name: str, part: str) -> str:
+    """Offer what some paper calls so."""
+    from whysgd.study.config import paper_names
+    from whysgd.study.papers import load_paper
+
+    own = {key: f"{paper}/{key}" for paper in paper_names() for key in load_paper(paper)[f"{part}s"]}
+    close = get_close_matches(name, own, 1)
+    return f"; did you mean {own[close[0]]}?" if close else f", such as {own[min(own)]}"
 
 
 def known_paper(command: str, name: str) -> str:

@@ -3,7 +3,9 @@
 from whysgd.commands._shared import a_json, a_path, add_command, add_device_flags, is_a, prepared_device
 from whysgd.errors import UserError
 from whysgd.measures.catalog import MEASURES
+from whysgd.study.names import is_dotted
 from whysgd.study.settings import Count, Few, Index, Points
+from whysgd.study.validation import check_known
 
 RUN = "--run results/mini/runs/geiping2022/sgd/seeds-0-5"
 MEASURING = [
@@ -47,7 +49,10 @@ def _measure(options) -> None:
     settings = options.options
     if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
         raise UserError("measure: --options: must be a mapping of measures to their options")
-    names = list(MEASURES) if options.measures == ["all"] else options.measures
+    for name in options.measures:
+        if not is_dotted(name):
+            check_known(name, [*MEASURES, "all"], f"measure = {name!r}: no such measure")
+    names = list(dict.fromkeys(one for name in options.measures for one in (MEASURES if name == "all" else [name])))
     # Not where the workflow puts its own, which have the options of the scale.
     out = options.out or options.run / "measures" / "all.json"
     device, _gpu = prepared_device(options)

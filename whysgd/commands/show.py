@@ -38,7 +38,9 @@ def _diff(options) -> None:
 
 
 def _show(options) -> None:
-    from whysgd.report.shown import paper_text, scales_with_results, summary_text, table_text
+    from whysgd.report.shown import paper_text, scales_with_records, scales_with_results, summary_text, table_text
+    from whysgd.study.config import DEFAULT_FILE
+    from whysgd.study.validation import read_yaml
 
     if options.what is None:
         text = summary_text(_scale(options))
@@ -46,7 +48,7 @@ def _show(options) -> None:
         paper, table = named("show", options.what, "table")
         text = table_text(_scale(options), paper, table)
     else:
-        if options.what in scales_with_results():
+        if options.what in [*read_yaml(DEFAULT_FILE)["scales"], *scales_with_results(), *scales_with_records()]:
             raise UserError(f"show: {options.what!r} is a scale: give it as --scale {options.what}")
         paper = known_paper("show", options.what)
         text = paper_text(_scale(options), paper)
@@ -71,7 +73,8 @@ def _scale(options) -> str:
     places = [recorded] if config["from"] == "records" else [wanted, recorded]
     if made := [place for place in places if place in found]:
         return made[0]
-    recording = f", or `make records` for its {records[wanted]} records" if wanted in records else ""
+    kept = ", ".join(f"{scale} ({count})" for scale, count in records.items())
+    recording = f", or `make records` to have what the records say: {kept}" if kept else ""
     raise UserError(f"show: nothing was made at scale {wanted}: run `{_training(options, wanted)}`{recording}")
 
 

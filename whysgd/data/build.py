@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from whysgd.data.canonical import MANIFEST, content_digest
 from whysgd.data.catalog import BUILT_IN
 from whysgd.data.sources import Source, first_of_each_class, load_digits, load_image_folder, load_torchvision
-from whysgd.errors import UserError
+from whysgd.errors import UserError, nearest
 from whysgd.files import write_atomically, write_json
 
 
@@ -58,7 +58,8 @@ def _load_source(name: str, own: dict | None, data_dir: Path) -> Source:
     if own is not None:
         return load_image_folder(Path(own["path"]), own["train_images"], own["test_images"])
     if name not in BUILT_IN:
-        raise UserError(f"{name!r}: no such data set; allowed: {', '.join(BUILT_IN)} and those of `datasets`")
+        allowed = f"{', '.join(BUILT_IN)} and those of `datasets`{nearest(name, BUILT_IN)}"
+        raise UserError(f"{name!r}: no such data set; allowed: {allowed}")
     if name == "digits":
         return load_digits()
     known = BUILT_IN[name]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import read_json, write_text
+from whysgd.files import write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
 from whysgd.results.metrics import check_file, read_measured, read_metrics, with_checksum
 from whysgd.results.paths import (
@@ -31,8 +31,10 @@ from whysgd.results.paths import (
     measures_folder,
     record_file,
 )
-from whysgd.results.record_model import FORMAT, FROM_RUN
+from whysgd.results.record_model import FORMAT, FROM_RUN, read_record
 from whysgd.results.recorded import parts_of
+from whysgd.study.settings import flat
+from whysgd.study.spec import RunSpec
 
 HISTORY_KEPT = (
     "step", "step_loss", "gradient_norm", "penalty", "step_length", "micro_batch_norm2", "train_loss", "train_accuracy",
@@ -214,6 +216,9 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
     """Write the records of the finished batches in these folders and return their files.
 
     `measures` is the folder of their measures; None takes the workflow's, or measures/ in the folder of the batch.
+
+    Raises:
+        UserError: as `records_of`; or there is a record already, of other settings.
     """
     written = []
     for folder in map(Path, folders):
@@ -223,11 +228,22 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
         place, points = measures or measures_folder(*names, batch), landscape_folder(*names, batch)
         for record in records_of(folder, place if place.is_dir() else None, points if points.is_dir() else None):
             path = root / record_file(*names, record["metrics"]["seed"])
-            if path.is_file() and (lost := set(parts_of(read_json(path))) - set(parts_of(record))):
-                print(f"{path}: has no {', '.join(sorted(lost))} any more: {folder} has none", file=sys.stderr)
+            if path.is_file():
+                _check_replaced(path, record, folder)
             write_text(path, as_text(record))
             written.append(path)
     return written
+
+
+def _check_replaced(path: Path, new: dict, folder: Path) -> None:
+    """Refuse to replace a record that is damaged or of other settings, and tell what the new one lacks."""
+    old = read_record(path)
+    before, now = (flat(RunSpec.from_dict(record["metrics"]["settings"]).to_dict()) for record in (old, new))
+    if other := next((key for key in before | now if before.get(key) != now.get(key)), None):
+        values = f"{other} = {before.get(other)!r}, which {folder} has as {now.get(other)!r}"
+        raise UserError(f"{path}: is of {values}; remove the record to replace it")
+    if lost := set(parts_of(old)) - set(parts_of(new)):
+        print(f"{path}: has no {', '.join(sorted(lost))} any more: {folder} has none", file=sys.stderr)
 
 
 def as_text(record: dict) -> str:

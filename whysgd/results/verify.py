@@ -39,8 +39,8 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
         data, store: folder of their data set and file of stored copies; None takes the workflow's.
         device: where to train.
 
-    Yields:
-        the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, `ROUNDING` or `ANOTHER`.
+    Returns:
+        an iterator over the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, `ROUNDING` or `ANOTHER`.
 
     Raises:
         UserError: a record is damaged, its data set is not there or another one, or its run takes the gradient norms
@@ -51,6 +51,10 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
         record = read_record(file)
         seeds = record["metrics"]["batch"]
         batches.setdefault((file.parent, *seeds), {})[file] = record
+    return _rows(batches, data, store, device)
+
+
+def _rows(batches: Mapping[tuple, dict[Path, dict]], data, store, device) -> Iterator[dict[str, str]]:
     for (folder, *_), records in batches.items():
         again = _made_again(records, data, store, device)
         others = [read_record(file)["metrics"]["final"]["test_accuracy"] for file in sorted(folder.glob("seed-*.json"))]

@@ -107,8 +107,8 @@ def _has_several(settings: Mapping) -> bool:
 
 
 def _shown(value) -> str:
-    """A value as papers/*.yaml has it."""
-    return json.dumps(value, ensure_ascii=False).strip('"')
+    """A value as papers/*.yaml has it; – if it is empty."""
+    return json.dumps(value, ensure_ascii=False).strip('"') or "–"
 
 
 def _place(raw: Mapping, published: Mapping, run: str, key: str) -> str:

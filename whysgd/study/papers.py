@@ -170,6 +170,7 @@ def scaled_spec(config: Mapping, paper: str, run: str, seed: int) -> RunSpec:
         raise UserError(f"{where}: {', '.join(missing)} must be given, here or under defaults")
 
     scale = scale_of(config, paper)
+    _check_names(settings["dataset"], settings["model"], config, where)
     dataset = _mapped(scale["datasets"], settings["dataset"])
     if dataset != settings["dataset"]:
         settings["normalize"] = None
@@ -262,8 +263,17 @@ def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
 
 
 def _mapped(names: Mapping, name: str) -> str:
-    target = names.get(name, names.get("*", SAME))
+    """What stands for a name at a scale; of `"*"` a dotted path, which is a network of one's own, is no part."""
+    target = names.get(name, SAME if ":" in name else names.get("*", SAME))
     return name if target == SAME else target
+
+
+def _check_names(dataset: str, model: str, config: Mapping, where: str) -> None:
+    """Refuse a data set or network that there is not, whether or not the scale has another one in its place."""
+    check_known(dataset, [*BUILT_IN, *config["datasets"]], f"{where}.dataset = {dataset!r}: no such data set")
+    if problem("network", model) is not None:
+        close = nearest(model, names("network"))
+        raise UserError(f"{where}.model = {model!r}: no such network; allowed: {allowed('network')}{close}")
 
 
 def _check(spec: RunSpec, config: Mapping, where: str) -> None:
@@ -272,12 +282,6 @@ def _check(spec: RunSpec, config: Mapping, where: str) -> None:
     def refuse(key, value, allowed):
         raise UserError(f"{where}.{key} = {value!r} at scale {spec.scale}: {allowed}")
 
-    known = [*BUILT_IN, *config["datasets"]]
-    if spec.dataset not in known:
-        refuse("dataset", spec.dataset, f"no such data set; allowed: {', '.join(known)}")
-    if problem("network", spec.model) is not None:
-        close = nearest(spec.model, names("network"))
-        refuse("model", spec.model, f"no such network; allowed: {allowed('network')}{close}")
     there = images_of(config, spec.dataset)
     images = trained_images(spec, there.train)
     if wrong := misfit(spec, there.train):

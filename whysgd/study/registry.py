@@ -72,7 +72,8 @@ def find(kind: str, name: str) -> Callable:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{kind} = {name!r}: cannot be imported ({error})") from None
+        where = "; PYTHONPATH must have its folder" if isinstance(error, ModuleNotFoundError) else ""
+        raise UserError(f"{kind} = {name!r}: cannot be imported ({error}){where}") from None
 
 
 def settings_of(kind: str, name: str) -> type[BaseModel]:

@@ -23,7 +23,8 @@ def read_yaml(path: Path):
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        close = nearest(path.name, (file.name for file in path.parent.glob("*.yaml")))
+        raise UserError(f"{path}: no such file{close}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
@@ -83,7 +84,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
         elif isinstance(inner, Problems):
             found += [(path + inside, "." * (not inside and text[0].isalpha()) + text) for inside, text in inner.found]
         elif one["type"] in ("extra_forbidden", "invalid_key"):
-            known = sorted(_without_null(_annotation_at(model, path[:-1])).model_fields)
+            fields = _without_null(_annotation_at(model, path[:-1])).model_fields
+            known = sorted(field.alias or name for name, field in fields.items())
             found.append((path, f": unknown key; allowed here: {', '.join(known)}{nearest(path[-1], known)}"))
         elif one["type"] == "missing":
             found += [(path[:-1], f": {path[-1]} must be given")] * missing
