@@ -68,7 +68,7 @@ bench-gpu: env
 	$(BIN)/python benchmarks/measures.py --images 50000
 	$(BIN)/python benchmarks/devices.py
 
-# The tables and figures of every result that the repository carries, from its records: no training, under a minute.
+# The tables and figures of every result that the repository carries, from its records, without training.
 records: env
 	$(BIN)/snakemake --cores $(CORES) --logger rich --config from=records
 	$(BIN)/snakemake --cores $(CORES) --logger rich --configfile config/small.yaml --config from=records

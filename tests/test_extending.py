@@ -12,14 +12,15 @@ from conftest import ROOT, make_dataset, make_spec, one_line, python
 from whysgd.files import read_json
 from whysgd.models.build import build_model
 from whysgd.study.config import load_config
+from whysgd.study.papers import scaled_spec
 from whysgd.study.spec import RunSpec
 from whysgd.training.loop import Trainer
 from whysgd.training.optimizers import optimizer_of
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(my_methods/\w+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-SETTINGS = {key: value for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-            for key, value in yaml.safe_load(text).items()}  # fmt: skip
+SNIPPETS = [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+SETTINGS = {key: value for snippet in SNIPPETS for key, value in snippet.items()}
 IN_A_RUN = ("penalty", "transform", "optimizer", "schedule", "model")
 
 
@@ -52,7 +53,7 @@ def run(folder, *command):
 
 def test_the_page_has_one_of_each_in_under_twenty_lines():
     assert len(FILES) == 7
-    assert {*IN_A_RUN, "measures", "figures"} == set(SETTINGS)
+    assert {*IN_A_RUN, "measures", "figures"} <= set(SETTINGS)
     for name, code in FILES.items():
         assert len([line for line in code.splitlines() if line.strip()]) < 20, name
 
@@ -103,6 +104,12 @@ def test_configuration_and_papers_take_them(within_reach, load_own_paper):
         "tables": {"t": {"title": "T", "rows": [{"run": "r", "label": "R"}], "figures": SETTINGS["figures"]}},
     }  # fmt: skip
     assert load_own_paper(yaml.safe_dump(paper))["tables"]["t"]["figures"] == SETTINGS["figures"]
+
+
+@pytest.mark.parametrize("snippet", [one for one in SNIPPETS if {*IN_A_RUN} & set(one)], ids=lambda one: list(one)[-1])
+def test_each_snippet_makes_a_run_of_a_published_one(within_reach, snippet):
+    published = scaled_spec(load_config(), "geiping2022", "fb-clip", 0).to_dict()
+    assert RunSpec.from_dict({**published, **snippet}) != RunSpec.from_dict(published)
 
 
 WRONG = {

@@ -83,11 +83,11 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
     tables = {"geiping2022": ["main", "fixed_dataset"], "novack2023": None, "seminar": ["mnist"]}
     study = Study(config_of(**tables))
     notes = {
-        "geiping2022/main": "lr ×4, micro-batch ÷8, times ÷10, lr ÷8 unless full batch",
-        "geiping2022/fixed_dataset": ("lr ×4, micro-batch ÷8, times ÷10, copies ÷5, lr ÷8 unless full batch"),
-        "novack2023/main": "lr ×4, micro-batch ÷32, times ÷20, λ ÷8, lr ÷32",
-        "novack2023/grafting": "lr ×4, micro-batch ÷32, times ÷20, lr ÷32",
-        "seminar/mnist": "micro-batch ÷8, lr ÷8 unless full batch",
+        "geiping2022/main": "lr ×4 (÷8 unless full batch), micro-batch ÷8, times ÷10",
+        "geiping2022/fixed_dataset": "lr ×4 (÷8 unless full batch), micro-batch ÷8, times ÷10, copies ÷5",
+        "novack2023/main": "lr ×4 ÷32, micro-batch ÷32, times ÷20, λ ÷8",
+        "novack2023/grafting": "lr ×4 ÷32, micro-batch ÷32, times ÷20",
+        "seminar/mnist": "lr ÷8 unless full batch, micro-batch ÷8",
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
     config = config_of(**tables)
@@ -97,7 +97,7 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
         "time_divisor": 0.4,
     }
     fewer = Study(config).table("novack2023", "main")["scaled"]
-    assert fewer == "lr ×4, micro-batch ÷32, times ×2.5, micro-batches of a step ÷4, lr ÷32"
+    assert fewer == "lr ×4 ÷32, micro-batch ÷32, times ×2.5, micro-batches of a step ÷4"
     text = settings_text(config, "novack2023", "resnet18-cifar10-gn-mb2560")
     ways = "÷ 32 (rules_of.novack2023.micro_batch_divisor) ÷ 4 (rules_of.novack2023.batch_divisor)"
     assert f"\nbatch 40 = 5120 (papers/novack2023.yaml: defaults) {ways}\n" in text

@@ -22,7 +22,8 @@ COLUMNS = [
 GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
 NO_RECORD, EDITED = "no record of it", "settings differ from the published row"
-MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: "– has no record of this number"}
+UNRECORDED = "…"
+MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: f"{UNRECORDED} has no record yet"}
 # What a note says of steps, and how many such notes of a table are told one by one.
 STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"
@@ -206,7 +207,8 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     empty = (lines.n > 0).any() & nothing.groupby(lines.label).transform("all")
     left_out = f"Rows without any record are left out: {lines[empty].label.nunique()}." if empty.any() else ""
     lines = lines[~empty]
-    cells = lines.published + " → " + lines.measured if both else lines.measured
+    measured = lines.measured.mask(lines.note == NO_RECORD, UNRECORDED)
+    cells = lines.published + " → " + measured if both else measured
     notes = (remarks(lines), left_out, "" if legend else finding)
     shown = [Table(title, *_wide(lines, cells, paper), above=above, notes=notes)]
     if legend:

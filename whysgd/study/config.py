@@ -119,7 +119,9 @@ class Rules(Settings):
     models: Mapped = {}
     """Network of the paper: network to use; "*" and `same` likewise."""
     time_divisor: Annotated[Real, Field(ge=1e-3)] = 1.0
-    """Divides all epochs, steps, and times of schedules that are not shares of the run; below 1 makes runs longer."""
+    """Divides all epochs and steps, and warmup, horizon and milestones of schedules in epochs or steps; below 1 makes
+    runs longer.
+    """
     micro_batch_divisor: Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""
     batch_divisor: Divisor = 1.0

@@ -38,7 +38,9 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
         found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
     if "micro_batch_divisor" in found and any(known[run]["batch"] != FULL_BATCH for run in runs):
         but = " unless full batch" if any(known[run]["batch"] == FULL_BATCH for run in runs) else ""
-        found["sampled"] = f"lr ÷{scale['micro_batch_divisor']:g}{but}"
+        factor, divided = found.pop("lr_factor", None), f"÷{scale['micro_batch_divisor']:g}{but}"
+        lr = f"{factor} ({divided})" if factor and but else f"{factor or 'lr'} {divided}"
+        found = {"lr_factor": lr, **found}
     return ", ".join(found.values())
 
 
