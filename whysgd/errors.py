@@ -19,7 +19,7 @@ class StopSignal(Exception):  # noqa: N818, not an error
         self.number = number
 
 
-def listed(names: Iterable[str], most: int = 60) -> str:
+def listed(names: Iterable[str], most: int = 20) -> str:
     """Names for an error's line, the first of them if they are many."""
     names = list(names)
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

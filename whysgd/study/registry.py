@@ -50,7 +50,7 @@ def names(kind: str) -> list[str]:
 def allowed(kind: str) -> str:
     """Return what an error offers for a kind."""
     patterns = [found["WRITTEN"] for file in _sources(kind) if "WRITTEN" in (found := constants(file))]
-    return f"{listed([*names(kind), *patterns])}, or a dotted path package.module:name"
+    return f"{listed([*names(kind), *patterns], 60)}, or a dotted path package.module:name"
 
 
 def problem(kind: str, name: Any) -> str | None:
