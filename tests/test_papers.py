@@ -280,11 +280,14 @@ def test_a_new_row_needs_yaml_only(paper_file):
     assert [(key[1], spec.lr, spec.clip) for key, spec in specs.items()] == [("mine", pytest.approx(0.8), 0.25)] * 3
 
 
-def test_a_network_of_ones_own_is_the_same_at_each_scale(paper_file):
-    specs = paper_file({"runs.sgd.model": "torchvision.models:resnet18"})
+def test_a_network_of_ones_own_is_the_same_at_each_scale_that_does_not_name_it(paper_file):
+    own = "torchvision.models:resnet18"
+    specs = paper_file({"runs.sgd.model": own})
     assert {key[1]: spec.model for key, spec in specs.items() if key[1] in ("sgd", "fb")} == {
-        "sgd": "torchvision.models:resnet18", "fb": "resnet_mini",
+        "sgd": own, "fb": "resnet_mini",
     }  # fmt: skip
+    config = load_config(settings={"scales": {"mini": {"models": {own: "linear"}}}})
+    assert scaled_spec(config, "geiping2022", "sgd", 0).model == "linear"
 
 
 def test_rows_are_as_published_until_one_is_edited(tmp_path, monkeypatch):

@@ -125,19 +125,20 @@ def test_a_record_that_was_changed_is_refused(finished):
         read_record(path)
 
 
-def test_a_record_of_other_settings_is_not_replaced(finished):
+def test_a_record_of_other_settings_or_a_damaged_one_is_not_replaced(finished):
     run, _ = finished
-    path, _ = write_records([run])
+    first, path = write_records([run])
     record = json.loads(path.read_text())
     settings = {**record["metrics"]["settings"], "lr": 0.3}
     record["metrics"] |= {"settings": settings, "spec_digest": digest_of(settings)}
-    path.write_text(as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"})))
-    before = path.read_bytes()
-    with pytest.raises(
-        UserError, match=rf"{path}: is of lr = 0\.3, which {run} has as .*; remove the record to replace it"
-    ):
-        write_records([run])
-    assert path.read_bytes() == before
+    other = as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"}))
+    for text, why in ((other, rf"is of lr = 0\.3, which {run} has as "), ('{"format": 1}', "not a record of format 2")):
+        path.write_text(text)
+        first.write_text(first.read_text() + "\n")
+        before = first.read_bytes()
+        with pytest.raises(UserError, match=rf"{path}: {why}.*; remove the record to replace it"):
+            write_records([run])
+        assert (first.read_bytes(), path.read_text()) == (before, text)
 
 
 def test_a_measure_of_other_settings_is_refused(finished):

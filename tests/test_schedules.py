@@ -67,6 +67,16 @@ def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
     }  # fmt: skip
 
 
+def test_a_scale_moves_milestones_and_leaves_what_they_multiply_by():
+    schedule = {
+        "unit": "epoch",
+        "decay": "torch.optim.lr_scheduler:MultiStepLR",
+        "milestones": [100, 200],
+        "gamma": 0.1,
+    }
+    assert _scaled_times({"schedule": schedule}, 10) == {"schedule": {**schedule, "milestones": [10.0, 20.0]}}
+
+
 def test_in_closed_form_the_peak_is_given_once():
     rates = rates_of("cosine", range(47), unit="step", warmup=7, horizon=40, phase="closed")
     expected = run_with(lambda o: lr_scheduler.CosineAnnealingLR(o, 40), 40)

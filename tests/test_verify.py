@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import pandas as pd
 import pytest
 from conftest import folder_of, make_dataset, make_spec, python
 
@@ -89,11 +90,16 @@ def test_the_same_machine_gives_the_same_bits_and_one_line_each(recorded, capsys
 
 def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, capsys):
     small = make_spec(run="small", model="fc_d2_w8", batch=5, penalty=None, clip=None, epochs=2)
-    graft = small.replace(run="graft", transform={"name": "exter_graft", "reference": "small"}, seed=4)
+    graft = small.replace(run="graft", transform={"name": "exter_graft", "reference": "small"})
     data, runs, records = folder_of(make_dataset(), tmp_path / "data"), tmp_path / "runs", tmp_path / "records"
-    train([small.replace(seed=seed) for seed in (3, 4)], data, runs / "small/seeds-3-4")
-    train([graft], data, runs / "graft/seeds-4", norms=[runs / "small/seeds-3-4" / NORMS])
-    *_, reference, file = write_records([runs / "small/seeds-3-4", runs / "graft/seeds-4"], None, records)
+    # The norms of seed 4 are of a batch of its own, whose number lies between those of the other one.
+    batches = [[small.replace(seed=seed) for seed in seeds] for seeds in ((3, 5), (4,))]
+    for number, batch in enumerate(batches):
+        train(batch, data, runs / f"small-{number}")
+    log = pd.concat([pd.read_csv(runs / f"small-{number}" / NORMS, dtype=str) for number in (0, 1)])
+    log.to_csv(tmp_path / "norms.csv", index=False)
+    train([graft.replace(seed=seed) for seed in (3, 4)], data, runs / "graft", norms=[tmp_path / "norms.csv"])
+    *_, reference, _, file = write_records([runs / "small-0", runs / "small-1", runs / "graft"], None, records)
     command = ["verify", str(file), "--data", str(data), "--device", "cpu"]
     assert main(command) == 0
     assert f"  {SAME_BITS}  " in capsys.readouterr().out.splitlines()[1]

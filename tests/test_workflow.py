@@ -314,6 +314,17 @@ def test_the_rules_have_one_order_and_the_workflow_is_clean(miniature):
             assert places == sorted(places), f"{file.name}: {rule.splitlines()[0]}"
 
 
+def test_the_longest_training_starts_first_of_those_that_wait_for_none(miniature):
+    blocks = re.findall(r"^(?:local)?rule train:\n((?:    .*\n)*)", (miniature / "made").read_text(), re.MULTILINE)
+    waits = [
+        ("gradient_norms.csv" in block.split("output:")[0], float(block.split("priority: ")[1].split()[0]))
+        for block in blocks
+    ]
+    own = [priority for waiting, priority in waits if not waiting]
+    assert len(set(own)) > 3
+    assert own == sorted(own, reverse=True)
+
+
 def test_the_snakemake_report_is_built(miniature, tmp_path):
     run(["snakemake", "--report", tmp_path / "report.html", *OVERLAY], miniature)
     text = (tmp_path / "report.html").read_text()

@@ -130,10 +130,11 @@ def config_of(options, **more) -> dict:
 
 def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
     """Return the paper and the run (or table) that PAPER/RUN names; refuse what there is not."""
+    from whysgd.study.config import paper_names
     from whysgd.study.papers import load_paper
 
     paper, slash, own = name.partition("/")
-    if not slash:
+    if not slash and paper not in paper_names():
         raise UserError(f"{command}: {name!r}: must be PAPER/{part.upper()}{_nearest_in_papers(name, part)}")
     known = load_paper(known_paper(command, name))[f"{part}s"]
     check_known(own, known, f"{command}: {name!r}: no such {part}")
@@ -147,7 +148,7 @@ def _nearest_in_papers(name: str, part: str) -> str:
 
     own = {key: f"{paper}/{key}" for paper in paper_names() for key in load_paper(paper)[f"{part}s"]}
     close = get_close_matches(name, own, 1)
-    return f"; did you mean {own[close[0]]}?" if close else f", such as {own[min(own)]}"
+    return f"; did you mean {own[close[0]]}?" if close else ""
 
 
 def known_paper(command: str, name: str) -> str:

@@ -39,8 +39,7 @@ def _diff(options) -> None:
 
 def _show(options) -> None:
     from whysgd.report.shown import paper_text, scales_with_records, scales_with_results, summary_text, table_text
-    from whysgd.study.config import DEFAULT_FILE
-    from whysgd.study.validation import read_yaml
+    from whysgd.study.config import load_config
 
     if options.what is None:
         text = summary_text(_scale(options))
@@ -48,7 +47,8 @@ def _show(options) -> None:
         paper, table = named("show", options.what, "table")
         text = table_text(_scale(options), paper, table)
     else:
-        if options.what in [*read_yaml(DEFAULT_FILE)["scales"], *scales_with_results(), *scales_with_records()]:
+        scales = load_config(options.configfile)["scales"]
+        if options.what in [*scales, *scales_with_results(), *scales_with_records()]:
             raise UserError(f"show: {options.what!r} is a scale: give it as --scale {options.what}")
         paper = known_paper("show", options.what)
         text = paper_text(_scale(options), paper)
@@ -73,8 +73,8 @@ def _scale(options) -> str:
     places = [recorded] if config["from"] == "records" else [wanted, recorded]
     if made := [place for place in places if place in found]:
         return made[0]
-    kept = ", ".join(f"{scale} ({count})" for scale, count in records.items())
-    recording = f", or `make records` to have what the records say: {kept}" if kept else ""
+    kept = ", ".join(f"{scale} ({count} runs)" for scale, count in records.items())
+    recording = f"; or, for what records say, `make records` and --scale: {kept}" if kept else ""
     raise UserError(f"show: nothing was made at scale {wanted}: run `{_training(options, wanted)}`{recording}")
 
 

@@ -218,27 +218,32 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
     `measures` is the folder of their measures; None takes the workflow's, or measures/ in the folder of the batch.
 
     Raises:
-        UserError: as `records_of`; or there is a record already, of other settings.
+        UserError: as `records_of`; or there is a record already that is damaged or of other settings. Then none is
+            written.
     """
-    written = []
+    new: dict[Path, tuple[dict, Path]] = {}
     for folder in map(Path, folders):
         every = read_metrics(folder / METRICS)
         names = [every[0][key] for key in ("scale", "paper", "run")]
         batch = [metrics["seed"] for metrics in every]
         place, points = measures or measures_folder(*names, batch), landscape_folder(*names, batch)
         for record in records_of(folder, place if place.is_dir() else None, points if points.is_dir() else None):
-            path = root / record_file(*names, record["metrics"]["seed"])
-            if path.is_file():
-                _check_replaced(path, record, folder)
-            write_text(path, as_text(record))
-            written.append(path)
-    return written
+            new[root / record_file(*names, record["metrics"]["seed"])] = record, folder
+    for path, (record, folder) in new.items():
+        if path.is_file():
+            _check_replaced(path, record, folder)
+    for path, (record, _) in new.items():
+        write_text(path, as_text(record))
+    return list(new)
 
 
 def _check_replaced(path: Path, new: dict, folder: Path) -> None:
     """Refuse to replace a record that is damaged or of other settings, and tell what the new one lacks."""
-    old = read_record(path)
-    before, now = (flat(RunSpec.from_dict(record["metrics"]["settings"]).to_dict()) for record in (old, new))
+    try:
+        old = read_record(path)
+    except UserError as error:
+        raise UserError(f"{error}; remove the record to replace it") from None
+    before, now = flat(old["metrics"]["settings"]), flat(RunSpec.from_dict(new["metrics"]["settings"]).to_dict())
     if other := next((key for key in before | now if before.get(key) != now.get(key)), None):
         values = f"{other} = {before.get(other)!r}, which {folder} has as {now.get(other)!r}"
         raise UserError(f"{path}: is of {values}; remove the record to replace it")

@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.results.paths import NORMS, batch_name, dataset_folder, record_file
+from whysgd.results.paths import NORMS, dataset_folder, record_file
 from whysgd.results.record_model import read_record
 from whysgd.results.records import all_columns, digits_of, records_of
 from whysgd.study.spec import RunSpec
@@ -72,7 +74,6 @@ def _made_again(records: Mapping[Path, dict], data, store, device) -> dict[int, 
         options = {name: result["options"] for one in records.values() for name, result in one["measures"].items()}
         if options:
             wanted = [one["metrics"]["seed"] for one in records.values()]
-            data = data or dataset_folder(record["metrics"]["settings"]["dataset"])
             measure_batch(list(options), load_runs(out, data, device, seeds=wanted), out / "measures/all.json", options)
         found = {one["metrics"]["seed"]: one for one in records_of(out)}
         return {
@@ -82,25 +83,31 @@ def _made_again(records: Mapping[Path, dict], data, store, device) -> dict[int, 
 
 
 def _trained(file: Path, metrics: Mapping, folder: Path, data, store, device) -> Path:
-    """Train the batch of a record, and first those whose gradient norms it takes, by their records; return its folder.
+    """Train the batch of a record in a folder below this one, once, and return that folder.
 
-    Each lies in a folder of its own below `folder`, and is trained once.
+    If it takes gradient norms, those of each seed come from the batch that the record of this seed names, which is
+    trained first.
     """
     from whysgd.training.loop import Options, train
 
     spec, seeds = RunSpec.from_dict(metrics["settings"]), metrics["batch"]
-    data, out = data or dataset_folder(spec.dataset), folder / spec.run / batch_name(seeds)
+    place, out = data or dataset_folder(spec.dataset), folder / spec.run / "-".join(map(str, seeds))
     if out.exists():
         return out
-    if read_json(data / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
-        raise UserError(f"{file}: was trained on other data: {data} has another sha256")
-    norms = []
+    if read_json(place / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
+        raise UserError(f"{file}: was trained on other data: {place} has another sha256")
+    logs, norms = [], folder / f"{spec.run}_{NORMS}"
     for seed in seeds if spec.reference else ():
         other = file.parents[3] / record_file(spec.scale, spec.paper, spec.reference, seed)
         if not other.is_file():
             raise UserError(f"{file}: takes the gradient norms of {spec.reference}, and there is no {other}")
-        norms.append(_trained(other, read_record(other)["metrics"], folder, data, None, device) / NORMS)
-    train([spec.replace(seed=seed) for seed in seeds], data, out, Options(device), store, norms)
+        known = read_record(other)["metrics"]
+        log = _trained(other, known, folder, data, store if known["settings"]["store"] else None, device) / NORMS
+        lines = pd.read_csv(log, dtype=str)
+        logs.append(lines[lines.seed == str(seed)])
+    if logs:
+        pd.concat(logs).to_csv(norms, index=False)
+    train([spec.replace(seed=seed) for seed in seeds], place, out, Options(device), store, [norms] if logs else [])
     return out
 
 

@@ -11,7 +11,7 @@ from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
 from whysgd.measures.catalog import View
 from whysgd.study.fields import kept_as_given, known
-from whysgd.study.names import TAKEN, is_name, same_but_for_case
+from whysgd.study.names import TAKEN, is_dotted, is_name, same_but_for_case
 from whysgd.study.registry import allowed, names, problem, settings_of
 from whysgd.study.settings import (
     UNIQUE,
@@ -44,7 +44,8 @@ _ABSENT = object()
 
 
 def _from(name: str) -> str:
-    return name if name == "*" else name if is_name(name) else refuse("must be a name, or * for every other name")
+    known = name == "*" or is_name(name) or is_dotted(name)
+    return name if known else refuse("must be a name, a dotted path, or * for every other name")
 
 
 Seeds = Annotated[list[Index], Field(min_length=1), UNIQUE]
@@ -117,10 +118,10 @@ class Rules(Settings):
     datasets: Mapped = {}
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
-    """Network of the paper: network to use; "*" and `same` likewise."""
+    """Network of the paper: network to use; "*" stands for every other name but dotted paths, `same` for no change."""
     time_divisor: Annotated[Real, Field(ge=1e-3)] = 1.0
-    """Divides all epochs and steps, and warmup, horizon and milestones of schedules in epochs or steps; below 1 makes
-    runs longer.
+    """Divides all epochs and steps, and warmup, horizon and milestones of schedules in epochs or steps; an exponential
+    decay keeps what it does in all; below 1 makes runs longer.
     """
     micro_batch_divisor: Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""

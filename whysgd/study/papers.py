@@ -214,7 +214,7 @@ def _scaled_times(settings: Mapping, divisor: float) -> dict:
         times["warmup"] = 0
     if schedule.get("milestones") is not None:
         times["milestones"] = [time / divisor for time in schedule["milestones"]]
-    if schedule.get("gamma") is not None:
+    if schedule.get("decay") == "exponential":
         times["gamma"] = schedule["gamma"] ** divisor
     scaled = {"schedule": schedule if schedule["unit"] == "run" else {**schedule, **times}}
     for key in ("epochs", "steps", "select_every", "stop_every"):
@@ -263,7 +263,7 @@ def _scaled_sizes(settings: Mapping, scale: Mapping, where: str) -> dict:
 
 
 def _mapped(names: Mapping, name: str) -> str:
-    """What stands for a name at a scale; of `"*"` a dotted path, which is a network of one's own, is no part."""
+    """What stands for a name at a scale; `"*"` does not stand for a dotted path, which is a network of one's own."""
     target = names.get(name, SAME if ":" in name else names.get("*", SAME))
     return name if target == SAME else target
 

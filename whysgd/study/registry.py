@@ -72,7 +72,8 @@ def find(kind: str, name: str) -> Callable:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        where = "; PYTHONPATH must have its folder" if isinstance(error, ModuleNotFoundError) else ""
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        where = "; PYTHONPATH must have its folder" if absent else ""
         raise UserError(f"{kind} = {name!r}: cannot be imported ({error}){where}") from None
 
 
