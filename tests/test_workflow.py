@@ -322,7 +322,8 @@ def test_the_longest_training_starts_first_of_those_that_wait_for_none(miniature
     ]
     own = [priority for waiting, priority in waits if not waiting]
     assert len(set(own)) > 3
-    assert own == sorted(own, reverse=True)
+    # Two that start at the same moment, on two cores, are told in any order.
+    assert all(one >= later for place, one in enumerate(own) for later in own[place + 2 :])
 
 
 def test_the_snakemake_report_is_built(miniature, tmp_path):
