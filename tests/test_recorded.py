@@ -115,7 +115,7 @@ def test_what_has_no_record_or_one_of_other_settings_or_older_code_is_said(recor
         assert word in next(line for line in table.splitlines() if f"| {name} " in line)
     assert "from records (1 of 6 runs trained by older code)" in table
     assert "“…” has no record yet" in grid
-    assert re.search(r"\| …\s+\|", grid)
+    assert re.search(r"\|\s+… \|", grid)
     # A claim about a row without a record is still there, undecided.
     verdicts = pd.read_csv(folder / MADE / "claims/geiping2022.csv").set_index("id")
     assert verdicts.verdict["g3"] == "undetermined"
