@@ -381,7 +381,7 @@ def test_a_size_that_cannot_be_is_refused_wherever_a_network_is_named(name, monk
     with one_line(rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
         load_config(settings={"scales": {"mini": {"description": "mine", "seeds": [0], "models": {"*": name}}}})
     monkeypatch.setitem(load_paper("geiping2022")["runs"]["sgd"], "model", name)
-    message = f"runs.sgd.model = '{name}' at scale paper: no such network; allowed: {allowed}"
+    message = f"runs.sgd.model = '{name}': no such network; allowed: {allowed}"
     with one_line(message):
         scaled_spec(load_config([ROOT / "config/paper.yaml"]), "geiping2022", "sgd", 0)
 
