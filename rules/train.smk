@@ -22,8 +22,8 @@ rule train:
         seeds=lambda w: paths.batch_seeds(w.seeds),
         options=training_options,
         code=lambda w: training_code(STUDY.spec(w.paper, w.run)),
-    # The longest first, so that no core waits for one of them at the end. Below 0, since what is trained is measured at
-    # once, and hardly: the scheduler `ilp` leaves a core idle rather than start a job that counts less than nothing.
+    # The longest first, so that no core waits for one of them at the end. All are below 0, so what is trained is measured
+    # first; they are close to 0, because the scheduler `ilp` leaves a core idle rather than start a job far below it.
     priority: lambda w: -1e-6 / (1 + STUDY.training_cost(w.paper, w.run, w.seeds).seconds)
     threads: CONFIG["threads"]
     resources:

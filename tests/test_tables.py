@@ -145,7 +145,7 @@ def test_readers_see_the_gaps_below_the_table(lines):
     assert gaps.notes[0].startswith("?: SB − LB is not clearly above 0 on these seeds")
     assert gaps.notes[1] == "It holds."
     assert "1 seed (A: GN, B: SB, B: LB, B: GN)" in shown.notes[0]
-    assert "– is not run at this scale" in shown.notes[0]
+    assert "“–” is not run at this scale" in shown.notes[0]
     assert shown.above[0].endswith(", at the last step.")
     assert to_latex([shown, gaps]).count(r"\begin{table}") == 2
 

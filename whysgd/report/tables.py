@@ -23,7 +23,7 @@ GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_reso
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
 NO_RECORD, EDITED = "no record of it", "settings differ from the published row"
 UNRECORDED = "…"
-MISSING = {NOT_PLANNED: "– is not run at this scale", NO_RECORD: f"“{UNRECORDED}” has no record yet"}
+MISSING = {NOT_PLANNED: "“–” is not run at this scale", NO_RECORD: f"“{UNRECORDED}” has no record yet"}
 # What a note says of steps, and how many such notes of a table are told one by one.
 STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
 LAST = "the last step"

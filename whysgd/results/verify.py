@@ -57,6 +57,7 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
 
 
 def _rows(batches: Mapping[tuple, dict[Path, dict]], data, store, device) -> Iterator[dict[str, str]]:
+    """Make the batches again, one after another, and yield the row of each record."""
     for (folder, *_), records in batches.items():
         again = _made_again(records, data, store, device)
         others = [read_record(file)["metrics"]["final"]["test_accuracy"] for file in sorted(folder.glob("seed-*.json"))]

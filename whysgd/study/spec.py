@@ -256,8 +256,9 @@ class RunSpec(RunSettings):
             loss_problem(self): loss_problem(self),
             f"held_out = {self.held_out!r}: cannot be given beside stored copies": self.held_out and self.store,
             f"select_every = {self.select_every!r}: needs held_out": self.select_every and not self.held_out,
-            "optimizer: its options are its own; set momentum: 0, nesterov: false, weight_decay: 0 beside it": optimizer
-            and plain,
+            "optimizer: its options are its own; set momentum: 0, nesterov: false, weight_decay: 0 beside it": (
+                optimizer and plain
+            ),
             precision_problem(self): precision_problem(self),
         }
         for problem, there in problems.items():
