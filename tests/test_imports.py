@@ -13,13 +13,14 @@ from whysgd.study.validation import ROOT
 @pytest.mark.parametrize(
     ("code", "unwanted"),
     [
+        ("import whysgd.__main__", {"pydantic", "yaml"}),  # Ctrl-C before `main` begins is a traceback.
         ("import whysgd.study.plan", {"torch"}),
         ("from whysgd.__main__ import command_line; command_line()", {"torch", "pandas", "numpy", "snakemake", "tabulate", "scipy"}),
         ("import whysgd.report.difference, whysgd.report.shown", {"torch", "pandas", "numpy"}),
         ("from whysgd.study.figures import FIGURES, caption, needs; [(needs(f), caption(f)) for f in FIGURES]", {"matplotlib", "pandas", "numpy"}),
         ("import whysgd.report.claims, whysgd.report.summary, whysgd.report.tables", {"torch", "seaborn", "matplotlib", "scipy.stats"}),
     ],
-    ids=["costs", "command line", "show and diff", "needs and captions of figures", "tables and summary"],
+    ids=["the start", "costs", "command line", "show and diff", "needs and captions of figures", "tables and summary"],
 )  # fmt: skip
 def test_loads_no_slow_library(code, unwanted):
     show = f"import sys; print(*sorted({unwanted!r} & set(sys.modules)))"

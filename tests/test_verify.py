@@ -10,6 +10,7 @@ from whysgd.__main__ import main
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.metrics import with_checksum
 from whysgd.results.paths import NORMS
+from whysgd.results.record_model import read_record
 from whysgd.results.records import as_text, records_of, write_records
 from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, compared
 from whysgd.study.spec import NoiseProbe
@@ -88,6 +89,24 @@ def test_the_same_machine_gives_the_same_bits_and_one_line_each(recorded, capsys
         assert len(row) - len(str(file)) < 130
 
 
+def test_the_first_steps_alone_are_verified_without_the_end(recorded, tmp_path, capsys):
+    folder, files = recorded
+    command = ["--data", str(folder / "data"), "--device", "cpu", "--first-steps"]
+    assert main(["verify", *map(str, files), *command]) == 0
+    for row in capsys.readouterr().out.splitlines()[1:]:
+        assert row.split("  ", 1)[1].split() == [*SAME_BITS.split(), "same", "kind", "none", "–", "–"]
+    # A norm of step 16 counts, the end does not.
+    record = {key: value for key, value in read_record(files[0]).items() if key != "checksum"}
+    record["metrics"]["final"]["test_accuracy"] = 1.5
+    wrong = tmp_path / "mini/geiping2022/test" / files[0].name
+    wrong.parent.mkdir(parents=True)
+    for code, first in ((0, "none"), (1, "step 16, by 5.0e-01")):
+        wrong.write_text(as_text(with_checksum(record)))
+        assert main(["verify", str(wrong), *command]) == code
+        assert f"  {first}  " in capsys.readouterr().out.splitlines()[1]
+        record["norms"]["gradient_norm"][15] *= 2
+
+
 def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, capsys):
     small = make_spec(run="small", model="fc_d2_w8", batch=5, penalty=None, clip=None, epochs=2)
     graft = small.replace(run="graft", transform={"name": "exter_graft", "reference": "small"})
@@ -103,6 +122,8 @@ def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, cap
     command = ["verify", str(file), "--data", str(data), "--device", "cpu"]
     assert main(command) == 0
     assert f"  {SAME_BITS}  " in capsys.readouterr().out.splitlines()[1]
+    assert main([*command, "--first-steps"]) == 1
+    assert "norms of all steps of small: verify it without --first-steps" in capsys.readouterr().err
     reference.unlink()
     assert main(command) == 1
     assert f"error: {file}: takes the gradient norms of small, and there is no {reference}" in capsys.readouterr().err

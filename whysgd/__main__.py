@@ -6,8 +6,6 @@ import sys
 from contextlib import suppress
 
 from whysgd import __version__
-from whysgd.commands import add_all
-from whysgd.commands._shared import Parser
 from whysgd.errors import StopSignal, UserError
 from whysgd.training.stopping import ASKING
 
@@ -57,8 +55,12 @@ def run() -> None:
     sys.exit(code)
 
 
-def command_line() -> Parser:
+def command_line():
     """Return the parser of all commands."""
+    # Importing these takes a moment, in which Ctrl-C must be as quiet as later.
+    from whysgd.commands import add_all
+    from whysgd.commands._shared import Parser
+
     parser = Parser(prog="whysgd", description=__doc__, epilog="`whysgd COMMAND --help` has examples of each.")
     parser.add_argument("--version", action="version", version=f"whysgd {__version__}")
     add_all(parser.add_subparsers(required=True, metavar="COMMAND"))

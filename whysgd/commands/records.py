@@ -12,6 +12,7 @@ RECORDING = [
 VERIFYING = [
     "whysgd verify records/mini/geiping2022/fb/seed-0.json",
     "whysgd verify records/mini/*/*/seed-0.json --device cpu --threads 2",
+    "whysgd verify records/mini/*/*/*.json --first-steps",
 ]
 
 
@@ -27,6 +28,9 @@ def add(commands) -> None:
     verify.add_argument("records", nargs="+", type=a_path, metavar="RECORD", help="files under records")
     verify.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
     verify.add_argument("--store", type=a_path, help="file of stored copies, for a run on such (default: likewise)")
+    verify.add_argument(
+        "--first-steps", action="store_true", help="compare the first 16 steps alone, which takes seconds"
+    )
     add_device_flags(verify)
 
 
@@ -45,7 +49,8 @@ def _verify(options) -> int:
     widths = (max(map(len, map(str, options.records))), 20, 20, 24, 24, 0)
     verdicts = []
     heads = {name: name for name in COLUMNS}
-    for row in chain([heads], verify_records(options.records, options.data, options.store, device)):
+    rows = verify_records(options.records, options.data, options.store, device, options.first_steps)
+    for row in chain([heads], rows):
         print(
             "  ".join(row[name].ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip(), flush=True
         )

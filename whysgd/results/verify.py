@@ -12,7 +12,7 @@ from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.results.paths import NORMS, dataset_folder, record_file
 from whysgd.results.record_model import read_record
-from whysgd.results.records import all_columns, digits_of, records_of
+from whysgd.results.records import DIGITS, FIRST_STEPS, all_columns, digits_of, records_of, rounded
 from whysgd.study.spec import RunSpec
 
 SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
@@ -25,7 +25,9 @@ TABLES = {"history": "history", "norms": "gradient_norms", "noise": "noise", "la
 COLUMNS = ("record", "verdict", "machine", "first difference", "test accuracy [%]", "measures")
 
 
-def verify_records(files: Iterable[Path], data: Path | None, store: Path | None, device) -> Iterator[dict[str, str]]:
+def verify_records(
+    files: Iterable[Path], data: Path | None, store: Path | None, device, start: bool = False
+) -> Iterator[dict[str, str]]:
     """Train and measure the runs of records again, with today's code on this machine, and compare.
 
     All seeds of a record's batch are trained: what one pass sums depends on how many share it. If the run takes the
@@ -40,20 +42,72 @@ def verify_records(files: Iterable[Path], data: Path | None, store: Path | None,
         files: of the records.
         data, store: folder of their data set and file of stored copies; None takes the workflow's.
         device: where to train.
+        start: make and compare no more than the first `FIRST_STEPS` steps, of which a record has every gradient norm.
 
     Returns:
         an iterator over the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, `ROUNDING` or `ANOTHER`.
 
     Raises:
         UserError: a record is damaged, its data set is not there or another one, or its run takes the gradient norms
-            of another run that has no record.
+            of another run that has no record, or, for the `start`, of any.
     """
     batches: dict[tuple, dict[Path, dict]] = {}
     for file in map(Path, files):
         record = read_record(file)
         seeds = record["metrics"]["batch"]
         batches.setdefault((file.parent, *seeds), {})[file] = record
-    return _rows(batches, data, store, device)
+    return _starts(batches, data, store, device) if start else _rows(batches, data, store, device)
+
+
+def _starts(batches: Mapping[tuple, dict[Path, dict]], data, store, device) -> Iterator[dict[str, str]]:
+    """Make the first steps of the batches again, one after another, and yield the row of each record."""
+    for records in batches.values():
+        facts, norms = _started(records, data, store, device)
+        for file, record in records.items():
+            start = {"metrics": record["metrics"], "measures": {}, "norms": record["norms"]}
+            again = {"metrics": record["metrics"] | facts, "measures": {}, "norms": norms[record["metrics"]["seed"]]}
+            nothing = {"test accuracy [%]": "–", "measures": "–"}
+            yield {"record": str(file), **compared(start, again, []), **nothing}
+
+
+def _started(records: Mapping[Path, dict], data, store, device) -> tuple[dict, dict[int, dict[str, list]]]:
+    """Make the first steps of the batch of some records; what made them, and the norms of each seed."""
+    import torch
+
+    from whysgd.data.canonical import load_dataset
+    from whysgd.training.device import device_name
+    from whysgd.training.inputs import read_inputs
+    from whysgd.training.loop import Options, Trainer
+    from whysgd.training.results import versions
+
+    (file, record), *_ = records.items()
+    metrics = record["metrics"]
+    specs = [RunSpec.from_dict(metrics["settings"] | {"seed": seed}) for seed in metrics["batch"]]
+    if other := specs[0].reference:
+        raise UserError(f"{file}: takes the gradient norms of all steps of {other}: verify it without --first-steps")
+    dataset = load_dataset(_data_of(file, metrics, data))
+    trainer = Trainer(specs, dataset, Options(device), read_inputs(specs, dataset, store, []))
+    trainer.noise_steps = set()  # A pass over all images for each, which changes no step.
+    while trainer.batch is not None and trainer.batch.step < FIRST_STEPS:
+        trainer.after_step(trainer.step())
+    facts = {
+        "machine": trainer.machine, "device": device_name(trainer.device), "precision": trainer.precision,
+        "threads": torch.get_num_threads(), "versions": versions(),
+    }  # fmt: skip
+    norms = {}
+    for seed, state in zip(trainer.seeds, trainer.states, strict=True):
+        # The log has nine digits, of which the record keeps some.
+        made = [rounded(float(f"{norm:.9g}"), DIGITS) for norm in state.norms[: state.step].tolist()]
+        norms[seed] = {"step": [*range(1, state.step + 1)], "gradient_norm": made}
+    return facts, norms
+
+
+def _data_of(file: Path, metrics: Mapping, data: Path | None) -> Path:
+    """The folder of the data set of a record; refuse another one."""
+    place = data or dataset_folder(metrics["settings"]["dataset"])
+    if read_json(place / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
+        raise UserError(f"{file}: was trained on other data: {place} has another sha256")
+    return place
 
 
 def _rows(batches: Mapping[tuple, dict[Path, dict]], data, store, device) -> Iterator[dict[str, str]]:
@@ -92,11 +146,9 @@ def _trained(file: Path, metrics: Mapping, folder: Path, data, store, device) ->
     from whysgd.training.loop import Options, train
 
     spec, seeds = RunSpec.from_dict(metrics["settings"]), metrics["batch"]
-    place, out = data or dataset_folder(spec.dataset), folder / spec.run / "-".join(map(str, seeds))
+    place, out = _data_of(file, metrics, data), folder / spec.run / "-".join(map(str, seeds))
     if out.exists():
         return out
-    if read_json(place / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
-        raise UserError(f"{file}: was trained on other data: {place} has another sha256")
     logs, norms = [], folder / f"{spec.run}_{NORMS}"
     for seed in seeds if spec.reference else ():
         other = file.parents[3] / record_file(spec.scale, spec.paper, spec.reference, seed)
@@ -171,7 +223,7 @@ def _by_step(record: Mapping, again: Mapping, beyond_rounding: bool = False) -> 
     """
     sizes: dict[int, float] = {}
     for table in TABLES:
-        now = dict(_numbers(again[table]))
+        now = dict(_numbers(again.get(table) or {}))
         for key, value in _numbers(record.get(table) or {}):
             step = key[0]
             size = _relative(value, now.get(key))
