@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms import functional as tv
 
@@ -155,6 +156,16 @@ def folder_of(dataset: Dataset, path: Path) -> Path:
         save_file(tensors, path / f"{split}.safetensors")
     write_json(path / "manifest.json", dataset.manifest)
     return path
+
+
+def write_images(folder: Path, classes, pixels, train: int, test: int, name: str = "{:04}.png") -> Path:
+    """Write an image folder: pixels(label, i) of each image, split after split and class after class."""
+    for split, count in (("train", train), ("test", test)):
+        for label, one in enumerate(classes):
+            (folder / split / one).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(pixels(label, i).astype(np.uint8)).save(folder / split / one / name.format(i))
+    return folder
 
 
 @pytest.fixture(scope="session")

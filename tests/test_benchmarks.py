@@ -2,25 +2,20 @@
 
 import importlib
 import json
-import sys
-
-import pytest
-import torch
-from conftest import ROOT, make_dataset, make_spec, python
-
-from whysgd.study.registry import make
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common
 import devices
+import pytest
 import step_gpu
 import steps
+import torch
+from conftest import ROOT, make_dataset, make_spec, python
 
 from whysgd.models.build import build_model
 from whysgd.study import cost
 from whysgd.study.cost import Device, Work, seconds_of
 from whysgd.study.networks import network
+from whysgd.study.registry import make
 from whysgd.training.loop import Options, Trainer
 
 # Those that draw nothing: the loop draws otherwise.

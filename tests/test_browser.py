@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from chromium import CONTRAST, Browser
-from conftest import copy_with, run
+from conftest import copy_with, run, write_images
 from frames import measured, runs_frame
 from miniature import WORLD
 from PIL import Image
@@ -62,13 +62,8 @@ def browser(chromium):
 def world(tmp_path_factory):
     """A copy of the project with a finished tiny world: two papers, one of them on images of the user's own."""
     images, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for split, count in (("train", 24), ("test", 4)):
-        for label in range(3):
-            folder = images / split / f"class {label}"
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(0, 80, (8, 8, 3)) + 60 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    classes = [f"class {label}" for label in range(3)]
+    write_images(images, classes, lambda label, _: generator.integers(0, 80, (8, 8, 3)) + 60 * label, 24, 4, "{}.png")
     tiny = {**WORLD["scales"]["tiny"], "rules_of": {"iyer2023": {"datasets": {"*": "mine"}, "time_divisor": 500}}}
     tiny["measuring"] = {**tiny["measuring"], "keskar": {"steps": 2, "batch": 8}}
     mine = {"source": "image_folder", "path": str(images), "label": LABEL}

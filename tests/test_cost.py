@@ -1,10 +1,11 @@
 """Costs are arithmetic: counted by hand here, and compared with what recorded runs took."""
 
 import json
-import sys
 
 import pytest
 from conftest import ROOT, make_spec, one_line
+from flops import shapes
+from predictions import compared, near
 
 from whysgd.data.shape import Images
 from whysgd.files import read_json
@@ -15,10 +16,6 @@ from whysgd.study.cost import FORWARD, START, Device, Work, load_device, measuri
 from whysgd.study.networks import TABLE, Network, network
 from whysgd.study.registry import make
 from whysgd.study.spec import NoiseProbe, Probe
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from flops import shapes
-from predictions import compared, near
 
 IMAGES = Images(train=23, test=11, channels=1, size=8, classes=10)
 DEVICE = Device("a device", "cpu", 1, "2.11.0", "2026-01-31", 100, 10, 1, 50, 2)

@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import flip_a_bit, one_line
+from conftest import flip_a_bit, one_line, write_images
 from PIL import Image
 from torchvision import datasets as tv
 
@@ -71,14 +71,7 @@ def test_a_damaged_data_set_is_refused_with_its_name(tmp_path, damage):
 @pytest.fixture
 def folder(tmp_path):
     """An image folder of two classes; a pixel's value tells the class and number of its image."""
-    for split, count in (("train", 6), ("test", 3)):
-        for label, name in enumerate(("cat", "dog")):
-            place = tmp_path / "images" / split / name
-            place.mkdir(parents=True)
-            for i in range(count):
-                pixels = np.full((4, 5, 3), 100 * label + i, np.uint8)
-                Image.fromarray(pixels).save(place / f"{i:04}.png")
-    return tmp_path / "images"
+    return write_images(tmp_path / "images", ("cat", "dog"), lambda label, i: np.full((4, 5, 3), 100 * label + i), 6, 3)
 
 
 def test_an_image_folder_becomes_a_fixed_permutation(folder):

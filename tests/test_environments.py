@@ -65,15 +65,10 @@ def test_containers_install_the_lock_file_and_no_other_package_of_python():
         assert "envs/requirements.lock" in (ENVS / name).read_text()
 
 
-def pinned() -> dict[str, list[Requirement]]:
+def test_the_lock_file_pins_all_that_is_asked_for_and_nothing_else_is_asked_for():
     pins = {}
     for requirement in LOCK:
         pins.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    return pins
-
-
-def test_the_lock_file_pins_all_that_is_asked_for_and_nothing_else_is_asked_for():
-    pins = pinned()
     asked = requirements((ENVS / "requirements.in").read_text())
     for requirement in (*asked, *ASKED):
         for pin in pins[canonicalize_name(requirement.name)]:

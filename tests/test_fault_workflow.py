@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HUNG, copy_with, run
+from conftest import HUNG, copy_with, run, write_images
 from miniature import OVERLAY, TINY, dry_run, planned, snakemake, write_config
-from PIL import Image
 from test_loop import assert_equal_results, results
 
 from whysgd.files import read_json
@@ -43,12 +42,8 @@ def world(tmp_path_factory):
     around = tmp_path_factory.mktemp("around")
     folder = copy_with(around / ODD, WORLD)
     random = np.random.default_rng(0)
-    for split, count in (("train", 16), ("test", 4)):
-        for name in ("$(touch x5)", "-rf ;"):
-            place = folder / "images" / ODD / split / name
-            place.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(place / f"{i} '.png")
+    images, classes = folder / "images" / ODD, ("$(touch x5)", "-rf ;")
+    write_images(images, classes, lambda *_: random.integers(0, 256, (8, 8), dtype=np.uint8), 16, 4, "{} '.png")
     # `make` puts the interpreter there.
     (folder / "environment").symlink_to(sys.prefix)
     before = {entry.name for entry in folder.iterdir()}

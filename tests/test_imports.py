@@ -9,6 +9,16 @@ from packaging.requirements import Requirement
 
 from whysgd.study.validation import ROOT
 
+# What the rules do while Snakemake parses them.
+RULES = """
+import whysgd.study.outputs, whysgd.results.recorded
+from whysgd.study.codedigest import code_digest
+from whysgd.study.config import load_config
+from whysgd.study.workflow import Study
+Study(load_config())
+code_digest("whysgd.training.loop")
+"""
+
 
 @pytest.mark.parametrize(
     ("code", "unwanted"),
@@ -19,8 +29,9 @@ from whysgd.study.validation import ROOT
         ("import whysgd.report.difference, whysgd.report.shown", {"torch", "pandas", "numpy"}),
         ("from whysgd.study.figures import FIGURES, caption, needs; [(needs(f), caption(f)) for f in FIGURES]", {"matplotlib", "pandas", "numpy"}),
         ("import whysgd.report.claims, whysgd.report.summary, whysgd.report.tables", {"torch", "seaborn", "matplotlib", "scipy.stats"}),
+        (RULES, {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib"}),
     ],
-    ids=["the start", "costs", "command line", "show and diff", "needs and captions of figures", "tables and summary"],
+    ids=["the start", "costs", "command line", "show and diff", "needs and captions of figures", "tables and summary", "the rules"],
 )  # fmt: skip
 def test_loads_no_slow_library(code, unwanted):
     show = f"import sys; print(*sorted({unwanted!r} & set(sys.modules)))"

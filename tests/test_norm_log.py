@@ -20,13 +20,24 @@ def test_norms_are_read_back_exactly_as_fp32(tmp_path):
     assert (read_norms(file, 77, 0).astype(np.float32) == norms[:77]).all()
 
 
-def test_a_log_with_wider_spacing_is_interpolated(tmp_path):
-    text = "step,loss,gradient_norm\n1,9,1.0\n5,9,3.0\n9,9,1.0\n"
-    expected = [1.0, 1.5, 2.0, 2.5, 3.0, 2.5, 2.0, 1.5, 1.0, 1.0, 1.0, 1.0]
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 12, 0), expected)
-    # A history that begins after its first spacing, and lines of it without a norm.
-    text = "step,gradient_norm\n4,2.0\n6,\n8,4.0\n"
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 8, 0), [2, 2, 2, 2, 2.5, 3, 3.5, 4])
+# Logs, the steps that are read, and their norms: between lines they are interpolated, and from where the other run
+# diverged there is none.
+LOGS = {
+    "wider spacing": ("step,loss,gradient_norm\n1,9,1.0\n5,9,3.0\n9,9,1.0\n", 12, [1, 1.5, 2, 2.5, 3, 2.5, 2, 1.5, 1, 1, 1, 1]),
+    "begun after a spacing, and a line without": ("step,gradient_norm\n4,2.0\n6,\n8,4.0\n", 8, [2, 2, 2, 2, 2.5, 3, 3.5, 4]),
+    "until it diverged": ("step,gradient_norm\n1,1\n2,2\n3,inf\n", 2, [1, 2]),
+    "diverged": ("step,gradient_norm\n1,1\n2,2\n3,inf\n", 9, [1, 2, *7 * [np.nan]]),
+    "diverged, sparse": (
+        "step,gradient_norm\n1,1\n21,2\n41,nan\n", 45, [*np.interp(np.arange(1, 41), [1, 21], [1, 2]), *5 * [np.nan]],
+    ),
+    "diverged at once": ("step,gradient_norm\n1,nan\n", 3, 3 * [np.nan]),
+    "zero": ("step,gradient_norm\n1,0\n2,1\n", 2, [0, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "steps", "expected"), LOGS.values(), ids=LOGS)
+def test_each_step_has_the_norm_of_the_log(tmp_path, text, steps, expected):
+    np.testing.assert_allclose(read_norms(log(tmp_path, text), steps, 0), expected)
 
 
 @pytest.mark.parametrize(
@@ -47,20 +58,6 @@ def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, steps,
     with one_line(problem) as error:
         read_norms(log(tmp_path, text), steps, 0)
     assert str(error.value).startswith(str(tmp_path))
-
-
-def test_from_where_the_other_run_diverged_there_is_no_norm(tmp_path):
-    text = "step,gradient_norm\n1,1\n2,2\n3,inf\n"
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 2, 0), [1, 2])
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), 9, 0), [1, 2] + 7 * [np.nan])
-    sparse = "step,gradient_norm\n1,1\n21,2\n41,nan\n"
-    expected = np.interp(np.arange(1, 41), [1, 21], [1, 2])
-    np.testing.assert_allclose(read_norms(log(tmp_path, sparse), 45, 0), [*expected, *5 * [np.nan]])
-    assert np.isnan(read_norms(log(tmp_path, "step,gradient_norm\n1,nan\n"), 3, 0)).all()
-
-
-def test_a_norm_of_zero_is_a_norm(tmp_path):
-    np.testing.assert_allclose(read_norms(log(tmp_path, "step,gradient_norm\n1,0\n2,1\n"), 2, 0), [0, 1])
 
 
 def test_a_missing_log_is_named(tmp_path):

@@ -5,7 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from conftest import ROOT, one_line
+from conftest import ROOT, one_line, write_images
 from miniature import TINY
 from PIL import Image
 
@@ -59,12 +59,11 @@ SHOWN = {
 }  # fmt: skip
 
 
-def save(folder, split, name, image, file="0.png"):
+def save(folder, split, name, image):
     place = folder / split / name
     place.mkdir(parents=True, exist_ok=True)
     exif = {"exif": image.getexif()} if image.getexif() else {}
-    image.save(place / file, **exif)
-    return place / file
+    image.save(place / "0.png", **exif)
 
 
 @pytest.mark.parametrize(("image", "pixels"), SHOWN.values(), ids=SHOWN.keys())
@@ -91,19 +90,16 @@ def test_a_turned_photo_has_the_size_of_one_that_was_taken_upright(tmp_path):
 @pytest.mark.parametrize("blue", [0, 77, 255])
 def test_a_channel_that_is_constant_in_training_is_not_divided_by_0(tmp_path, capsys, blue):
     random = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in "ab":
-            pixels = random.integers(0, 256, (8, 8, 3)).astype(np.uint8)
-            pixels[:, :, 2] = blue
-            save(tmp_path / "images", split, name, Image.fromarray(pixels))
-    own = {"path": str(tmp_path / "images"), "label": None, "train_images": None, "test_images": None}
+    folder, is_blue = tmp_path / "images", np.arange(3) == 2
+    write_images(folder, "ab", lambda *_: np.where(is_blue, blue, random.integers(0, 256, (8, 8, 3))), 1, 1)
+    own = {"path": str(folder), "label": None, "train_images": None, "test_images": None}
     manifest = build_dataset("mine", own, tmp_path, tmp_path / "built")
     assert manifest["std"][2] == 1
     assert all(0 < std < 0.5 for std in manifest["std"][:2])
     assert "warning: mine: constant in training: channel 2; its std counts as 1" in capsys.readouterr().out
     import torch
 
-    images = torch.from_numpy(load_image_folder(tmp_path / "images").train.images)
+    images = torch.from_numpy(load_image_folder(folder).train.images)
     normalized = Normalizer(manifest["mean"], manifest["std"])(images)
     assert normalized.isfinite().all()
     assert normalized[:, 2].abs().max() < 1e-4
@@ -137,19 +133,18 @@ def test_names_of_classes_are_compared_as_letters(tmp_path, train, test, message
 def built(tmp_path):
     """Two classes of two files each, and a function that returns what the rule build_dataset depends on."""
     random = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in "ab":
-            for i in range(2):
-                pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
-                os.utime(save(tmp_path / "images", split, name, Image.fromarray(pixels), f"{i}.bmp"), (1e9, 1e9))
+    images = tmp_path / "images"
+    write_images(images, "ab", lambda *_: random.integers(0, 256, (8, 8), dtype=np.uint8), 2, 2, "{}.bmp")
+    for file in images.glob("*/*/*"):
+        os.utime(file, (1e9, 1e9))
 
     def state():
-        config = {**TINY, "datasets": {"mine": {"source": "image_folder", "path": str(tmp_path / "images")}}}
+        config = {**TINY, "datasets": {"mine": {"source": "image_folder", "path": str(images)}}}
         study = Study(validate_config(config, [ROOT / "config.yaml"]))
         folders = {folder: os.stat(folder).st_mtime_ns for folder in study.class_folders("mine")}
         return study.class_files("mine"), folders
 
-    return tmp_path / "images", state
+    return images, state
 
 
 def overwrite(folder):

@@ -12,6 +12,10 @@ from whysgd.study.papers import expand, scaled_spec
 from whysgd.study.spec import RunSpec
 from whysgd.study.workflow import Study
 
+NOVACK_LR = (
+    "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
+    "÷ 32 (rules_of.novack2023.micro_batch_divisor)"
+)
 MINI = {
     "geiping2022/sgd": [
         "lr 0.05 = 0.1 (papers/geiping2022.yaml: defaults) × 4 (lr_factor) ÷ 8 (micro_batch_divisor)",
@@ -36,19 +40,14 @@ MINI = {
     "geiping2022/x10-fb": ["store.copies 2 = 10 (papers/geiping2022.yaml: runs.x10-fb) ÷ 5 (copies_divisor)"],
     "novack2023/resnet18-cifar10.lb-gn": [
         "penalty.strength 0.00125 = 0.01 (papers/novack2023.yaml: tables) ÷ 8 (rules_of.novack2023.strength_divisor)",
-        "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
-        "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
+        NOVACK_LR,
         "batch 160 = 5120 (papers/novack2023.yaml: defaults) ÷ 32 (rules_of.novack2023.micro_batch_divisor)",
     ],
     "novack2023/resnet18-cifar10.sb-sgd": [
         "batch 4 = micro_batch (papers/novack2023.yaml: tables)",
-        "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
-        "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
+        NOVACK_LR,
     ],
-    "novack2023/resnet18-cifar10.iter-graft": [
-        "lr 0.0125 = 0.1 (papers/novack2023.yaml: defaults) × 4 (rules_of.novack2023.lr_factor) "
-        "÷ 32 (rules_of.novack2023.micro_batch_divisor)",
-    ],
+    "novack2023/resnet18-cifar10.iter-graft": [NOVACK_LR],
     "iyer2023/explore-0": ["schedule.milestones 0.0, 0.5 (papers/iyer2023.yaml: runs.explore-0)"],
     "simsekli2019/mnist-cross_entropy-d4-w16": [
         "micro_batch 16 = 100 (papers/simsekli2019.yaml: tables) ÷ 6.25 (rules_of.simsekli2019.micro_batch_divisor)",

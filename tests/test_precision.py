@@ -1,10 +1,10 @@
 import json
-import sys
 
 import pytest
 import torch
-from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
+from conftest import error_of, folder_of, make_dataset, make_spec
 from networks import random_batches, theta_of
+from product_distance import RoundedFactors, product_distances, round_to_tf32
 from test_loop import run
 
 from whysgd.errors import UserError
@@ -13,9 +13,6 @@ from whysgd.study.registry import make
 from whysgd.study.spec import resolved_precision
 from whysgd.training.loop import Options, Trainer
 from whysgd.training.objective import Objective
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from product_distance import RoundedFactors, product_distances, round_to_tf32
 
 EXACT = make("penalty", "gradient_norm", variant="exact")
 VARIANTS = ("forward-differences", "central-differences", "exact")

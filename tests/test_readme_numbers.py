@@ -2,16 +2,13 @@
 
 import os
 import re
-import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "workflow_scripts"))
 import update_readme
 from check_claims import check_claims
 from collect_records import collect_records
+from conftest import ROOT
 from make_table import make_table
 from summarize_measures import summarize_measures
 

@@ -2,8 +2,9 @@ import json
 import math
 
 import pytest
-import torch
 from conftest import make_spec, one_line
+from test_knee import optimizer_of
+from test_knee import rates_of as rates_under
 from torch.optim import lr_scheduler
 
 from whysgd.study.papers import _scaled_times
@@ -36,10 +37,14 @@ RELEASED = {
         lambda o: lr_scheduler.CosineAnnealingLR(o, 300, eta_min=0.3 / 25),
     ),
     "linear": ({"decay": "linear", "horizon": 300}, 5, 300, lambda o: lr_scheduler.LinearLR(o, 1, 0, 300)),
+    "linear to its end": ({"decay": "linear", "horizon": 40}, 0, 60, lambda o: lr_scheduler.LinearLR(o, 1, 0, 40)),
     "exponential": ({"decay": "exponential", "gamma": 0.99}, 5, 300, lambda o: lr_scheduler.ExponentialLR(o, 0.99)),
     "drops": (
         {"decay": "step", "milestones": (300 // 2.667 + 6, 300 // 1.6 + 6, 300 // 1.142 + 6)}, 5, 300,
         lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1),
+    ),
+    "drops within a unit": (
+        {"decay": "step", "milestones": (10, 25.5)}, 0, 60, lambda o: lr_scheduler.MultiStepLR(o, [10, 26]),
     ),
     "torch's own": (
         {"decay": "torch.optim.lr_scheduler:MultiStepLR", "milestones": [112, 187, 262]}, 5, 300,
@@ -60,21 +65,18 @@ def test_an_exponential_decay_of_the_whole_run_multiplies_by_gamma():
     assert rates_of("exponential", [40], 40, unit="run", gamma=0.05) == pytest.approx([0.05 * PEAK])
 
 
-def test_a_scale_keeps_what_an_exponential_decay_does_in_all():
-    schedule = {"unit": "epoch", "decay": "exponential", "gamma": 0.99, "warmup": 10}
-    assert _scaled_times({"schedule": schedule, "epochs": 300}, 10) == {
-        "epochs": 30, "schedule": {**schedule, "gamma": pytest.approx(0.99**10), "warmup": 1.0},
-    }  # fmt: skip
-
-
-def test_a_scale_moves_milestones_and_leaves_what_they_multiply_by():
-    schedule = {
-        "unit": "epoch",
-        "decay": "torch.optim.lr_scheduler:MultiStepLR",
-        "milestones": [100, 200],
-        "gamma": 0.1,
-    }
-    assert _scaled_times({"schedule": schedule}, 10) == {"schedule": {**schedule, "milestones": [10.0, 20.0]}}
+# What an exponential decay does in all is kept; milestones move, and what they multiply by is left.
+@pytest.mark.parametrize(
+    ("schedule", "scaled", "length", "scaled_length"),
+    [
+        ({"decay": "exponential", "gamma": 0.99, "warmup": 10}, {"gamma": pytest.approx(0.99**10), "warmup": 1.0}, {"epochs": 300}, {"epochs": 30}),
+        ({"decay": "torch.optim.lr_scheduler:MultiStepLR", "milestones": [100, 200], "gamma": 0.1}, {"milestones": [10.0, 20.0]}, {}, {}),
+    ],
+    ids=["exponential", "milestones"],
+)  # fmt: skip
+def test_a_scale_divides_the_times_of_a_schedule(schedule, scaled, length, scaled_length):
+    schedule = {"unit": "epoch", **schedule}
+    assert _scaled_times({"schedule": schedule, **length}, 10) == {"schedule": {**schedule, **scaled}, **scaled_length}
 
 
 def test_in_closed_form_the_peak_is_given_once():
@@ -91,15 +93,8 @@ def test_times_need_not_be_whole():
 
 def run_with(peer, steps):
     """The rates with which an optimizer makes its steps under a scheduler of torch."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=PEAK, momentum=0.9)
-    scheduler = peer(optimizer)
-    rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
-        optimizer.step()
-        scheduler.step()
-    return rates
+    optimizer = optimizer_of(PEAK)
+    return [rate for (rate,) in rates_under(optimizer, peer(optimizer), steps)]
 
 
 def one_cycle(optimizer, total):
@@ -143,14 +138,6 @@ def test_in_shares_of_the_run_each_decay_is_torchs_at_every_step(values, peer, t
     values = {"unit": "run", "warmup": 0} | values
     rates = rates_of(values.pop("decay"), range(total), total, **values)
     assert rates == exactly(run_with(lambda optimizer: peer(optimizer, total), total))
-
-
-@pytest.mark.parametrize("unit", ["epoch", "step"])
-def test_linear_and_step_decay_have_a_clock_of_their_own_units(unit):
-    linear = rates_of("linear", range(60), unit=unit, warmup=0, horizon=40)
-    assert linear == exactly(run_with(lambda o: lr_scheduler.LinearLR(o, 1, 0, 40), 60))
-    steps = rates_of("step", range(60), unit=unit, warmup=0, milestones=(10, 25.5))
-    assert steps == exactly(run_with(lambda o: lr_scheduler.MultiStepLR(o, [10, 26]), 60))
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])

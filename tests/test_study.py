@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 import yaml
-from conftest import config_of, python
+from conftest import config_of
 from miniature import WORLD
 
 from whysgd.errors import UserError
@@ -35,19 +35,6 @@ def study(tmp_path, monkeypatch):
 
 def run_file(run, seeds, file):
     return f"results/tiny/runs/{run}/{seeds}/{file}"
-
-
-def test_the_rules_are_parsed_without_libraries_of_numbers():
-    code = """
-import sys, whysgd.study.outputs, whysgd.results.recorded
-from whysgd.study.codedigest import code_digest
-from whysgd.study.config import load_config
-from whysgd.study.workflow import Study
-Study(load_config())
-code_digest("whysgd.training.loop")
-print(*sys.modules)"""
-    loaded = python("-c", code).stdout.split()
-    assert not {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib"} & set(loaded)
 
 
 def test_batches_go_by_the_papers_rules_and_by_what_is_there(study):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import run
+from conftest import run, write_images
 from miniature import (
     OVERLAY,
     TINY,
@@ -20,7 +20,6 @@ from miniature import (
     snakemake,
     write_config,
 )
-from PIL import Image
 from test_loop import assert_equal_results, results
 
 from whysgd.files import read_json
@@ -237,14 +236,11 @@ def test_a_mistake_is_one_line_and_exit_code_1(edit):
 def image_folder(tmp_path):
     """A hundred JPEG images of 32×32 in five classes of different colour, sorted by class."""
     generator = np.random.default_rng(0)
-    for split, count in (("train", 16), ("test", 4)):
-        for label in range(5):
-            place = tmp_path / "my images" / split / f"class {label}"
-            place.mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(0, 80, (32, 32, 3)) + 40 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i:04}.jpg")
-    return tmp_path / "my images"
+
+    def pixels(label, _):
+        return generator.integers(0, 80, (32, 32, 3)) + 40 * label
+
+    return write_images(tmp_path / "my images", [f"class {label}" for label in range(5)], pixels, 16, 4, "{:04}.jpg")
 
 
 def test_an_image_folder_runs_through_the_same_rules(miniature, image_folder):
