@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,22 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 # Seconds after which a process counts as hung. Tests set no bounds on time: benchmarks/ measures that.
 HUNG = 900
+
+
+class Parsed(HTMLParser):
+    """The tags of HTML, (name, value) of their attributes, and its texts."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
 
 @contextmanager
@@ -270,6 +287,21 @@ def python(*words, cwd: Path = ROOT, check: bool = True, **variables) -> subproc
     if check and done.returncode:
         raise AssertionError(f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def in_namespace(options: list, command: list, probe: str = "true", **more) -> subprocess.CompletedProcess:
+    """Run a command in a namespace of users of its own, with these options; skips where they may not do `probe` there."""
+    enter = ["unshare", "--user", *options]
+    more |= {"capture_output": True, "text": True, "errors": "replace", "check": False}
+    if shutil.which("unshare") is None or subprocess.run([*enter, "sh", "-c", probe], **more).returncode:
+        pytest.skip("this system gives users no namespaces, or lets them mount nothing there")
+    return subprocess.run([*enter, *map(str, command)], **more)
+
+
+def with_mount(mount: str, command: list, **more) -> subprocess.CompletedProcess:
+    """Run a command where `mount` has been done, seen by nobody else; skips where users may mount nothing."""
+    command = ["sh", "-c", f'{mount} && exec "$@"', "sh", *command]
+    return in_namespace(["--map-root-user", "--mount"], command, "mount -t tmpfs disk /tmp", **more)
 
 
 def run(command: list, folder: Path, check: bool = True) -> subprocess.CompletedProcess:

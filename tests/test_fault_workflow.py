@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HUNG, copy_with, run, write_images
+from conftest import HUNG, copy_with, run, with_mount, write_images
 from miniature import OVERLAY, TINY, dry_run, planned, snakemake, write_config
 from test_loop import assert_equal_results, results
 
@@ -37,12 +37,11 @@ COLLECTED = "results/tiny/logs/collect_runs/geiping2022.log"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A copy of the project in which all has been made; what lies around it is listed before and after."""
-    around = tmp_path_factory.mktemp("around")
-    folder = copy_with(around / ODD, WORLD)
-    random = np.random.default_rng(0)
-    images, classes = folder / "images" / ODD, ("$(touch x5)", "-rf ;")
+def folder(tmp_path_factory):
+    """A copy of the project in which all has been made, and nothing else."""
+    folder = copy_with(tmp_path_factory.mktemp("around") / ODD, WORLD)
+    random, classes = np.random.default_rng(0), ("$(touch x5)", "-rf ;")
+    images = folder / "images" / ODD
     write_images(images, classes, lambda *_: random.integers(0, 256, (8, 8), dtype=np.uint8), 16, 4, "{} '.png")
     # `make` puts the interpreter there.
     (folder / "environment").symlink_to(sys.prefix)
@@ -52,13 +51,12 @@ def world(tmp_path_factory):
         command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return around, folder, before
-
-
-def test_odd_names_of_folders_and_labels_run_no_command_and_leave_no_file_elsewhere(world):
-    around, folder, before = world
-    assert {entry.name for entry in around.iterdir()} == {ODD}
     assert {entry.name for entry in folder.iterdir()} - before == {"results", ".snakemake"}
+    return folder
+
+
+def test_odd_names_of_folders_and_labels_run_no_command_and_leave_no_file_elsewhere(folder):
+    assert {entry.name for entry in folder.parent.iterdir()} == {ODD}
     assert not [file for file in folder.rglob("x?") if file.is_file()]
     page = (folder / "results/tiny/index.html").read_text()
     assert "&lt;script&gt;alert(1)" in page
@@ -77,9 +75,8 @@ def quiet(*names):
 
 
 @pytest.mark.parametrize("options", quiet("all", "rich"))
-def test_metrics_that_were_damaged_fail_the_collection_with_their_path(world, options):
+def test_metrics_that_were_damaged_fail_the_collection_with_their_path(folder, options):
     """The last lines of the log of a job that failed are shown with its path, whatever is told to be quiet."""
-    _, folder, _ = world
     file = folder / FB / "metrics.json"
     content = file.read_text()
     assert '"sessions": 1' in content
@@ -93,9 +90,8 @@ def test_metrics_that_were_damaged_fail_the_collection_with_their_path(world, op
     file.write_text(content)
 
 
-def test_metrics_that_were_removed_are_trained_again(world):
+def test_metrics_that_were_removed_are_trained_again(folder):
     """As the line about damaged ones says, though all that is made of them is still there."""
-    _, folder, _ = world
     assert "train" not in planned(folder, *OVERLAY)
     file = folder / FB / "metrics.json"
     moved = file.rename(folder / FB / "moved.json")
@@ -103,25 +99,11 @@ def test_metrics_that_were_removed_are_trained_again(world):
     moved.rename(file)
 
 
-def in_namespace(folder, mount, command):
-    """Run a command where `mount` has been done, seen by nobody else; skips where users may not."""
-    enter = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    try:
-        subprocess.run([*enter, "mount -t tmpfs disk /mnt"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this system lets users mount nothing, not even in a namespace of their own")
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(
-        [*enter, f'{mount} && exec "$@"', "sh", *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )  # fmt: skip
-
-
-def test_a_table_on_a_full_disk_is_one_line_and_not_half_written(world):
-    _, folder, _ = world
+def test_a_table_on_a_full_disk_is_one_line_and_not_half_written(folder):
     mount = "mount -t tmpfs -o size=8k disk results/tiny/tables && { head -c 9000 /dev/zero > results/tiny/tables/filler; true; }"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", TABLE, "--configfile", "tiny.yaml"]
     listing = ["sh", "-c", '"$@"; code=$?; ls results/tiny/tables; exit $code', "sh", *command]
-    done = in_namespace(folder, mount, listing)
+    done = with_mount(mount, listing, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)})
     assert done.returncode == 1
     assert f"error: {TABLE}: cannot be written (No space left on device)" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -129,8 +111,7 @@ def test_a_table_on_a_full_disk_is_one_line_and_not_half_written(world):
     assert (folder / TABLE).exists()
 
 
-def test_inputs_of_the_future_are_refused_by_snakemake_and_never_mixed(world):
-    _, folder, _ = world
+def test_inputs_of_the_future_are_refused_by_snakemake_and_never_mixed(folder):
     whole = results(folder / FB)
     data = list((folder / "results/data/mine").glob("*.*"))
     for file in data:
@@ -163,17 +144,15 @@ def begin(folder, *before):
 
 
 @pytest.fixture
-def whole(world, tmp_path):
+def whole(folder, tmp_path):
     """What the long run ends with if nothing happens; its folder is gone after the test."""
-    _, folder, _ = world
     train = ["whysgd", "train", "geiping2022/fb", *write_config(folder, "long.yaml", LONG)]
     run([*train, "--data", "results/data/mine", "--out", tmp_path / "whole"], folder)
     yield results(tmp_path / "whole")
     subprocess.run(["rm", "-r", folder / "results/long"], check=True)
 
 
-def test_a_workflow_that_timeout_ends_saves_and_the_same_command_goes_on(world, whole):
-    _, folder, _ = world
+def test_a_workflow_that_timeout_ends_saves_and_the_same_command_goes_on(folder, whole):
     # When the time is up, or when it is told to end itself, it ends its command and all that this started.
     process = begin(folder, "timeout", str(HUNG))
     process.terminate()
@@ -190,8 +169,7 @@ def test_a_workflow_that_timeout_ends_saves_and_the_same_command_goes_on(world, 
 
 
 @pytest.mark.slow
-def test_two_at_once_and_one_that_is_killed_lose_nothing(world, whole):
-    _, folder, _ = world
+def test_two_at_once_and_one_that_is_killed_lose_nothing(folder, whole):
     in_use = f"error: {LONG_FB}: another process is training in this folder; wait for it"
     first = begin(folder)
     os.killpg(first.pid, signal.SIGSTOP)
@@ -234,8 +212,7 @@ class Broken(torch.nn.Linear):
 
 
 @pytest.mark.parametrize("options", quiet("all"))
-def test_a_network_that_raises_is_shown_with_its_log_and_its_last_lines(world, options):
-    _, folder, _ = world
+def test_a_network_that_raises_is_shown_with_its_log_and_its_last_lines(folder, options):
     (folder / "broken.py").write_text(BROKEN)
     config = copy.deepcopy(WORLD) | {"scale": "broken"}
     config["scales"] = {"broken": config["scales"]["tiny"] | {"models": {"*": "broken:Broken"}}}

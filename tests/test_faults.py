@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, error_of, flip_a_bit, folder_of, make_dataset, make_spec, one_line, python
+from conftest import ROOT, error_of, flip_a_bit, folder_of, in_namespace, make_dataset, make_spec, one_line, python
 from filelock import FileLock
 from test_data import mnist_files
 from test_loop import assert_equal_results, dying_after, results
@@ -346,37 +345,25 @@ def test_every_fault_of_the_docs_names_a_test_that_exists():
     assert all("::test_" in row for row in rows), [row for row in rows if "::test_" not in row]
 
 
-def without_a_name(*command, **more):
-    """Run a command as a user without an entry in passwd and without USER, as `docker run --user` does."""
-    enter = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
-    if subprocess.run([*enter, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this system has no namespaces of users")
-    keep = {"HOME": tempfile.gettempdir(), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*enter, sys.executable, "-m", *map(str, command)], env=keep | more, capture_output=True, check=False
-    )
-
-
 def test_a_user_without_a_name_trains_and_plans(data, tmp_path):
+    """Without an entry in passwd and without USER, as with `docker run --user`."""
+    keep = {"HOME": tempfile.gettempdir(), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     spec = make_spec(epochs=1).to_dict()
     train_it = ["whysgd", "train", "--spec", json.dumps(spec), "--data", data, "--out", tmp_path / "run"]
     for command in (train_it, ["snakemake", "-n", "--quiet", "--directory", tmp_path, "-s", ROOT / "Snakefile"]):
-        done = without_a_name(*command)
-        assert done.returncode == 0, done.stderr.decode()
+        done = in_namespace(["--map-user=54321", "--map-group=54321"], [sys.executable, "-m", *command], env=keep)
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/metrics.json").exists()
     assert "ENV USER=" in (ROOT / "envs/Dockerfile").read_text()
 
 
-LOCALES = {"Latin-1": {"PYTHONIOENCODING": "latin-1"}, "ASCII": {"PYTHONIOENCODING": "ascii"}}
-
-
-@pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES.keys())
-def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, locale):
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_8_bit_locale_gets_replacements_not_a_traceback(tmp_path, encoding):
     (tmp_path / "results/mini/tables").mkdir(parents=True)
     (tmp_path / "results/mini/tables/geiping2022_main.md").write_text("| 1.0 ± 0.1 → – \u540d |", encoding="utf-8")
     commands = ["show", "geiping2022"], ["plan"], ["plan", "--configfile", os.fsdecode(b"\xff.yaml")]
     code = f"from whysgd.__main__ import main; print([main(words) for words in {commands}])"
-    done = python("-c", code, cwd=tmp_path, **locale)
+    done = python("-c", code, cwd=tmp_path, PYTHONIOENCODING=encoding)
     assert done.stdout.endswith("[0, 0, 1]\n"), done.stderr
     assert done.stderr.count("error: ") == 1
     assert "Traceback" not in done.stderr

@@ -253,18 +253,13 @@ def test_rows_are_compared_with_where_their_gap_starts():
 ACCURACIES = {"sgd": (65.8, 76.5), "fb": (36.6, 37.8), "long": (62.0, 83.9), "clip": (62.2, 82.7), "reg": (64.8, 76.5)}
 
 
-def generalization(seeds):
+@pytest.mark.parametrize("seeds", [1, 2, 3, 10])
+def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing(seeds):
     table = table_of(*(row(run, run.upper()) for run in ACCURACIES))
     runs = frames_of(table, seeds)["runs"]
     noise = 0.05 * np.random.default_rng(0).standard_normal((2, len(runs))) * (seeds > 1)
     test, train = np.array([ACCURACIES[run] for run in runs.run]).T + noise
     figure = draw_figure("generalization", table, {"runs": runs.assign(test_accuracy=test, train_accuracy=train)})
-    return table, figure
-
-
-@pytest.mark.parametrize("seeds", [1, 2, 3, 10])
-def test_who_fits_is_shown_beside_who_generalizes_with_labels_that_cover_nothing(seeds):
-    table, figure = generalization(seeds)
     every, closer = figure.axes
     assert texts_of(every.texts) == ["FB"]
     assert sorted(text.get_text() for text in closer.texts) == ["CLIP", "LONG", "REG", "SGD"]

@@ -8,14 +8,13 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, folder_of, make_dataset, make_spec, one_line
+from conftest import ROOT, folder_of, make_dataset, make_spec, one_line, with_mount
 from test_loop import assert_equal_results, results
 
 from whysgd import files
@@ -182,15 +181,9 @@ def test_a_measure_that_has_no_room_is_one_line(folder):
 def test_the_same_on_a_disk_that_is_really_full(tmp_path):
     if DISK in os.environ:
         return
-    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    script = f'mount -t tmpfs -o size=24m disk {tmp_path} && exec "$@"'
-    if shutil.which("unshare") is None or subprocess.run([*mount, script, "sh", "true"], check=False).returncode:
-        pytest.skip("this system lets users mount nothing, not even in a namespace of their own")
     chosen = "checkpoint or metrics.json or store or measure"
     test = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", chosen, __file__]
-    environment = {**os.environ, DISK: str(tmp_path)}
-    done = subprocess.run(
-        [*mount, script, "sh", *test], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    mount, environment = f"mount -t tmpfs -o size=24m disk {tmp_path}", {**os.environ, DISK: str(tmp_path)}
+    done = with_mount(mount, test, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout[-5000:]
     assert done.stdout.startswith("...."), done.stdout

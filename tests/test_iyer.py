@@ -155,20 +155,6 @@ def test_a_run_that_is_grafted_from_has_the_seeds_of_those_that_graft(monkeypatc
     assert [seed for _, run, seed in specs if run == graft["reference"]] == [0, 1, 2, 3, 9]
 
 
-@pytest.mark.parametrize(
-    ("table_seeds", "message"),
-    [
-        ({"iyer2024": {"explore": 3}}, "scales.s.table_seeds.iyer2024 = 'iyer2024': allowed: geiping2022, iyer2023"),
-        ({"iyer2023": {"explor": 3}}, "scales.s.table_seeds.iyer2023: no table 'explor'; allowed: full_budget, short_budget, explore"),
-        ({"iyer2023": {"explore": 0}}, "scales.s.table_seeds.iyer2023.explore = 0: must be at least 1"),
-        ({"iyer2023": 3}, "scales.s.table_seeds.iyer2023 = 3: must be a mapping"),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_the_seeds_of_tables_is_one_line(table_seeds, message):
-    with one_line(message):
-        expand(at("iyer2023", table_seeds))
-
-
 @pytest.mark.parametrize("run", [*DECAYS, "explore-30"])
 def test_the_loop_takes_the_rate_of_each_step(run):
     spec = scaled_spec(load_config(), "iyer2023", run, 0)

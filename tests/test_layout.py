@@ -1,7 +1,5 @@
 """How tables of papers/ are laid out: cells, gaps, what a scale leaves out, and novack2023 as published."""
 
-from functools import partial
-
 import pytest
 from conftest import one_line
 
@@ -159,16 +157,25 @@ def test_a_scale_skips_runs_and_rows_but_shows_what_was_published():
 
 
 @pytest.mark.parametrize(
-    ("rules", "message"),
+    ("paper", "rules", "message"),
     [
-        ({"skip": {"novack2023": ["resnet19"]}}, "scales.s.skip.novack2023: no run or row 'resnet19'; allowed: resnet18-cifar10"),
-        ({"skip": {"novack2023": ["vgg16-cifar10.sb-sgd"]}}, "'vgg16-cifar10.sb-sgd' is not run at this scale, but 'vgg16-cifar10.exter-graft'"),
-        ({"skip": ["vgg16"]}, r"scales.s.skip = \['vgg16'\]: must be a mapping"),
+        ("novack2023", {"skip": {"novack2023": ["resnet19"]}}, "scales.s.skip.novack2023: no run or row 'resnet19'; allowed: resnet18-cifar10"),
+        ("novack2023", {"skip": {"novack2023": ["vgg16-cifar10.sb-sgd"]}}, "'vgg16-cifar10.sb-sgd' is not run at this scale, but 'vgg16-cifar10.exter-graft'"),
+        ("novack2023", {"skip": ["vgg16"]}, r"scales.s.skip = \['vgg16'\]: must be a mapping"),
+        ("geiping2022", {"tables": {"geiping2022": ["mane"]}}, "scales.s.tables.geiping2022: no table 'mane'; allowed: main, architectures"),
+        ("iyer2023", {"table_seeds": {"iyer2023": {"explor": 3}}}, "scales.s.table_seeds.iyer2023: no table 'explor'; allowed: full_budget, short_budget, explore"),
+        ("iyer2023", {"table_seeds": {"iyer2023": {"explore": 0}}}, "scales.s.table_seeds.iyer2023.explore = 0: must be at least 1"),
+        ("iyer2023", {"table_seeds": {"iyer2023": 3}}, "scales.s.table_seeds.iyer2023 = 3: must be a mapping"),
+        ("simsekli2019", {"grids": {"simsekli2019": {"mnst": {"width": [4]}}}}, "scales.s.grids.simsekli2019: no table 'mnst'; allowed: mnist, cifar10"),
+        ("simsekli2019", {"grids": {"simsekli2019": {"iterations": {"width": [4]}}}}, "scales.s.grids.simsekli2019.iterations: the table has no grid"),
+        ("simsekli2019", {"grids": {"simsekli2019": {"mnist": {"height": [4]}}}}, "grids.simsekli2019.mnist.height: no such axis; allowed: loss, depth, width"),
+        ("simsekli2019", {"grids": {"simsekli2019": {"mnist": {"depth": [2, 11]}}}}, "grids.simsekli2019.mnist.depth: no value 11; allowed: 2, 3, 4"),
+        ("simsekli2019", {"grids": {"simsekli2019": {"mnist": {"depth": []}}}}, "scales.s.grids.simsekli2019.mnist.depth = .*: must have at least 1 entries"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_what_a_scale_skips_is_one_line(rules, message):
+def test_a_mistake_in_what_a_scale_names_is_one_line(paper, rules, message):
     with one_line(message):
-        tables_at(at(**rules), "novack2023")
+        tables_at(at(**rules), paper)
 
 
 PAPER = """
@@ -199,14 +206,8 @@ claims:
 """
 
 
-@pytest.fixture
-def paper(load_own_paper):
-    """Lay out the paper above with some of its text replaced."""
-    return partial(load_own_paper, PAPER)
-
-
-def test_cells_have_their_own_settings_and_a_column_without_any_is_the_row_itself(paper):
-    loaded = paper()
+def test_cells_have_their_own_settings_and_a_column_without_any_is_the_row_itself(load_own_paper):
+    loaded = load_own_paper(PAPER)
     rows, runs = loaded["tables"]["first"]["rows"], loaded["runs"]
     named = ["r.small", "r.large", "r.gn", "r.graft", "r", "s.small", "s.large", None, "s.graft", "s"]
     assert [row["run"] for row in rows] == named
@@ -258,17 +259,20 @@ MISTAKES = {
     "out of scope of nothing": (
         ("claims:", "out_of_scope: [{table: third, rows: [X], why: Y}]\nclaims:"), r"out_of_scope\[0\].table = 'third': no such table; allowed: first, sec",
     ),
+    "two claims with one id": (("claims:", "claims:\n  - {id: a, claim: C, check: t >= 20}"), r"claims\[1\].id = 'a': another claim"),
+    "a spread below 0": (("mean: 79", "mean: 79, std: -0.1"), r"tables.second.rows\[0\].std = -0.1: must be at least 0"),
+    "a rate as a text": (("lr: 0.1", "lr: 1e-1"), "defaults.lr = '1e-1': must be a finite number; write 0.1"),
     "out of scope for no reason": (("claims:", "out_of_scope: [{table: first, rows: [X]}]\nclaims:"), r"out_of_scope\[0\]: why must be given"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_each_mistake_in_a_table_is_one_line_with_file_and_key(paper, change, message):
+def test_each_mistake_in_a_table_is_one_line_with_file_and_key(load_own_paper, change, message):
     with one_line(f"^papers/mine.yaml: .*{message}"):
-        paper(change)
+        load_own_paper(PAPER, change)
 
 
-def test_one_run_may_be_shown_at_two_metrics(paper):
+def test_one_run_may_be_shown_at_two_metrics(load_own_paper):
     two = "rows:\n      - {run: t, label: U, metric: best_test_accuracy}\n      - {run: t, label: T, mean: 79"
-    rows = paper((SECOND, two))["tables"]["second"]["rows"]
+    rows = load_own_paper(PAPER, (SECOND, two))["tables"]["second"]["rows"]
     assert [row["metric"] for row in rows] == ["best_test_accuracy", "test_accuracy"]

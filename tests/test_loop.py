@@ -108,14 +108,23 @@ def plain_batches(spec, images, epoch):
     return [block for block in blocks if len(block) == spec.micro_batch] if spec.drop_last else blocks
 
 
+def shown(dataset, spec, draws, number):
+    """A training image as an epoch's draws show it, if there are any, by torchvision."""
+    image, statistics = torch.from_numpy(dataset.train.images[number]), dataset.manifest
+    if draws:
+        image = cropped(image, spec.augment.crop_padding, draws.top[number], draws.left[number], draws.flip[number])
+    if spec.normalize:
+        statistics = dict(spec.normalize)
+    return tv.normalize(image.double() / 255, statistics["mean"], statistics["std"])
+
+
 def reference_run(spec, dataset, steps):
     """The same run in plain PyTorch: torch's optimizer, torchvision's augmentation, nn.Module, GradRegularizer."""
-    images, labels = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.train.labels)
-    model = build_model(spec.model, images.shape[1], len(dataset.manifest["classes"]), spec.seed).double()
+    labels = torch.from_numpy(dataset.train.labels)
+    model = build_model(spec.model, dataset.train.images.shape[1], len(dataset.manifest["classes"]), spec.seed).double()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay
     )
-    statistics = dict(spec.normalize) if spec.normalize else dataset.manifest
     penalty, parameters = spec.penalty, list(model.parameters())
     gradreg = penalty and GradRegularizer(
         model, optimizer, F.cross_entropy, 2, penalty.block_strength, penalty.acc_strength, penalty.eps, penalty.variant
@@ -135,15 +144,8 @@ def reference_run(spec, dataset, steps):
         draws = draw(spec.augment, len(labels), spec.seed, epoch) if spec.augment else None
         time = epoch if spec.schedule.unit == "epoch" else step
         optimizer.param_groups[0]["lr"] = plain_rate(spec.schedule, spec.lr, time)
-        batches = []
-        for block in plain_batches(spec, len(labels), epoch)[within * together : (within + 1) * together]:
-            batch = []
-            for i in block:
-                image = images[i]
-                if draws:
-                    image = cropped(image, spec.augment.crop_padding, draws.top[i], draws.left[i], draws.flip[i])
-                batch.append(tv.normalize(image.double() / 255, statistics["mean"], statistics["std"]))
-            batches.append((torch.stack(batch), labels[block]))
+        blocks = plain_batches(spec, len(labels), epoch)[within * together : (within + 1) * together]
+        batches = [(torch.stack([shown(dataset, spec, draws, i) for i in block]), labels[block]) for block in blocks]
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         plain = [torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters) for x, y in batches]
         total = average(plain, len(plain))

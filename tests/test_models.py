@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torchvision
@@ -30,30 +32,20 @@ PARAMETERS = {
     "resnet20_bare_w64": 4_326_986, "resnet18_standard": 11_181_642, "densenet121_efficient": 6_983_338,
     # As published: 0.27 to 1.7 and 36.5 millions.
     "resnet20": 272_474, "resnet32": 466_906, "resnet56": 855_770, "resnet110": 1_730_714, "wrn16_4": 2_748_890,
-    "wrn28_10": 36_479_194, "linear": 30_730,
+    "wrn28_10": 36_479_194, "linear": 30_730, "fc_d10_w1024": 11_544_576,
+    # For the images below; as config.yaml says.
+    "fc_d3_w128": 118_016, "resnet_mini": 5122,
 }  # fmt: skip
+# Channels and size of images that are not CIFAR's.
+IMAGES = {"fc_d3_w128": (1, 28), "resnet_mini": (1, 8)}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts(name, monkeypatch):
     # Drawing 134 million weights takes seconds.
     monkeypatch.setattr("whysgd.models.build.initialize", lambda *arguments: None)
-    assert sum(p.numel() for p in build_model(name, 3, 10, 0).parameters()) == PARAMETERS[name]
-
-
-# Channels and size of the images, and parameters for 10 classes.
-SIZED = {
-    "fc_d3_w128": (1, 28, 118_016),
-    "fc_d10_w1024": (3, 32, 11_544_576),
-    # As config.yaml says.
-    "resnet_mini": (1, 8, 5122),
-}
-
-
-@pytest.mark.parametrize("name", SIZED)
-def test_parameter_counts_of_networks_for_one_image_size(name):
-    channels, size, expected = SIZED[name]
-    assert sum(p.numel() for p in build_model(name, channels, 10, 0, size).parameters()) == expected
+    channels, size = IMAGES.get(name, (3, 32))
+    assert sum(p.numel() for p in build_model(name, channels, 10, 0, size).parameters()) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", ["resnet_small", "resnet_small_conv"])
@@ -223,12 +215,8 @@ SIZED_PEERS = {
     ("alexnet_ch6", 1, 28): lambda: alexnet_peer(1, 6, 6, 18),
     # 3 · 3 pixels are left of 64 · 64: 45 features, 45 · ⌊1 + log2 45⌋ = 270 hidden units.
     ("alexnet_ch5", 3, 64): lambda: alexnet_peer(3, 5, 45, 270),
-    ("conv1", 1, 8): lambda: conv1_peer(1, 4 * 4),
-    ("conv1", 1, 28): lambda: conv1_peer(1, 14 * 14),
-    ("conv1", 3, 25): lambda: conv1_peer(3, 13 * 13),
-    ("conv2", 1, 8): lambda: conv2_peer(1, 2 * 2),
-    ("conv2", 1, 28): lambda: conv2_peer(1, 7 * 7),
-    ("conv2", 3, 32): lambda: conv2_peer(3, 8 * 8),
+    **{("conv1", c, n): partial(conv1_peer, c, ((n + 1) // 2) ** 2) for c in (1, 3) for n in (8, 25, 28, 32)},
+    **{("conv2", c, n): partial(conv2_peer, c, (n // 4) ** 2) for c in (1, 3) for n in (8, 28, 32)},
 }
 
 

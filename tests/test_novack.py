@@ -6,12 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, cropped, error_of, folder_of, make_dataset, make_spec, with_seeds
+from conftest import ROOT, error_of, folder_of, make_dataset, make_spec, with_seeds
 from safetensors.torch import load_file
-from test_loop import assert_continues, plain_batches, run
+from test_loop import assert_continues, plain_batches, run, shown
 from torch import nn
 from torch.nn import functional as F
-from torchvision.transforms import functional as tv
 
 from whysgd.data.augmentation import draw
 from whysgd.data.build_store import build_store
@@ -64,13 +63,6 @@ def lines_of(folder, name="history.csv"):
     """The lines of a log that a run left."""
     with (folder / name).open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def shown(dataset, draws, number):
-    """A training image as an epoch's draws show it, by torchvision."""
-    image = torch.from_numpy(dataset.train.images[number])
-    image = cropped(image, 1, draws.top[number], draws.left[number], draws.flip[number])
-    return tv.normalize(image.double() / 255, dataset.manifest["mean"], dataset.manifest["std"])
 
 
 def probe(every, micro_batch, micro_batches):
@@ -132,7 +124,7 @@ def reference_run(spec, dataset):
         draws = draw(spec.augment, count, spec.seed, epoch)
 
         def batch(numbers, draws=draws):
-            return torch.stack([shown(dataset, draws, number) for number in numbers]), labels[list(numbers)]
+            return torch.stack([shown(dataset, spec, draws, number) for number in numbers]), labels[list(numbers)]
 
         def penalty_gradient(x, y, noise):
             # Not a part of the step's passes: the running statistics do not move.
@@ -256,7 +248,7 @@ def test_the_probed_norm_is_the_mean_over_its_micro_batches(images):
     draws = draw(spec.augment, 23, spec.seed, 0, purpose="watch-augment")
     squares = []
     for micro in chosen.reshape(5, 3):
-        logits = model.train()(torch.stack([shown(images, draws, number) for number in micro]))
+        logits = model.train()(torch.stack([shown(images, spec, draws, number) for number in micro]))
         loss = F.cross_entropy(logits, torch.from_numpy(images.train.labels[micro]))
         squares.append(sum(g.square().sum() for g in torch.autograd.grad(loss, list(model.parameters()))))
     torch.testing.assert_close(measured, torch.stack(squares).mean(), rtol=1e-9, atol=1e-12)
@@ -399,6 +391,7 @@ def test_a_missing_log_is_one_line(data, tmp_path, capsys, monkeypatch):
     spec = json.dumps(RUNS["ExterGraft"].to_dict())
     error = error_of(capsys, "train", "--spec", spec, "--data", data, "--out", tmp_path / "run")
     assert "results/mini/runs/novack2023/sb/seeds-0/gradient_norms.csv: no such file; the run whose" in error
+    assert error.endswith("; the run whose gradient norms are grafted comes first")
 
 
 def test_a_trainer_is_given_what_its_run_needs(images):

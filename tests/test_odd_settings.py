@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, error_of, make_dataset, make_spec, one_line
+from conftest import ROOT, error_of, make_dataset, make_spec
 from test_safety import PAPER
 
 from whysgd.errors import UserError
@@ -74,19 +74,6 @@ def test_settings_that_cannot_be_are_one_line_in_planning(tmp_path, monkeypatch,
     (tmp_path / "own.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
     line = error_of(capsys, "plan", "--configfile", "own.yaml")
     assert re.search(f"^error: .*{message}", line), line
-
-
-PARTS = {
-    "two claims with one id": (("claims:", "claims:\n  - {id: c1, claim: text, check: one >= 20}"), r"claims\[1\].id = 'c1': another claim"),
-    "a spread below 0": (("label: l}", "label: l, mean: 1, std: -0.1}"), r"rows\[0\].std = -0.1: must be at least 0"),
-    "a rate as a text": (("lr: 0.1", "lr: 1e-1"), r"mine.yaml: defaults.lr = '1e-1': must be a finite number; write 0.1"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("change", "message"), PARTS.values(), ids=PARTS.keys())
-def test_papers_that_cannot_be_are_one_line(load_own_paper, change, message):
-    with one_line(message):
-        load_own_paper(PAPER, change)
 
 
 def test_an_option_of_torch_is_no_text_that_was_meant_as_a_number():

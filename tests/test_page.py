@@ -4,11 +4,11 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Parsed
 from frames import TABLE, measured, runs_frame, table_of
 from PIL import Image
 
@@ -144,28 +144,15 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, metrics=(),
     return page.write_page([paper], [folder / "r.csv"], folder, shown, metrics, [folder / "h.csv"])
 
 
-class Links(HTMLParser):
-    """Collect tags and addresses."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.addresses, self.tags = [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href")]
-
-
 def test_the_page_is_self_contained_and_escapes_what_users_write(tmp_path):
     left_out = [{"table": "t2", "rows": ["<x>", "y"], "why": "no <data>"}]
     header = {**HEADER, "title": "<b>Title</b>", "out_of_scope": left_out}
     html = whole(tmp_path, [{**TABLE["rows"][0], "label": "<script>x</script>"}], header, measures=True, model="<i>")
-    links = Links(html)
-    assert links.addresses
-    assert {address for address in links.addresses if not address.startswith(("data:", "#"))} == {"t.csv"}
-    assert links.tags.count("script") == 2  # its own, and the data
-    assert {"b", "i"}.isdisjoint(links.tags)
+    found = Parsed(html)
+    addresses = {value for name, value in found.attributes if name in ("src", "href")}
+    assert {address for address in addresses if not address.startswith(("data:", "#"))} == {"t.csv"}
+    assert found.tags.count("script") == 2  # its own, and the data
+    assert {"b", "i"}.isdisjoint(found.tags)
     for text in ("&lt;b&gt;Title", "&lt;script&gt;x", "C &amp; c", "t2 (&lt;x&gt;, y): no &lt;data&gt;", "&lt;i&gt;"):
         assert text in html
 
@@ -213,7 +200,7 @@ def test_the_policy_allows_what_is_in_the_page_and_nothing_else(tmp_path):
 def test_what_is_embedded_is_json_that_cannot_end_its_block(tmp_path):
     files = [metrics(tmp_path, "a", device="</script><script>alert(1)</script> & co")]
     html = whole(tmp_path, metrics=files)
-    assert Links(html).tags.count("script") == 2  # its own, and the data
+    assert Parsed(html).tags.count("script") == 2  # its own, and the data
     block = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1]
     assert "<" not in block
     assert json.loads(block) == provenance(files, course(), folder=tmp_path)

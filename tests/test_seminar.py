@@ -11,7 +11,6 @@ from conftest import config_of, one_line, specs_at
 from PIL import Image
 from torch.func import grad, hessian
 
-from whysgd.models.build import build_model
 from whysgd.report import trajectories as pictures
 from whysgd.report.style import save_figure
 from whysgd.streams import stream
@@ -88,18 +87,6 @@ def test_the_mini_scale_keeps_networks_epochs_and_full_batch_learning_rates():
         assert (spec.epochs, spec.schedule) == (theirs.epochs, theirs.schedule)
         # A step of fewer images has a smaller rate.
         assert spec.lr == (theirs.lr if spec.full_batch else theirs.lr / 8)
-
-
-@pytest.mark.parametrize("size", [8, 28, 32])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("name", "count"), [("conv1", 2), ("conv2", 4)])
-def test_the_networks_have_the_decks_layers_at_every_size(name, count, channels, size):
-    model = build_model(name, channels, 10, 0, size)
-    layers = [type(layer).__name__ for layer in model.modules() if any(True for _ in layer.parameters(recurse=False))]
-    assert layers == ["Conv2d"] * (count // 2) + ["Linear"] * (count // 2)
-    pools = [layer for layer in model.modules() if isinstance(layer, torch.nn.MaxPool2d)]
-    assert len(pools) == (2 if name == "conv2" else 0)
-    assert model(torch.zeros(3, channels, size, size)).shape == (3, 10)
 
 
 def test_the_decks_findings_are_claims_and_stand_under_the_tables():

@@ -1,10 +1,9 @@
 """simsekli2019: its grids at every scale, and the mistakes that a grid can have."""
 
-from functools import partial
 from itertools import product
 
 import pytest
-from conftest import one_line, specs_at
+from conftest import specs_at
 
 from whysgd.errors import UserError
 from whysgd.study import papers
@@ -144,18 +143,12 @@ claims:
 """
 
 
-@pytest.fixture
-def paper(load_own_paper):
-    """Load the paper above with some of its text replaced."""
-    return partial(load_own_paper, PAPER)
-
-
-def test_a_grid_fills_in_the_values_of_its_axes(paper):
-    runs = paper()["runs"]
+def test_a_grid_fills_in_the_values_of_its_axes(load_own_paper):
+    runs = load_own_paper(PAPER)["runs"]
     assert list(runs) == ["slow", "r0.1-w4", "r0.1-w8", "r0.2-w4", "r0.2-w8"]
     assert (runs["r0.2-w4"]["lr"], runs["r0.2-w4"]["model"]) == (0.2, "fc_d2_w4")  # a number stays one
     assert ("momentum" in runs["r0.2-w4"], runs["r0.2-w8"]["momentum"]) == (False, 0.5)
-    runs = paper(("settings: {", "settings: {like: slow, "), (', lr: "{rate}"', ""))["runs"]
+    runs = load_own_paper(PAPER, ("settings: {", "settings: {like: slow, "), (', lr: "{rate}"', ""))["runs"]
     assert runs["r0.2-w4"]["lr"] == 0.01
 
 
@@ -180,28 +173,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_each_mistake_in_a_grid_is_named(paper, change, message):
+def test_each_mistake_in_a_grid_is_named(load_own_paper, change, message):
     with pytest.raises(UserError, match=message) as caught:
-        paper(change)
+        load_own_paper(PAPER, change)
     lines = str(caught.value).splitlines()
     assert all(line.startswith("papers/mine.yaml: ") for line in lines)
-
-
-THINNING = {
-    "unknown paper": ({"simsekli": {"mnist": {"depth": [2]}}}, r"scales.s.grids.simsekli = 'simsekli': allowed: geiping2022"),
-    "unknown table": ({"simsekli2019": {"mnst": {"width": [4]}}}, "scales.s.grids.simsekli2019: no table 'mnst'; allowed: mnist, cifar10"),
-    "no grid": ({"simsekli2019": {"iterations": {"width": [4]}}}, "scales.s.grids.simsekli2019.iterations: the table has no grid"),
-    "unknown axis": ({"simsekli2019": {"mnist": {"height": [4]}}}, "grids.simsekli2019.mnist.height: no such axis; allowed: loss, depth, width"),
-    "unknown value": ({"simsekli2019": {"mnist": {"depth": [2, 11]}}}, "grids.simsekli2019.mnist.depth: no value 11; allowed: 2, 3, 4"),
-    "no value": ({"simsekli2019": {"mnist": {"depth": []}}}, "scales.s.grids.simsekli2019.mnist.depth = .*: must have at least 1 entries"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("grids", "message"), THINNING.values(), ids=THINNING.keys())
-def test_each_mistake_in_thinning_is_one_line(grids, message):
-    scale = {"seeds": [0], "grids": grids}
-    with one_line(message):
-        tables_at(load_config(settings={"scale": "s", "scales": {"s": scale}}), "simsekli2019")
 
 
 def test_a_long_list_of_what_is_allowed_is_cut():

@@ -38,10 +38,6 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(building, "TRANSACTION_BYTES", 1500)
 
 
-def colour():
-    return make_dataset(channels=3)
-
-
 def obvious(dataset, plan):
     """All copies, image by image, with torchvision."""
     copies = []
@@ -59,7 +55,7 @@ def obvious(dataset, plan):
     "plan", [PLAN, PLAN.replace(clean_first=True), PLAN.replace(flip=False), PLAN.replace(copies=1, crop_padding=0)]
 )
 def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_path, small_chunks, plan):
-    dataset = colour()
+    dataset = make_dataset(channels=3)
     store = build_store(dataset, plan, tmp_path / "s.lmdb")
     expected = obvious(dataset, plan)
     assert np.array_equal(store.read(), expected)
@@ -78,7 +74,7 @@ def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_pat
 
 
 def test_what_it_is_stands_inside(tmp_path):
-    dataset = colour()
+    dataset = make_dataset(channels=3)
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
     assert {key: store.meta[key] for key in PLAN.content} == PLAN.content
     assert store.meta["classes"] == store.classes == dataset.manifest["classes"]
@@ -100,10 +96,6 @@ def test_the_draws_of_a_copy_depend_on_seed_and_copy_and_not_on_what_was_drawn_b
         after = np.stack(draw_copy(augmentation, 50, 0, copy))
         assert np.array_equal(after, alone) == (copy == 3)
     assert not np.array_equal(np.stack(draw_copy(augmentation, 50, 1, 3)), alone)
-
-
-def digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def dying_after(monkeypatch, chunks):
@@ -130,19 +122,19 @@ def interrupt(dataset, path, chunks):
 
 @pytest.mark.parametrize("stops", [[0], [2], [5], [9], [13], [9, 2], [5, 0, 4], [3, 3, 3, 3]])
 def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tmp_path, small_chunks, stops):
-    dataset, path = colour(), tmp_path / "s.lmdb"
+    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
     build_store(dataset, PLAN, tmp_path / "whole.lmdb")
     for stop in stops:
         interrupt(dataset, path, stop)
         assert not path.exists()
     build_store(dataset, PLAN, path)
-    assert digest(path) == digest(tmp_path / "whole.lmdb")
+    assert path.read_bytes() == (tmp_path / "whole.lmdb").read_bytes()
     left = {file.name for file in tmp_path.iterdir()} - {"s.lmdb", "whole.lmdb"}
     assert not [name for name in left if not name.endswith(".lock")], left
 
 
 def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
-    dataset, path = colour(), tmp_path / "s.lmdb"
+    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
     interrupt(dataset, path, 9)
     with pytest.MonkeyPatch.context() as patch:
         made = dying_after(patch, 99)
@@ -152,7 +144,7 @@ def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
 
 
 def test_another_plans_part_is_not_continued(tmp_path, small_chunks):
-    dataset, path = colour(), tmp_path / "s.lmdb"
+    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
     interrupt(dataset, path, 9)
     other = PLAN.replace(seed=6)
     assert np.array_equal(build_store(dataset, other, path).read(), obvious(dataset, other))
@@ -160,12 +152,12 @@ def test_another_plans_part_is_not_continued(tmp_path, small_chunks):
 
 
 def test_chunks_are_the_same_in_any_order():
-    images = colour().train.images
+    images = make_dataset(channels=3).train.images
 
     def draws(copy):
         return building.draws_of_copy(PLAN, len(images), copy)
 
-    whole = obvious(colour(), PLAN)
+    whole = obvious(make_dataset(channels=3), PLAN)
     for start, count in ((60, 9), (0, 5), (20, 30), (22, 1)):
         assert np.array_equal(building.chunk_of_copies(images, PLAN, draws, start, count), whole[start : start + count])
 
@@ -195,11 +187,11 @@ def test_killed_builds_and_two_at_once_end_with_one_sound_store(tmp_path):
         assert ends((path, last)) == [-signal.SIGKILL]
         assert not path.exists()
     assert ends((path,), (path,)) == [0, 0]
-    assert digest(path) == digest(tmp_path / "whole.lmdb")
+    assert path.read_bytes() == (tmp_path / "whole.lmdb").read_bytes()
 
 
 def test_a_finished_store_is_left_and_one_of_another_plan_refused(tmp_path):
-    dataset, path = colour(), tmp_path / "s.lmdb"
+    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
     build_store(dataset, PLAN, path)
     before = path.stat().st_mtime_ns
     build_store(dataset, PLAN, path)
@@ -223,7 +215,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_store_is_refused_and_named(tmp_path, damage):
     path = tmp_path / "s.lmdb"
-    build_store(colour(), PLAN, path)
+    build_store(make_dataset(channels=3), PLAN, path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=r"s\.lmdb: .*remove it to build it again"):
         open_store(path, verify=True)
@@ -231,7 +223,7 @@ def test_a_damaged_store_is_refused_and_named(tmp_path, damage):
 
 def test_every_flipped_bit_is_seen(tmp_path):
     path = tmp_path / "s.lmdb"
-    build_store(colour(), PLAN, path)
+    build_store(make_dataset(channels=3), PLAN, path)
     whole, random = path.read_bytes(), np.random.default_rng(0)
     for place in random.integers(0, len(whole), 60):
         damaged = bytearray(whole)
@@ -260,10 +252,10 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(building.os, "fsync", full)
     with pytest.raises(UserError, match="the disk is full; with more room the build continues where it stopped"):
-        build_store(colour(), PLAN, tmp_path / "s.lmdb")
+        build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
     monkeypatch.undo()
     assert not (tmp_path / "s.lmdb").exists()
-    build_store(colour(), PLAN, tmp_path / "s.lmdb")
+    build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 3), (700, 1, 8, 8), (90, 3, 32, 32), (3, 3, 400, 400)])
@@ -280,7 +272,7 @@ def test_the_map_is_large_enough_and_the_file_little_more_than_its_content(tmp_p
 
 @pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
 def test_it_works_with_dataloader_workers(tmp_path, context, workers):
-    dataset = colour()
+    dataset = make_dataset(channels=3)
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
     expected = obvious(dataset, PLAN)
     context = multiprocessing.get_context(context)
@@ -293,7 +285,7 @@ def test_it_works_with_dataloader_workers(tmp_path, context, workers):
 @pytest.mark.parametrize("images_on", ["device", "host"])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_stochastic_epochs_take_one_copy_after_the_other_and_full_batch_all(tmp_path, images_on, shuffle):
-    dataset = colour()
+    dataset = make_dataset(channels=3)
     store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
     images = obvious(dataset, PLAN)
     settings = {"augment": None, "store": PLAN, "shuffle": shuffle}
@@ -346,7 +338,7 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
 
 
 def test_the_command_line(tmp_path, capsys):
-    places = ["--data", str(folder_of(colour(), tmp_path / "data")), "--out", str(tmp_path / "s.lmdb")]
+    places = ["--data", str(folder_of(make_dataset(channels=3), tmp_path / "data")), "--out", str(tmp_path / "s.lmdb")]
     assert main(["build-store", "tiny", "--copies", "2", *places, "--flip", "--clean-first"]) == 0
     assert "46 images of tiny" in capsys.readouterr().out
     assert read_json(tmp_path / "s.json")["clean_first"] is True
@@ -356,7 +348,7 @@ def test_the_command_line(tmp_path, capsys):
 
 
 def test_a_store_can_be_opened_again_after_a_fork_in_the_middle_of_reading(tmp_path):
-    store = build_store(colour(), PLAN, tmp_path / "s.lmdb")
+    store = build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
     expected = store[5][0]
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert torch.equal(pool.apply(Store.__getitem__, (store, 5))[0], expected)

@@ -4,9 +4,9 @@ import csv
 import io
 import shutil
 import subprocess
-from html.parser import HTMLParser
 
 import pytest
+from conftest import Parsed
 
 from whysgd.report.table import Cell, Heading, Table, document, to_csv, to_html, to_latex, to_markdown
 
@@ -71,22 +71,6 @@ TEXTS = {
 }
 
 
-class Texts(HTMLParser):
-    """Collect texts and tags."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.texts, self.tags = [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.texts += [value for name, value in attributes if name.startswith(("data-", "aria-"))]
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
 @pytest.mark.parametrize(("text", "markdown", "latex"), [(text, *forms) for text, forms in TEXTS.items()])
 def test_every_text_is_read_as_it_stands(text, markdown, latex):
     """As a title, a head, a cell, a group, a paragraph above and below, an item, and the name of a run."""
@@ -97,8 +81,9 @@ def test_every_text_is_read_as_it_stands(text, markdown, latex):
     assert [line.count(f" {markdown} ") for line in written.splitlines() if line[:2] == "| "] == [1, 2]
     assert to_markdown([[text]]) == f"- {outside}\n"
     assert to_latex([table]).count(latex) == 6
-    found = Texts(to_html([table, [text], Heading(text)]))
-    assert found.texts.count(text) == 8
+    found = Parsed(to_html([table, [text], Heading(text)]))
+    named = [value for name, value in found.attributes if name.startswith(("data-", "aria-"))]
+    assert [*found.texts, *named].count(text) == 8
     assert set(found.tags) == {"p", "strong", "div", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "h3"}
     assert list(csv.reader(io.StringIO(to_csv(table)))) == [["h", text], [text, text]]
 
