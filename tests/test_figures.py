@@ -175,6 +175,8 @@ def test_long_histories_are_thinned_and_keep_their_level():
     line, *_ = lines_of(long.axes[0], CELLS["colours"]["a.gn"])
     assert len(line.get_xdata()) <= _steps.POINTS
     assert line.get_ydata() == pytest.approx((8 / 9) ** 0.5)
+    long.draw_without_rendering()
+    assert "1,000" in texts_of(long.axes[0].get_xticklabels())
 
 
 def test_accuracies_and_norms_are_beside_those_of_their_baseline_at_the_same_seed_and_step():

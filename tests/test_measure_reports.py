@@ -362,8 +362,8 @@ def test_the_summary_counts_runs_intervals_and_costs():
     assert "## Uncertainty and cost" in summary(correlated, silent.astype({"std_error": object}), runs)
     lost = (measures.measure == "keskar") & (measures.run == "r3") & (measures.seed == 0) & (measures.paper == "q")
     assert "Finished networks without a measure: Keskar sharpness (1)." in summary(correlated, measures[~lost], runs)
-    # Two quantities with two targets, in three scopes.
-    assert "loss: 12, of which 6 exclude 0; if no measure had to do with generalization, about 1 would" in text
+    # Two quantities with two targets, over both papers, as the table has them.
+    assert "loss: 4, of which 2 exclude 0; if no measure had to do with generalization, about 0 would" in text
     assert "Networks: 1, with 1,234 parameters" in text
     assert "| Keskar sharpness | Keskar sharpness |" in section(text, "Uncertainty and cost")
     assert "| 4 | 2.00 | 1.50 |" in text

@@ -104,9 +104,9 @@ def test_what_runs_differ_in_can_be_chosen():
     assert page._choices(lines) == {"run": ("paper", ["p", "q"]), "dataset": ("data set", ["digits", "mine"])}
 
 
-def drawn(path, title="", description=""):
-    """Write a figure, 96 pixels wide, that says what it shows."""
-    figure = plt.figure(figsize=(1, 1))
+def drawn(path, title="", description="", width=1):
+    """Write a figure, so many times 96 pixels wide, that says what it shows."""
+    figure = plt.figure(figsize=(width, 1))
     figure.suptitle(title)
     figure.set_label(description)
     save_figure(figure, path)
@@ -228,6 +228,10 @@ def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
     assert 'alt="p_t_generalization"' in first
     # It is not shown twice.
     assert html.count("<img") == 3
+    # A wide one has the whole line.
+    assert 'class="wide"' not in first
+    drawn(files[1], width=11)
+    assert '<article class="wide">' in whole(tmp_path, figures=[{"file": file, "caption": ""} for file in files])
     assert "What came out" not in whole(tmp_path)
 
 

@@ -26,7 +26,7 @@ def exactly(rates):
     return pytest.approx(rates, rel=0, abs=1e-12)
 
 
-# Decays after a warmup of geiping2022's released code: the schedule, the length, and torch's scheduler behind the warmup.
+# Decays, behind a warmup of geiping2022's released code if there is one: schedule, warmup, length, and torch's scheduler.
 RELEASED = {
     "300 steps": ({"decay": "cosine", "horizon": 300}, 5, 300, lambda o: lr_scheduler.CosineAnnealingLR(o, 300)),
     "over 4000": ({"decay": "cosine", "horizon": 4000}, 400, 3000, lambda o: lr_scheduler.CosineAnnealingLR(o, 4000)),
@@ -55,7 +55,9 @@ RELEASED = {
 
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 @pytest.mark.parametrize(("values", "warmup", "length", "peer"), RELEASED.values(), ids=RELEASED)
-def test_after_a_warmup_the_peak_is_given_twice_as_released(values, warmup, length, peer, unit):
+def test_each_decay_is_torchs_and_after_a_warmup_the_peak_is_given_twice_as_released(
+    values, warmup, length, peer, unit
+):
     rising = [PEAK * time / warmup for time in range(math.floor(warmup) + 1)] if warmup else []
     expected = rising + run_with(peer, length)[: length - len(rising)]
     assert rates_of(**values, times=range(length), unit=unit, warmup=warmup) == exactly(expected)

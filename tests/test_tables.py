@@ -202,7 +202,7 @@ def test_the_setting_names_data_networks_and_records():
     held_out = runs.assign(train_images=410, held_out_images=102, test_images=1285)
     both = pd.concat([held_out, runs, runs.assign(dataset="mnist")])
     assert tables.setting_of(both, device=False) == (
-        "scale mini: digits (5 training and 6 test images or 410 training, 102 held-out and 1285 test images),"
+        "scale mini: digits (5 training and 6 test images or 410 training, 102 held-out and 1,285 test images),"
         " mnist (5 training and 6 test images), m"
     )
     models = runs_frame({"a": [0.0] * 5}).assign(model=[f"fc_d2_w{4 * width}" for width in (8, 2, 16, 4, 1)])
@@ -245,7 +245,7 @@ def test_steps_that_differ_are_told_one_by_one_if_few_or_as_a_range():
         return tables.remarks(tables.make_table(CELLS, "p", RUNS_OF_CELLS.assign(steps=steps)))
 
     assert "30 steps (A: X); scale mini, not the paper's: 40 steps (A: Y, B: X, B: Y)" in remarks([30, 30, *[40] * 6])
-    assert "scale mini, not the paper's: 30 to 40 steps." in remarks([30, 40] * 4)  # seeds of a run differ
+    assert "scale mini, not the paper's: 30 to 1,040 steps." in remarks([30, 1040] * 4)  # seeds of a run differ
     many = table_of([row(f"r{index}", f"{index}", column="X") for index in range(6)], {"x": {"label": "X"}})
     runs = runs_frame({f"r{index}": [1.0] for index in range(6)}).assign(steps=range(100, 700, 100))
     assert "100 to 600 steps." in tables.remarks(tables.make_table(many, "p", runs))

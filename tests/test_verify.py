@@ -11,8 +11,8 @@ from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results.metrics import with_checksum
 from whysgd.results.paths import NORMS
 from whysgd.results.record_model import read_record
-from whysgd.results.records import as_text, records_of, write_records
-from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, compared
+from whysgd.results.records import FIRST_STEPS, as_text, records_of, write_records
+from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, SAME_START, compared
 from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import train
 
@@ -94,7 +94,7 @@ def test_the_first_steps_alone_are_verified_without_the_end(recorded, tmp_path, 
     command = ["--data", str(folder / "data"), "--device", "cpu", "--first-steps"]
     assert main(["verify", *map(str, files), *command]) == 0
     for row in capsys.readouterr().out.splitlines()[1:]:
-        assert row.split("  ", 1)[1].split() == [*SAME_BITS.split(), "same", "kind", "none", "–", "–"]
+        assert row.split("  ", 1)[1].split() == [*SAME_START.split(), "same", "kind", "none", "–", "–"]
     # A norm of step 16 counts, the end does not.
     record = {key: value for key, value in read_record(files[0]).items() if key != "checksum"}
     record["metrics"]["final"]["test_accuracy"] = 1.5
@@ -105,6 +105,29 @@ def test_the_first_steps_alone_are_verified_without_the_end(recorded, tmp_path, 
         assert main(["verify", str(wrong), *command]) == code
         assert f"  {first}  " in capsys.readouterr().out.splitlines()[1]
         record["norms"]["gradient_norm"][15] *= 2
+
+
+ENDS = {
+    "at step 8": {"epochs": 2},
+    "by divergence": {"lr": 1e30},
+    "of its first phase": {"epochs": 20, "switch": ({"at": 2, "to": "all"},)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", ENDS.values(), ids=ENDS)
+def test_an_end_among_the_first_steps_is_verified(settings, tmp_path, capsys):
+    spec = make_spec(model="fc_d2_w8", batch=5, penalty=None, clip=None, **{"epochs": 5, **settings})
+    data = folder_of(make_dataset(), tmp_path / "data")
+    train([spec.replace(seed=seed) for seed in (3, 4)], data, tmp_path / "run")
+    *_, file = write_records([tmp_path / "run"], None, tmp_path / "records")
+    command = ["verify", str(file), "--data", str(data), "--device", "cpu", "--first-steps"]
+    assert main(command) == 0
+    assert f"  {SAME_START}  " in capsys.readouterr().out.splitlines()[1]
+    record = {key: value for key, value in read_record(file).items() if key != "checksum"}
+    assert (record["metrics"]["steps"] <= FIRST_STEPS) == ("switch" not in settings)
+    record["metrics"] |= {"steps": 5, "status": "finished"}
+    file.write_text(as_text(with_checksum(record)))
+    assert main(command) == 1
 
 
 def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, capsys):
@@ -123,7 +146,7 @@ def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, cap
     assert main(command) == 0
     assert f"  {SAME_BITS}  " in capsys.readouterr().out.splitlines()[1]
     assert main([*command, "--first-steps"]) == 1
-    assert "norms of all steps of small: verify it without --first-steps" in capsys.readouterr().err
+    assert "takes the gradient norms of small, of all steps; leave out --first-steps" in capsys.readouterr().err
     reference.unlink()
     assert main(command) == 1
     assert f"error: {file}: takes the gradient norms of small, and there is no {reference}" in capsys.readouterr().err

@@ -28,9 +28,7 @@ def add(commands) -> None:
     verify.add_argument("records", nargs="+", type=a_path, metavar="RECORD", help="files under records")
     verify.add_argument("--data", type=a_path, help="folder of the data set (default: results/data/<dataset>)")
     verify.add_argument("--store", type=a_path, help="file of stored copies, for a run on such (default: likewise)")
-    verify.add_argument(
-        "--first-steps", action="store_true", help="compare the first 16 steps alone, which takes seconds"
-    )
+    verify.add_argument("--first-steps", action="store_true", help="make and compare the first 16 steps alone")
     add_device_flags(verify)
 
 

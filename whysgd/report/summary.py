@@ -109,9 +109,7 @@ def _costs(measures: pd.DataFrame) -> Table | str:
 
 
 def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    known = marked[marked.value.notna() & (marked.coefficient == AT_LOSS)]
-    if marked.scope.nunique() == 2:  # The only paper's are those over all papers once more.
-        known = known[known.scope == OVERALL]
+    known = marked[marked.value.notna() & (marked.coefficient == AT_LOSS) & (marked.scope == OVERALL)]
     sizes, spread = runs.parameters.astype(int), over_seeds(lines)[["train_loss", "test_accuracy"]].agg(["min", "max"])
     size = f"{sizes.min():,}" + (f" to {sizes.max():,}" if sizes.nunique() > 1 else "")
     said = f"Networks: {runs.model.nunique()}, with {size} parameters; what ranks their runs need not do so for others."

@@ -25,7 +25,7 @@ NO_RECORD, EDITED = "no record of it", "settings differ from the published row"
 UNRECORDED = "…"
 MISSING = {NOT_PLANNED: "“–” is not run at this scale", NO_RECORD: f"“{UNRECORDED}” has no record yet"}
 # What a note says of steps, and how many such notes of a table are told one by one.
-STEPS, FEW = re.compile(r"(scale .*: )([\d/]+) steps"), 5
+STEPS, FEW = re.compile(r"(scale .*: )([\d,/]+) steps"), 5
 LAST = "the last step"
 GAPS = "Gap recovered, in percent of SB − LB: published → measured."
 DOUBT = "?: SB − LB is not clearly above 0 on these seeds, so the percentage says nothing."
@@ -124,7 +124,7 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
         return NOT_RUN if row["planned"] else NO_RECORD if row.get("recorded") is False else NOT_PLANNED
     parts = [EDITED] if row["edited"] and row["mean"] is not None else []
     if runs.scale.iloc[0] != "paper":
-        steps = "/".join(map(str, sorted(runs.steps.unique())))
+        steps = "/".join(f"{count:,}" for count in sorted(runs.steps.unique()))
         parts.append(f"scale {runs.scale.iloc[0]}, not the paper's: {steps} steps")
     if copies := runs.stored_copies.iloc[0]:
         parts.append(f"{copies} stored copies")
@@ -149,8 +149,8 @@ def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame |
     scale, devices = (", ".join(sorted(map(str, runs[column].unique()))) for column in ("scale", "device"))
     images: dict[str, list[str]] = {}
     for dataset, train, held_out, test in sorted(set(zip(*(runs[column] for column in DATA), strict=True))):
-        held = f", {held_out} held-out" if held_out else ""
-        images.setdefault(dataset, []).append(f"{train} training{held} and {test} test images")
+        held = f", {held_out:,} held-out" if held_out else ""
+        images.setdefault(dataset, []).append(f"{train:,} training{held} and {test:,} test images")
     datasets = [f"{dataset} ({' or '.join(counts)})" for dataset, counts in images.items()]
     recorded = ", from records" if (runs.source == RECORDS).any() else ""
     old = _older(runs, "runs trained")
@@ -320,5 +320,5 @@ def _fewer(notes: list[str]) -> list[str]:
     told = {match[0] for match in found if match}
     if len(told) <= FEW and not any("/" in note for note in told):
         return notes
-    steps = sorted(int(number) for match in found if match for number in match[2].split("/"))
-    return [STEPS.sub(rf"\g<1>{steps[0]} to {steps[-1]} steps", note) for note in notes]
+    steps = sorted(int(number.replace(",", "")) for match in found if match for number in match[2].split("/"))
+    return [STEPS.sub(rf"\g<1>{steps[0]:,} to {steps[-1]:,} steps", note) for note in notes]

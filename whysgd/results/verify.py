@@ -15,7 +15,8 @@ from whysgd.results.record_model import read_record
 from whysgd.results.records import DIGITS, FIRST_STEPS, all_columns, digits_of, records_of, rounded
 from whysgd.study.spec import RunSpec
 
-SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
+SAME_BITS, SAME_START = "same bits", "same first steps"
+ROUNDING, ANOTHER = "same within rounding", "another result"
 # On another kind of machine: how many steps are judged by the largest relative difference of their losses and norms,
 # and how far the accuracy at the end may be, in standard deviations. Rounding alone changes later steps by more.
 EARLY, TOLERANCE, DEVIATIONS = 3, {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-1}, 3
@@ -26,7 +27,7 @@ COLUMNS = ("record", "verdict", "machine", "first difference", "test accuracy [%
 
 
 def verify_records(
-    files: Iterable[Path], data: Path | None, store: Path | None, device, start: bool = False
+    files: Iterable[Path], data: Path | None, store: Path | None, device, first_steps: bool = False
 ) -> Iterator[dict[str, str]]:
     """Train and measure the runs of records again, with today's code on this machine, and compare.
 
@@ -42,36 +43,45 @@ def verify_records(
         files: of the records.
         data, store: folder of their data set and file of stored copies; None takes the workflow's.
         device: where to train.
-        start: make and compare no more than the first `FIRST_STEPS` steps, of which a record has every gradient norm.
+        first_steps: make and compare the first `FIRST_STEPS` steps alone: their gradient norms, and an end among them.
 
     Returns:
-        an iterator over the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, `ROUNDING` or `ANOTHER`.
+        an iterator over the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, or `SAME_START` of the first
+        steps, `ROUNDING` or `ANOTHER`.
 
     Raises:
         UserError: a record is damaged, its data set is not there or another one, or its run takes the gradient norms
-            of another run that has no record, or, for the `start`, of any.
+            of another run: if that one has no record, and always with `first_steps`.
     """
     batches: dict[tuple, dict[Path, dict]] = {}
     for file in map(Path, files):
         record = read_record(file)
+        if first_steps and (other := RunSpec.from_dict(record["metrics"]["settings"]).reference):
+            raise UserError(f"{file}: takes the gradient norms of {other}, of all steps; leave out --first-steps")
         seeds = record["metrics"]["batch"]
         batches.setdefault((file.parent, *seeds), {})[file] = record
-    return _starts(batches, data, store, device) if start else _rows(batches, data, store, device)
+    return (_rows_of_first_steps if first_steps else _rows)(batches, data, store, device)
 
 
-def _starts(batches: Mapping[tuple, dict[Path, dict]], data, store, device) -> Iterator[dict[str, str]]:
+def _rows_of_first_steps(batches: Mapping[tuple, dict[Path, dict]], data, store, device) -> Iterator[dict[str, str]]:
     """Make the first steps of the batches again, one after another, and yield the row of each record."""
     for records in batches.values():
-        facts, norms = _started(records, data, store, device)
+        again = _first_steps(records, data, store, device)
         for file, record in records.items():
-            start = {"metrics": record["metrics"], "measures": {}, "norms": record["norms"]}
-            again = {"metrics": record["metrics"] | facts, "measures": {}, "norms": norms[record["metrics"]["seed"]]}
-            nothing = {"test accuracy [%]": "–", "measures": "–"}
-            yield {"record": str(file), **compared(start, again, []), **nothing}
+            metrics = record["metrics"]
+            ended = metrics["status"] if metrics["steps"] <= FIRST_STEPS else "finished"
+            metrics = metrics | {"steps": min(metrics["steps"], FIRST_STEPS), "status": ended}
+            facts, norms = again[metrics["seed"]]
+            row = compared(
+                {"metrics": metrics, "norms": record["norms"], "measures": {}},
+                {"metrics": metrics | facts, "norms": norms, "measures": {}}, [],
+            )  # fmt: skip
+            verdict = SAME_START if row["verdict"] == SAME_BITS else row["verdict"]
+            yield {"record": str(file), **row, "verdict": verdict, "test accuracy [%]": "–", "measures": "–"}
 
 
-def _started(records: Mapping[Path, dict], data, store, device) -> tuple[dict, dict[int, dict[str, list]]]:
-    """Make the first steps of the batch of some records; what made them, and the norms of each seed."""
+def _first_steps(records: Mapping[Path, dict], data, store, device) -> dict[int, tuple[dict, dict[str, list]]]:
+    """Make the first steps of the batch of some records; by seed, what its metrics would say, and its norms."""
     import torch
 
     from whysgd.data.canonical import load_dataset
@@ -82,28 +92,34 @@ def _started(records: Mapping[Path, dict], data, store, device) -> tuple[dict, d
 
     (file, record), *_ = records.items()
     metrics = record["metrics"]
-    specs = [RunSpec.from_dict(metrics["settings"] | {"seed": seed}) for seed in metrics["batch"]]
-    if other := specs[0].reference:
-        raise UserError(f"{file}: takes the gradient norms of all steps of {other}: verify it without --first-steps")
+    # Measuring noise changes no step, and takes passes over all images.
+    settings = metrics["settings"] | {"noise": None}
+    specs = [RunSpec.from_dict(settings | {"seed": seed}) for seed in metrics["batch"]]
     dataset = load_dataset(_data_of(file, metrics, data))
     trainer = Trainer(specs, dataset, Options(device), read_inputs(specs, dataset, store, []))
-    trainer.noise_steps = set()  # A pass over all images for each, which changes no step.
-    while trainer.batch is not None and trainer.batch.step < FIRST_STEPS:
-        trainer.after_step(trainer.step())
+    try:
+        while trainer.batch is not None and trainer.batch.step < FIRST_STEPS:
+            trainer.after_step(trainer.step())
+    finally:
+        trainer.loader.close()
     facts = {
         "machine": trainer.machine, "device": device_name(trainer.device), "precision": trainer.precision,
         "threads": torch.get_num_threads(), "versions": versions(),
     }  # fmt: skip
-    norms = {}
+    found = {}
     for seed, state in zip(trainer.seeds, trainer.states, strict=True):
         # The log has nine digits, of which the record keeps some.
-        made = [rounded(float(f"{norm:.9g}"), DIGITS) for norm in state.norms[: state.step].tolist()]
-        norms[seed] = {"step": [*range(1, state.step + 1)], "gradient_norm": made}
-    return facts, norms
+        norms = [rounded(float(f"{norm:.9g}"), DIGITS) for norm in state.norms[: state.step].tolist()]
+        ended = "diverged" if state.ended == "diverged" else "finished"
+        found[seed] = (
+            {**facts, "steps": state.step, "status": ended},
+            {"step": [*range(1, state.step + 1)], "gradient_norm": norms},
+        )
+    return found
 
 
 def _data_of(file: Path, metrics: Mapping, data: Path | None) -> Path:
-    """The folder of the data set of a record; refuse another one."""
+    """Return the folder of a record's data set; refuse one with another sha256."""
     place = data or dataset_folder(metrics["settings"]["dataset"])
     if read_json(place / "manifest.json").get("sha256") != metrics["data"]["sha256"]:
         raise UserError(f"{file}: was trained on other data: {place} has another sha256")

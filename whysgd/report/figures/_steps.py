@@ -7,7 +7,7 @@ import pandas as pd
 
 from whysgd.report.baselines import baseline_of
 from whysgd.report.figures._panels import draw_course, even, over_seeds
-from whysgd.report.style import FAINT, QUIET, SMALL, TEXT, WIDE, log_ticks, plt
+from whysgd.report.style import FAINT, QUIET, SMALL, TEXT, WIDE, log_ticks, number, plt
 
 MOST, HEIGHT = 8, 1.9  # panels side by side; inches of a line of them
 FEW = 5  # seeds, each with a line, since quartiles would lie where no seed is
@@ -119,6 +119,7 @@ def _steps_of(axis, courses: dict) -> None:
             log_ticks(axis.xaxis, steps.min(), 100 * steps.max())  # fewer: the panels are small
         else:
             axis.locator_params(axis="x", nbins=4)
+            axis.xaxis.set_major_formatter(number)
         axis.set_xlim(steps.min(), steps.max())
 
 
