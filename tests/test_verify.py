@@ -12,7 +12,7 @@ from whysgd.results.metrics import with_checksum
 from whysgd.results.paths import NORMS
 from whysgd.results.record_model import read_record
 from whysgd.results.records import FIRST_STEPS, as_text, records_of, write_records
-from whysgd.results.verify import ANOTHER, EARLY, ROUNDING, SAME_BITS, SAME_START, compared
+from whysgd.results.verify import ANOTHER, EARLY, OF_START, ROUNDING, SAME_BITS, compared
 from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import train
 
@@ -94,7 +94,7 @@ def test_the_first_steps_alone_are_verified_without_the_end(recorded, tmp_path, 
     command = ["--data", str(folder / "data"), "--device", "cpu", "--first-steps"]
     assert main(["verify", *map(str, files), *command]) == 0
     for row in capsys.readouterr().out.splitlines()[1:]:
-        assert row.split("  ", 1)[1].split() == [*SAME_START.split(), "same", "kind", "none", "–", "–"]
+        assert row.split("  ", 1)[1].split() == [*OF_START[SAME_BITS].split(), "same", "kind", "none", "–", "–"]
     # A norm of step 16 counts, the end does not.
     record = {key: value for key, value in read_record(files[0]).items() if key != "checksum"}
     record["metrics"]["final"]["test_accuracy"] = 1.5
@@ -122,7 +122,7 @@ def test_an_end_among_the_first_steps_is_verified(settings, tmp_path, capsys):
     *_, file = write_records([tmp_path / "run"], None, tmp_path / "records")
     command = ["verify", str(file), "--data", str(data), "--device", "cpu", "--first-steps"]
     assert main(command) == 0
-    assert f"  {SAME_START}  " in capsys.readouterr().out.splitlines()[1]
+    assert f"  {OF_START[SAME_BITS]}  " in capsys.readouterr().out.splitlines()[1]
     record = {key: value for key, value in read_record(file).items() if key != "checksum"}
     assert (record["metrics"]["steps"] <= FIRST_STEPS) == ("switch" not in settings)
     record["metrics"] |= {"steps": 5, "status": "finished"}
@@ -159,6 +159,10 @@ def test_another_instruction_set_is_another_kind_of_machine_and_gives_the_same_w
     row = capsys.readouterr().out.splitlines()[1]
     assert "another instruction set" in row
     assert ROUNDING in row or SAME_BITS in row
+    assert main(["verify", str(file), "--data", str(tmp_path / "data"), "--device", "cpu", "--first-steps"]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+    assert "another instruction set" in row
+    assert any(verdict in row for verdict in OF_START.values())
 
 
 def test_numbers_that_nobody_can_have_again_end_with_code_1(recorded, tmp_path, capsys):

@@ -44,7 +44,7 @@ def _verify(options) -> int:
     device, _gpu = prepared_device(options)
     from whysgd.results.verify import ANOTHER, COLUMNS, verify_records
 
-    widths = (max(map(len, map(str, options.records))), 20, 20, 24, 24, 0)
+    widths = (max(map(len, map(str, options.records))), 28, 20, 24, 24, 0)
     verdicts = []
     heads = {name: name for name in COLUMNS}
     rows = verify_records(options.records, options.data, options.store, device, options.first_steps)

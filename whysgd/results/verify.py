@@ -15,8 +15,9 @@ from whysgd.results.record_model import read_record
 from whysgd.results.records import DIGITS, FIRST_STEPS, all_columns, digits_of, records_of, rounded
 from whysgd.study.spec import RunSpec
 
-SAME_BITS, SAME_START = "same bits", "same first steps"
-ROUNDING, ANOTHER = "same within rounding", "another result"
+SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
+# What the first two are called of the first steps alone.
+OF_START = {SAME_BITS: "same first steps", ROUNDING: "first steps within rounding"}
 # On another kind of machine: how many steps are judged by the largest relative difference of their losses and norms,
 # and how far the accuracy at the end may be, in standard deviations. Rounding alone changes later steps by more.
 EARLY, TOLERANCE, DEVIATIONS = 3, {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-1}, 3
@@ -46,8 +47,8 @@ def verify_records(
         first_steps: make and compare the first `FIRST_STEPS` steps alone: their gradient norms, and an end among them.
 
     Returns:
-        an iterator over the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, or `SAME_START` of the first
-        steps, `ROUNDING` or `ANOTHER`.
+        an iterator over the `COLUMNS` of one row for each record; verdict is `SAME_BITS`, `ROUNDING` or `ANOTHER`, with
+        `first_steps` as `OF_START` has it.
 
     Raises:
         UserError: a record is damaged, its data set is not there or another one, or its run takes the gradient norms
@@ -76,7 +77,7 @@ def _rows_of_first_steps(batches: Mapping[tuple, dict[Path, dict]], data, store,
                 {"metrics": metrics, "norms": record["norms"], "measures": {}},
                 {"metrics": metrics | facts, "norms": norms, "measures": {}}, [],
             )  # fmt: skip
-            verdict = SAME_START if row["verdict"] == SAME_BITS else row["verdict"]
+            verdict = OF_START.get(row["verdict"], ANOTHER)
             yield {"record": str(file), **row, "verdict": verdict, "test accuracy [%]": "–", "measures": "–"}
 
 
