@@ -125,7 +125,7 @@ def _table(*files: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
 def _columns(lines: pd.DataFrame, names: Iterable[str], digits: int = DIGITS) -> dict[str, list]:
     """Columns of a table, by name; those without any number are left out."""
     kept = [name for name in names if lines[name].notna().any()]
-    return {name: [one if name == "layer" else rounded(one, digits) for one in lines[name]] for name in kept}
+    return {name: [one if name == "layer" else _rounded(one, digits) for one in lines[name]] for name in kept}
 
 
 def _shared(steps: list, planned: int, most: int) -> list:
@@ -206,8 +206,7 @@ def _landscapes(folder: Path, kind: str, run: Path) -> dict[int, dict[str, list]
     return {seed: _columns(own, LANDSCAPE_NUMBERS, FEW_DIGITS) for seed, own in points.groupby("seed")}
 
 
-def rounded(number: float, digits: int) -> float | int | None:
-    """Return a number with so many significant digits, as records keep it; None if it is not finite."""
+def _rounded(number: float, digits: int) -> float | int | None:
     if not math.isfinite(number):
         return None
     return int(number) if number == int(number) and abs(number) < 1e15 else float(f"{number:.{digits}g}")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import read_json
+from whysgd.files import read_json, write_text
 from whysgd.results.paths import NORMS, dataset_folder, record_file
 from whysgd.results.record_model import read_record
-from whysgd.results.records import DIGITS, FIRST_STEPS, all_columns, digits_of, records_of, rounded
+from whysgd.results.records import FIRST_STEPS, all_columns, digits_of, records_of
 from whysgd.study.spec import RunSpec
 
 SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
@@ -89,6 +89,7 @@ def _first_steps(records: Mapping[Path, dict], data, store, device) -> dict[int,
     from whysgd.training.device import device_name
     from whysgd.training.inputs import read_inputs
     from whysgd.training.loop import Options, Trainer
+    from whysgd.training.norm_log import norms_csv
     from whysgd.training.results import versions
 
     (file, record), *_ = records.items()
@@ -107,16 +108,20 @@ def _first_steps(records: Mapping[Path, dict], data, store, device) -> dict[int,
         "machine": trainer.machine, "device": device_name(trainer.device), "precision": trainer.precision,
         "threads": torch.get_num_threads(), "versions": versions(),
     }  # fmt: skip
-    found = {}
-    for seed, state in zip(trainer.seeds, trainer.states, strict=True):
-        # The log has nine digits, of which the record keeps some.
-        norms = [rounded(float(f"{norm:.9g}"), DIGITS) for norm in state.norms[: state.step].tolist()]
-        ended = "diverged" if state.ended == "diverged" else "finished"
-        found[seed] = (
-            {**facts, "steps": state.step, "status": ended},
-            {"step": [*range(1, state.step + 1)], "gradient_norm": norms},
+    states = dict(zip(trainer.seeds, trainer.states, strict=True))
+    ends = {seed: "diverged" if state.ended == "diverged" else "finished" for seed, state in states.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        # Through the file, so that numbers have the digits that a record keeps of it.
+        write_text(
+            Path(folder, NORMS), norms_csv({seed: one.norms[: one.step].tolist() for seed, one in states.items()})
         )
-    return found
+        return {
+            seed: (
+                {**facts, "steps": state.step, "status": ends[seed]},
+                all_columns(Path(folder), TABLES["norms"], seed),
+            )
+            for seed, state in states.items()
+        }
 
 
 def _data_of(file: Path, metrics: Mapping, data: Path | None) -> Path:
