@@ -63,7 +63,6 @@ rule plot_trajectories:
             labels={"table": "Descent on a loss with two weights", "figure": "paths"},
         ),
         png=f"{paths.TRAJECTORIES}.png",
-        gif=f"{paths.TRAJECTORIES}.gif",
     log:
         "results/{scale}/logs/plot_trajectories/{paper}.log",
     params:

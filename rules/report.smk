@@ -11,7 +11,6 @@ rule write_page:
         shown=outputs.page_files(STUDY),
         measures=outputs.summary_files(STUDY, "runs.csv", "tidy.csv", "correlations.csv"),
         correlations=[paths.CORRELATIONS.format(scale=STUDY.scale) + ".svg"] if CONFIG["measures"] else [],
-        metrics=STUDY.records() if STUDY.recorded else STUDY.batch_files("metrics.json"),
     output:
         page=paths.PAGE,
     log:

@@ -58,7 +58,6 @@ rule summarize_measures:
     output:
         tidy=f"{paths.SUMMARY}/tidy.csv",
         wide=f"{paths.SUMMARY}/runs.csv",
-        csv=f"{paths.SUMMARY}/table.csv",
         md=f"{paths.SUMMARY}/table.md",
         html=report(
             f"{paths.SUMMARY}/table.html",

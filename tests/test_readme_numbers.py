@@ -47,7 +47,7 @@ def make(study: Study, target: str) -> None:
         check_claims(study.claims(paper), paper, **study.claims_inputs(paper), **outputs)
     else:
         folder, figure = paths.SUMMARY.format(scale=study.scale), paths.CORRELATIONS.format(scale=study.scale)
-        files = {"tidy": "tidy.csv", "wide": "runs.csv", "csv": "table.csv", "md": "table.md", "html": "table.html",
+        files = {"tidy": "tidy.csv", "wide": "runs.csv", "md": "table.md", "html": "table.html",
                  "correlations": "correlations.csv", "summary_md": "summary.md", "summary_html": "summary.html"}  # fmt: skip
         outputs = {key: f"{folder}/{file}" for key, file in files.items()}
         frames = [[frame_of(study, own, name) for own in study.config["papers"]] for name in ("measures", "runs")]

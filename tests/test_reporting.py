@@ -13,7 +13,7 @@ def test_frames_hold_every_run_and_every_evaluation(data, tmp_path):
     file = tmp_path / "metrics.json"
     frame, histories = read_runs([file]), read_histories([file], [tmp_path / "history.csv"])
     assert frame.seed.tolist() == [0, 1]
-    assert {"test_accuracy", "best_test_accuracy", "dataset", "model", "seconds_per_step"} <= set(frame.columns)
+    assert {"test_accuracy", "best_test_accuracy", "dataset", "model", "facts"} <= set(frame.columns)
     settings = [json.loads(text) for text in frame.settings]
     assert settings[0] == settings[1]
     assert {"lr", "momentum", "penalty"} <= settings[0].keys()

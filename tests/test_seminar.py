@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 from conftest import config_of, one_line, specs_at
-from PIL import Image
 from torch.func import grad, hessian
 
 from whysgd.report import trajectories as pictures
@@ -191,10 +190,9 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     settings = {**PICTURE, "steps": 25, "seeds": 2}
     frame = pd.DataFrame(trajectories(settings))
-    files = {kind: folder / f"gd-2d.{kind}" for kind in ("svg", "png", "gif")}
+    files = {kind: folder / f"gd-2d.{kind}" for kind in ("svg", "png")}
     figure = pictures.plot_trajectories(settings, frame)
     save_figure(figure, files["svg"], files["png"])
-    pictures.animate_trajectories(settings, frame, files["gif"])
     return settings, frame, files, figure
 
 
@@ -221,25 +219,6 @@ def test_the_title_says_whose_largest_eigenvalue_ends_lowest_and_highest():
     title, numbers = pictures.message(settings, frame)
     assert title == "The largest Hessian eigenvalue ends lowest for A, at 1.5, and highest for B, at 4.0"
     assert numbers.endswith("A 1.5; B 4.0")
-
-
-def test_the_animation_has_a_frame_for_each_step_shown_loops_and_is_reproducible(drawn, tmp_path):
-    settings, frame, files, _ = drawn
-    with Image.open(files["gif"]) as image:
-        assert (image.n_frames, image.info["loop"]) == (len(pictures.shown_steps(25)), 0)
-        assert image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
-    assert files["gif"].stat().st_size < 2e6
-    pictures.animate_trajectories(settings, frame, tmp_path / "again.gif")
-    assert (tmp_path / "again.gif").read_bytes() == files["gif"].read_bytes()
-
-
-@pytest.mark.parametrize("steps", [1, 2, 10, 300, 5000])
-def test_the_animation_shows_the_first_steps_and_the_last(steps):
-    shown = pictures.shown_steps(steps)
-    assert shown[:2] == [0, 1]
-    assert shown[-1] == steps
-    assert shown == sorted(set(shown))
-    assert len(shown) <= pictures.FRAMES
 
 
 MISTAKES = {

@@ -82,48 +82,19 @@ def test_as_many_seeds_as_are_said_to_be_needed_just_suffice(margin):
     assert seeds_needed(MINUS, values, 0.0) is None
 
 
-def test_fiellers_interval_has_the_shares_that_a_grid_search_does_not_reject():
-    """t's degrees of freedom are those at the measured share."""
-    gap = recovered("gn", "lb", "sb", seeded(VALUES))
-    assert (gap.value, gap.resolved) == (pytest.approx(2.5 / 4), True)
-    n = np.array([len(VALUES[run]) for run in ("gn", "lb", "sb")])
-    s2 = np.array([np.var(VALUES[run], ddof=1) for run in ("gn", "lb", "sb")])
-
-    def variances(share):
-        return np.array([1.0, (1 - share) ** 2, share**2]) * s2 / n
-
-    here = variances(gap.value)
-    t = stats.t.ppf(0.975, here.sum() ** 2 / (here**2 / (n - 1)).sum())
-    grid = np.linspace(0, 2, 20_001)
-    kept = [share for share in grid if abs(2.5 - share * 4) <= t * variances(share).sum() ** 0.5]
-    assert (gap.low, gap.high) == pytest.approx((kept[0], kept[-1]), abs=1e-4)
-
-
-def test_fiellers_interval_covers_the_truth_as_often_as_it_says():
-    """Many studies of 4, 5 and 6 seeds with a true gap of 0.6 and an uncertain denominator."""
-    generator = np.random.default_rng(0)
-    inside, studies, truth = 0, 1500, (("gn", 87.4, 4), ("lb", 85.0, 5), ("sb", 89.0, 6))
-    for _ in range(studies):
-        drawn = {run: generator.normal(mean, 1.0, seeds).tolist() for run, mean, seeds in truth}
-        gap = recovered("gn", "lb", "sb", seeded(drawn))
-        inside += gap.low is None or gap.low <= 0.6 <= gap.high
-    assert 0.93 < inside / studies < 0.975
-
-
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (([88.0], [86.0], [90.0]), (0.5, None, None, False)),  # one seed has no interval
-        (([88.0], [86.0, 86.0], [90.0, 90.0]), (0.5, None, None, True)),
-        (([88.0, 88.0], [86.0, 86.0], [90.0, 90.0]), (0.5, 0.5, 0.5, True)),  # nothing varies
-        (([88.0, 88.0], [86.0, 86.0], [86.0, 86.0]), (None, None, None, False)),  # no denominator
-        (([88.0, 88.0], [90.0, 90.0], [86.0, 86.0]), (0.5, 0.5, 0.5, False)),  # a negative one
-        (([88.0, 89.0], [80.0, 90.0], [82.0, 92.0]), (1.75, None, None, False)),  # not bounded
+        (([88.0], [86.0], [90.0]), (0.5, False)),  # one seed has no interval
+        (([88.0], [86.0, 86.0], [90.0, 90.0]), (0.5, True)),
+        (([88.0, 88.0], [86.0, 86.0], [90.0, 90.0]), (0.5, True)),  # nothing varies
+        (([88.0, 88.0], [86.0, 86.0], [86.0, 86.0]), (None, False)),  # no denominator
+        (([88.0, 88.0], [90.0, 90.0], [86.0, 86.0]), (0.5, False)),  # a negative one
+        (([88.0, 89.0], [80.0, 90.0], [82.0, 92.0]), (1.75, False)),  # an uncertain one
     ],
 )
 def test_a_gap_that_says_nothing_is_not_resolved(values, expected):
-    gap = recovered("gn", "lb", "sb", seeded(dict(zip(("gn", "lb", "sb"), values, strict=True))))
-    assert (gap.value, gap.low, gap.high, gap.resolved) == expected
+    assert recovered("gn", "lb", "sb", seeded(dict(zip(("gn", "lb", "sb"), values, strict=True)))) == expected
     assert recovered("gn", "lb", "none", seeded(dict(zip(("gn", "lb"), values, strict=False)))) is None
 
 

@@ -1,11 +1,11 @@
-"""Rule plot_trajectories: methods that descend a loss with two weights, as numbers, a picture and an animation."""
+"""Rule plot_trajectories: methods that descend a loss with two weights, as numbers and a picture."""
 
 import pandas as pd
 
 from whysgd.files import write_text
 from whysgd.report.script import logged
 from whysgd.report.style import save_figure
-from whysgd.report.trajectories import animate_trajectories, plot_trajectories
+from whysgd.report.trajectories import plot_trajectories
 from whysgd.training import two_weights
 
 if __name__ == "__main__":
@@ -14,4 +14,3 @@ if __name__ == "__main__":
         frame = pd.DataFrame(two_weights.trajectories(settings))
         write_text(outputs.csv, frame.to_csv(index=False, float_format="%.8g"))
         save_figure(plot_trajectories(settings, frame), outputs.svg, outputs.png)
-        animate_trajectories(settings, frame, outputs.gif)

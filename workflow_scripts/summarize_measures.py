@@ -10,7 +10,7 @@ from whysgd.report.measures import measures_table, wide
 from whysgd.report.script import logged
 from whysgd.report.style import save_figure
 from whysgd.report.summary import SUMMARY, summary_blocks
-from whysgd.report.table import Heading, document, to_csv, to_markdown
+from whysgd.report.table import Heading, document, to_markdown
 from whysgd.report.tables import setting_of
 
 
@@ -22,7 +22,6 @@ def summarize_measures(measures: list[str], runs: list[str], outputs) -> None:
         write_text(file, frame.to_csv(index=False))
     table = measures_table(lines)
     blocks = [f"Measured: {setting}. Mean ± standard deviation over the seeds that finished.", table]
-    write_text(outputs.csv, to_csv(table))
     write_text(outputs.md, to_markdown(blocks))
     write_text(outputs.html, document(blocks, table.title))
     summary = summary_blocks(correlations, found, trained, setting_of(trained, measures=found))

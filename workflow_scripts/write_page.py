@@ -14,5 +14,4 @@ if __name__ == "__main__":
             named = dict(zip(("wide", "tidy", "correlations"), inputs.measures, strict=True))
             measures = {**named, "caption": params.captions["measures"], "figures": figures}
         page = snakemake.output.page
-        behind = inputs.metrics, inputs.histories
-        write_text(page, write_page(params.papers, inputs.runs, Path(page).parent, measures, *behind))
+        write_text(page, write_page(params.papers, inputs.runs, Path(page).parent, measures, inputs.histories))

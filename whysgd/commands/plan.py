@@ -21,7 +21,7 @@ def add(commands) -> None:
     plan.add_argument("--device", help="one of config/devices.json, or a part of its name (default: this machine's)")
     add_config_flags(plan)
 
-    told = "print all settings of a run, and where each comes from"
+    told = "print all settings of a run, and those that were published"
     settings = add_command(commands, "settings", _settings, told, SETTINGS)
     settings.add_argument("run", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
     add_config_flags(settings, seed=None)
@@ -37,6 +37,6 @@ def _plan(options) -> None:
 
 
 def _settings(options) -> None:
-    from whysgd.study.origins import settings_text
+    from whysgd.study.changes import settings_text
 
     print(settings_text(config_of(options), *named("settings", options.run)))

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from whysgd.results.metrics import KEYS, read_metrics
+from whysgd.results.metrics import read_metrics
 from whysgd.results.paths import METRICS, RECORDS, run_folder
 from whysgd.results.record_model import read_record
+from whysgd.study.changes import different_settings
 from whysgd.study.papers import scaled_spec
-from whysgd.study.settings import flat
 from whysgd.study.spec import RunSpec
 
 Run = tuple[str, str]
@@ -24,7 +24,8 @@ def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
     """
     specs = [scaled_spec(config, *run, 0) for run in runs]
     names = ["/".join(run) for run in runs]
-    settings = different_settings(*specs)
+    differing = different_settings(*(spec.to_dict() for spec in specs))
+    settings = [(key, *values) for key, values in differing.items()]
     text = tabulate(settings, ["setting", *names], disable_numparse=True) if settings else "No setting differs."
     ended = [_ended(spec, config["seeds"]) for spec in specs]
     missing = [name for name, (metrics, _) in zip(names, ended, strict=True) if not metrics]
@@ -34,17 +35,6 @@ def difference_text(config: Mapping, runs: Sequence[Run]) -> str:
     lines = [[told, *(_over_seeds(metrics, key) for metrics, _ in ended)] for key, told in ACCURACIES.items()]
     lines.append(["from", *(place for _, place in ended)])
     return f"{text}\n\n{tabulate(lines, ['at the last step', *names], disable_numparse=True)}"
-
-
-def different_settings(left: RunSpec, right: RunSpec) -> list[tuple[str, str, str]]:
-    """Return (setting, left, right) for each setting in which two runs differ; – stands for none."""
-    one, other = (flat(spec.to_dict()) for spec in (left, right))
-    keys = [key for key in one | other if key not in KEYS and one.get(key) != other.get(key)]
-    return [(key, _shown(one.get(key)), _shown(other.get(key))) for key in keys]
-
-
-def _shown(value) -> str:
-    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _ended(spec: RunSpec, seeds: Iterable[int] | None) -> tuple[list[dict], str]:

@@ -14,10 +14,12 @@ from whysgd.results.metrics import KEYS, MEASURED, check_file, read_metrics
 
 # Where results come from.
 TRAINING, RECORDS = "training", "records"
+# What the page tells of a run beside its settings and results.
+FACTS = ("data", "parameters", "code_digest", "versions", "device", "machine", "precision", "engine", "threads")
 # What users name.
 NAMES = (
     "paper", "run", "scale", "dataset", "model", "device", "measure", "quantity", "metric", "scope", "row", "column",
-    "label", "baseline", "note",
+    "label", "baseline", "note", "file",
 )  # fmt: skip
 
 
@@ -32,9 +34,9 @@ def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.D
     """Return one line for each seed of each metrics.json.
 
     Among its columns are the final measures and, after `best_`, those of the selected evaluation, with its step and
-    what it was selected on ("validation", the held-out images, or "test"); `source`, where the line comes from
-    ("training" or "records"); and `older`, whether it is by code that may give other results than today's. What a run
-    does not have is None.
+    what it was selected on ("validation", the held-out images, or "test"); `settings` and `facts` as JSON; `source`,
+    where the line comes from ("training" or "records"), and its `file`; and `older`, whether it is by code that may
+    give other results than today's. What a run does not have is None.
 
     Args:
         metrics_files: as `whysgd.results.metrics.read_metrics` reads them.
@@ -44,7 +46,7 @@ def read_runs(metrics_files: Iterable[str | Path], placed: bool = False) -> pd.D
 
 
 def run_line(metrics: dict, file: str | Path) -> dict:
-    """Return the line of one run; `file` is where its metrics come from, for messages."""
+    """Return the line of one run; `file` is where its metrics come from."""
     try:
         return {
             **{key: metrics[key] for key in (*KEYS, "status", "steps", "parameters")},
@@ -56,8 +58,9 @@ def run_line(metrics: dict, file: str | Path) -> dict:
             "model": metrics["settings"]["model"],
             # As JSON, equal for runs that differ in name and seed alone.
             "settings": json.dumps({k: v for k, v in metrics["settings"].items() if k not in KEYS}, sort_keys=True),
-            "precision": metrics["precision"],
-            **{key: metrics[key] for key in ("device", "seconds_per_step", "images_per_second", "code_digest")},
+            "facts": json.dumps({name: metrics.get(name) for name in FACTS}),
+            **{key: metrics.get(key) for key in ("device", "spec_digest", "weights_sha256", "started", "ended")},
+            "file": str(file),
             "source": TRAINING,
             "older": False,
         }

@@ -1,7 +1,6 @@
 """The index page: claims, tables, figures and what is behind every number, in one file that needs no network."""
 
 import base64
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +10,6 @@ from xml.etree import ElementTree
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from whysgd.report.claims import explanation
 from whysgd.report.frame import RECORDS, read_frame
@@ -35,10 +33,9 @@ def write_page(
     frames: Iterable[str],
     folder: str | Path,
     measures: dict | None,
-    metrics: Iterable[str],
     histories: Iterable[str],
 ) -> str:
-    """Return the page as HTML. It asks for nothing, and a policy in it has browsers refuse whatever would.
+    """Return the page as HTML, which asks for nothing.
 
     Args:
         papers: as `whysgd.study.outputs.page` has them.
@@ -46,12 +43,14 @@ def write_page(
         folder: where the page will lie.
         measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures` as those of
             tables; None if nothing was measured.
-        metrics, histories: metrics.json, or the record, of every run, and the frames of their histories.
+        histories: the frames of the runs' histories.
     """
     runs = pd.concat(map(read_frame, frames))
     found = read_frame(measures["tidy"]) if measures else None
     setting = setting_of(runs, measures=found)
-    behind = provenance(metrics, pd.concat(map(read_frame, histories)), found, folder)
+    behind = provenance(runs, pd.concat(map(read_frame, histories)), found, folder)
+    published = ((paper["header"]["paper"], paper["published"]) for paper in papers)
+    behind["published"] = {f"{paper}/{run}": settings for paper, own in published for run, settings in own.items()}
     contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
     all_runs = None
     if measures:
@@ -68,7 +67,7 @@ def write_page(
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
         title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, marks=VERDICTS,
-        count=_count(contents), style=Markup(style), script=Markup(script), policy=_policy(style, script),
+        count=_count(contents), style=Markup(style), script=Markup(script),
     )  # fmt: skip
 
 
@@ -106,13 +105,6 @@ def _choices(lines: pd.DataFrame) -> dict[str, tuple[str, list[str]]]:
     return {head: (name, sorted(own.dropna().unique())) for head, (name, own) in columns.items() if own.nunique() > 1}
 
 
-def _policy(style: str, script: str) -> str:
-    """Return a Content-Security-Policy: nothing is loaded, no other script or style runs, and nothing is sent."""
-    sources = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
-    own, code = (f"'sha256-{source}'" for source in sources)
-    return f"default-src 'none'; img-src data:; style-src {own}; script-src {code}; base-uri 'none'; form-action 'none'"
-
-
 def _count(papers: list[dict]) -> str:
     """Count the claims of all papers with each verdict."""
     counts = Counter(claim["verdict"] for paper in papers for claim in paper["claims"])
@@ -121,15 +113,11 @@ def _count(papers: list[dict]) -> str:
 
 def _image(file: str | Path) -> str:
     """Return a picture as a data URL: figures with text from users never become markup of the page."""
-    kind = {".svg": "svg+xml", ".gif": "gif"}[Path(file).suffix]
-    return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(Path(file).read_bytes()).decode()
 
 
 def _told(file: str | Path) -> tuple[str, str, int]:
     """Return a picture's title, the text that stands for it, both empty if it has none, and its width in pixels."""
-    if Path(file).suffix == ".gif":
-        with Image.open(file) as image:
-            return "", "", image.width
     root = ElementTree.parse(file).getroot()
     title, description = (root.findtext(f".//{DUBLIN_CORE}{part}", "") for part in ("title", "description"))
     return title, description, round(float(root.get("width").removesuffix("pt")) * 96 / 72)

@@ -76,45 +76,16 @@ def seeds_needed(weights: Mapping[str, float], values: Mapping[str, Seeds], marg
     return next(enough, None)
 
 
-class Gap(NamedTuple):
-    """The share of the difference between two runs that a third one recovers: 0 is the first run, 1 the second.
+def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> tuple[float | None, bool] | None:
+    """Return the share of end - start that a run recovers, and whether the whole interval of end - start is above 0.
 
-    Attributes:
-        value: (run − start) / (end − start) of the means; None if both ends are the same.
-        low, high: Fieller's 95 % interval; None where a run has one seed, or the interval is not bounded.
-        resolved: whether the whole interval of end − start is above 0. If not, the value says nothing.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    resolved: bool
-
-
-def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> Gap | None:
-    """Return the gap that a run recovers; None if one of the three runs has no values.
-
-    Fieller's interval (E. C. Fieller, Some problems in interval estimation, 1954) has the shares ρ that the data do not
-    reject: (a − ρ·b)² ≤ t²·(V_a − 2ρ·C + ρ²·V_b), a = run − start, b = end − start, C their covariance. Variances and
-    t are those of `difference`, t that of a − ρ·b at the measured ρ.
+    If that is not so, the share says nothing. It is None if both ends are the same; all is None if one of the three
+    runs has no values.
     """
     if not all(values.get(name) for name in (run, start, end)):
         return None
-    above, total = ({name: 1.0, start: -1.0} for name in (run, end))
-    (a, half), (b, width) = difference(above, values), difference(total, values)
-    resolved = width is not None and b - width > 0
-    share = a / b if b else None
-    if share is None or half is None or width is None:
-        return Gap(share, None, None, resolved)
-    (v_a, _), (v_b, _) = _spread(above, values), _spread(total, values)
-    both, _ = _spread({run: 1.0, end: 1.0, start: -2.0}, values)
-    shared, t = (both - v_a - v_b) / 2, _t(_spread({run: 1.0, start: share - 1.0, end: -share}, values)[1])
-    # The inequality is square·ρ² − 2·middle·ρ + rest ≤ 0, an interval if the square is positive.
-    square, middle, rest = b**2 - t**2 * v_b, a * b - t**2 * shared, a**2 - t**2 * v_a
-    if square <= 0:
-        return Gap(share, None, None, resolved)
-    root = math.sqrt(max(0.0, middle**2 - square * rest))
-    return Gap(share, (middle - root) / square, (middle + root) / square, resolved)
+    (above, _), (total, half) = (difference({name: 1.0, start: -1.0}, values) for name in (run, end))
+    return above / total if total else None, half is not None and total > half
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:

@@ -1,10 +1,8 @@
-"""Tables for readers, and texts around them, written as CSV, Markdown, HTML and LaTeX; every text is escaped here.
+"""Tables for readers, and texts around them, written as Markdown, HTML and LaTeX; every text is escaped here.
 
 A text is a list of blocks: a str is a paragraph, a list of them are bullets, and then there are `Heading` and `Table`.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
+from tabulate import tabulate
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:1rem;color:#222;background:#fff}
 div{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
@@ -74,13 +73,6 @@ def plain(text) -> str:
     return " ".join(str(text).split())
 
 
-def to_csv(table: Table) -> str:
-    """Return the texts of the cells."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([table.heads, *([cell.text for cell in row] for row in table.rows)])
-    return file.getvalue()
-
-
 def to_markdown(blocks: Iterable) -> str:
     """Return blocks as Markdown. A table with groups becomes one for each group: a page of text is not that wide."""
     return "\n\n".join(text for block in blocks for text in _markdown(block)) + "\n"
@@ -111,17 +103,10 @@ def _parts(table: Table) -> list[tuple[str, list[int]]]:
 
 
 def _markdown_table(table: Table, places: Sequence[int]) -> str:
-    lines = [[table.heads[place] for place in places], *([row[place].text for place in places] for row in table.rows)]
-    lines = [[_markdown_cell(text) for text in line] for line in lines]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    sides = [">" if table.numbers[place] else "<" for place in places]
-
-    def line_of(texts):
-        padded = (f"{text:{side}{width}}" for text, side, width in zip(texts, sides, widths, strict=True))
-        return f"| {' | '.join(padded)} |"
-
-    rule = (f"{':':-{side}{width + 2}}" for side, width in zip(sides, widths, strict=True))
-    return "\n".join([line_of(lines[0]), f"|{'|'.join(rule)}|", *map(line_of, lines[1:])])
+    heads = [_markdown_cell(table.heads[place]) for place in places]
+    rows = [[_markdown_cell(row[place].text) for place in places] for row in table.rows]
+    sides = ["right" if table.numbers[place] else "left" for place in places]
+    return tabulate(rows, heads, "pipe", colalign=sides, disable_numparse=True)
 
 
 def _markdown_cell(text: str) -> str:

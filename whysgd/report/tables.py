@@ -1,7 +1,6 @@
 """The papers' tables with the measured numbers beside the published ones."""
 
 import math
-import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -16,16 +15,15 @@ from whysgd.study.claims import ACCURACIES
 from whysgd.study.registry import network
 
 COLUMNS = [
-    "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "measured_median", "n",
-    "training", "difference", "published_beside", "measured_beside", "baseline", "measured_at", "metric", "note",
+    "row", "label", "published_mean", "published_std", "measured_mean", "measured_std", "n", "training",
+    "least_steps", "most_steps", "difference", "published_beside", "measured_beside", "baseline", "measured_at",
+    "metric", "note",
 ]  # fmt: skip
-GAP_COLUMNS = ["published_gap", "measured_gap", "gap_low", "gap_high", "gap_resolved"]
+GAP_COLUMNS = ["published_gap", "measured_gap", "gap_resolved"]
 NO_RUN, NOT_PLANNED, NOT_RUN, NOT_MEASURED = "no such run", "not at this scale", "not run", "not measured"
 NO_RECORD, EDITED = "no record of it", "settings differ from the published row"
 UNRECORDED = "…"
 MISSING = {NOT_PLANNED: "“–” is not run at this scale", NO_RECORD: f"“{UNRECORDED}” has no record yet"}
-# What a note says of steps, and how many such notes of a table are told one by one.
-STEPS, FEW = re.compile(r"(scale .*: )([\d,/]+) steps"), 5
 LAST = "the last step"
 GAPS = "Gap recovered, in percent of SB − LB: published → measured."
 DOUBT = "?: SB − LB is not clearly above 0 on these seeds, so the percentage says nothing."
@@ -103,7 +101,8 @@ def _line(row: dict, runs: pd.DataFrame, values: pd.Series, comparable: bool) ->
     return {
         "row": row["run"], "column": row["column"], "label": row["label"],
         "published_mean": row["mean"], "published_std": row["std"], "measured_mean": values.mean(),
-        "measured_std": values.std(), "measured_median": values.median(), "n": len(values), "training": training,
+        "measured_std": values.std(), "n": len(values), "training": training,
+        "least_steps": runs.steps.min(), "most_steps": runs.steps.max(),
         "difference": values.mean() - published, "metric": row["metric"],
         "measured_at": None if runs.empty else SELECTED[runs.best_selected_on.iloc[0]] if selected else LAST,
     }  # fmt: skip
@@ -114,7 +113,7 @@ def _gap(row: dict, runs: pd.DataFrame) -> dict:
         return {}
     names = (row["run"], row["gap"]["from"], row["gap"]["to"])
     gap = recovered(*names, {name: seeds_of_row(runs, {**row, "run": name}) for name in names})
-    return dict(zip(GAP_COLUMNS, (row["published_gap"], *(gap or [None] * 4)), strict=True))
+    return dict(zip(GAP_COLUMNS, (row["published_gap"], *(gap or [None] * 2)), strict=True))
 
 
 def _note(row: dict, runs: pd.DataFrame) -> str:
@@ -123,9 +122,6 @@ def _note(row: dict, runs: pd.DataFrame) -> str:
     if runs.empty:
         return NOT_RUN if row["planned"] else NO_RECORD if row.get("recorded") is False else NOT_PLANNED
     parts = [EDITED] if row["edited"] and row["mean"] is not None else []
-    if runs.scale.iloc[0] != "paper":
-        steps = "/".join(f"{count:,}" for count in sorted(runs.steps.unique()))
-        parts.append(f"scale {runs.scale.iloc[0]}, not the paper's: {steps} steps")
     if copies := runs.stored_copies.iloc[0]:
         parts.append(f"{copies} stored copies")
     if diverged := int((runs.status == "diverged").sum()):
@@ -227,17 +223,19 @@ def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
     told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
     told = [name for name in told if lines[name].notna().any()]
     fitted = ["training"] if lines.training.notna().any() else []
-    heads = ["row", "label", "published", "measured", "median", "n", *fitted]
-    heads += [*(BESIDE.get(name, name) for name in told), *(["gap recovered [%]"] if has_gaps else []), "note"]
+    heads = ["row", "label", "published", "measured", "n", "steps", *fitted]
+    heads += [*(BESIDE.get(name, name) for name in told), *(["gap recovered [%]"] if has_gaps else [])]
+    noted = lines.note.fillna("").any()
+    heads += ["note"] if noted else []
     rows = []
     for line in lines.itertuples():
-        median = _spread(line.measured_median, None, line.metric)
-        numbers = [_cell(text, line, paper) for text in (line.measured, median)]
-        texts = [str(line.n), *(_spread(getattr(line, name), None, line.metric) for name in fitted)]
+        texts = [str(line.n), _steps(line.least_steps, line.most_steps)]
+        texts += [_spread(getattr(line, name), None, line.metric) for name in fitted]
         texts += [_signed(getattr(line, name), line.metric) for name in told]
         texts += [line.gap] if has_gaps else []
-        texts.append("" if pd.isna(line.note) else line.note)
-        rows.append([Cell(line.row), Cell(line.label), Cell(line.published), *numbers, *map(Cell, texts)])
+        texts += ["" if pd.isna(line.note) else line.note] if noted else []
+        measured = _cell(line.measured, line, paper)
+        rows.append([Cell(line.row), Cell(line.label), Cell(line.published), measured, *map(Cell, texts)])
     return heads, [head not in ("row", "label", "note") for head in heads], rows
 
 
@@ -302,23 +300,19 @@ def remarks(table: pd.DataFrame) -> str:
     """
     cells: dict[str, list[str]] = {}
     measured = table[table.n > 0]
-    measured = measured.assign(note=_fewer(measured.note.fillna("").tolist()))
-    for line in measured.itertuples():
+    for line in measured.fillna({"note": ""}).itertuples():
         for note in (f"{line.n} seed{'s' if line.n > 1 else ''}", *line.note.split("; ")):
             if note:
                 cells.setdefault(note, []).append(f"{line.label}: {line.column}")
     common = [note for note, names in cells.items() if len(names) == len(measured)]
+    common += [f"{_steps(measured.least_steps.min(), measured.most_steps.max())} steps"] if len(measured) else []
     others = [f"{note} ({', '.join(names)})" for note, names in cells.items() if note not in common]
     others += [text for note, text in MISSING.items() if (table.note == note).any()]
     parts = [*common, *others]
     return f"Notes: {'; '.join(parts)}." if parts else ""
 
 
-def _fewer(notes: list[str]) -> list[str]:
-    """Return the notes, with a range in place of steps that are many, or in which seeds of a run differ."""
-    found = [STEPS.search(note) for note in notes]
-    told = {match[0] for match in found if match}
-    if len(told) <= FEW and not any("/" in note for note in told):
-        return notes
-    steps = sorted(int(number.replace(",", "")) for match in found if match for number in match[2].split("/"))
-    return [STEPS.sub(rf"\g<1>{steps[0]:,} to {steps[-1]:,} steps", note) for note in notes]
+def _steps(least, most) -> str:
+    if pd.isna(least):
+        return "–"
+    return f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"

@@ -1,28 +1,22 @@
-"""The picture of descent on a loss with two weights: paths over its contours, and the same as an animation."""
+"""The picture of descent on a loss with two weights: paths over its contours."""
 
 from collections.abc import Mapping
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from whysgd.files import write_atomically
 from whysgd.report.colours import PALETTE
 from whysgd.report.style import SMALL, STYLE, WIDE, add_heading, log_ticks, plt
 from whysgd.study.spec import FULL_BATCH
 from whysgd.training.two_weights import losses, valley
 
-HEIGHT, ANIMATION_SIZE, DPI = 5.6, (6.0, 5.6), 120  # inches; pixels per inch of the animation
+HEIGHT = 5.6  # inches
 # As in the tables: SGD's is the first; then descent's, and those of clipping and of the penalty.
 DRAWS, COLOURS = PALETTE[0], tuple(PALETTE[index] for index in (1, 3, 5, 2, 4, 6))
 FLOOR, LEVELS, DARKEST = 1e-3, 10, 0.42  # of L − min L; what is lower is white
 GRID = 241
 SMALLEST_LOSS = 1e-8
-# Of the animation: the steps that it shows are denser at the start.
-FRAMES = 72
-SLOW_STEPS, SLOW_MS, FRAME_MS, LAST_MS = 10, 300, 80, 2500
 
 
 @plt.rc_context(STYLE)
@@ -58,49 +52,8 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
         axis.set_xticks(ticks, list(map(str, ticks)))
         axis.set_xlim(0, steps)
     loss.tick_params(labelbottom=False)
-    _label(figure, settings, frame, columns=len(settings["methods"]))
+    _label(figure, settings, frame)
     return figure
-
-
-@plt.rc_context(STYLE)
-def animate_trajectories(settings: Mapping, frame: pd.DataFrame, path: str | Path) -> None:
-    """Write the paths as they grow, over the contours, as a GIF that loops; the same paths give the same file."""
-    steps = shown_steps(settings["steps"])
-    figure, axis = plt.subplots(figsize=ANIMATION_SIZE, dpi=DPI)
-    _background(axis, settings)
-    _label(figure, settings, frame, columns=2)
-    moving = []
-    for line, look in _paths(settings, frame):
-        weights = line[["w1", "w2"]].to_numpy()
-        moving += [(weights, False, artist) for artist in axis.plot([], [], **look, animated=True)]
-        if line.seed.iloc[0] == 0:
-            moving += [(weights, True, artist) for artist in axis.plot([], [], **_mark(look), animated=True)]
-    number = axis.text(0.98, 0.97, "", transform=axis.transAxes, ha="right", va="top", fontsize=12, animated=True)
-    figure.canvas.draw()
-    # Constrained layout has done its part; what does not move is drawn once.
-    figure.set_layout_engine("none")
-    still = figure.canvas.copy_from_bbox(figure.bbox)
-    images = []
-    for step in steps:
-        figure.canvas.restore_region(still)
-        number.set_text(f"step {step}")
-        axis.draw_artist(number)
-        for weights, end, artist in moving:
-            artist.set_data(*weights[step if end else 0 : step + 1].T)
-            axis.draw_artist(artist)
-        images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
-    plt.close(figure)
-    # The last image has all the colours; images of one palette make a small file.
-    palette = images[-1].quantize(method=Image.Quantize.MAXCOVERAGE, kmeans=1)
-    first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
-    times = [SLOW_MS if step <= SLOW_STEPS else FRAME_MS for step in steps[:-1]] + [LAST_MS]
-    options = {"save_all": True, "append_images": others, "duration": times, "loop": 0, "optimize": False}
-    write_atomically(path, lambda file: first.save(file, **options))
-
-
-def shown_steps(steps: int) -> list[int]:
-    """Return the steps that the animation shows, from 0 to the last, at most `FRAMES`."""
-    return sorted({0, *np.geomspace(1, steps, FRAMES - 1).round().astype(int).tolist()})
 
 
 def _coloured(settings: Mapping):
@@ -169,14 +122,14 @@ def message(settings: Mapping, frame: pd.DataFrame) -> tuple[str, str]:
     return title, f"Largest eigenvalue of the Hessian at the end: {'; '.join(map(' '.join, told))}"
 
 
-def _label(figure, settings: Mapping, frame: pd.DataFrame, columns: int) -> None:
-    """Add a heading, and a legend of so many columns."""
+def _label(figure, settings: Mapping, frame: pd.DataFrame) -> None:
+    """Add a heading and a legend."""
     handles = []
     for _, method, colour, draws in _coloured(settings):
         seeds = f", {settings['seeds']} seeds" if draws and settings["seeds"] > 1 else ""
         look = {"color": colour, "lw": 2, "marker": "o", "mec": "white", "ms": 7}
         handles.append(plt.Line2D([], [], **look, label=method["label"] + seeds))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     parts = f"{len(settings['points'])} points in micro-batches of {settings['micro_batch']}"
     setting = f"{settings['title']}: squared error of w₁w₂x, {parts}, η = {settings['lr']:g}, {settings['steps']} steps"
     title, numbers = message(settings, frame)

@@ -33,7 +33,7 @@ from whysgd.results.paths import (
 )
 from whysgd.results.record_model import FORMAT, FROM_RUN, read_record
 from whysgd.results.recorded import parts_of
-from whysgd.study.settings import flat
+from whysgd.study.changes import different_settings
 from whysgd.study.spec import RunSpec
 
 HISTORY_KEPT = (
@@ -243,9 +243,9 @@ def _check_replaced(path: Path, new: dict, folder: Path) -> None:
         old = read_record(path)
     except UserError as error:
         raise UserError(f"{error}; remove the record to replace it") from None
-    before, now = flat(old["metrics"]["settings"]), flat(RunSpec.from_dict(new["metrics"]["settings"]).to_dict())
-    if other := next((key for key in before | now if before.get(key) != now.get(key)), None):
-        values = f"{other} = {before.get(other)!r}, which {folder} has as {now.get(other)!r}"
+    now = RunSpec.from_dict(new["metrics"]["settings"]).to_dict()
+    for key, (before, after) in different_settings(old["metrics"]["settings"], now).items():
+        values = f"{key} = {before}, which {folder} has as {after}"
         raise UserError(f"{path}: is of {values}; remove the record to replace it")
     if lost := set(parts_of(old)) - set(parts_of(new)):
         print(f"{path}: has no {', '.join(sorted(lost))} any more: {folder} has none", file=sys.stderr)

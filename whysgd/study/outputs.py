@@ -1,6 +1,7 @@
 """What the workflow makes of finished runs: which files, and what the page shows of them."""
 
 from whysgd.results import paths
+from whysgd.study.changes import published_settings
 from whysgd.study.figures import caption
 from whysgd.study.papers import load_paper
 from whysgd.study.workflow import Study
@@ -38,7 +39,7 @@ def outputs(study: Study, paper: str) -> list[str]:
     """
     names = {"scale": study.scale, "paper": paper}
     files = [] if study.recorded else study.batch_files(paths.METRICS, paper)
-    files += trajectory_files(study, paper, ".csv", ".svg", ".png", ".gif")
+    files += trajectory_files(study, paper, ".csv", ".svg", ".png")
     for table in study.tables[paper]:
         files += [paths.TABLE.format(**names, table=table) + end for end in (".csv", ".md", ".tex", ".html")]
         files += [figure + end for figure in figure_files(study, paper, table) for end in (".svg", ".png")]
@@ -49,7 +50,7 @@ def outputs(study: Study, paper: str) -> list[str]:
 def page_files(study: Study) -> list[str]:
     """Return the files that the page is made of, beside the frames."""
     every = (file for paper in study.tables for file in outputs(study, paper))
-    return [file for file in every if file.endswith((".csv", ".svg", ".gif"))]
+    return [file for file in every if file.endswith((".csv", ".svg"))]
 
 
 def page(study: Study) -> list[dict]:
@@ -60,12 +61,14 @@ def page(study: Study) -> list[dict]:
         titles = {name: table["title"] for name, table in loaded["tables"].items()}
         left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
         header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
-        pictures = zip(trajectory_files(study, paper, ".svg", ".gif"), ("trajectories", "animation"), strict=False)
         contents.append({
             "header": {**header, "out_of_scope": left_out},
+            "published": {run: published_settings(study.config, paper, run) for own, run in study.runs if own == paper},
             "tables": [_shown(study, paper, name) for name in study.tables[paper]],
             "picture": (loaded["trajectories"] or {}).get("title"),
-            "figures": [{"file": file, "caption": caption(kind)} for file, kind in pictures],
+            "figures": [
+                {"file": file, "caption": caption("trajectories")} for file in trajectory_files(study, paper, ".svg")
+            ],
             "claims": paths.CLAIMS.format(scale=study.scale, paper=paper) + ".csv" if study.claims(paper) else None,
         })  # fmt: skip
     return contents

@@ -19,10 +19,10 @@ from whysgd.errors import UserError, listed
 from whysgd.measures.catalog import LANDSCAPES, View
 from whysgd.report.colours import run_colours
 from whysgd.results import paths
+from whysgd.study.changes import scale_note
 from whysgd.study.claims import Claim, needed_measures
 from whysgd.study.cost import Cost, Device, landscape_cost, load_device, measuring_cost, network_of, training_cost
 from whysgd.study.figures import ACCURACY, FIGURES, FIRST_SEED, FRAMES, GRID, NOISE, ROWS, needs
-from whysgd.study.origins import scale_note
 from whysgd.study.papers import claims_at, load_paper, scale_of, scaled_spec, seeds_of, tables_at
 from whysgd.study.spec import RunSpec
 

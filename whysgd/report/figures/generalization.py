@@ -176,7 +176,7 @@ def _closes(best: Difference, worst: Difference, test: dict[str, Seeds]) -> str:
         return ""
     name = row_name(best.row)
     if best.sign:
-        share = recovered(best.row["run"], worst.row["run"], worst.baseline["run"], test).value
+        share, _ = recovered(best.row["run"], worst.row["run"], worst.baseline["run"], test)
         return f"; {name} closes {'all' if share >= 1 else f'{min(99, round(100 * share))} %'} of the gap"
     most = abs(best.value) + best.half
     return f"; {name} ends within {most:.1f} points of {row_name(best.baseline)}" if most < -worst.value else ""

@@ -106,9 +106,10 @@ function tableOf(heads, rows, marked, kind) {
   return make("div", { class: "scroll" }, table);
 }
 
-/** Keys with their values; where seeds differ in one, each value with its seeds. */
-function factsTable(seeds, entryOf) {
-  const keys = [...new Set(seeds.flatMap((seed) => Object.keys(entryOf(seed))))];
+/** Keys with their values; where seeds differ in one, each value with its seeds. `published`: what the scale changes. */
+function factsTable(seeds, entryOf, published = {}) {
+  const keys = [...new Set([...seeds.flatMap((seed) => Object.keys(entryOf(seed))), ...Object.keys(published)])];
+  const changed = Object.keys(published).length > 0;
   const rows = keys.map((key) => {
     const values = new Map();
     for (const seed of seeds) {
@@ -116,9 +117,9 @@ function factsTable(seeds, entryOf) {
       values.set(value, [...(values.get(value) ?? []), seed.seed]);
     }
     const parts = [...values].map(([value, some]) => (values.size > 1 ? `${value} (seed ${some.join(", ")})` : value));
-    return [key, parts.join("; ")];
+    return changed ? [key, parts.join("; "), published[key] ?? ""] : [key, parts.join("; ")];
   });
-  return tableOf(["key", "value"], rows, null, "facts");
+  return tableOf(["key", "value", ...(changed ? ["published, where it differs"] : [])], rows, null, "facts");
 }
 
 /** Round numbers, about four, that span the range. */
@@ -212,7 +213,7 @@ function openRun(name, cell = null) {
     ...seedsTable(seeds, quantity),
     ...measuresTable(seeds, quantity),
     make("h3", {}, "Settings"),
-    factsTable(seeds, (seed) => data.settings[seed.settings]),
+    factsTable(seeds, (seed) => data.settings[seed.settings], data.published[name]),
     make("h3", {}, "Data, code, versions and device"),
     factsTable(seeds, factsOf),
   );
@@ -235,11 +236,3 @@ document.addEventListener("click", (event) => {
 dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
 addEventListener("hashchange", openFromAddress);
 openFromAddress();
-
-// Paper cannot be clicked: it gets everything.
-let closed = [];
-addEventListener("beforeprint", () => {
-  closed = [...document.querySelectorAll("details:not([open])")];
-  for (const part of closed) part.open = true;
-});
-addEventListener("afterprint", () => closed.forEach((part) => { part.open = false; }));
