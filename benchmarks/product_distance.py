@@ -25,7 +25,7 @@ from whysgd.study.registry import make
 from whysgd.study.spec import RunSpec
 from whysgd.training.device import allow_tf32, prepare_device
 from whysgd.training.loop import Options, Trainer
-from whysgd.training.micro_batches import MicroBatches, Pairs
+from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
 from whysgd.training.penalties.gradient_norm import PRODUCTS
 
@@ -113,8 +113,7 @@ def hessian_product(model, theta, images, labels, variant: str, precision: str, 
     objective = Objective(model, torch.bfloat16 if precision == "bf16" else None)
     at = theta.to(dtype)
     with tf32(at.device) if precision == "tf32" else nullcontext():
-        pairs = Pairs(at[None], images.to(dtype)[None], labels[None])
-        micro_batch = MicroBatches(objective, Objective.gradients, pairs)
+        micro_batch = MicroBatches(objective, Objective.gradients, at[None], images.to(dtype)[None], labels[None])
         g = micro_batch.attached_gradient.detach() if settings.exact else micro_batch.gradient
         product = PRODUCTS[variant](micro_batch, settings.block_strength * g, eps)
     return product[0].detach().double()

@@ -85,8 +85,8 @@ def main() -> None:
         raw, size = plain.stat().st_size, path.stat().st_size
         pngs = Path(folder, "png")
         pngs.mkdir()
-        for number in range(2000):
-            Image.fromarray(store[number][0].permute(1, 2, 0).numpy()).save(pngs / f"{number}.png")
+        for number, image in enumerate(store.take(np.arange(2000))):
+            Image.fromarray(image.transpose(1, 2, 0)).save(pngs / f"{number}.png")
 
         def read_pngs():
             return [np.asarray(Image.open(pngs / f"{number}.png")) for number in range(2000)]
@@ -96,7 +96,7 @@ def main() -> None:
         png = sorted(timed(read_pngs)[0] for _ in range(ROUNDS))[1] / 2000 * len(store)
         verify, _ = timed(lambda: verify_file(path))
         order = np.random.default_rng(0).integers(0, len(store), 20_000)
-        single, _ = timed(lambda: [store[int(number)] for number in order])
+        single, _ = timed(lambda: [store.take(order[place : place + 1]) for place in range(len(order))])
         batched, _ = timed(lambda: [store.take(order[start : start + 128]) for start in range(0, len(order), 128)])
     read, none = sorted(times["store"])[1], float("nan")
     lines = [

@@ -22,10 +22,11 @@ from statistics import fmean, median, stdev
 import numpy as np
 import torch
 from common import OUT, median_ratio, side_by_side, write_table
+from scipy.stats import levy_stable
 
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import load_dataset
-from whysgd.measures.alpha import alpha_estimator, alpha_estimator2, alpha_interval, largest_divisor, symmetric_stable
+from whysgd.measures.alpha import alpha_estimator, alpha_estimator2, alpha_interval, largest_divisor
 from whysgd.measures.catalog import QUANTITIES
 from whysgd.measures.images import Images
 from whysgd.measures.network import Network
@@ -75,7 +76,7 @@ def known(repeats: int, sizes: tuple[int, ...]) -> list[dict]:
         m, random = largest_divisor(size), np.random.default_rng(0)
         for alpha in ALPHAS:
             count = max(2, min(repeats, MOST // size))
-            samples = [symmetric_stable(alpha, size, random) for _ in range(count)]
+            samples = [levy_stable.rvs(alpha, 0, size=size, random_state=random) for _ in range(count)]
             first = [alpha_interval(one) for one in samples]
             second = [alpha_estimator2(m, size // m // 2, one) for one in samples]
             values = [one.value for one in first]

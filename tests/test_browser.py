@@ -207,7 +207,7 @@ def test_a_click_on_a_number_shows_what_is_behind_it(browser, index, world):
         for part in (record["data"]["sha256"], record["code_digest"], record["device"], record["engine"], record["spec_digest"],
                      record["versions"]["torch"], record["weights_sha256"], str(record["settings"]["lr"])):  # fmt: skip
             assert part in text
-    assert "published, where it differs" in text
+    assert "at the scale paper, where it differs" in text
     assert len(browser.all("dialog svg path")) == 4  # training and test accuracy of two seeds
     assert "Keskar sharpness [%]" in text
     links = [link.get_attribute("href") for link in browser.all("dialog a")]

@@ -16,7 +16,7 @@ from whysgd.study.workflow import Study
 # Settings of runs at the scale mini, as published and as they are there; – is none.
 MINI = {
     "geiping2022/sgd": {
-        "lr": ("0.05", "0.1"), "micro_batch": ("16", "128"), "epochs": ("30", "300"), "schedule.warmup": ("0.0", "5.0"),
+        "lr": ("0.05", "0.1"), "micro_batch": ("16", "128"), "epochs": ("30", "300"), "schedule.warmup": ("0", "5"),
         "model": ("resnet_mini", "resnet18"), "augment.crop_padding": ("1", "4"), "momentum": ("0.9", ""),
         "normalize.std": ("–", "0.24703, 0.24349, 0.26159"), "clip": ("–", ""), "evaluations": ("15", ""),
     },
@@ -48,7 +48,8 @@ def test_settings_are_printed_beside_the_published_ones(run, expected, capsys, t
     settings, rules = printed(capsys, run, "--scale", "mini", "--configfile", str(tmp_path / "own.yaml"))
     assert {key: settings[key] for key in expected} == expected
     assert {key.partition(".")[0] for key in settings} == {*RunSpec.model_fields} - {"paper", "run", "scale", "seed"}
-    assert rules.startswith("Rules of the scale: lr ×4") == ("simsekli" not in run)
+    rule = "lr ×6.25 ÷6.25, micro-batch ÷6.25, times ÷100" if "simsekli" in run else "lr ×4"
+    assert rules.startswith(f"Rules of the scale: {rule}")
 
 
 def test_at_the_scale_of_the_paper_nothing_differs(capsys):

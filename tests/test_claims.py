@@ -265,6 +265,7 @@ def test_without_a_gap_between_its_ends_nothing_is_determined(check):
     assert evidence.endswith("is not clearly above 0: there is no gap to recover")
     below = {"gn": [99.0, 99.1], "lb": [90.0, 90.1], "sb": [85.0, 85.1]}
     assert "] is below 0: there is no gap" in verdict(check, below)[1]
+    assert "] is below 0: there is no gap" in verdict(check, {**below, "gn": [99.0]})[1]
 
 
 @pytest.mark.parametrize(

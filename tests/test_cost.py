@@ -47,7 +47,7 @@ def test_the_table_has_the_networks_of_the_shipped_scales_as_they_are():
 def test_another_network_is_counted_once_and_one_that_cannot_be_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with one_line("model = 'alexnet_ch8': images of 8×8 are too small"):
+    with one_line("model = 'alexnet_ch8': is not for images of 8×8"):
         network("alexnet_ch8", 1, 8, 10)
     shape = ("conv2", 1, 12, 5)
     assert network(*shape) == count(*shape)

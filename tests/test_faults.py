@@ -21,7 +21,6 @@ from test_loop import assert_equal_results, dying_after, results
 from torchvision import datasets as tv
 
 from whysgd.data import build
-from whysgd.data import build_store as building
 from whysgd.data.build import build_dataset
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import load_dataset
@@ -199,21 +198,6 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(open_folder):
         with as_a_user(), one_line(rf"{message}.*Permission denied"):
             job(locked)
     assert [entry.name for entry in locked.rglob("*")] == ["begun"]
-
-
-def test_a_part_of_a_store_that_was_cut_is_not_continued(tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "TRANSACTION_BYTES", 1 << 16)
-    dataset, path = make_dataset(train=500, channels=3), tmp_path / "s.lmdb"
-    plan = StoredCopies(copies=8, crop_padding=2, flip=True)
-    build_store(dataset, plan, tmp_path / "whole.lmdb")
-    with monkeypatch.context() as patch:
-        patch.setattr(building, "trailer", lambda *arguments: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            build_store(dataset, plan, path)
-    (part,) = tmp_path.glob(".s.lmdb.*.part")
-    os.truncate(part, part.stat().st_size // 2)
-    build_store(dataset, plan, path)
-    assert path.read_bytes() == (tmp_path / "whole.lmdb").read_bytes()
 
 
 @pytest.fixture

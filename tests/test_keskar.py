@@ -4,7 +4,7 @@ from measured import images, loss_of, network
 from torch.nn import functional as F
 
 from whysgd import ComputeKeskarSharpness
-from whysgd.measures.keskar import _SGD, keskar, keskar_sharpness
+from whysgd.measures.keskar import keskar, keskar_sharpness
 from whysgd.models.build import build_model
 from whysgd.streams import stream
 
@@ -162,20 +162,6 @@ def test_momentum_and_weight_decay_are_those_of_the_optimizer(momentum, decay):
 def test_what_cannot_be_measured_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         keskar_sharpness(Quadratic([1.0, 1.0, 1.0]), quadratic, **{"batches": BATCHES, **wrong})
-
-
-@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.0), (0.5, 0.1)])
-def test_the_measures_sgd_is_torchs_to_the_bit(momentum, decay):
-    generator = torch.Generator().manual_seed(0)
-    ours, theirs = ([torch.nn.Parameter(torch.arange(5.0) / 3)] for _ in range(2))
-    steps = _SGD(ours, 0.1, momentum, decay), torch.optim.SGD(theirs, 0.1, momentum, weight_decay=decay)
-    for _ in range(5):
-        ours[0].grad = torch.randn(5, generator=generator)
-        theirs[0].grad = ours[0].grad.clone()
-        with torch.no_grad():
-            for one in steps:
-                one.step()
-    assert torch.equal(*ours, *theirs)
 
 
 SGDS = [({}, 0.9, 0.0), ({"momentum": 0.0}, 0.0, 0.0), ({"momentum": 0.5, "weight_decay": 0.05}, 0.5, 0.05)]

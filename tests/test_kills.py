@@ -14,6 +14,7 @@ from test_loop import assert_equal_results, results
 from whysgd.data.build_store import build_store
 from whysgd.study.registry import make
 from whysgd.study.spec import NoiseProbe, RunSpec, StoredCopies
+from whysgd.training.norm_log import norms_csv
 
 KILLS = 20
 COPIES = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
@@ -47,8 +48,7 @@ def inputs(tmp_path_factory):
     folder, dataset = tmp_path_factory.mktemp("inputs"), make_dataset()
     folder_of(dataset, folder / "data")
     build_store(dataset, COPIES, folder / "store.lmdb")
-    lines = [f"{step},{1 + step % 7 / 10}" for step in range(1, 1000)]
-    (folder / "norms.csv").write_text("\n".join(["step,gradient_norm", *lines]) + "\n")
+    (folder / "norms.csv").write_text(norms_csv({3: [1 + step % 7 / 10 for step in range(1, 1000)]}))
     return folder
 
 

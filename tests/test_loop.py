@@ -18,6 +18,7 @@ from whysgd.data.augmentation import draw
 from whysgd.models.build import build_model
 from whysgd.results.metrics import read_metrics
 from whysgd.streams import stream
+from whysgd.study.length import trained_images
 from whysgd.study.registry import make
 from whysgd.study.spec import Normalization
 from whysgd.training import loop
@@ -92,11 +93,11 @@ def assert_continues(specs, data, folder, monkeypatch, *stops, norms=()):
 
 
 def plain_rate(schedule, lr, t):
-    """Warmup from zero, then a cosine whose clock starts at the first time after it."""
+    """Warmup from zero, then a cosine whose clock starts at the first time after it, or the peak."""
     if t < schedule.warmup:
         return lr * t / schedule.warmup
     late = max(0, t - math.floor(schedule.warmup) - 1) if schedule.warmup else t
-    return lr * (1 + math.cos(math.pi * min(1, late / schedule.horizon))) / 2
+    return lr * (1 + math.cos(math.pi * min(1, late / getattr(schedule, "horizon", math.inf)))) / 2
 
 
 def plain_batches(spec, images, epoch):
@@ -118,47 +119,63 @@ def shown(dataset, spec, draws, number):
     return tv.normalize(image.double() / 255, statistics["mean"], statistics["std"])
 
 
-def reference_run(spec, dataset, steps):
-    """The same run in plain PyTorch: torch's optimizer, torchvision's augmentation, nn.Module, GradRegularizer."""
-    labels = torch.from_numpy(dataset.train.labels)
+def regularized(spec, model, optimizer, step, batches, gradients, average):
+    """A step's gradient under geiping2022's penalty."""
+    own, total = spec.penalty, average(gradients)
+    gradreg = GradRegularizer(
+        model, optimizer, F.cross_entropy, 2, own.block_strength, own.acc_strength, own.eps, own.variant
+    )
+    return average([gradreg(g, x, y, total) for g, (x, y) in zip(gradients, batches, strict=True)])
+
+
+def reference_run(spec, dataset, steps, penalized=regularized, length=None):
+    """The same run in plain PyTorch: torch's optimizer, torchvision's augmentation, nn.Module.
+
+    Args:
+        penalized: the gradient of a step whose run has a penalty, a function as `regularized`.
+        length: the norm that a step's gradient is given, a function of the step and the micro-batches' gradients.
+
+    Returns:
+        the state dict at the end, and the norm of each step's gradient before it is changed.
+    """
+    count = trained_images(spec, len(dataset.train.labels))
+    labels = torch.from_numpy(dataset.train.labels[:count])
     model = build_model(spec.model, dataset.train.images.shape[1], len(dataset.manifest["classes"]), spec.seed).double()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay
     )
-    penalty, parameters = spec.penalty, list(model.parameters())
-    gradreg = penalty and GradRegularizer(
-        model, optimizer, F.cross_entropy, 2, penalty.block_strength, penalty.acc_strength, penalty.eps, penalty.variant
-    )
-    together = len(labels) if spec.full_batch else spec.batch // spec.micro_batch
-    per_epoch = math.ceil(len(plain_batches(spec, len(labels), 0)) / together)
+    parameters, norms = list(model.parameters()), []
+    together = count if spec.full_batch else spec.batch // spec.micro_batch
+    per_epoch = math.ceil(len(plain_batches(spec, count, 0)) / together)
 
-    def average(gradients, count):
+    def average(gradients):
         total = [torch.zeros_like(p) for p in parameters]
         for i, grads in enumerate(gradients):
-            share = 1 / (i + 1) if spec.averaging == "mean" else 1 / count
+            share = 1 / (i + 1) if spec.averaging == "mean" else 1 / len(gradients)
             total = [t + (g - t) * share for t, g in zip(total, grads, strict=True)]
         return total
 
     for step in range(steps):
         epoch, within = divmod(step, per_epoch)
-        draws = draw(spec.augment, len(labels), spec.seed, epoch) if spec.augment else None
+        draws = draw(spec.augment, count, spec.seed, epoch) if spec.augment else None
         time = epoch if spec.schedule.unit == "epoch" else step
         optimizer.param_groups[0]["lr"] = plain_rate(spec.schedule, spec.lr, time)
-        blocks = plain_batches(spec, len(labels), epoch)[within * together : (within + 1) * together]
+        blocks = plain_batches(spec, count, epoch)[within * together : (within + 1) * together]
         batches = [(torch.stack([shown(dataset, spec, draws, i) for i in block]), labels[block]) for block in blocks]
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        plain = [torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters) for x, y in batches]
-        total = average(plain, len(plain))
-        if gradreg:
-            regularized = [gradreg(g, x, y, total) for g, (x, y) in zip(plain, batches, strict=True)]
-            total = average(regularized, len(plain))
-        assert not torch.equal(before["stem.1.running_mean"], model.stem[1].running_mean)
-        for p, t in zip(parameters, total, strict=True):
-            p.grad = t
+        before = [buffer.clone() for buffer in model.buffers()]
+        gradients = [torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters) for x, y in batches]
+        assert not any(map(torch.equal, before, model.buffers()))
+        if spec.penalty:
+            total = penalized(spec, model, optimizer, step, batches, gradients, average)
+        else:
+            total = average(gradients)
+        norms.append(torch.nn.utils.get_total_norm(total).item())
+        for p, g in zip(parameters, total, strict=True):
+            p.grad = g if length is None else g * length(step, gradients) / norms[-1]
         if spec.clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
         optimizer.step()
-    return model.state_dict()
+    return model.state_dict(), norms
 
 
 RUNS = {
@@ -192,7 +209,8 @@ def test_ten_steps_of_two_seeds_equal_plain_pytorch(dataset, spec):
         trainer = Trainer(specs, dataset, Options(together=together), dtype=torch.float64)
         for _ in range(10):
             trainer.step()
-        for expected, state in zip(references, trainer.states, strict=True):
+        for (expected, norms), state in zip(references, trainer.states, strict=True):
+            assert state.norms[:10].tolist() == pytest.approx(norms, rel=tolerance)
             # With the names of the tensors.
             torch.testing.assert_close(dict(trainer.tensors(state)), dict(expected), rtol=tolerance, atol=tolerance)
 

@@ -10,7 +10,6 @@ from torch.func import functional_call
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import VGG, make_layers
 
-from whysgd.models.alexnet import SMALLEST, final_size
 from whysgd.models.build import build_model
 from whysgd.models.layers import BatchNorm2d, Conv2d, GhostNorm2d, GroupNorm, Linear, dropout_keys
 from whysgd.study.config import load_config
@@ -30,9 +29,9 @@ PARAMETERS = {
     "vgg11_bn": 128_812_810, "vgg16_bn": 134_309_962, "densenet161": 26_482_378, "densenet169": 12_493_322, "densenet201": 18_104_330,
     "vgg13_bn_linear": 9_416_010, "vgg19_bn_linear": 20_040_522, "resnet20_w64": 4_327_754,
     "resnet20_bare_w64": 4_326_986, "resnet18_standard": 11_181_642, "densenet121_efficient": 6_983_338,
-    # As published: 0.27 to 1.7 and 36.5 millions.
-    "resnet20": 272_474, "resnet32": 466_906, "resnet56": 855_770, "resnet110": 1_730_714, "wrn16_4": 2_748_890,
-    "wrn28_10": 36_479_194, "linear": 30_730, "fc_d10_w1024": 11_544_576,
+    # As published: 0.27 to 1.7 millions.
+    "resnet20": 272_474, "resnet32": 466_906, "resnet56": 855_770, "resnet110": 1_730_714,
+    "linear": 30_730, "fc_d10_w1024": 11_544_576,
     # For the images below; as config.yaml says.
     "fc_d3_w128": 118_016, "resnet_mini": 5122,
 }  # fmt: skip
@@ -96,31 +95,6 @@ def narrow_vgg_peer():
     return peer
 
 
-class WidePeer(nn.Module):
-    """A block of a wide network, written out."""
-
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x):
-        inner = self.norm1(x).relu()
-        out = self.conv2(self.norm2(self.conv1(inner)).relu())
-        return out + (x if self.shortcut is None else self.shortcut(inner))
-
-
-def wide_peer():
-    widths = [(16, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)]
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, 1, 1, bias=False), *(WidePeer(*shape) for shape in widths), nn.BatchNorm2d(256), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10),
-    )  # fmt: skip
-
-
 PEERS = {
     "resnet18": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2]),
     "resnet50": lambda: resnet_peer(Bottleneck, [3, 4, 6, 3]),
@@ -135,7 +109,6 @@ PEERS = {
         resnet_peer(BasicBlock, [2, 2, 2, 2], "B"), nn.BatchNorm2d, lambda old: nn.GroupNorm(8, old.num_features)
     ),
     "densenet121_standard": lambda: torchvision.models.densenet121(num_classes=10),
-    "wrn16_4": wide_peer,
 }
 
 
@@ -411,12 +384,12 @@ def test_a_full_batch_run_with_other_norms_trains():
         assert trainer.states[0].theta.isfinite().all()
 
 
-def test_images_too_small_for_alexnet_are_refused_with_what_is_allowed():
-    message = r"^model = 'alexnet_ch4': images of 8×8 are too small; allowed: at least 28×28$"
-    with one_line(message):
-        build_model("alexnet_ch4", 1, 10, 0, size=8)
-    assert min(size for size in range(1, 100) if final_size(size) >= 1) == SMALLEST
-    assert build_model("alexnet_ch4", 1, 10, 0, SMALLEST).eval()(torch.zeros(2, 1, SMALLEST, SMALLEST)).shape == (2, 10)
+def test_alexnet_is_for_images_of_28_pixels_and_more():
+    for size in range(1, 28):
+        with one_line(rf"^model = 'alexnet_ch4': is not for images of {size}×{size} \("):
+            build_model("alexnet_ch4", 1, 10, 0, size)
+    for size in range(28, 40):
+        assert build_model("alexnet_ch4", 1, 10, 0, size).eval()(torch.zeros(2, 1, size, size)).shape == (2, 10)
 
 
 LAYERS = {

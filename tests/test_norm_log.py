@@ -20,43 +20,44 @@ def test_norms_are_read_back_exactly_as_fp32(tmp_path):
     assert (read_norms(file, 77, 0).astype(np.float32) == norms[:77]).all()
 
 
-# Logs, the steps that are read, and their norms: between lines they are interpolated, and from where the other run
-# diverged there is none.
+# Logs, how many steps are read, and the norms of seed 3: from where that run diverged there is none.
 LOGS = {
-    "wider spacing": ("step,loss,gradient_norm\n1,9,1.0\n5,9,3.0\n9,9,1.0\n", 12, [1, 1.5, 2, 2.5, 3, 2.5, 2, 1.5, 1, 1, 1, 1]),
-    "begun after a spacing, and a line without": ("step,gradient_norm\n4,2.0\n6,\n8,4.0\n", 8, [2, 2, 2, 2, 2.5, 3, 3.5, 4]),
-    "until it diverged": ("step,gradient_norm\n1,1\n2,2\n3,inf\n", 2, [1, 2]),
-    "diverged": ("step,gradient_norm\n1,1\n2,2\n3,inf\n", 9, [1, 2, *7 * [np.nan]]),
-    "diverged, sparse": (
-        "step,gradient_norm\n1,1\n21,2\n41,nan\n", 45, [*np.interp(np.arange(1, 41), [1, 21], [1, 2]), *5 * [np.nan]],
-    ),
-    "diverged at once": ("step,gradient_norm\n1,nan\n", 3, 3 * [np.nan]),
-    "zero": ("step,gradient_norm\n1,0\n2,1\n", 2, [0, 1]),
-}  # fmt: skip
+    "of two seeds": ("2,1,9\n2,2,9\n3,1,1\n3,2,2\n", 2, [1, 2]),
+    "until it diverged": ("3,1,1\n3,2,2\n3,3,inf\n", 2, [1, 2]),
+    "diverged": ("3,1,1\n3,2,2\n3,3,inf\n", 9, [1, 2, *7 * [np.nan]]),
+    "diverged at once": ("3,1,nan\n", 3, 3 * [np.nan]),
+    "finite again": ("3,1,1\n3,2,inf\n3,3,1\n", 3, [1, np.nan, np.nan]),
+    "zero": ("3,1,0\n3,2,1\n", 2, [0, 1]),
+}
 
 
-@pytest.mark.parametrize(("text", "steps", "expected"), LOGS.values(), ids=LOGS)
-def test_each_step_has_the_norm_of_the_log(tmp_path, text, steps, expected):
-    np.testing.assert_allclose(read_norms(log(tmp_path, text), steps, 0), expected)
+@pytest.mark.parametrize(("lines", "steps", "expected"), LOGS.values(), ids=LOGS)
+def test_each_step_has_the_norm_of_the_log(tmp_path, lines, steps, expected):
+    found = read_norms(log(tmp_path, f"seed,step,gradient_norm\n{lines}"), steps, 3)
+    np.testing.assert_array_equal(found, expected)
+
+
+NOT_EACH = "must have a norm, not below 0, at each of steps 1 to 3 of seed 3"
 
 
 @pytest.mark.parametrize(
-    ("text", "steps", "problem"),
+    ("text", "problem"),
     [
-        ("step,gradient_norm\n1,1\n5,1\n9,1\n", 13, "is a log of steps 1 to 9, 4 apart at most; a run of 13 steps"),
-        ("step,gradient_norm\n1,1\n2,1\n", 3, "is a log of steps 1 to 2"),
-        ("step,gradient_norm\n9,1\n12,1\n", 12, "is a log of steps 9 to 12"),
-        ("step,gradient_norm\n1,1\n3,1\n2,1\n", 3, "must increase from line to line"),
-        ("step,gradient_norm\n1,1\n1,1\n", 1, "must increase from line to line"),
-        ("step,gradient_norm\n", 1, "must increase from line to line, and have a line"),
-        ("step,gradient_norm\n1,1\n21,2\n41,-50\n", 30, "gradient_norm at step 41 must be at least 0"),
-        ("step,gradient_norm\n1,one\n", 1, "not a log of gradient norms"),
-        ("step,norm\n1,1\n", 1, "has no column 'gradient_norm'; needs step and gradient_norm"),
+        ("seed,step,gradient_norm\n3,1,1\n3,2,1\n", NOT_EACH),
+        ("seed,step,gradient_norm\n3,2,1\n3,3,1\n3,4,1\n", NOT_EACH),
+        ("seed,step,gradient_norm\n3,1,1\n3,3,1\n3,2,1\n", NOT_EACH),
+        ("seed,step,gradient_norm\n3,1,1\n3,1,1\n3,2,1\n3,3,1\n", NOT_EACH),
+        ("seed,step,gradient_norm\n", NOT_EACH),
+        ("seed,step,gradient_norm\n2,1,1\n2,2,1\n2,3,1\n", NOT_EACH),
+        ("seed,step,gradient_norm\n3,1,1\n3,2,2\n3,3,-50\n", NOT_EACH),
+        ("seed,step,gradient_norm\n3,1,one\n", "not a log of gradient norms"),
+        ("seed,step,gradient_norm\n3,1\n", "not a log of gradient norms"),
+        ("step,gradient_norm\n1,1\n", "has no column 'seed'; needs seed, step and gradient_norm"),
     ],
 )
-def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, steps, problem):
+def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, problem):
     with one_line(problem) as error:
-        read_norms(log(tmp_path, text), steps, 0)
+        read_norms(log(tmp_path, text), 3, 3)
     assert str(error.value).startswith(str(tmp_path))
 
 

@@ -1,21 +1,22 @@
 """novack2023's runs on the loop: against plain PyTorch, selection, grafting, and a history that disturbs nothing."""
 
+import copy
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, error_of, folder_of, make_dataset, make_spec, with_seeds
+from conftest import ROOT, error_of, folder_of, make_dataset, make_spec, one_line, with_seeds
 from safetensors.torch import load_file
-from test_loop import assert_continues, plain_batches, run, shown
+from test_loop import assert_continues, reference_run, run, shown
 from torch import nn
 from torch.nn import functional as F
 
 from whysgd.data.augmentation import draw
 from whysgd.data.build_store import build_store
 from whysgd.data.canonical import Dataset, Split, content_digest
-from whysgd.errors import UserError
 from whysgd.measures.accuracy import evaluate, logits_at
 from whysgd.measures.accuracy_gap import accuracy_gap
 from whysgd.measures.run import load_runs
@@ -23,13 +24,13 @@ from whysgd.models.build import build_model
 from whysgd.results.paths import BEST, NORMS
 from whysgd.streams import stream
 from whysgd.study.config import load_config
-from whysgd.study.length import trained_images
 from whysgd.study.papers import scaled_spec
 from whysgd.study.registry import make
 from whysgd.study.spec import Probe, StoredCopies
 from whysgd.training.checkpoint import HISTORY_COLUMNS
 from whysgd.training.inputs import Inputs
 from whysgd.training.loop import Options, Trainer
+from whysgd.training.norm_log import norms_csv
 from whysgd.training.penalties import penalty_of
 from whysgd.training.sampling import probed_norms2
 
@@ -110,77 +111,42 @@ def plain_penalty(model, name, x, y, noise):
     return 0.05 * sum(g.square().sum() for g in torch.autograd.grad(score, parameters, create_graph=True))
 
 
-def reference_run(spec, dataset):
-    """The same run in plain PyTorch: micro-batch by micro-batch, with nn.Module and torch's own double backward."""
-    count = trained_images(spec, len(dataset.train.images))
-    labels = torch.from_numpy(dataset.train.labels[:count])
-    model = build_model(spec.model, dataset.train.images.shape[1], 3, spec.seed).double()
-    parameters = list(model.parameters())
-    together = spec.batch // spec.micro_batch
-    per_epoch = -(-len(plain_batches(spec, count, 0)) // together)
-    norms = []
-    for step in range(spec.steps):
-        epoch, within = divmod(step, per_epoch)
-        draws = draw(spec.augment, count, spec.seed, epoch)
+def penalized(values, spec, model, optimizer, step, batches, gradients, average):
+    """A step's gradient with λR, of each micro-batch or of one that is sampled; the penalty's value is appended."""
+    images = spec.micro_batch
+    if spec.penalty.sample:
+        x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        images = min(spec.penalty.sample, len(y))
+        places = stream(spec.seed, "sample", step).choice(len(y), images, replace=False)
+        batches = [(x[places], y[places])]
+    draw_of = getattr(penalty_of(spec.penalty).func, "draw", None)
+    random = stream(spec.seed, spec.penalty.name, step)
+    noise = torch.from_numpy(draw_of(random, len(batches), images, 3)) if draw_of else [None] * len(batches)
+    # Not a part of the step's passes: the running statistics do not move.
+    model = copy.deepcopy(model)
+    terms = [plain_penalty(model, spec.penalty.name, x, y, u) for (x, y), u in zip(batches, noise, strict=True)]
+    values.append(sum(terms).item() / len(terms))
+    added = [torch.autograd.grad(term, list(model.parameters()), materialize_grads=True) for term in terms]
+    return [g + a for g, a in zip(average(gradients), average(added), strict=True)]
 
-        def batch(numbers, draws=draws):
-            return torch.stack([shown(dataset, spec, draws, number) for number in numbers]), labels[list(numbers)]
 
-        def penalty_gradient(x, y, noise):
-            # Not a part of the step's passes: the running statistics do not move.
-            saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            value = plain_penalty(model, spec.penalty.name, x, y, noise)
-            added = torch.autograd.grad(value, parameters, allow_unused=True)
-            for name, buffer in model.named_buffers():
-                buffer.copy_(saved[name])
-            return [torch.zeros_like(p) if a is None else a for p, a in zip(parameters, added, strict=True)]
-
-        def draws_for(count, size, step=step):
-            draw_of = getattr(penalty_of(spec.penalty).func, "draw", None)
-            random = stream(spec.seed, spec.penalty.name, step)
-            return draw_of and torch.from_numpy(draw_of(random, count, size, 3))
-
-        batches = plain_batches(spec, count, epoch)[within * together : (within + 1) * together]
-        sample = spec.penalty.sample if spec.penalty else None
-        noise = draws_for(len(batches), spec.micro_batch) if spec.penalty and not sample else None
-        own = []
-        for i, numbers in enumerate(batches):
-            x, y = batch(numbers)
-            gradient = list(torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters))
-            if spec.penalty and not sample:
-                added = penalty_gradient(x, y, None if noise is None else noise[i])
-                gradient = [g + a for g, a in zip(gradient, added, strict=True)]
-            own.append(gradient)
-        total = [sum(parts) / len(batches) for parts in zip(*own, strict=True)]
-        if sample:
-            chosen = [number for numbers in batches for number in numbers]
-            places = stream(spec.seed, "sample", step).choice(len(chosen), min(sample, len(chosen)), replace=False)
-            x, y = batch([chosen[place] for place in places])
-            noise = draws_for(1, len(y))
-            added = penalty_gradient(x, y, None if noise is None else noise[0])
-            total = [g + a for g, a in zip(total, added, strict=True)]
-        norm = nn.utils.get_total_norm(total)
-        norms.append(norm.item())
-        if spec.transform:
-            target = {"normalize": 1.0, "exter_graft": REFERENCE_NORMS[step]}.get(spec.transform.name)
-            if target is None:
-                target = nn.utils.get_total_norm(own[stream(spec.seed, "graft", step).integers(len(batches))])
-            total = [g * target / norm for g in total]
-        with torch.no_grad():
-            for p, g in zip(parameters, total, strict=True):
-                p -= spec.lr * g
-    return model.state_dict(), norms
+def grafted_norm(spec, step, gradients):
+    """The norm that a step's gradient is given."""
+    if spec.transform.name == "iter_graft":
+        return nn.utils.get_total_norm(gradients[stream(spec.seed, "graft", step).integers(len(gradients))])
+    return {"normalize": 1.0, "exter_graft": REFERENCE_NORMS[step]}[spec.transform.name]
 
 
 def assert_equal_to_plain_pytorch(spec, dataset, tolerance, together=None):
-    """All steps of a run, in float64: weights, running statistics, and each step's gradient norm."""
-    trainer = trainer_of(spec, dataset, together)
+    """All steps of a run, in float64: weights, running statistics, and each step's gradient norm and penalty."""
+    trainer, values = trainer_of(spec, dataset, together), []
+    lines = [trainer.step() for _ in range(spec.steps)]
+    length = partial(grafted_norm, spec) if spec.transform else None
+    expected, norms = reference_run(spec, dataset, spec.steps, partial(penalized, values), length)
     [state] = trainer.states
-    for _ in range(spec.steps):
-        trainer.step()
-    expected, norms = reference_run(spec, dataset)
     torch.testing.assert_close(trainer.tensors(state), dict(expected), rtol=tolerance, atol=0.1 * tolerance)
     np.testing.assert_allclose(state.norms.numpy(), norms, rtol=1e-8)
+    np.testing.assert_allclose([line["penalty"].item() for line in lines if spec.penalty], values, rtol=1e-8)
 
 
 @pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS.keys())
@@ -201,7 +167,7 @@ def test_steps_of_the_papers_networks_equal_plain_pytorch(model, name):
 def log(tmp_path):
     """A log of the reference norms."""
     file = tmp_path / "norms.csv"
-    file.write_text("step,gradient_norm\n" + "".join(f"{i + 1},{x}\n" for i, x in enumerate(REFERENCE_NORMS)))
+    file.write_text(norms_csv({3: REFERENCE_NORMS}))
     return file
 
 
@@ -394,10 +360,11 @@ def test_a_missing_log_is_one_line(data, tmp_path, capsys, monkeypatch):
     assert error.endswith("; the run whose gradient norms are grafted comes first")
 
 
-def test_a_trainer_is_given_what_its_run_needs(images):
-    for spec, inputs in ((RUNS["ExterGraft"], Inputs()), (RUNS["LB"], Inputs(norms=REFERENCE_NORMS[None]))):
-        with pytest.raises(UserError, match="transform: the run and what it is given do not agree"):
-            Trainer([spec], images, inputs=inputs)
+def test_a_run_is_given_the_norms_that_it_grafts_and_no_others(images, data, log, tmp_path):
+    with one_line("transform: the run needs the gradient norms of"):
+        Trainer([RUNS["ExterGraft"]], images)
+    with one_line(f"{log}: test is no run on grafted norms; leave it out"):
+        run(RUNS["LB"], data, tmp_path / "run", norms=[log])
 
 
 @pytest.mark.parametrize(

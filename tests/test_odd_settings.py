@@ -129,7 +129,7 @@ ARGUMENTS = {
     "norms for a run without": ([*TRAIN, "--data", "OUT/digits", "--norms", "gone"], "gone: sgd is no run on grafted norms"),
     "points": (["landscape", "line", "--run", "x", "--points", BIG], "landscape: argument --points: 1000000000: must be at most 1001"),
     "a crop": (["build-store", "x", "--copies", 2, "--data", "OUT/digits", "--crop-padding", 10**6], "crop_padding = 1000000: must be at most 8"),
-    "copies": (["build-store", "x", "--copies", BIG, "--data", "OUT/digits"], "the disk is full: the build needs"),
+    "copies": (["build-store", "x", "--copies", BIG, "--data", "OUT/digits"], "the disk has too little room: the build needs"),
     "a folder that takes no files": (["build-store", "x", "--copies", 2, "--data", "OUT/digits", "--out", "/proc/x.lmdb"], r"/proc/x.lmdb: cannot be written"),
     "a run there": ([*TRAIN[:2], "--data", "OUT/digits", "--out", "/proc/x"], "/proc/x: cannot be used as the run's folder"),
     "a log that is gone": (["explain-failure", "OUT/gone"], "gone: No such file or directory"),

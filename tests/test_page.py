@@ -1,4 +1,4 @@
-"""What the index page says of each number, and that nothing in it can ask for anything or become markup."""
+"""What the index page says of each number, and that nothing in it names another address or becomes markup."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def test_a_run_has_its_seeds_and_shares_settings_and_facts(tmp_path):
     first, second = found["runs"]["p/a"]
     assert (first["seed"], second["seed"]) == (0, 1)
     assert first["file"] == "a/seeds-0/metrics.json"
-    assert (first["last"], first["selected"], first["selected_step"]) == (90.123, 90.123, 20)
+    assert (first["last"], first["selected"], first["selected_step"]) == (90.123, 90.123, 123456)
     assert first["history"] == [[10, 20, 30], [3.3333, 6.6667, 10.0], [1.4286, 2.8571, 4.2857]]
     assert found["runs"]["p/b"][0]["history"] == [[], [], []]
     assert found["settings"] == [{"lr": 0.1, "schedule.unit": "run"}, {"lr": 0.1, "schedule.unit": "run", "clip": 0.5}]
@@ -157,14 +157,14 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     assert re.search(f'src="data:image/svg\\+xml;base64,[^"]+" {told}', html)
     assert '<p class="setting">p, V, arXiv 1</p>' in html
     assert '<th scope="row" data-run="p/a">p/a</th>' in html
-    assert "<h3>How far to trust this</h3>" in html
+    assert "Papers: 1; runs: 1; seeds of each: 2" in html
     assert "<output aria-live" in html
     odd = whole(tmp_path, [{**TABLE["rows"][0], "label": "007"}, {**TABLE["rows"][1], "label": "NA"}])
     assert "<td>007</td>" in odd
     assert "<td>NA</td>" in odd
     assert "scale mini: NA (5 training and 6 test images)" in whole(tmp_path, measures=True, dataset="NA")
     bare = whole(tmp_path)
-    assert "How far to trust this" not in bare
+    assert "Papers: 1" not in bare
     assert "Every run" not in bare
     assert "Out of scope" not in bare
 

@@ -31,7 +31,7 @@ SETTINGS = {
                    {"name": "gradient_noise", "additive": 0.01, "multiplicative": 0.1}],
     ),
     **{name: RUNS[name].replace(probe=Probe(every=2, micro_batch=3, micro_batches=4))
-       for name in ("GN", "FT", "sampled FT", "IterGraft", "ExterGraft", "NGD")},
+       for name in ("GN", "FT", "AJ", "UJ", "sampled FT", "IterGraft", "ExterGraft", "NGD")},
 }  # fmt: skip
 
 

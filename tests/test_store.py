@@ -6,21 +6,21 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import HUNG, cropped, error_of, folder_of, make_dataset, make_spec
+from conftest import HUNG, cropped, error_of, folder_of, make_dataset, make_spec, one_line
 from test_loop import run
-from torch.utils.data import DataLoader
 
 from whysgd.__main__ import main
 from whysgd.data import build_store as building
 from whysgd.data import loader
 from whysgd.data.augmentation import draw_copy
 from whysgd.data.build_store import build_store, map_size
-from whysgd.data.store import Store, open_store
+from whysgd.data.store import open_store
 from whysgd.errors import UserError
 from whysgd.files import read_json
 from whysgd.streams import stream
@@ -33,9 +33,8 @@ PLAN = StoredCopies(copies=3, crop_padding=2, flip=True, seed=5)
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks of 5 images of 3×8×8 (23 in a copy: chunks reach over copies), transactions of two."""
+    """Chunks of 5 images of 3×8×8 (23 in a copy: chunks reach over copies)."""
     monkeypatch.setattr(building, "CHUNK_BYTES", 1000 + building.PAGE_HEADER)
-    monkeypatch.setattr(building, "TRANSACTION_BYTES", 1500)
 
 
 def obvious(dataset, plan):
@@ -59,18 +58,14 @@ def test_a_store_has_the_images_that_torchvision_makes_of_the_same_draws(tmp_pat
     store = build_store(dataset, plan, tmp_path / "s.lmdb")
     expected = obvious(dataset, plan)
     assert np.array_equal(store.read(), expected)
-    assert np.array_equal(np.concatenate([chunk.copy() for chunk in store.chunks()]), expected)
     assert (store.copies, store.images, store.shape, len(store)) == (plan.copies, 23, (3, 8, 8), plan.copies * 23)
     assert np.array_equal(store.labels, dataset.train.labels)
     numbers = np.random.default_rng(0).integers(0, len(store), 100)
     assert np.array_equal(store.take(numbers), expected[numbers])
     assert store.take(np.array([], np.int64)).shape == (0, 3, 8, 8)
-    image, label = store[len(store) - 1]
-    assert np.array_equal(image.numpy(), expected[-1])
-    assert label == dataset.train.labels[-1]
-    assert np.array_equal(store[-1][0].numpy(), expected[-1])
-    with pytest.raises(IndexError):
-        store[len(store)]
+    for number in (-1, len(store)):
+        with pytest.raises(IndexError, match=rf"image {number} of {len(store)}"):
+            store.take(np.array([0, number]))
 
 
 def test_what_it_is_stands_inside(tmp_path):
@@ -98,75 +93,11 @@ def test_the_draws_of_a_copy_depend_on_seed_and_copy_and_not_on_what_was_drawn_b
     assert not np.array_equal(np.stack(draw_copy(augmentation, 50, 1, 3)), alone)
 
 
-def dying_after(monkeypatch, chunks):
-    """Let the next builds die when they have made so many chunks."""
-    real, made = building.chunk_of_copies, []
-
-    def make(*arguments):
-        if len(made) == chunks:
-            raise KeyboardInterrupt
-        made.append(1)
-        return real(*arguments)
-
-    monkeypatch.setattr(building, "chunk_of_copies", make)
-    return made
-
-
-def interrupt(dataset, path, chunks):
-    """A build that ends when it has made so many chunks."""
-    with pytest.MonkeyPatch.context() as patch:
-        dying_after(patch, chunks)
-        with pytest.raises(KeyboardInterrupt):
-            build_store(dataset, PLAN, path)
-
-
-@pytest.mark.parametrize("stops", [[0], [2], [5], [9], [13], [9, 2], [5, 0, 4], [3, 3, 3, 3]])
-def test_an_interrupted_build_leaves_no_store_and_continues_to_the_same_bytes(tmp_path, small_chunks, stops):
-    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
-    build_store(dataset, PLAN, tmp_path / "whole.lmdb")
-    for stop in stops:
-        interrupt(dataset, path, stop)
-        assert not path.exists()
-    build_store(dataset, PLAN, path)
-    assert path.read_bytes() == (tmp_path / "whole.lmdb").read_bytes()
-    left = {file.name for file in tmp_path.iterdir()} - {"s.lmdb", "whole.lmdb"}
-    assert not [name for name in left if not name.endswith(".lock")], left
-
-
-def test_what_was_made_is_not_made_again(tmp_path, small_chunks):
-    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
-    interrupt(dataset, path, 9)
-    with pytest.MonkeyPatch.context() as patch:
-        made = dying_after(patch, 99)
-        build_store(dataset, PLAN, path)
-    # 14 chunks in transactions of two, of which four were committed.
-    assert len(made) == 14 - 8
-
-
-def test_another_plans_part_is_not_continued(tmp_path, small_chunks):
-    dataset, path = make_dataset(channels=3), tmp_path / "s.lmdb"
-    interrupt(dataset, path, 9)
-    other = PLAN.replace(seed=6)
-    assert np.array_equal(build_store(dataset, other, path).read(), obvious(dataset, other))
-    assert not list(tmp_path.glob(".*.part")) + list(tmp_path.glob(".*.earlier"))
-
-
-def test_chunks_are_the_same_in_any_order():
-    images = make_dataset(channels=3).train.images
-
-    def draws(copy):
-        return building.draws_of_copy(PLAN, len(images), copy)
-
-    whole = obvious(make_dataset(channels=3), PLAN)
-    for start, count in ((60, 9), (0, 5), (20, 30), (22, 1)):
-        assert np.array_equal(building.chunk_of_copies(images, PLAN, draws, start, count), whole[start : start + count])
-
-
 def build(path, last=None):
-    """Build a store of 1,994 chunks, and kill this process before it writes the chunk with this number."""
-    building.TRANSACTION_BYTES, building.CHUNK_BYTES = 1 << 14, 2000
-    count, add = itertools.count(), building._Writer.add
-    building._Writer.add = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == last else add(*chunk)
+    """Build a store of 1,994 chunks, and kill this process before it makes the chunk with this number."""
+    building.CHUNK_BYTES = 2000
+    count, make = itertools.count(), building.crop_and_flip
+    building.crop_and_flip = lambda *chunk: os.kill(os.getpid(), 9) if next(count) == last else make(*chunk)
     build_store(make_dataset(train=997, channels=3), StoredCopies(copies=20, crop_padding=2, flip=True), path)
 
 
@@ -183,11 +114,26 @@ def ends(*arguments):
 def test_killed_builds_and_two_at_once_end_with_one_sound_store(tmp_path):
     path = tmp_path / "s.lmdb"
     assert ends((tmp_path / "whole.lmdb",)) == [0]
-    for last in (300, 200, 900, 1993):  # the second is killed before it has what the first one had
+    for last in (300, 1993):
         assert ends((path, last)) == [-signal.SIGKILL]
         assert not path.exists()
     assert ends((path,), (path,)) == [0, 0]
     assert path.read_bytes() == (tmp_path / "whole.lmdb").read_bytes()
+    # Nothing is left of those that were killed.
+    assert {file.name for file in tmp_path.iterdir() if not file.name.endswith(".lock")} == {"s.lmdb", "whole.lmdb"}
+
+
+def test_an_interrupted_build_leaves_nothing_and_what_others_leave_is_kept(tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    ours, others = tmp_path / ".s.12.tmp.lmdb", {tmp_path / ".s.1.12.tmp.lmdb", tmp_path / ".s.12.tmp.json"}
+    for file in (ours, *others):
+        file.write_bytes(b"half")
+    monkeypatch.setattr(building, "crop_and_flip", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
+    assert set(tmp_path.iterdir()) == {*others, tmp_path / ".s.lmdb.lock"}
 
 
 def test_a_finished_store_is_left_and_one_of_another_plan_refused(tmp_path):
@@ -240,22 +186,48 @@ def test_what_is_no_store_is_refused_also_without_verifying(tmp_path, content):
         open_store(tmp_path / "s.lmdb")
 
 
+def test_a_store_can_be_opened_twice_in_one_process_and_after_it_was_built_again(tmp_path):
+    path, plans = tmp_path / "s.lmdb", (PLAN, PLAN.replace(seed=1))
+    stores = []
+    for plan in plans:
+        path.unlink(missing_ok=True)
+        stores += [build_store(make_dataset(channels=3), plan, path), open_store(path, verify=True)]
+    for store, plan in zip(stores, np.repeat(plans, 2), strict=True):
+        assert np.array_equal(store.read(), obvious(make_dataset(channels=3), plan))
+
+
+def test_a_store_of_another_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "FORMAT", "whysgd store 0")
+    monkeypatch.setattr("whysgd.data.store.FORMAT", "whysgd store 0")
+    build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
+    monkeypatch.undo()
+    with one_line("s.lmdb: not a store of the format 'whysgd store 1'; remove it to build it again"):
+        open_store(tmp_path / "s.lmdb")
+
+
 def test_a_store_that_is_not_there(tmp_path):
     for verify in (False, True):
         with pytest.raises(UserError, match=r"gone\.lmdb: no store there; make one with `whysgd build-store`"):
             open_store(tmp_path / "gone.lmdb", verify)
 
 
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_when_the_file_is_flushed_is_one_line(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(building.os, "fsync", full)
-    with pytest.raises(UserError, match="the disk is full; with more room the build continues where it stopped"):
+    monkeypatch.setattr("whysgd.files.os.fsync", full)
+    with one_line(r"s\.lmdb: cannot be written \(No space left on device\)"):
         build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
     monkeypatch.undo()
-    assert not (tmp_path / "s.lmdb").exists()
+    assert [file.name for file in tmp_path.iterdir()] == [".s.lmdb.lock"]
     build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
+
+
+def test_a_disk_with_too_little_room_is_one_line_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with one_line(r"s\.lmdb: the disk has too little room: the build needs 1\.3 MB"):
+        build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
+    assert [file.name for file in tmp_path.iterdir()] == [".s.lmdb.lock"]
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 3), (700, 1, 8, 8), (90, 3, 32, 32), (3, 3, 400, 400)])
@@ -268,18 +240,6 @@ def test_the_map_is_large_enough_and_the_file_little_more_than_its_content(tmp_p
     size, content = store.path.stat().st_size, store.read().nbytes
     assert size < map_size(store.meta)
     assert size <= 1.02 * content + 8 * shape[0] + 8 * building.PAGE
-
-
-@pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
-def test_it_works_with_dataloader_workers(tmp_path, context, workers):
-    dataset = make_dataset(channels=3)
-    store = build_store(dataset, PLAN, tmp_path / "s.lmdb")
-    expected = obvious(dataset, PLAN)
-    context = multiprocessing.get_context(context)
-    loader = DataLoader(store, batch_size=7, num_workers=workers, multiprocessing_context=context)
-    images, labels = zip(*loader, strict=True)
-    assert np.array_equal(torch.cat(images).numpy(), expected)
-    assert torch.cat(labels).tolist() == np.tile(dataset.train.labels, 3).tolist()
 
 
 @pytest.mark.parametrize("images_on", ["device", "host"])
@@ -333,7 +293,7 @@ def test_a_run_reads_its_store_and_refuses_another(tmp_path):
     assert streamed["final"] == metrics["final"]
     with pytest.raises(UserError, match=r"s\.lmdb: is of another seed than the run asks for"):
         run(spec.replace(store=PLAN.replace(seed=0)), data, tmp_path / "other", store=tmp_path / "s.lmdb")
-    with pytest.raises(UserError, match="the run and what it is given do not agree"):
+    with pytest.raises(UserError, match="store: the run needs its stored copies"):
         Trainer([spec], dataset)
 
 
@@ -345,10 +305,3 @@ def test_the_command_line(tmp_path, capsys):
     assert json.loads((tmp_path / "s.json").read_text())["bytes"] == (tmp_path / "s.lmdb").stat().st_size
     line = error_of(capsys, "build-store", "tiny", "--copies", 0, *places)
     assert line == "error: build-store: argument --copies: 0: must be at least 1"
-
-
-def test_a_store_can_be_opened_again_after_a_fork_in_the_middle_of_reading(tmp_path):
-    store = build_store(make_dataset(channels=3), PLAN, tmp_path / "s.lmdb")
-    expected = store[5][0]
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert torch.equal(pool.apply(Store.__getitem__, (store, 5))[0], expected)

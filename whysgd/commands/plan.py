@@ -21,7 +21,7 @@ def add(commands) -> None:
     plan.add_argument("--device", help="one of config/devices.json, or a part of its name (default: this machine's)")
     add_config_flags(plan)
 
-    told = "print all settings of a run, and those that were published"
+    told = "print all settings of a run, and those that differ at the scale paper"
     settings = add_command(commands, "settings", _settings, told, SETTINGS)
     settings.add_argument("run", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
     add_config_flags(settings, seed=None)

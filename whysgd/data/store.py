@@ -15,15 +15,12 @@ sha256 of the content, which is in `meta`, would take twice as long).
 import json
 import os
 import zlib
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
 from whysgd.errors import UserError
 
@@ -37,38 +34,39 @@ META = (
 
 
 def open_store(path: str | os.PathLike, verify: bool = False) -> "Store":
-    """Open a store for reading.
+    """Open a store for reading; one that is open in this process is returned as it is.
 
     Args:
         path: the file.
         verify: read the whole file first and compare it with its checksum. A damaged file that is not verified can
             end the process.
 
-    Returns:
-        a torch `Dataset` of (image (C, H, W) uint8, label) pairs, all copies one after another; usable with
-        DataLoader workers, after fork and spawn.
-
     Raises:
         UserError: there is no store, it is cut short or altered, or not of this format; the line names it.
 
     Example:
         >>> store = open_store("results/stores/digits/x10-crop1-seed0.lmdb")
-        >>> image, label = store[0]
+        >>> first_images = store.take(np.arange(10))
         >>> store.copies, store.images, store.classes
     """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no store there; make one with `whysgd build-store`")
     if verify:
-        verify_file(Path(path))
-    return Store(path)
+        verify_file(path)
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if (store := _OPEN.get(key)) is None:
+        store = _OPEN[key] = Store(path)
+    return store
 
 
 def verify_file(path: Path) -> None:
     """Compare a store's file with the checksum at its end.
 
     Raises:
-        UserError: it is missing, cut short or altered.
+        UserError: it was cut short or altered.
     """
-    if not path.is_file():
-        raise _missing(path)
     if (size := path.stat().st_size - TRAILER_BYTES) < 0:
         raise refused(path, "it was cut short")
     with open(path, "rb") as file:
@@ -91,11 +89,7 @@ def refused(path: Path, why: str) -> UserError:
     return UserError(f"{path}: {why}; remove it to build it again")
 
 
-def _missing(path: Path) -> UserError:
-    return UserError(f"{path}: no store there; make one with `whysgd build-store`")
-
-
-class Store(Dataset):
+class Store:
     """See `open_store`.
 
     Attributes:
@@ -106,51 +100,41 @@ class Store(Dataset):
         labels: (images,) int64, the same for each copy.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        self._opened: _Opened | None = None
+    def __init__(self, path: Path):
+        self.path = path
         try:
-            self.meta = json.loads(bytes(self._get(b"meta")))
-            labels = np.frombuffer(self._get(b"labels"), "<i8")
+            environment = lmdb_library().open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
+            # LMDB maps the file into memory: a page behind its end would end the process.
+            expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] + TRAILER_BYTES
+            if (size := path.stat().st_size) != expected:
+                raise ValueError(f"it has {size} bytes and should have {expected}")
+            self.transaction = environment.begin(buffers=True)
+            self.meta = json.loads(bytes(self.transaction.get(b"meta", b"")))
+            labels = np.frombuffer(self.transaction.get(b"labels", b""), "<i8")
         except (lmdb_library().Error, ValueError) as error:
-            raise refused(self.path, f"not a readable store ({error})") from None
+            raise refused(path, f"not a readable store ({error})") from None
         if self.meta.get("format") != FORMAT or any(key not in self.meta for key in META):
-            raise refused(self.path, f"not a store of the format {FORMAT!r}")
+            raise refused(path, f"not a store of the format {FORMAT!r}")
         self.copies, self.images, self.classes = (self.meta[key] for key in ("copies", "images", "classes"))
         self.shape, self.labels = tuple(self.meta["shape"]), labels.astype(np.int64)
         self.image_bytes = int(np.prod(self.shape))
         if len(labels) != self.images:
-            raise refused(self.path, "its labels are not those of its images")
+            raise refused(path, "its labels are not those of its images")
 
     def __len__(self) -> int:
         return self.copies * self.images
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"{self.path}: image {number} of {len(self)}")
-        number %= len(self)
-        return torch.from_numpy(self.take(np.array([number]))[0]), int(self.labels[number % self.images])
-
-    def __getstate__(self) -> dict:
-        # Another process opens the file itself; one that was forked reads on.
-        return {**self.__dict__, "_opened": None}
-
-    def chunks(self) -> Iterator[np.ndarray]:
-        """All images in order, in arrays (m, C, H, W) that are views of the file: valid while the store is open."""
-        for start in range(0, len(self), self.meta["chunk"]):
-            yield self._chunk(start // self.meta["chunk"])
-
     def read(self) -> np.ndarray:
         """All images (copies · images, C, H, W), in one sequential read."""
-        images = np.empty((len(self), *self.shape), np.uint8)
-        start = 0
-        for chunk in self.chunks():
-            images[start : start + len(chunk)] = chunk
-            start += len(chunk)
+        images, size = np.empty((len(self), *self.shape), np.uint8), self.meta["chunk"]
+        for start in range(0, len(self), size):
+            images[start : start + size] = self._chunk(start // size)
         return images
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
         """The images of these numbers (m,), in their order: (m, C, H, W)."""
+        if len(outside := numbers[(numbers < 0) | (numbers >= len(self))]):
+            raise IndexError(f"{self.path}: image {outside[0]} of {len(self)}")
         images = np.empty((len(numbers), *self.shape), np.uint8)
         which, within = np.divmod(numbers, self.meta["chunk"])
         # Each chunk is looked up once, whatever the order.
@@ -162,16 +146,12 @@ class Store(Dataset):
         return images
 
     def _chunk(self, number: int) -> np.ndarray:
-        return np.frombuffer(self._get(b"images/%08d" % number), np.uint8).reshape(-1, *self.shape)
+        """Images of a chunk (m, C, H, W), as a view of the file."""
+        return np.frombuffer(self.transaction.get(b"images/%08d" % number), np.uint8).reshape(-1, *self.shape)
 
-    def _get(self, key: bytes) -> memoryview:
-        """A value, as a view of the file."""
-        if self._opened is None:
-            self._opened = _opened(self.path)
-        value = self._opened.transaction.get(key)
-        if value is None:
-            raise ValueError(f"no {key.decode()}")
-        return value
+
+# LMDB refuses to open a file twice in one process; a store is closed when nobody holds it any more.
+_OPEN: WeakValueDictionary[tuple, Store] = WeakValueDictionary()
 
 
 def lmdb_library():
@@ -181,32 +161,3 @@ def lmdb_library():
     except ImportError:
         raise UserError("stored copies need the package lmdb, which is not installed") from None
     return lmdb
-
-
-class _Opened:
-    """A file that is open for reading; closed when nobody holds it any more."""
-
-    def __init__(self, path: Path):
-        size = path.stat().st_size
-        self.environment = lmdb_library().open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
-        # LMDB maps the file into memory: a page behind its end would end the process.
-        expected = (self.environment.info()["last_pgno"] + 1) * self.environment.stat()["psize"] + TRAILER_BYTES
-        if size != expected:
-            self.environment.close()
-            raise refused(path, f"it has {size} bytes and should have {expected}")
-        self.transaction = self.environment.begin(buffers=True)
-
-
-# LMDB refuses to open a file twice in one process.
-_OPENED: WeakValueDictionary[tuple, _Opened] = WeakValueDictionary()
-
-
-def _opened(path: Path) -> _Opened:
-    """The open file, shared by all stores of this process that read it."""
-    if not path.is_file():
-        raise _missing(path)
-    status = path.stat()
-    key = (status.st_dev, status.st_ino)
-    if (opened := _OPENED.get(key)) is None:
-        opened = _OPENED[key] = _Opened(path)
-    return opened

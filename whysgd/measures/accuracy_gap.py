@@ -9,7 +9,6 @@ from whysgd.measures.images import Images
 from whysgd.measures.network import Network, finite
 from whysgd.measures.untouched import untouched
 
-# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "train_accuracy": ("training accuracy", "%"),
     "test_accuracy": ("test accuracy", "%"),
@@ -21,13 +20,12 @@ QUANTITIES = {
 
 
 def accuracy_gap(model: torch.nn.Module, images: Images, test: Images) -> dict[str, Estimate]:
-    """How much better the network is on the images that it was trained on, in evaluation mode.
+    """How much better the network is on the images that it was trained on.
 
         accuracy gap = training accuracy − test accuracy,    loss gap = test loss − training loss
 
     Args:
-        model: the network.
-        images, test: training images, as they are without augmentation, and test images.
+        test: test images.
 
     Returns:
         `train_accuracy` and `test_accuracy` in percent, `accuracy_gap` in points, and `train_loss`, `test_loss` and

@@ -12,22 +12,19 @@ from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
-# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "fisher_trace": ("Fisher trace", "nats²", "lower"),
 }
 
 
 def fisher(model: torch.nn.Module, images: Images, exact: bool = True, first: int | None = 1000) -> dict[str, Estimate]:
-    """The mean over images x of E_{y ~ p(·|x)} ‖∇_θ log p(y|x)‖², in evaluation mode.
+    """The mean over images x of E_{y ~ p(·|x)} ‖∇_θ log p(y|x)‖².
 
     The labels of the data set do not enter: y is the network's own. Where the network is nearly certain, most of the
     sum comes from unlikely labels with large gradients. A drawn label then misses them, and the standard error does,
     too: of a mini network at 100 % training accuracy, 0.7 ± 0.3 with drawn labels of 256 images, 28.5 ± 4.4 with all.
 
     Args:
-        model: the network.
-        images: of the training set.
         exact: sum over all classes. Otherwise one label is drawn for each image, from the stream (seed,
             "fisher-labels").
         first: use only the first so many images; None: all.

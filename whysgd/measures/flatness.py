@@ -8,7 +8,6 @@ from whysgd.measures.images import Images
 from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 
-# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "flatness": ("flatness", "filter norms", "higher"),
     "released_flatness": ("flatness as released", "norm of θ", "higher"),
@@ -30,12 +29,10 @@ def flatness(
         released_flatness  ‖d‖ · min { n = 0, 1, … : L(θ + n step d) > threshold }
 
     The first is in units of the filters' norms, and compares the loss with where it begins. The second, of the released
-    code, is in the unit of θ, counts steps without their length, and compares the loss itself. The network is in
-    evaluation mode. A loss that is not finite has risen.
+    code, is in the unit of θ, counts steps without their length, and compares the loss itself. A loss that is not
+    finite has risen.
 
     Args:
-        model: the network.
-        images: of the training set.
         threshold: in nats.
         step, limit: t goes in such steps, and to the limit at most: a distance beyond it counts as the limit.
         directions: how many, each only in its own sense, from the streams (seed, "direction", 0), (…, 1), ….

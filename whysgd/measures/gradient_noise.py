@@ -12,7 +12,6 @@ from whysgd.measures.network import Network, finite
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 
-# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "gradient_norm2": ("squared gradient norm", "nats²", "lower"),
     "micro_batch_gradient_norm2": ("squared micro-batch gradient norm", "nats²", "lower"),
@@ -26,7 +25,7 @@ QUANTITIES = {
 def gradient_noise(
     model: torch.nn.Module, images: Images, micro_batch: int = 128, groups: int = 20
 ) -> dict[str, Estimate]:
-    """The gradient noise from the gradients g_B of k micro-batches of b images, in evaluation mode.
+    """The gradient noise from the gradients g_B of k micro-batches of b images.
 
         micro_batch_gradient_norm2 = |g_small|² = mean_B ‖g_B‖²,    gradient_norm2 = |g_big|² = ‖mean_B g_B‖²
         gradient_covariance_trace  S = (|g_small|² − |g_big|²) / (1/b − 1/(kb))
@@ -36,12 +35,10 @@ def gradient_noise(
 
     The last is the signal to noise ratio of geiping2022's released code, entry by entry with the unbiased variance over
     micro-batches. S is unbiased for the trace of the covariance of one image's gradient, and G for the squared norm of
-    its mean; `gradient_norm2` itself is larger by S/(kb) on average.
+    its mean; `gradient_norm2` itself is larger by S/(kb) on average. The images are taken in an order from the stream
+    (seed, "noise-order"); a last micro-batch that is not full is left out.
 
     Args:
-        model: the network.
-        images: of the training set. They are taken in an order from the stream (seed, "noise-order"); a last
-            micro-batch that is not full is left out.
         micro_batch: images of a micro-batch, b.
         groups: of neighbouring micro-batches, for the standard errors. Memory is that of so many gradients.
 

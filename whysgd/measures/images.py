@@ -39,26 +39,13 @@ class Images:
         inputs = self.images[places].to(self.labels.device, non_blocking=True)
         return self.normalize(inputs), self.labels[places.to(self.labels.device)]
 
-    def batches(self, size: int | None = None) -> "Batches":
-        """All images in their order, `size` at a time; can be gone through more than once."""
-        return Batches(self, size or self.batch)
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield all images in their order, `size` at a time; the last batch may be smaller."""
+        size = size or self.batch
+        for start in range(0, len(self), size):
+            inputs = self.images[start : start + size].to(self.labels.device, non_blocking=True)
+            yield self.normalize(inputs), self.labels[start : start + size]
 
     def first(self, count: int) -> "Images":
         """The first so many images, or all if there are fewer."""
         return Images(self.images[:count], self.labels[:count], self.normalize, self.batch, self.seed, self.loss)
-
-
-class Batches:
-    """See `Images.batches`; the last batch may be smaller."""
-
-    def __init__(self, images: Images, size: int):
-        self.images, self.size = images, size
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        whole = self.images
-        for start in range(0, len(whole), self.size):
-            inputs = whole.images[start : start + self.size].to(whole.labels.device, non_blocking=True)
-            yield whole.normalize(inputs), whole.labels[start : start + self.size]

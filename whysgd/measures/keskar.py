@@ -1,12 +1,7 @@
 """Keskar sharpness: how far the training loss can be raised inside a small box around the weights.
 
-The released class ascends with the optimizer that it is given; its numbers (ε, lr, steps) were tuned with SGD and
-momentum, and so the measure takes SGD with the momentum of the paper's training, 0.9. An optimizer's weight
-decay acts in each step of the ascent, as in the released code; the measure has none unless it is set.
-
 Where the released code is not right: it projects batch norm's running statistics and counters as if they were weights,
-and ascends in training mode. Here buffers are fixed, and everything is in evaluation mode. Measuring leaves the network
-as it was: weights, buffers, mode, gradients and torch's random state.
+and ascends in training mode. Here buffers are fixed, and everything is in evaluation mode.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +15,8 @@ from whysgd.measures.network import Network
 from whysgd.measures.untouched import untouched
 from whysgd.streams import stream
 from whysgd.study.settings import NotNegative
+from whysgd.training.optimizers.sgd import SGDSettings, sgd
 
-# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "keskar_sharpness": ("Keskar sharpness", "%", "lower"),
 }
@@ -65,7 +60,8 @@ def keskar_sharpness(
         batches: inputs and labels of the training set, where the model is; can be gone through more than once.
         epsilon, lr, steps: ε, the step of the ascent, and how many.
         optimizer: ascends in place of plain gradient steps: a fresh one of its kind, with its settings but `lr`, moves
-            its parameters; itself it is not used or changed. None moves all parameters.
+            its parameters; itself it is not used or changed. Its weight decay acts in each step, as in the released
+            code. None moves all parameters.
 
     Raises:
         ValueError: an ε or lr that is not above 0, no steps, or no batches.
@@ -75,10 +71,19 @@ def keskar_sharpness(
     _check(epsilon, lr, steps)
     groups = [{"params": list(model.parameters())}] if optimizer is None else optimizer.param_groups
     moved = [p for group in groups for p in group["params"] if p.requires_grad]
-    another = torch.optim.SGD(moved, lr) if optimizer is None else _another(optimizer, lr)
+    ascending = torch.optim.SGD(moved, lr) if optimizer is None else _another(optimizer, lr)
     with untouched(model):
         before = mean_loss(model, criterion, batches)
-        ascend(model, criterion, _again(batches), moved, epsilon, steps, another)
+        boxes = [_box(p.detach(), epsilon) for p in moved]
+        for _, (inputs, labels) in zip(range(steps), _again(batches), strict=False):
+            loss = criterion(model(inputs), labels)
+            gradients = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
+            with torch.no_grad():
+                for p, gradient in zip(moved, gradients, strict=True):
+                    p.grad = -gradient
+                ascending.step()
+                for p, box in zip(moved, boxes, strict=True):
+                    p.clamp_(*box)
         after = max(mean_loss(model, criterion, batches), before)
     return Sharpness(100 * (after - before) / (1 + before), before, after)
 
@@ -97,8 +102,6 @@ def keskar(
     """Keskar sharpness of the mean loss, by several ascents; see `keskar_sharpness`.
 
     Args:
-        model: the network.
-        images: of the training set, as they are without augmentation.
         epsilon: half the width of the box, relative to |θ| + 1.
         lr: rate of the ascent.
         steps: steps of an ascent.
@@ -115,69 +118,27 @@ def keskar(
         ValueError: a number that is not above 0.
     """
     _check(epsilon, lr, steps, batch, ascents)
-    moved = [p for p in model.parameters() if p.requires_grad]
+    # Without validation: training refuses a momentum of 1 or more, which an ascent in a box can take.
+    settings = SGDSettings.model_construct(momentum=momentum, weight_decay=weight_decay)
     found = []
     with untouched(model):
         network = Network(model, images.loss)
-        start = [p.detach().clone() for p in moved]
         before = network.mean_loss(network.theta, images)
+        box = _box(network.theta, epsilon)
         for ascent in range(ascents):
-            batches = ((x.to(network.theta.dtype), y) for x, y in _shuffled(images, batch, ascent))
-            sgd = _SGD(moved, lr, momentum, weight_decay)
-            ascend(model, network.criterion, batches, moved, epsilon, steps, sgd)
-            raised = network.layout.vector(dict(model.named_parameters())).detach()
-            after = max(network.mean_loss(raised, images), before)
+            theta, state = network.theta.clone(), {}
+            for _, (inputs, labels) in zip(range(steps), _shuffled(images, batch, ascent), strict=False):
+                sgd(theta, state, -network.gradient(theta, inputs, labels), lr, settings)
+                theta.clamp_(*box)
+            after = max(network.mean_loss(theta, images), before)
             found.append(100 * (after - before) / (1 + before))
-            with torch.no_grad():
-                torch._foreach_copy_(moved, start)
     return {"keskar_sharpness": mean_of(found)}
 
 
-class _SGD:
-    """torch.optim.SGD, to the bit; the first step of that one loads torch's compiler, 0.8 seconds of every job."""
-
-    def __init__(self, moved: list[torch.nn.Parameter], lr: float, momentum: float, weight_decay: float):
-        self.moved, self.lr, self.momentum, self.weight_decay, self.velocity = moved, lr, momentum, weight_decay, None
-
-    def step(self) -> None:
-        """Move the parameters against their gradients."""
-        directions = [p.grad for p in self.moved]
-        if self.weight_decay:
-            directions = torch._foreach_add(directions, self.moved, alpha=self.weight_decay)
-        if self.velocity is None:
-            self.velocity = [direction.clone() for direction in directions]
-        else:
-            torch._foreach_mul_(self.velocity, self.momentum)
-            torch._foreach_add_(self.velocity, directions)
-        torch._foreach_add_(self.moved, self.velocity, alpha=-self.lr)
-
-
-def ascend(
-    model: torch.nn.Module,
-    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    batches: Iterable[Batch],
-    moved: list[torch.nn.Parameter],
-    epsilon: float,
-    steps: int,
-    optimizer: torch.optim.Optimizer | _SGD,
-) -> None:
-    """Change the parameters `moved` in place, in so many steps of the projected ascent of `keskar_sharpness`.
-
-    Torch's operations on lists change all parameters in one call each: for small networks what counts is the number of
-    operations.
-    """
-    radii = [epsilon * (p.detach().abs() + 1) for p in moved]
-    with torch.no_grad():
-        low, high = torch._foreach_sub(moved, radii), torch._foreach_add(moved, radii)
-    for _, (inputs, labels) in zip(range(steps), batches, strict=False):
-        loss = criterion(model(inputs), labels)
-        gradients = torch.autograd.grad(loss, moved, allow_unused=True, materialize_grads=True)
-        with torch.no_grad():
-            for p, g in zip(moved, torch._foreach_neg(gradients), strict=True):
-                p.grad = g
-            optimizer.step()
-            torch._foreach_clamp_min_(moved, low)
-            torch._foreach_clamp_max_(moved, high)
+def _box(theta: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return θ − ε(|θ| + 1) and θ + ε(|θ| + 1)."""
+    radius = epsilon * (theta.abs() + 1)
+    return theta - radius, theta + radius
 
 
 @torch.no_grad()

@@ -48,8 +48,6 @@ def landscape(
     as in training. Every point is computed by itself, so that a grid can be split as one likes.
 
     Args:
-        model: the network, at θ.
-        images: of the training set.
         points: (α,) or (α, β) each.
         directions: d_1, or d_1 and d_2, tensors by name; see `whysgd.measures.directions.filter_normalized`.
         full: of the run; with block_strength = 0 no gradients are computed. The released code takes the last learning

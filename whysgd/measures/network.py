@@ -10,19 +10,15 @@ from whysgd.training.losses import image_losses
 from whysgd.training.objective import ParameterVector
 
 # How many numbers the gradients of micro-batches computed at once may take. For small networks the overhead of each
-# operation counts: 32 micro-batches of 16 images of the mini network take 31 ms together and 90 ms one by one, on one
-# thread. Large ones are not faster together.
+# operation counts; large ones are not faster together.
 NUMBERS_AT_ONCE = 2**22
 
 
 class Network:
     """Logits, losses and gradients at any θ, with the network's own buffers; to be used within `untouched`.
 
-    Batch norm uses its running statistics, so that an image's loss does not depend on the others of its batch.
-
-    Args:
-        model: the network.
-        loss: that it was trained with, see `whysgd.training.losses`.
+    Batch norm uses its running statistics, so that an image's loss does not depend on the others of its batch. `loss`
+    is what the network was trained with, see `whysgd.training.losses`.
 
     Attributes:
         theta: the network's parameters (P,), a copy.
@@ -40,20 +36,20 @@ class Network:
 
     def loss(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss, a scalar, of inputs (n, …) with labels (n,)."""
-        return self.criterion(self.logits(theta, inputs), labels)
+        return image_losses(self.logits(theta, inputs), labels, self.loss_name).mean()
 
-    def criterion(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss, a scalar, of logits (n, classes) with labels (n,)."""
-        return image_losses(logits, labels, self.loss_name).mean()
+    def gradient(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Gradient (P,) of the `loss`."""
+        theta = theta.detach().requires_grad_()
+        return torch.autograd.grad(self.loss(theta, inputs, labels), theta)[0]
 
     def gradients(self, theta: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Gradients (k, P) of the mean losses of k micro-batches, of inputs (k, n, …) and labels (k, n)."""
+        if len(labels) == 1:
+            return self.gradient(theta, inputs[0], labels[0])[None]
         thetas = theta.detach().expand(len(labels), -1).requires_grad_()
         # torch.func.grad would load torch's compiler first: 0.9 seconds of every job.
-        losses = (
-            vmap(self.loss)(thetas, inputs, labels) if len(labels) > 1 else self.loss(thetas[0], inputs[0], labels[0])
-        )
-        return torch.autograd.grad(losses.sum(), thetas)[0]
+        return torch.autograd.grad(vmap(self.loss)(thetas, inputs, labels).sum(), thetas)[0]
 
     def micro_batches_at_once(self, micro_batch: int, images: Images) -> int:
         """How many micro-batches to compute at once: their gradients, and the images, must fit."""

@@ -41,7 +41,7 @@ def noise_of(gradients: Callable[[], Iterable[torch.Tensor]], mini_batches: int,
 
     Args:
         gradients: called twice; each time the same stacks (k, M) of gradients, mini-batch after mini-batch, P in all.
-            They are read only, and none is kept, so that one buffer can serve all.
+            They are read only, and none is kept.
         mini_batches: P.
         parameters: M.
 
@@ -50,14 +50,14 @@ def noise_of(gradients: Callable[[], Iterable[torch.Tensor]], mini_batches: int,
         has noise.
 
     Raises:
-        ValueError: P is below 2, or there are not P gradients of M numbers.
+        ValueError: P is below 2.
 
     Source: Şimşekli et al. 2019 (arXiv 1901.06053), section 5, whose code stores all P gradients.
     """
     if mini_batches < 2:
         raise ValueError(f"mini_batches = {mini_batches}: noise needs at least 2")
     mean, active = None, None
-    for stack in _checked(gradients, mini_batches, parameters):
+    for stack in map(torch.Tensor.detach, gradients()):
         if mean is None:
             mean, active = stack.new_zeros(parameters), stack.new_zeros(parameters, dtype=torch.bool)
         for rows, columns in _pieces(stack):
@@ -80,7 +80,7 @@ def noise_of(gradients: Callable[[], Iterable[torch.Tensor]], mini_batches: int,
         StreamedAlpha(mini_batches * count, min(every.m, mini_batches * count), blocks) if count < parameters else None
     )
     buffer, done = None, 0
-    for stack in _checked(gradients, mini_batches, parameters):
+    for stack in map(torch.Tensor.detach, gradients()):
         buffer = mean.new_empty(chunk_entries(mean.device)) if buffer is None else buffer
         for rows, columns in _pieces(stack):
             piece = stack[rows, columns]
@@ -93,25 +93,6 @@ def noise_of(gradients: Callable[[], Iterable[torch.Tensor]], mini_batches: int,
         del stack, piece
     alpha = every.estimate()
     return Noise(alpha, some.estimate() if some else alpha, inactive, norms.sqrt_(), mean)
-
-
-def _checked(gradients: Callable, mini_batches: int, parameters: int) -> Iterator[torch.Tensor]:
-    """The stacks of one pass, outside of autograd; none is kept.
-
-    Raises:
-        ValueError: there are not as many gradients as there should be, or not of as many numbers.
-    """
-    count = 0
-    for stack in gradients():
-        count += len(stack)
-        if stack.shape != (len(stack), parameters) or count > mini_batches:
-            raise ValueError(
-                f"gradients: {count} so far, the last {tuple(stack.shape)}; not {mini_batches} of {parameters}"
-            )
-        stack = [stack.detach()]
-        yield stack.pop()
-    if count != mini_batches:
-        raise ValueError(f"gradients: {count}, not {mini_batches}")
 
 
 def _pieces(stack: torch.Tensor) -> Iterator[tuple[slice, slice]]:

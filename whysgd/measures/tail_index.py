@@ -12,8 +12,8 @@ from whysgd.measures.images import Images
 from whysgd.measures.network import Network
 from whysgd.measures.noise import noise_of
 from whysgd.measures.untouched import untouched
+from whysgd.training.losses import image_losses
 
-# What it reports: label, unit, and which values the papers call flatter or quieter, if any; read without being run.
 QUANTITIES = {
     "tail_index": ("tail index of gradient noise", ""),
     "tail_index_active": ("tail index, active parameters", ""),
@@ -82,7 +82,7 @@ def micro_batch_gradients(network: Network, images: Images, micro_batch: int) ->
     for inputs, labels in images.batches(micro_batch):
         gradient.zero_()
         logits = functional_call(network.model, leaves, (inputs.to(gradient.dtype),))
-        network.criterion(logits, labels).backward()
+        image_losses(logits, labels, network.loss_name).mean().backward()
         yield gradient[None]
 
 

@@ -11,14 +11,12 @@ from torch import nn
 
 from whysgd.models.layers import Conv2d, Linear, concatenate, norm_layer, stem
 
-# The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {
     "densenet121": {"depths": (6, 12, 24, 16), "growth": 32},
     "densenet161": {"depths": (6, 12, 36, 24), "growth": 48},
     "densenet169": {"depths": (6, 12, 32, 32), "growth": 32},
     "densenet201": {"depths": (6, 12, 48, 32), "growth": 32},
 }
-# What a name's ending sets, beside the variants of `whysgd.models.layers`.
 VARIANTS = {"standard": {"stem_kind": "standard"}, "efficient": {"stem_kind": "efficient"}}
 WRITTEN = "densenet<depth>_<variant>"
 
@@ -45,19 +43,16 @@ class DenseNet(nn.Module):
     Between two blocks are norm, activation, 1×1 convolution to half the channels, and average pool to half the size.
 
     Args:
-        channels: of the images.
-        classes: number of logits.
         depths: layers of each dense block.
         growth: channels that each layer adds; the stem has twice as many.
         stem_kind: see `whysgd.models.layers.stem`; cifar's is a bare convolution.
         norm, activation: see `whysgd.models.layers.norm_layer`; a class of torch.nn.
     """
 
-    # As in the released code; see `whysgd.models.build.initialize`.
     init = "he_fan_in"
 
     def __init__(
-        self, channels: int, classes: int, depths: tuple[int, ...], growth: int, stem_kind: str = "cifar",
+        self, channels: int, classes: int, size: int, depths: tuple[int, ...], growth: int, stem_kind: str = "cifar",
         norm: str = "batch", activation: str = "ReLU",
     ):  # fmt: skip
         super().__init__()
@@ -84,6 +79,4 @@ class DenseNet(nn.Module):
         return self.head(self.activation(self.norm(out)).mean((2, 3)))
 
 
-def densenet(channels: int, classes: int, size: int, **arguments) -> DenseNet:
-    """Return a network of this file for images of this height and width."""
-    return DenseNet(channels, classes, **arguments)
+densenet = DenseNet

@@ -4,8 +4,7 @@ A convolution, its gradient for the input and its gradient for the weight are ea
 the derivatives of each are the other two. Written as three autograd functions that call one another, any
 derivative of any order is one of three kernels. torch's own second derivative loops over the groups of a grouped
 convolution instead. That of batch norm is some thirty small operations; here it is two calls of the fused first
-derivative and a few sums. A step of the mini network with the exact penalty (128 micro-batches of 4, one thread) takes
-77 ms with torch's second derivatives, 52 ms with this convolution, and 47 ms with this batch norm, too.
+derivative and a few sums.
 """
 
 from contextlib import contextmanager

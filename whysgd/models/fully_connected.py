@@ -8,9 +8,7 @@ from torch import nn
 
 from whysgd.models.layers import Linear
 
-# The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {}
-# Any size; no leading zeros, so that a network has one name.
 PATTERN = r"fc_d(?P<depth>[2-9]|[1-9][0-9]+)_w(?P<width>[1-9][0-9]*)"
 WRITTEN = "fc_d<depth>_w<width>"
 
@@ -19,14 +17,10 @@ class FullyConnected(nn.Module):
     """All pixels in one vector, then linear maps without biases, ReLU between them.
 
     Args:
-        channels: of the images.
-        classes: number of logits.
-        size: height and width of the images.
         depth: number of linear maps, at least 2.
         width: outputs of each but the last.
     """
 
-    # As in the released code; see `whysgd.models.build.initialize`.
     init = "torch"
 
     def __init__(self, channels: int, classes: int, size: int, depth: int, width: int):
@@ -41,6 +35,4 @@ class FullyConnected(nn.Module):
         return self.layers(x.flatten(1))
 
 
-def fully_connected(channels: int, classes: int, size: int, **arguments) -> FullyConnected:
-    """Return a network of this file for images of this height and width."""
-    return FullyConnected(channels, classes, size, **arguments)
+fully_connected = FullyConnected

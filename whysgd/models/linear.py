@@ -4,7 +4,6 @@ from torch import nn
 
 from whysgd.models.layers import Linear
 
-# The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {"linear": {}}
 
 

@@ -3,8 +3,7 @@
 Source: He et al. 2016 (arXiv 1512.03385), with a 3×3 convolution as stem and no max-pool. In the form of geiping2022,
 wherever the shape changes the shortcut is "C" (average pool, then 1×1 convolution, then norm); in that of novack2023 it
 is "B" (1×1 convolution with the stride, then norm); "A" is B without norm. No zero-init of the last norm. The preact
-form has norm and activation before each convolution (He et al. 2016, arXiv 1603.05027), as wide networks have
-(Zagoruyko and Komodakis 2016, arXiv 1605.07146).
+form has norm and activation before each convolution (He et al. 2016, arXiv 1603.05027).
 """
 
 from functools import partial
@@ -14,7 +13,6 @@ from torch import nn
 
 from whysgd.models.layers import Conv2d, Linear, norm_layer, stem
 
-# The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {
     "resnet18": {"depths": (2, 2, 2, 2)},
     "resnet34": {"depths": (3, 4, 6, 3)},
@@ -26,14 +24,11 @@ NETWORKS = {
     "resnet32": {"depths": (5, 5, 5), "width": 16},
     "resnet56": {"depths": (9, 9, 9), "width": 16},
     "resnet110": {"depths": (18, 18, 18), "width": 16},
-    "wrn16_4": {"depths": (2, 2, 2), "width": 64, "stem_width": 16, "preact": True, "shortcut": "A"},
-    "wrn28_10": {"depths": (4, 4, 4), "width": 160, "stem_width": 16, "preact": True, "shortcut": "A"},
     # One block of width 8 and one of width 16, for the mini scale.
     "resnet_mini": {"depths": (1, 1), "width": 8},
     # Three blocks behind a stem of stride 2, for a small scale on a CPU.
     "resnet_small": {"depths": (1, 1, 1), "width": 16, "stride": 2},
 }
-# What a name's ending sets, beside the variants of `whysgd.models.layers`: resnet18_conv_gelu.
 VARIANTS = {
     "bare": {"shortcut": "A"}, "conv": {"shortcut": "B"}, "pool": {"shortcut": "C"}, "preact": {"preact": True},
     "standard": {"stem_kind": "standard"}, "efficient": {"stem_kind": "efficient"},
@@ -85,27 +80,23 @@ class ResNet(nn.Module):
     """Stem, stages of doubling width and halving size, mean over pixels, linear.
 
     Args:
-        channels: of the images.
-        classes: number of logits.
         depths: blocks of each stage.
         width: channels of the first stage.
         shortcut, bottleneck, preact: see `Block`.
         stem_kind, stride: see `whysgd.models.layers.stem`; cifar's is a bare convolution before preact blocks.
-        stem_width: its channels; None: those of the first stage.
         norm, activation: see `whysgd.models.layers.norm_layer`; a class of torch.nn.
     """
 
     def __init__(
-        self, channels: int, classes: int, depths: tuple[int, ...], width: int = 64, shortcut: str = "C",
+        self, channels: int, classes: int, size: int, depths: tuple[int, ...], width: int = 64, shortcut: str = "C",
         bottleneck: bool = False, preact: bool = False, stem_kind: str = "cifar", stride: int = 1,
-        stem_width: int | None = None, norm: str = "batch", activation: str = "ReLU",
+        norm: str = "batch", activation: str = "ReLU",
     ):  # fmt: skip
         super().__init__()
         kinds = {"norm": partial(norm_layer, norm), "activation": getattr(nn, activation)}
-        inputs = stem_width or width
-        layers = stem(stem_kind, channels, inputs, stride=stride, **kinds)
+        layers = stem(stem_kind, channels, width, stride=stride, **kinds)
         self.stem = nn.Sequential(*(layers[:1] if preact and stem_kind == "cifar" else layers))
-        blocks = []
+        blocks, inputs = [], width
         for stage, depth in enumerate(depths):
             outputs = width * 2**stage
             for index in range(depth):
@@ -121,6 +112,4 @@ class ResNet(nn.Module):
         return self.head(self.last(self.blocks(self.stem(x))).mean((2, 3)))
 
 
-def resnet(channels: int, classes: int, size: int, **arguments) -> ResNet:
-    """Return a network of this file for images of this height and width."""
-    return ResNet(channels, classes, **arguments)
+resnet = ResNet

@@ -9,9 +9,7 @@ from torch import nn
 
 from whysgd.models.layers import Conv2d, Linear
 
-# The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {
-    # The seminar deck's "1 conv + 1 linear" and "2 conv with pooling + 2 linear".
     "conv1": {"convolutions": 1, "width": 16},
     "conv2": {"convolutions": 2, "width": 8},
 }
@@ -24,15 +22,11 @@ class SmallConv(nn.Module):
     channels of the first.
 
     Args:
-        channels: of the images.
-        classes: number of logits.
-        size: height and width of the images.
         convolutions: 1 or 2.
         width: channels of the first convolution.
         hidden: outputs of the first of two linear maps.
     """
 
-    # See `whysgd.models.build.initialize`.
     init = "torch"
 
     def __init__(self, channels: int, classes: int, size: int, convolutions: int, width: int, hidden: int = 64):
@@ -57,6 +51,4 @@ class SmallConv(nn.Module):
         return self.head(self.features(x).flatten(1))
 
 
-def small_conv(channels: int, classes: int, size: int, **arguments) -> SmallConv:
-    """Return a network of this file for images of this height and width."""
-    return SmallConv(channels, classes, size, **arguments)
+small_conv = SmallConv

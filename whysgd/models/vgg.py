@@ -14,7 +14,6 @@ from whysgd.models.layers import Conv2d, Dropout, Linear, norm_layer
 
 # Convolutions of each stage; a max-pool that halves the size follows each.
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-# The networks of this file by name, with the arguments of the function below; read without being run.
 NETWORKS = {
     "vgg11": {"layers": 11},
     "vgg13": {"layers": 13},
@@ -26,7 +25,6 @@ NETWORKS = {
     "vgg16_bn": {"layers": 16, "norm": "batch", "head": "torchvision"},
     "vgg19_bn": {"layers": 19, "norm": "batch", "head": "torchvision"},
 }
-# What a name's ending sets, beside the variants of `whysgd.models.layers`: vgg16_bn_small.
 VARIANTS = {"small": {"head": "small"}, "linear": {"head": "linear"}, "half": {"width": 32}}
 WRITTEN = "vgg<layers>_<variant>"
 
@@ -34,10 +32,9 @@ WRITTEN = "vgg<layers>_<variant>"
 class VGG(nn.Module):
     """3×3 convolutions, each with norm and activation, and a max-pool after each of five stages; then the head.
 
+    Images must have at least 32×32 pixels.
+
     Args:
-        channels: of the images.
-        classes: number of logits.
-        size: height and width of the images, at least 32.
         layers: 11, 13, 16 or 19.
         norm, activation: see `whysgd.models.layers.norm_layer`; a class of torch.nn.
         head: "small", "linear" or "torchvision".
@@ -57,7 +54,6 @@ class VGG(nn.Module):
                 features += [Conv2d(channels, outputs, 3, padding=1), norm(outputs), activation()]
                 channels = outputs
             features.append(nn.MaxPool2d(2))
-        # As in the released codes; see `whysgd.models.build.initialize`.
         self.init = "he_fan_out" if head == "small" else "vgg"
         pixels, hidden, dropout = (size // 32) ** 2, 8 * width, []
         if head == "torchvision":
@@ -75,6 +71,4 @@ class VGG(nn.Module):
         return self.head(self.features(x).flatten(1))
 
 
-def vgg(channels: int, classes: int, size: int, **arguments) -> VGG:
-    """Return a network of this file for images of this height and width."""
-    return VGG(channels, classes, size, **arguments)
+vgg = VGG

@@ -19,7 +19,7 @@ FACTS = ("data", "parameters", "code_digest", "versions", "device", "machine", "
 # What users name.
 NAMES = (
     "paper", "run", "scale", "dataset", "model", "device", "measure", "quantity", "metric", "scope", "row", "column",
-    "label", "baseline", "note", "file",
+    "label", "baseline", "note", "file", "spec_digest", "weights_sha256",
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def write_page(
     measures: dict | None,
     histories: Iterable[str],
 ) -> str:
-    """Return the page as HTML, which asks for nothing.
+    """Return the page as HTML that needs no network.
 
     Args:
         papers: as `whysgd.study.outputs.page` has them.

@@ -48,7 +48,7 @@ def provenance(
             "seed": run["seed"], "steps": run["steps"],
             "last": _number(run["test_accuracy"]), "train": _number(run["train_accuracy"]),
             "selected": _number(run["best_test_accuracy"]),
-            "selected_on": _text(run["best_selected_on"]), "selected_step": _number(run["best_step"]),
+            "selected_on": _text(run["best_selected_on"]), "selected_step": int(run["best_step"]),
             "settings": _place(settings, run["settings"]), "facts": _place(facts, run["facts"]),
             "file": Path(os.path.relpath(run["file"], folder)).as_posix(),
             "history": _course(courses.get(key, histories[:0])),

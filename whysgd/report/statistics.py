@@ -79,8 +79,8 @@ def seeds_needed(weights: Mapping[str, float], values: Mapping[str, Seeds], marg
 def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> tuple[float | None, bool] | None:
     """Return the share of end - start that a run recovers, and whether the whole interval of end - start is above 0.
 
-    If that is not so, the share says nothing. It is None if both ends are the same; all is None if one of the three
-    runs has no values.
+    If the interval is not above 0, the share says nothing. The share is None if both ends are the same, and the whole
+    result if one of the three runs has no values.
     """
     if not all(values.get(name) for name in (run, start, end)):
         return None

@@ -6,8 +6,8 @@ from whysgd.measures.catalog import QUANTITIES
 from whysgd.report import correlations as pairs
 from whysgd.report.correlations import AT_LOSS, COEFFICIENTS, COMPARED, FEWEST, OVERALL, TARGETS, sides
 from whysgd.report.frame import KEYS
-from whysgd.report.measures import measure_title, over_seeds, rounded, wide
-from whysgd.report.table import Cell, Heading, Table
+from whysgd.report.measures import measure_title
+from whysgd.report.table import Cell, Table
 
 SUMMARY = "What the measures say"
 # The mark of an interval that excludes 0: on the expected side, on the other one, and where no side is expected.
@@ -21,25 +21,15 @@ LEGEND = (
     " side where flatter, or quieter, minima generalize better, with higher test accuracy and smaller gaps;"
     f" {AGAINST}: it is on the other side; {OPEN}: it excludes 0, and no side is expected."
 )
-COSTS = (
-    "Medians over trained networks. The standard error is that of measuring one network, not the spread over seeds, and"
-    " of an eigenvalue the residual, which bounds its error; seconds are those of the whole measure."
-)
 
 
 def summary_blocks(correlations: pd.DataFrame, measures: pd.DataFrame, runs: pd.DataFrame, setting: str) -> list:
     """Return the summary of the frame of `correlate`, and the tidy frames that it comes from, as blocks of a text."""
-    lines = wide(measures, runs)
     open_side = ((correlations.low > 0) | (correlations.high < 0)).map({True: OPEN, False: ""})
     marks = sides(correlations).map({1: EXPECTED, -1: AGAINST, 0: ""})
     marked = correlations.assign(mark=marks.reindex(correlations.index).fillna(open_side))
-    return [
-        f"Measured: {setting}.", _counts(measures, runs),
-        Heading("What ranks runs as test accuracy and its gaps do"),
-        _overall(marked[marked.scope == OVERALL]),
-        Heading("Uncertainty and cost"), _costs(measures),
-        Heading("How far to trust this"), *_caveats(marked, lines, runs),
-    ]  # fmt: skip
+    overall = marked[marked.scope == OVERALL]
+    return [f"Measured: {setting}.", _counts(measures, runs), _overall(overall), *_caveats(overall)]
 
 
 def _counts(measures: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -91,43 +81,17 @@ def _behind(lines: pd.DataFrame) -> str:
     return f"n = {raw.runs}{groups}, {same.pairs} of {raw.pairs} pairs at the same loss"
 
 
-def _costs(measures: pd.DataFrame) -> Table | str:
-    """Return the median relative standard error of each quantity, and the median time of each measure."""
-    known = measures[measures.value.notna() & measures.quantity.isin([*TARGETS, *COMPARED])]
+def _caveats(overall: pd.DataFrame) -> list[str]:
+    known = overall[overall.value.notna() & (overall.coefficient == AT_LOSS)]
     if known.empty:
-        return "Nothing was measured."
-    rows = []
-    for (measure, quantity), found in known.groupby(["measure", "quantity"], sort=False):
-        medians = found[["seconds", "cpu_seconds"]].median()
-        known_size = found[found.value != 0][["std_error", "value"]].astype(float)
-        relative = (known_size.std_error / known_size.value.abs()).median()
-        texts = (measure_title(measure), QUANTITIES[quantity].label, f"{rounded(100 * relative)} %",
-                 f"{found.samples.median():.0f}", *map(rounded, medians))  # fmt: skip
-        rows.append(list(map(Cell, texts)))
-    heads = ["measure", "quantity", "relative standard error", "samples", "seconds", "CPU seconds"]
-    return Table("Costs", heads, [False, False, True, True, True, True], rows, above=[COSTS])
-
-
-def _caveats(marked: pd.DataFrame, lines: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    known = marked[marked.value.notna() & (marked.coefficient == AT_LOSS) & (marked.scope == OVERALL)]
-    sizes, spread = runs.parameters.astype(int), over_seeds(lines)[["train_loss", "test_accuracy"]].agg(["min", "max"])
-    size = f"{sizes.min():,}" + (f" to {sizes.max():,}" if sizes.nunique() > 1 else "")
-    said = f"Networks: {runs.model.nunique()}, with {size} parameters; what ranks their runs need not do so for others."
-    if spread.notna().all(axis=None):
-        (low, worst), (high, best) = spread.to_numpy()
-        said += f" Mean training losses are {low:.2g} to {high:.2g}, test accuracies {worst:.2f} to {best:.2f} %."
-    if known.empty:
-        return [said]
+        return []
     count = known.low.count()
-    many = (
+    return [
         f"Intervals at the same training loss: {count}, of which {(known.mark != '').sum()} exclude 0; if no measure"
         f" had to do with generalization, about {0.05 * count:.0f} would by chance, more of few runs. They"
-        " share runs, so they are right or wrong together, and one that only just excludes 0 is no finding."
-    )
-    few = (
+        " share runs, so they are right or wrong together, and one that only just excludes 0 is no finding.",
         f"A τ comes from {known.runs.min()} to {known.runs.max()} runs, which are variations of one recipe in each"
         " paper. The same training loss need not be a small one: runs that are equally underfitted count as well. An"
         f" order without exception has an interval without width, and of fewer than {pairs.ORDERED} pairs it has none."
-        " That two numbers order runs alike does not say that one causes the other."
-    )
-    return [said, many, few]
+        " That two numbers order runs alike does not say that one causes the other.",
+    ]

@@ -244,7 +244,8 @@ def _check_replaced(path: Path, new: dict, folder: Path) -> None:
     except UserError as error:
         raise UserError(f"{error}; remove the record to replace it") from None
     now = RunSpec.from_dict(new["metrics"]["settings"]).to_dict()
-    for key, (before, after) in different_settings(old["metrics"]["settings"], now).items():
+    if different := different_settings(old["metrics"]["settings"], now):
+        key, (before, after) = next(iter(different.items()))
         values = f"{key} = {before}, which {folder} has as {after}"
         raise UserError(f"{path}: is of {values}; remove the record to replace it")
     if lost := set(parts_of(old)) - set(parts_of(new)):

@@ -48,17 +48,21 @@ def different_settings(left: Mapping, right: Mapping) -> dict[str, tuple[str, st
 
 
 def _shown(value) -> str:
-    return "–" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
+    return "–" if value in (None, "") else str(value)
 
 
 def published_settings(config: Mapping, paper: str, run: str) -> dict[str, str]:
-    """Return the settings of a run that the configured scale changes, as published."""
+    """Return those settings of a run that the configured scale changes, as they are at the scale paper."""
     here, published = (scaled_spec({**config, "scale": scale}, paper, run, 0) for scale in (config["scale"], "paper"))
     return {key: before for key, (_, before) in different_settings(here.to_dict(), published.to_dict()).items()}
 
 
 def settings_text(config: Mapping, paper: str, run: str) -> str:
-    """Return a table of all settings of a run at the configured scale, with published ones that the scale changes.
+    """Return a table of all settings of a run at the configured scale, and at the scale paper where they differ.
 
     Below it are the scale's rules.
 
@@ -67,8 +71,11 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
     """
     here = flat(scaled_spec(config, paper, run, 0).to_dict())
     published = published_settings(config, paper, run)
-    lines = [(key, _shown(here.get(key)), published.get(key, "")) for key in here | published if key not in NAMES]
-    heads = ["setting", f"scale {config['scale']}", "published, where it differs"]
+    # A setting that has parts at the scale paper alone is told part by part.
+    parts = {key: [part for part in published if part.startswith(f"{key}.")] for key in here}
+    keys = [part for key in here if key not in NAMES for part in parts[key] or [key]]
+    lines = [(key, _shown(here.get(key)), published.get(key, "")) for key in keys]
+    heads = ["setting", f"scale {config['scale']}", "at the scale paper, where it differs"]
     table = tabulate(lines, heads, disable_numparse=True)
     note = scale_note(config, paper, [run])
     return f"{table}\n\nRules of the scale: {note}" if note else table

@@ -5,8 +5,8 @@ its params: a sha256 over the syntax trees of its entry points, of every module 
 or through others, and of the files of the penalty, network, … that the job uses. These are found by name when the job
 runs, so nothing imports them, and those that a job does not use do not count.
 
-What changes no number does not count either: comments, docstrings and layout, type annotations, the texts of errors,
-the fields of typed settings (their values are in the specification), and what a table calls things.
+What changes no number does not count either: comments, docstrings and layout, the texts of errors, the fields of typed
+settings (their values are in the specification), and what a table calls things.
 """
 
 import ast
@@ -105,56 +105,28 @@ def read(path: Path) -> tuple[str, tuple[Path, ...]]:
     """Return the digest of a file alone, and the files of the package that it imports."""
     if path.suffix != ".py":
         return hashlib.sha256(path.read_bytes()).hexdigest(), ()
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    annotated = _names(tree)
-    tree = _Bare().visit(tree)
-    imports = _Imports(unused=annotated - _names(tree))
-    tree = imports.visit(tree)
-    imported = tuple(file for module in sorted(imports.modules) if (file := _module_file(module)))
+    tree = _Bare().visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    imported = tuple(file for module in sorted(_imports(tree)) if (file := _module_file(module)))
     return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest(), imported
 
 
-def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-
-
 class _Bare(ast.NodeTransformer):
-    """Take from a syntax tree what changes no number."""
+    """Take from a syntax tree what changes no number; what is left need not be a program."""
 
-    def _body(self, node):
-        """Drop the docstring of a module, class or function, and visit the rest."""
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-        self.generic_visit(node)
-        node.body = node.body or [ast.Pass()]
-        return node
+    def visit_Expr(self, node):
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
-    def visit_Module(self, node):
-        node.body = [one for one in node.body if not _declares(one)]
-        return self._body(node)
+    def visit_Assign(self, node):
+        declares = not node.col_offset and all(_last(target) in DECLARED for target in node.targets)
+        return None if declares else self.generic_visit(node)
 
     def visit_ClassDef(self, node):
         if any(_last(base).endswith(("Settings", "BaseModel")) for base in node.bases):
             node.body = [one for one in node.body if not _checks(one)]
-        return self._body(node)
-
-    def visit_FunctionDef(self, node):
-        node.returns = None
-        for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg):
-                argument.annotation = None
-        return self._body(node)
-
-    def visit_AnnAssign(self, node):
-        # In a dataclass the name of a field counts, its type does not.
-        node.annotation = ast.Constant(None)
         return self.generic_visit(node)
 
     def visit_Raise(self, node):
         return _NoTexts().visit(node)
-
-    def visit_If(self, node):
-        return None if _last(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
 
 
 class _NoTexts(ast.NodeTransformer):
@@ -167,47 +139,32 @@ class _NoTexts(ast.NodeTransformer):
         return ast.Constant("") if isinstance(node.value, str) else node
 
 
-class _Imports(ast.NodeTransformer):
-    """Collect the modules of the package that a file imports, at any depth of nesting.
+def _imports(tree: ast.AST) -> set[str]:
+    """Return the modules of the package that a file imports, at any depth of nesting.
 
     The `__init__` of a parent package counts only when it is imported itself: ours hold lazy names, and counting them
-    would tie every rule to everything. Names that only stood in annotations do not count.
+    would tie every rule to everything. Relative imports are those of modules from elsewhere: ruff bans them here.
     """
-
-    def __init__(self, unused: set[str]):
-        self.unused, self.modules = unused, set()
-
-    def visit_Import(self, node):
-        self.modules.update(alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
-        return node
-
-    def visit_ImportFrom(self, node):
-        node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self.unused]
-        # Relative ones are those of modules from elsewhere: ruff bans them in this project.
-        if not node.level and node.module.split(".")[0] == PACKAGE:
-            for alias in node.names:
-                member = f"{node.module}.{alias.name}"
-                self.modules.add(member if _module_file(member) else node.module)
-        return node if node.names else None
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            members = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {member if _module_file(member) else node.module for member in members}
+    return {module for module in found if module.split(".")[0] == PACKAGE}
 
 
 def _last(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
-def _declares(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and all(_last(target) in DECLARED for target in node.targets)
-
-
 def _checks(node: ast.stmt) -> bool:
     """Return whether a statement in a class of typed settings declares or checks a field."""
     if isinstance(node, ast.FunctionDef):
         return any("validator" in ast.dump(decorator) for decorator in node.decorator_list)
-    texts = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return (
-        texts
-        or isinstance(node, ast.AnnAssign)
-        or (isinstance(node, ast.Assign) and _last(node.targets[0]) == "model_config")
+    return isinstance(node, ast.AnnAssign) or (
+        isinstance(node, ast.Assign) and _last(node.targets[0]) == "model_config"
     )
 
 

@@ -1,12 +1,12 @@
 """Checkpoints: one safetensors file, replaced in one rename, that belongs to exactly one job.
 
-The one before it is kept, for the case that a disk damages the newer: each has a sha256 over all that is in it.
+The one before it is kept, for the case that a disk damages the newer: each has the sha256 of its tensors.
 """
 
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,23 +117,19 @@ def save_checkpoint(folder: Path, states: Sequence[State], identity: str) -> Non
             own |= {f"{part}.{name}": tensor for name, tensor in getattr(state, part).items()}
         # Rows of a batch share their memory, which a file does not.
         tensors |= {f"{index}.{name}": tensor.cpu().clone() for name, tensor in own.items()}
-        plain = {name: getattr(state, name) for name in _NUMBERS}
-        # The norms of all mini-batches may be too many for the file's header.
-        for place, one in enumerate(plain["noise"]):
-            for split, norms in one["norms"].items():
-                tensors[f"{index}.noise.{place}.{split}"] = torch.tensor(norms, dtype=torch.float64)
-        numbers.append(plain | {"noise": [{**one, "norms": list(one["norms"])} for one in plain["noise"]]})
-    metadata = {"identity": identity, "states": json.dumps(numbers)}
-    metadata["sha256"] = _sha256(tensors, metadata)
+        numbers.append({name: getattr(state, name) for name in _NUMBERS})
+    # As a tensor of bytes, since the norms of all mini-batches may be too many for the file's header.
+    tensors["numbers"] = torch.frombuffer(bytearray(json.dumps(numbers).encode()), dtype=torch.uint8)
+    metadata = {"identity": identity, "sha256": tensors_digest(tensors)}
     write_atomically(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata), folder / PREVIOUS)
 
 
-def _sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
-    """Return the digest of everything in a checkpoint."""
-    digest = hashlib.sha256("".join(metadata[key] for key in ("identity", "states")).encode())
+def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the sha256 of tensors and their names, in the order of their names."""
+    digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().numpy().data)
+        digest.update(tensors[name].contiguous().cpu().numpy().data)
     return digest.hexdigest()
 
 
@@ -167,14 +163,12 @@ def _read(path: Path, identity: str, device) -> list[State]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-        if metadata.get("sha256") != _sha256(tensors, metadata):
-            raise _UnfitError("damaged (its content does not match its checksum)")
         if metadata["identity"] != identity:
             raise _UnfitError("belongs to other settings, data or code")
+        if metadata["sha256"] != tensors_digest(tensors):
+            raise _UnfitError("damaged (its content does not match its checksum)")
         states = []
-        for index, numbers in enumerate(json.loads(metadata["states"])):
-            for place, one in enumerate(numbers["noise"]):
-                one["norms"] = {split: tensors[f"{index}.noise.{place}.{split}"].tolist() for split in one["norms"]}
+        for index, numbers in enumerate(json.loads(tensors["numbers"].numpy().tobytes())):
             own = {name: tensors[f"{index}.{name}"].to(device) for name in _TENSORS}
             for part in _NAMED:
                 start = f"{index}.{part}."

@@ -12,13 +12,12 @@ CUDA graphs launch it at once.
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from whysgd.training.dense import fastest_gradients
-from whysgd.training.micro_batches import MicroBatches, Pairs
+from whysgd.training.micro_batches import MicroBatches
 from whysgd.training.objective import Objective
 from whysgd.training.transforms import Context
 
@@ -54,8 +53,7 @@ class Step(NamedTuple):
         return Step(self.theta[rows], self.weights[here], self.kept[here], self.lr, full, *own)
 
 
-@dataclass(frozen=True)
-class Sums:
+class Sums(NamedTuple):
     """Sums over micro-batches B.
 
     Attributes:
@@ -70,9 +68,6 @@ class Sums:
     loss: torch.Tensor
     penalty: torch.Tensor
     clipped: torch.Tensor
-
-    def __iter__(self):
-        return iter((self.gradient, self.statistics, self.loss, self.penalty, self.clipped))
 
 
 class Engine:
@@ -134,11 +129,10 @@ class Engine:
             return None if tensor is None else tensor.expand(seeds, k, *tensor.shape[2:]).flatten(0, 1)
 
         full = None if step.full_gradient is None else step.full_gradient[:, None]
-        at = Pairs(
-            pairs(step.theta[:, None]), pairs(self.normalize(images)), pairs(labels), step.lr, pairs(full),
-            pairs(step.draws), pairs(step.keys),
+        micro_batches = MicroBatches(
+            self.objective, self.gradients, pairs(step.theta[:, None]), pairs(self.normalize(images)), pairs(labels),
+            step.lr, pairs(full), pairs(step.draws), pairs(step.keys),
         )  # fmt: skip
-        micro_batches = MicroBatches(self.objective, self.gradients, at)
         added, values = (0.0, None) if self.penalty is None else self.penalty(micro_batches)
         g = micro_batches.gradient
         values = g.new_zeros(len(g)) if values is None else values

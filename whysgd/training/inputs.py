@@ -46,9 +46,10 @@ def read_inputs(specs: Sequence[RunSpec], dataset: Dataset, store: Path | None, 
     Raises:
         UserError: a file is missing or damaged, or is not what the run asks for.
     """
-    for given, needed, what in ((store, specs[0].store, "stored copies"), (norms, specs[0].reference, "grafted norms")):
+    log = norms[0] if norms else None
+    for given, needed, what in ((store, specs[0].store, "stored copies"), (log, specs[0].reference, "grafted norms")):
         if given and not needed:
-            raise UserError(f"{store or norms[0]}: {specs[0].run} is no run on {what}; leave it out")
+            raise UserError(f"{given}: {specs[0].run} is no run on {what}; leave it out")
     copies = open_copies(specs[0], dataset, store)
     grafts = specs[0].reference is not None
     grafted = np.stack([read_reference(spec, dataset, norms) for spec in specs]) if grafts else None

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from whysgd.data.canonical import load_dataset
 from whysgd.data.loader import DataLoader
@@ -48,7 +47,7 @@ from whysgd.training.ranks import join_ranks, leave_ranks
 from whysgd.training.results import finished_metrics, write_results
 from whysgd.training.sampling import dropout_keys_of, micro_batch_norm, penalty_draws, probed_norms2, sampled_penalty
 from whysgd.training.schedules import learning_rate
-from whysgd.training.setup import Options, Setup
+from whysgd.training.setup import Options, Setup, lock_folder
 from whysgd.training.stopping import StopRequest, stop_requests
 from whysgd.training.transforms import Context, transformed
 
@@ -97,7 +96,7 @@ def train(
     try:
         with ExitStack() as held:
             if ranks.leads:
-                held.enter_context(_lock(out))
+                held.enter_context(lock_folder(out))
             asked = held.enter_context(stop_requests())
             dataset = load_dataset(data or dataset_folder(spec.dataset))
             inputs, code = read_inputs(specs, dataset, store, norms), training_code(spec)
@@ -125,18 +124,6 @@ def train(
         raise UserError(f"{out}: rank {ranks.rank}: another rank has ended; start again to continue") from None
     finally:
         leave_ranks()
-
-
-def _lock(out: Path) -> FileLock:
-    """Make and lock the folder of a batch."""
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return lock.acquire()
-    except Timeout:
-        raise UserError(f"{out}: another process is training in this folder; wait for it or end it") from None
-    except OSError as error:
-        raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
 
 
 def make_steps(trainer: "Trainer", out: Path, identity: str, options: Options, asked: StopRequest) -> None:

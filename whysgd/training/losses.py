@@ -29,8 +29,7 @@ def image_losses(
         ValueError: another loss.
 
     Source: linear_hinge as in Şimşekli et al. 2019 (arXiv 1901.06053), section 5; label smoothing and
-    incorrect_cross_entropy, a mean over all images, as in geiping2022's released code; max_up: Gong et al. 2021. The
-    released code's max-up takes the largest loss of ten neighbours of a batch, which are ten different images.
+    incorrect_cross_entropy, a mean over all images, as in geiping2022's released code; max_up: Gong et al. 2021.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss = {loss!r}: allowed: {', '.join(LOSSES)}")

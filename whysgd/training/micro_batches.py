@@ -1,8 +1,8 @@
 """The micro-batches that share a pass, as a penalty sees them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 
@@ -11,11 +11,18 @@ from whysgd.models.layers import dropout_keys
 from whysgd.training.objective import Objective
 
 
-class Pairs(NamedTuple):
-    """K pairs of a seed and one of its micro-batches B.
+@dataclass(eq=False, repr=False)
+class MicroBatches:
+    """K pairs of a seed and one of its micro-batches B: a penalty asks for what it needs, and only that is computed.
+
+    The first pass gives `losses_now` and `statistics`. A penalty that differentiates needs no pass of its own: it
+    starts from `logits`, `losses` or `attached_gradient`, which have their graph to `theta`. If it frees that graph, it
+    asks for `gradient` before.
 
     Attributes:
-        theta: θ (K, P), a copy for each micro-batch.
+        objective: the loss.
+        gradients_of: a function like `Objective.gradients`, for passes that nothing differentiates.
+        theta: θ (K, P), a copy for each micro-batch, where a graph of its own starts.
         images, labels: (K, n, C, H, W) normalized, and (K, n).
         lr: the current learning rate η.
         full_gradient: ḡ (K, P) of the whole step at the same θ, if the penalty needs it.
@@ -23,6 +30,8 @@ class Pairs(NamedTuple):
         keys: of dropout (K,), if the network has some.
     """
 
+    objective: Objective
+    gradients_of: Callable
     theta: torch.Tensor
     images: torch.Tensor
     labels: torch.Tensor
@@ -31,25 +40,8 @@ class Pairs(NamedTuple):
     draws: torch.Tensor | None = None
     keys: torch.Tensor | None = None
 
-
-class MicroBatches:
-    """The pairs of a pass: a penalty asks for what it needs, and only that is computed.
-
-    The first pass gives `losses_now` and `statistics`. A penalty that differentiates needs no pass of its own: it
-    starts from `logits`, `losses` or `attached_gradient`, which have their graph to `theta`. If it frees that graph, it
-    asks for `gradient` before.
-
-    Args:
-        objective: the loss.
-        gradients: a function like `Objective.gradients`, for passes that nothing differentiates.
-        pairs: where to compute. Its fields are attributes; `theta` starts a graph of its own.
-    """
-
-    def __init__(self, objective: Objective, gradients: Callable, pairs: Pairs):
-        self.objective, self._gradients = objective, gradients
-        self.theta = pairs.theta.detach().requires_grad_()
-        self.images, self.labels, self.lr = pairs.images, pairs.labels, pairs.lr
-        self.full_gradient, self.draws, self.keys = pairs.full_gradient, pairs.draws, pairs.keys
+    def __post_init__(self):
+        self.theta = self.theta.detach().requires_grad_()
         self.losses_now = self.statistics = self._gradient = None
 
     @cached_property
@@ -89,7 +81,7 @@ class MicroBatches:
     def gradients_at(self, theta: torch.Tensor):
         """Return losses, gradients and statistics at θ (K, P)."""
         with dropout_keys(self.keys):
-            return self._gradients(self.objective, theta, self.images, self.labels)
+            return self.gradients_of(self.objective, theta, self.images, self.labels)
 
     def mean_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss (K,) of each micro-batch for logits (K, n, classes) and labels (K, n)."""

@@ -15,14 +15,11 @@ from whysgd.training.penalties.gradient_norm import ALIASES, PRODUCTS, gradient_
 class GradRegularizer:
     """Adds the gradient of the penalty to a micro-batch's gradient: g_B ← g_B + (η/4) H_B v.
 
-    v = block_strength · g_B + acc_strength · ḡ_pre, and η is the optimizer's current learning rate. The
-    paper writes the penalty (η/4)‖g_B‖², whose gradient would be (η/2) H_B g_B; the released code adds
-    (η/4) H_B v, and so does this.
-
-    Parameters and buffers stay exactly as they are: the network is evaluated at shifted copies, in the
-    mode it is in, with copies of its buffers, so batch norm's running statistics do not move either
-    (in the released code they do). Arguments are those of the released class, in its order, so that a training loop
-    written for it, `GradRegularizer(model, optimizer, loss_fn, **cfg, mixed_precision=False)`, can take this one.
+    v = block_strength · g_B + acc_strength · ḡ_pre, and η is the optimizer's current learning rate; see
+    `whysgd.training.penalties.gradient_norm`. Parameters and buffers stay exactly as they are: the network is evaluated
+    at shifted copies, in the mode it is in, with copies of its buffers, so batch norm's running statistics do not move
+    either (in the released code they do). Arguments are those of the released class, in its order, so that a training
+    loop written for it, `GradRegularizer(model, optimizer, loss_fn, **cfg, mixed_precision=False)`, can take this one.
 
     Args:
         model: any network.
@@ -39,14 +36,12 @@ class GradRegularizer:
 
     Raises:
         ValueError: an unknown implementation, another norm, a negative strength, an eps not above 0, or differences
-            where they are noise: in mixed precision or with weights below fp32.
+            in mixed precision.
 
     Example:
         >>> gradreg = GradRegularizer(model, optimizer, loss_fn, block_strength=0.5)
         >>> grads = torch.autograd.grad(loss_fn(model(inputs), labels), model.parameters())
         >>> grads = gradreg(grads, inputs, labels)
-
-    Source: Geiping et al. 2022, equation 5 and released code.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """What a batch of seeds leaves behind: metrics, history, gradient norms, weights and logs of the gradient noise."""
 
-import hashlib
 import math
 import platform
 import resource
@@ -20,7 +19,7 @@ from whysgd.results import metrics as saved_metrics
 from whysgd.results.paths import BEST, HISTORY, METRICS, MODEL, NORMS
 from whysgd.study.length import epoch_images, micro_batches_per_epoch, trained_images
 from whysgd.study.spec import RunSpec
-from whysgd.training.checkpoint import HISTORY_COLUMNS, State
+from whysgd.training.checkpoint import HISTORY_COLUMNS, State, tensors_digest
 from whysgd.training.device import device_name
 from whysgd.training.noise_log import noise_files
 from whysgd.training.norm_log import norms_csv
@@ -81,21 +80,12 @@ def write_results(trainer, manifest: Mapping, out: Path, code: str, sources: Map
     }  # fmt: skip
     metrics = [
         {**run_metrics(spec, states[spec.seed], manifest, sources, best_of(trainer, states[spec.seed])), **common,
-         "weights_sha256": weights_digest(weights[spec.seed])}
+         "weights_sha256": tensors_digest(weights[spec.seed])}
         for spec in trainer.specs
     ]  # fmt: skip
     content = saved_metrics.joined(metrics, {name: sha256_of(out / name) for name in (*texts, MODEL, BEST)})
     write_json(out / METRICS, content)
     return saved_metrics.split(content)
-
-
-def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the sha256 of a state dict's tensors with their names, in the order of these."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().cpu().numpy().data)
-    return digest.hexdigest()
 
 
 def best_of(trainer, state: State) -> dict:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from whysgd.data.augmentation import Normalizer
 from whysgd.data.canonical import Dataset
@@ -194,16 +196,32 @@ def check_constants(spec: RunSpec, objective: Objective, models: Sequence[torch.
             raise UserError(f"{spec.run}: model = {spec.model!r}: its constant buffers differ between seeds; {each}")
 
 
+def lock_folder(out: Path) -> FileLock:
+    """Make and lock the folder of a batch.
+
+    Raises:
+        UserError: another process trains in it, or it cannot be made.
+    """
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return lock.acquire()
+    except Timeout:
+        raise UserError(f"{out}: another process is training in this folder; wait for it or end it") from None
+    except OSError as error:
+        raise UserError(f"{out}: cannot be used as the run's folder ({error.strerror or error})") from None
+
+
 def check_fit(spec: RunSpec, dataset: Dataset, inputs: Inputs, count: int) -> None:
-    """Refuse a run that does not fit its images or what it is given.
+    """Refuse a run that does not fit its images, or lacks what it needs.
 
     Raises:
         UserError: in one line.
     """
-    grafts = spec.reference is not None
-    for name, needed, given in (("store", spec.store is not None, inputs.copies), ("transform", grafts, inputs.norms)):
-        if needed != (given is not None):
-            raise UserError(f"{spec.run}: {name}: the run and what it is given do not agree")
+    if spec.store and inputs.copies is None:
+        raise UserError(f"{spec.run}: store: the run needs its stored copies")
+    if spec.reference and inputs.norms is None:
+        raise UserError(f"{spec.run}: transform: the run needs the gradient norms of {spec.reference}")
     if wrong := misfit(spec, len(dataset.train.labels)):
         key, value, allowed = wrong
         raise UserError(f"{spec.run}: {key} = {value!r}: {allowed}")

@@ -108,7 +108,7 @@ function tableOf(heads, rows, marked, kind) {
 
 /** Keys with their values; where seeds differ in one, each value with its seeds. `published`: what the scale changes. */
 function factsTable(seeds, entryOf, published = {}) {
-  const keys = [...new Set([...seeds.flatMap((seed) => Object.keys(entryOf(seed))), ...Object.keys(published)])];
+  const keys = [...new Set([...Object.keys(published), ...seeds.flatMap((seed) => Object.keys(entryOf(seed)))])];
   const changed = Object.keys(published).length > 0;
   const rows = keys.map((key) => {
     const values = new Map();
@@ -119,7 +119,7 @@ function factsTable(seeds, entryOf, published = {}) {
     const parts = [...values].map(([value, some]) => (values.size > 1 ? `${value} (seed ${some.join(", ")})` : value));
     return changed ? [key, parts.join("; "), published[key] ?? ""] : [key, parts.join("; ")];
   });
-  return tableOf(["key", "value", ...(changed ? ["published, where it differs"] : [])], rows, null, "facts");
+  return tableOf(["key", "value", ...(changed ? ["at the scale paper, where it differs"] : [])], rows, null, "facts");
 }
 
 /** Round numbers, about four, that span the range. */
@@ -177,7 +177,7 @@ function seedsTable(seeds, quantity) {
     "training accuracy": (seed) => percent(seed.train),
     "started": (seed) => time(seed.started),
     "ended": (seed) => time(seed.ended),
-    "record": (seed) => make("a", { href: seed.file }, seed.file),
+    "record": (seed) => make("a", { href: seed.file }, seed.file.split("/").pop()),
   };
   const marked = { test_accuracy: "test accuracy, last step", best_test_accuracy: "test accuracy, selected step" }[quantity];
   const rows = seeds.map((seed) => Object.values(heads).map((value) => value(seed)));

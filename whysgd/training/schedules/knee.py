@@ -33,16 +33,7 @@ def knee(settings: KneeSettings, lr: float, time: int, total: int | None) -> flo
 
 
 def knee_share(step: int, warmup: int, end: int, total: int) -> float:
-    """Return η/peak at step s, counted from 1, with w = warmup and k = end of explore.
-
-        s / w                 s ≤ w
-        1                     w < s ≤ k
-        (T − s) / (T − k)     s > k, so the rate of the last step, T, is 0
-
-    For anyone's training loop, the same as a scheduler of torch is `whysgd.training.knee.KneeLRScheduler`.
-
-    Source: Iyer et al. 2023, section 4 and released code.
-    """
+    """Return η/peak at a step, counted from 1, where `end` is that of explore; see `whysgd.training.knee`."""
     if step <= warmup:
         return step / warmup
     if step <= end:
