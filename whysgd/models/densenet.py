@@ -52,7 +52,7 @@ class DenseNet(nn.Module):
     init = "he_fan_in"
 
     def __init__(
-        self, channels: int, classes: int, size: int, depths: tuple[int, ...], growth: int, stem_kind: str = "cifar",
+        self, channels: int, classes: int, depths: tuple[int, ...], growth: int, stem_kind: str = "cifar",
         norm: str = "batch", activation: str = "ReLU",
     ):  # fmt: skip
         super().__init__()
@@ -79,4 +79,6 @@ class DenseNet(nn.Module):
         return self.head(self.activation(self.norm(out)).mean((2, 3)))
 
 
-densenet = DenseNet
+def densenet(channels: int, classes: int, size: int, **arguments) -> DenseNet:
+    """Return a network of this file; it takes images of any size that its poolings leave a pixel of."""
+    return DenseNet(channels, classes, **arguments)
