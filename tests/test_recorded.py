@@ -35,7 +35,7 @@ def recorded(miniature, tmp_path_factory):
     folder = copied(miniature, tmp_path_factory.mktemp("recorded") / "project")
     run(["whysgd", "record", *sorted(folder.glob("results/tiny/runs/*/*/*"))], folder)
     shutil.move(folder / "results/tiny", folder / "trained")
-    shutil.rmtree(folder / "results/data")
+    shutil.rmtree(folder / "results")
     snakemake(folder, *FROM_RECORDS)
     return folder
 

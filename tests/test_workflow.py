@@ -83,7 +83,7 @@ IDLE = [
     ("workflow_scripts/make_table.py", "", "\n# Why.\n"),
     ("workflow_scripts/collect_runs.py", '"""', '"""So: '),
     ("whysgd/study/validation.py", "", "\nUNUSED = 1\n"),
-    ("whysgd/training/loop.py", "another process is training in this folder; wait", "this folder is in use; wait"),
+    ("whysgd/training/setup.py", "another process is training in this folder; wait", "this folder is in use; wait"),
     ("tiny.yaml", "", "\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5\ntensorboard: true\ncluster: {margin: 9, longest: 7}\n"),
 ]  # fmt: skip
 

@@ -35,10 +35,12 @@ def summary_files(study: Study, *names: str) -> list[str]:
 def outputs(study: Study, paper: str) -> list[str]:
     """Return everything that is made for a paper.
 
-    Among it are the metrics of its runs: Snakemake makes a file that is missing again only if it is asked for.
+    Among it are the metrics of its runs and their frames: Snakemake makes a file that is missing again only if it is
+    asked for.
     """
     names = {"scale": study.scale, "paper": paper}
     files = [] if study.recorded else study.batch_files(paths.METRICS, paper)
+    files += [paths.FRAME.format(**names, frame=frame) for frame in ("runs", "histories")]
     files += trajectory_files(study, paper, ".csv", ".svg", ".png")
     for table in study.tables[paper]:
         files += [paths.TABLE.format(**names, table=table) + end for end in (".csv", ".md", ".tex", ".html")]
