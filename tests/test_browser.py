@@ -93,7 +93,7 @@ def numbers(tmp_path_factory):
     for name, frame in frames.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     shown = {name: folder / f"{name}.csv" for name in ("tidy", "wide", "correlations")}
-    paper = {"header": HEADER, "claims": None, "picture": None, "figures": [], "tables": [], "published": {}}
+    paper = {"header": HEADER, "claims": None, "picture": None, "figures": [], "tables": [], "at_paper": {}}
     file = folder / "index.html"
     shown |= {"caption": "C", "figures": []}
     file.write_text(page.write_page([paper], [folder / "runs.csv"], folder, shown, [folder / "histories.csv"]))
@@ -208,6 +208,10 @@ def test_a_click_on_a_number_shows_what_is_behind_it(browser, index, world):
                      record["versions"]["torch"], record["weights_sha256"], str(record["settings"]["lr"])):  # fmt: skip
             assert part in text
     assert "at the scale paper, where it differs" in text
+    # A setting that has parts there alone is told part by part.
+    keys = [cell.text for cell in browser.all("dialog .facts tbody th")]
+    assert "normalize.mean" in keys
+    assert "normalize" not in keys
     assert len(browser.all("dialog svg path")) == 4  # training and test accuracy of two seeds
     assert "Keskar sharpness [%]" in text
     links = [link.get_attribute("href") for link in browser.all("dialog a")]

@@ -7,13 +7,13 @@ import yaml
 from conftest import ROOT, config_of
 
 from whysgd.__main__ import main
-from whysgd.study.changes import published_settings, scale_note
+from whysgd.study.changes import scale_note, settings_at_paper
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand, scaled_spec
 from whysgd.study.spec import RunSpec
 from whysgd.study.workflow import Study
 
-# Settings of runs at the scale mini, as published and as they are there; – is none.
+# Settings of runs at the scale mini, and at the scale paper where they differ; – is none.
 MINI = {
     "geiping2022/sgd": {
         "lr": ("0.05", "0.1"), "micro_batch": ("16", "128"), "epochs": ("30", "300"), "schedule.warmup": ("0", "5"),
@@ -35,15 +35,15 @@ MINI = {
 
 
 def printed(capsys, *arguments: str) -> tuple[dict[str, tuple[str, str]], str]:
-    """What `whysgd settings` prints: each setting with its value and what was published, and the rules below."""
+    """What `whysgd settings` prints: each setting with its value and that at the scale paper, and the rules below."""
     assert main(["settings", *arguments]) == 0
     table, _, rules = capsys.readouterr().out.partition("\n\n")
     lines = [re.split(" {2,}", f"{line.rstrip()}  ") for line in table.splitlines()[2:]]
-    return {key: (value, published) for key, value, published, *_ in ([*line, ""] for line in lines)}, rules
+    return {key: (value, at_paper) for key, value, at_paper, *_ in ([*line, ""] for line in lines)}, rules
 
 
 @pytest.mark.parametrize(("run", "expected"), MINI.items(), ids=MINI)
-def test_settings_are_printed_beside_the_published_ones(run, expected, capsys, tmp_path):
+def test_settings_are_printed_beside_those_at_the_scale_paper(run, expected, capsys, tmp_path):
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"papers": [run.partition("/")[0]]}))
     settings, rules = printed(capsys, run, "--scale", "mini", "--configfile", str(tmp_path / "own.yaml"))
     assert {key: settings[key] for key in expected} == expected
@@ -55,7 +55,7 @@ def test_settings_are_printed_beside_the_published_ones(run, expected, capsys, t
 def test_at_the_scale_of_the_paper_nothing_differs(capsys):
     settings, rules = printed(capsys, "geiping2022/fb-reg", "--scale", "paper")
     assert settings["lr"] == ("0.8", "")
-    assert {published for _, published in settings.values()} == {""}
+    assert {at_paper for _, at_paper in settings.values()} == {""}
     assert rules == ""
 
 
@@ -78,8 +78,8 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
     }
     fewer = Study(config).table("novack2023", "main")["scaled"]
     assert fewer == "lr ×4 ÷32, micro-batch ÷32, times ×2.5, micro-batches of a step ÷4"
-    published = published_settings(config, "novack2023", "resnet18-cifar10-gn-mb2560")
-    assert (published["batch"], published["micro_batch"]) == ("5120", "2560")
+    at_paper = settings_at_paper(config, "novack2023", "resnet18-cifar10-gn-mb2560")
+    assert (at_paper["batch"], at_paper["micro_batch"]) == ("5120", "2560")
     paper = Study(load_config(settings={"scale": "paper"})).table("geiping2022", "main")
     assert (paper["scaled"], paper["as_published"]) == ("", True)
     assert not any(study.table(*name.split("/"))["as_published"] for name in notes)
@@ -105,4 +105,4 @@ def test_a_new_paper_that_no_rule_mentions_runs_with_those_of_the_scale(load_own
     assert (spec.dataset, spec.model, spec.lr, spec.micro_batch, spec.epochs) == ("digits", "resnet_mini", 0.4, 16, 10)
     assert spec == scaled_spec(config, "mine", "a", 0)
     assert scale_note(config, "mine", ["a"]) == "lr ×4, micro-batch ÷8, times ÷10"
-    assert published_settings(config, "mine", "a")["lr"] == "0.1"
+    assert settings_at_paper(config, "mine", "a")["lr"] == "0.1"

@@ -115,7 +115,7 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, figures=Non
         "picture": "Descent",
         "figures": descent,
         "tables": [table],
-        "published": {"a": {"lr": "0.4"}},
+        "at_paper": {"a": {"lr": "0.4"}},
     }
     shown = None
     if measures:
@@ -176,7 +176,7 @@ def test_what_is_embedded_is_json_that_cannot_end_its_block(tmp_path):
     block = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1]
     assert "<" not in block
     runs = runs_frame({"a": [90.0, 92.0]}).assign(**given)
-    assert json.loads(block) == provenance(runs, course(), folder=tmp_path) | {"published": {"p/a": {"lr": "0.4"}}}
+    assert json.loads(block) == provenance(runs, course(), folder=tmp_path) | {"at_paper": {"p/a": {"lr": "0.4"}}}
 
 
 def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour(tmp_path):

@@ -157,7 +157,7 @@ def test_everything_that_is_made_is_listed_once(study):
         for kind in ("generalization", "comparison", "curves", "landscape", "contours")
     ]
     assert all(figure["caption"] for figure in table["figures"])
-    assert contents[0]["published"]["sgd"]["epochs"] == "300"
+    assert contents[0]["at_paper"]["sgd"]["epochs"] == "300"
 
 
 def test_jobs_ask_for_more_with_each_attempt_up_to_the_longest(study):

@@ -169,12 +169,12 @@ def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str
 
     The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval.
     """
-    (run, start, end), (share, resolved) = claimed.needs, recovered(*claimed.needs, values.over_seeds)
+    (run, start, end), (share, _) = claimed.needs, recovered(*claimed.needs, values.over_seeds)
     total, width = difference({end: 1.0, start: -1.0}, values.over_seeds)
     # Adding 0 makes -0 a 0.
     percent = "undefined" if share is None else f"{round(100 * share) + 0} %"
     name = f"gap({run}) = {percent}"
-    if width is not None and not resolved:
+    if width is not None and total <= width:
         sign = "is below 0" if total + width < 0 else "is not clearly above 0"
         total = f"{total:+.2f}{_interval(total, width)}"
         return UNDETERMINED, f"{name}, but {end} - {start} = {total} {sign}: there is no gap to recover"

@@ -49,8 +49,8 @@ def write_page(
     found = read_frame(measures["tidy"]) if measures else None
     setting = setting_of(runs, measures=found)
     behind = provenance(runs, pd.concat(map(read_frame, histories)), found, folder)
-    published = ((paper["header"]["paper"], paper["published"]) for paper in papers)
-    behind["published"] = {f"{paper}/{run}": settings for paper, own in published for run, settings in own.items()}
+    at_paper = ((paper["header"]["paper"], paper["at_paper"]) for paper in papers)
+    behind["at_paper"] = {f"{paper}/{run}": settings for paper, own in at_paper for run, settings in own.items()}
     contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
     all_runs = None
     if measures:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from tabulate import tabulate
 
+from whysgd.results.metrics import KEYS
 from whysgd.study.papers import load_paper, scale_of, scaled_spec
 from whysgd.study.settings import flat, is_real
 from whysgd.study.spec import FULL_BATCH
@@ -18,7 +19,6 @@ _RULES = {
     "copies_divisor": ("÷", "copies", ("store.copies",)),
 }  # fmt: skip
 _INVERSE = {"×": "÷", "÷": "×"}
-NAMES = ("paper", "run", "scale", "seed")
 
 
 def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
@@ -43,7 +43,7 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
 def different_settings(left: Mapping, right: Mapping) -> dict[str, tuple[str, str]]:
     """Return by each setting in which two specifications, as dicts, differ, both values as texts; – stands for none."""
     one, other = flat(left), flat(right)
-    keys = [key for key in one | other if key not in NAMES and one.get(key) != other.get(key)]
+    keys = [key for key in one | other if key not in KEYS and one.get(key) != other.get(key)]
     return {key: (_shown(one.get(key)), _shown(other.get(key))) for key in keys}
 
 
@@ -55,10 +55,10 @@ def _shown(value) -> str:
     return "–" if value in (None, "") else str(value)
 
 
-def published_settings(config: Mapping, paper: str, run: str) -> dict[str, str]:
+def settings_at_paper(config: Mapping, paper: str, run: str) -> dict[str, str]:
     """Return those settings of a run that the configured scale changes, as they are at the scale paper."""
-    here, published = (scaled_spec({**config, "scale": scale}, paper, run, 0) for scale in (config["scale"], "paper"))
-    return {key: before for key, (_, before) in different_settings(here.to_dict(), published.to_dict()).items()}
+    here, there = (scaled_spec({**config, "scale": scale}, paper, run, 0) for scale in (config["scale"], "paper"))
+    return {key: value for key, (_, value) in different_settings(here.to_dict(), there.to_dict()).items()}
 
 
 def settings_text(config: Mapping, paper: str, run: str) -> str:
@@ -70,11 +70,11 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
         UserError: as `whysgd.study.papers.scaled_spec`.
     """
     here = flat(scaled_spec(config, paper, run, 0).to_dict())
-    published = published_settings(config, paper, run)
+    at_paper = settings_at_paper(config, paper, run)
     # A setting that has parts at the scale paper alone is told part by part.
-    parts = {key: [part for part in published if part.startswith(f"{key}.")] for key in here}
-    keys = [part for key in here if key not in NAMES for part in parts[key] or [key]]
-    lines = [(key, _shown(here.get(key)), published.get(key, "")) for key in keys]
+    parts = {key: [part for part in at_paper if part.startswith(f"{key}.")] for key in here}
+    keys = [part for key in here if key not in KEYS for part in parts[key] or [key]]
+    lines = [(key, _shown(here.get(key)), at_paper.get(key, "")) for key in keys]
     heads = ["setting", f"scale {config['scale']}", "at the scale paper, where it differs"]
     table = tabulate(lines, heads, disable_numparse=True)
     note = scale_note(config, paper, [run])

@@ -1,7 +1,7 @@
 """What the workflow makes of finished runs: which files, and what the page shows of them."""
 
 from whysgd.results import paths
-from whysgd.study.changes import published_settings
+from whysgd.study.changes import settings_at_paper
 from whysgd.study.figures import caption
 from whysgd.study.papers import load_paper
 from whysgd.study.workflow import Study
@@ -65,7 +65,7 @@ def page(study: Study) -> list[dict]:
         header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
         contents.append({
             "header": {**header, "out_of_scope": left_out},
-            "published": {run: published_settings(study.config, paper, run) for own, run in study.runs if own == paper},
+            "at_paper": {run: settings_at_paper(study.config, paper, run) for own, run in study.runs if own == paper},
             "tables": [_shown(study, paper, name) for name in study.tables[paper]],
             "picture": (loaded["trajectories"] or {}).get("title"),
             "figures": [

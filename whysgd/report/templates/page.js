@@ -106,10 +106,12 @@ function tableOf(heads, rows, marked, kind) {
   return make("div", { class: "scroll" }, table);
 }
 
-/** Keys with their values; where seeds differ in one, each value with its seeds. `published`: what the scale changes. */
-function factsTable(seeds, entryOf, published = {}) {
-  const keys = [...new Set([...Object.keys(published), ...seeds.flatMap((seed) => Object.keys(entryOf(seed)))])];
-  const changed = Object.keys(published).length > 0;
+/** Keys with their values; where seeds differ in one, each value with its seeds. `atPaper`: what the scale changes. */
+function factsTable(seeds, entryOf, atPaper = {}) {
+  const changed = Object.keys(atPaper);
+  const all = [...new Set([...changed, ...seeds.flatMap((seed) => Object.keys(entryOf(seed)))])];
+  // A setting that has parts at the scale paper alone is told part by part.
+  const keys = all.filter((key) => !changed.some((part) => part.startsWith(`${key}.`)));
   const rows = keys.map((key) => {
     const values = new Map();
     for (const seed of seeds) {
@@ -117,9 +119,9 @@ function factsTable(seeds, entryOf, published = {}) {
       values.set(value, [...(values.get(value) ?? []), seed.seed]);
     }
     const parts = [...values].map(([value, some]) => (values.size > 1 ? `${value} (seed ${some.join(", ")})` : value));
-    return changed ? [key, parts.join("; "), published[key] ?? ""] : [key, parts.join("; ")];
+    return changed.length ? [key, parts.join("; "), atPaper[key] ?? ""] : [key, parts.join("; ")];
   });
-  return tableOf(["key", "value", ...(changed ? ["at the scale paper, where it differs"] : [])], rows, null, "facts");
+  return tableOf(["key", "value", ...(changed.length ? ["at the scale paper, where it differs"] : [])], rows, null, "facts");
 }
 
 /** Round numbers, about four, that span the range. */
@@ -213,7 +215,7 @@ function openRun(name, cell = null) {
     ...seedsTable(seeds, quantity),
     ...measuresTable(seeds, quantity),
     make("h3", {}, "Settings"),
-    factsTable(seeds, (seed) => data.settings[seed.settings], data.published[name]),
+    factsTable(seeds, (seed) => data.settings[seed.settings], data.at_paper[name]),
     make("h3", {}, "Data, code, versions and device"),
     factsTable(seeds, factsOf),
   );
