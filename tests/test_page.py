@@ -1,10 +1,13 @@
 """What the index page says of each number, and that nothing in it names another address or becomes markup."""
 
+import base64
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+import pytest
 from conftest import Parsed
 from frames import TABLE, measured, runs_frame, table_of
 
@@ -14,7 +17,7 @@ from whysgd.report.claims import COLUMNS
 from whysgd.report.correlations import correlate
 from whysgd.report.measures import wide
 from whysgd.report.provenance import POINTS, flat, provenance
-from whysgd.report.style import plt, save_figure
+from whysgd.report.style import add_heading, plt, save_figure
 from whysgd.report.table import html_table
 
 HEADER = {"paper": "p", "title": "T", "venue": "V", "arxiv": "1", "out_of_scope": []}
@@ -83,9 +86,10 @@ def test_what_runs_differ_in_can_be_chosen():
 
 def drawn(path, title="", description="", width=1):
     """Write a figure, so many times 96 pixels wide, that says what it shows."""
-    figure = plt.figure(figsize=(width, 1))
-    figure.suptitle(title)
+    figure = plt.figure(figsize=(width, 1), layout="constrained")
     figure.set_label(description)
+    if title:
+        add_heading(figure, title, "n = 3")
     save_figure(figure, path)
 
 
@@ -191,12 +195,20 @@ def test_claims_come_first_and_a_verdict_is_a_mark_a_word_and_a_colour(tmp_path)
 
 def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
     files = [tmp_path / f"p_t_{kind}.svg" for kind in ("comparison", "generalization")]
-    for file in files:
-        drawn(file, title="A < B")
+    for file, title in zip(files, ("C", "A < B"), strict=True):
+        drawn(file, title=title)
     html = whole(tmp_path, figures=[{"file": file, "caption": file.stem} for file in files])
     first = html[html.index("<h2>What came out</h2>") : html.index("<h2>Verdicts</h2>")]
-    assert "<p>A &lt; B.</p>" in first
-    assert 'alt="p_t_generalization"' in first
+    assert '<p class="finding">A &lt; B.</p>\n<p class="setting">n = 3</p>' in first
+    # The page says what the heading says, and shows the picture below it.
+    (shown,) = re.findall('"data:image/svg.xml;base64,([^"]*)"', first)
+    whole_root, shown_root = map(ElementTree.fromstring, (files[1].read_text(), base64.b64decode(shown)))
+    size = [float(number) for number in whole_root.get("viewBox").split()]
+    heading = float(whole_root.get("data-heading"))
+    assert size[3] - heading == pytest.approx(72, abs=0.02)
+    below = [0, heading, size[2], size[3] - heading]
+    assert [float(number) for number in shown_root.get("viewBox").split()] == pytest.approx(below)
+    assert shown_root.get("height") == f"{size[3] - heading:g}pt"
     # It is not shown twice.
     assert html.count("<img") == 3
     # A wide one has the whole line.

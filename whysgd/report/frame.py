@@ -59,7 +59,7 @@ def run_line(metrics: dict, file: str | Path) -> dict:
             # As JSON, equal for runs that differ in name and seed alone.
             "settings": json.dumps({k: v for k, v in metrics["settings"].items() if k not in KEYS}, sort_keys=True),
             "facts": json.dumps({name: metrics.get(name) for name in FACTS}),
-            **{key: metrics.get(key) for key in ("device", "spec_digest", "weights_sha256", "started", "ended")},
+            **{key: metrics.get(key) for key in ("device", "spec_digest", "weights_sha256", "ended")},
             "file": str(file),
             "source": TRAINING,
             "older": False,

@@ -15,6 +15,7 @@ from whysgd.report.claims import explanation
 from whysgd.report.frame import RECORDS, read_frame
 from whysgd.report.measures import measures_table
 from whysgd.report.provenance import provenance
+from whysgd.report.style import NARROW
 from whysgd.report.summary import summary_blocks
 from whysgd.report.table import html_table, to_html
 from whysgd.report.tables import headline, presented, setting_of
@@ -62,12 +63,12 @@ def write_page(
         lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "sort_keys": False}
-    environment.filters |= {"grid": html_table, "blocks": to_html, "image": _image, "told": _told}
+    environment.filters |= {"grid": html_table, "blocks": to_html, "drawn": _drawn}
     environment.filters["link"] = lambda file: os.path.relpath(file, folder)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
         title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, marks=VERDICTS,
-        count=_count(contents), style=Markup(style), script=Markup(script),
+        count=_count(contents), narrow=NARROW * 96, style=Markup(style), script=Markup(script),
     )  # fmt: skip
 
 
@@ -111,13 +112,24 @@ def _count(papers: list[dict]) -> str:
     return f"Verdicts: {', '.join(f'“{verdict}” {counts[verdict]}' for verdict in VERDICTS)}."
 
 
-def _image(file: str | Path) -> str:
-    """Return a picture as a data URL: figures with text from users never become markup of the page."""
-    return "data:image/svg+xml;base64," + base64.b64encode(Path(file).read_bytes()).decode()
+def _drawn(file: str | Path) -> dict:
+    """Return what the page shows of a picture.
 
-
-def _told(file: str | Path) -> tuple[str, str, int]:
-    """Return a picture's title, the text that stands for it, both empty if it has none, and its width in pixels."""
-    root = ElementTree.parse(file).getroot()
-    title, description = (root.findtext(f".//{DUBLIN_CORE}{part}", "") for part in ("title", "description"))
-    return title, description, round(float(root.get("width").removesuffix("pt")) * 96 / 72)
+    Returns:
+        title and setting, which its heading says, and the text that stands for it, all empty if it has none; width in
+        pixels; source, a data URL of the picture without its heading. Figures with text from users never become markup
+        of the page.
+    """
+    text = Path(file).read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text.encode())
+    title, setting, alternative = (
+        root.findtext(f".//{DUBLIN_CORE}{part}", "") for part in ("title", "source", "description")
+    )
+    heading = float(root.get("data-heading", 0))
+    _, _, width, height = map(float, root.get("viewBox").split())
+    text = text.replace(f'height="{root.get("height")}"', f'height="{height - heading:g}pt"', 1)
+    text = text.replace(root.get("viewBox"), f"0 {heading:g} {width:g} {height - heading:g}", 1)
+    return {
+        "title": title, "setting": setting, "text": alternative, "width": round(width * 96 / 72),
+        "source": "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode(),
+    }  # fmt: skip

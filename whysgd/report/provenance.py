@@ -16,7 +16,7 @@ from whysgd.study.settings import flat
 # Of a history that is shown: points of a line, and significant digits of a number.
 POINTS, DIGITS = 40, 5
 CURVES = ("train_accuracy", "test_accuracy")
-TEXTS = ("status", "spec_digest", "weights_sha256", "started", "ended")
+TEXTS = ("status", "spec_digest", "weights_sha256", "ended")
 
 
 def provenance(

@@ -44,15 +44,20 @@ LINE = 1.3  # of text, in units of its size
 def save_figure(figure: Figure, *paths: str | Path) -> None:
     """Write a figure in each of the formats its paths end in; the same figure gives the same SVG.
 
-    In the files' metadata are its title and, as Description, the text that stands for it where it cannot be seen.
+    In the files' metadata are its title and, as Description, the text that stands for it where it cannot be seen. An
+    SVG has in addition, as Source, on what the figure was measured, and the height of its heading in points,
+    `data-heading`: a page that writes both above the picture shows the rest of it.
     """
     told = {"Title": figure.get_suptitle().replace("\n", " "), "Description": figure.get_label()}
+    setting = next((text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "setting"), None)
+    heading = 72 * figure.get_figheight() * (1 - figure.get_layout_engine().get()["rect"][3])
     for path in map(Path, paths):
         with plt.rc_context(STYLE):
             if path.suffix == ".svg":
                 drawn = io.StringIO()
-                figure.savefig(drawn, format="svg", metadata={**told, "Date": None})
-                write_text(path, drawn.getvalue().replace("</style>", f"{_dark_rules()}</style>", 1))
+                figure.savefig(drawn, format="svg", metadata={**told, "Source": setting, "Date": None})
+                text = drawn.getvalue().replace("<svg ", f'<svg data-heading="{heading:.2f}" ', 1)
+                write_text(path, text.replace("</style>", f"{_dark_rules()}</style>", 1))
             else:
                 write_atomically(path, lambda file: figure.savefig(file, dpi=PIXELS, metadata=told))
     plt.close(figure)
@@ -79,7 +84,8 @@ def add_heading(figure: Figure, title: str, setting: str, alternative: str = "")
     figure.set_figheight(height)
     look = {"x": 0.07 / width, "ha": "left", "va": "top", "linespacing": LINE}
     figure.suptitle("\n".join(above), y=1 - 0.04 / height, fontsize=TITLE, weight="bold", **look)
-    figure.text(s="\n".join(below), y=1 - (0.04 + heights[0]) / height, fontsize=SMALL, color=QUIET, **look)
+    under = {"s": "\n".join(below), "y": 1 - (0.04 + heights[0]) / height, "gid": "setting"}
+    figure.text(**under, fontsize=SMALL, color=QUIET, **look)
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (sum(heights) + 0.05) / height))
     figure.set_label(f"{title}. {alternative}".strip())
 

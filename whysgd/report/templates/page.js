@@ -161,7 +161,7 @@ function chart(seeds) {
     make("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toPrecision(6)))),
   ]);
   const along = ticks(0, last).filter(Number.isInteger).map((step) =>
-    make("text", { x: x(step), y: height - bottom + 18, "text-anchor": "middle" }, String(step)));
+    make("text", { x: x(step), y: height - bottom + 18, "text-anchor": "middle" }, step.toLocaleString("en")));
   const axis = make("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "steps");
   const label = `Accuracy over ${last} steps: test accuracy ends at ${seeds.map((seed) => percent(seed.last)).join(", ")} %`;
   const picture = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...across, ...along, axis, ...drawn);
@@ -171,24 +171,23 @@ function chart(seeds) {
 
 function seedsTable(seeds, quantity) {
   const heads = {
-    "seed": (seed) => seed.seed,
+    "seed": (seed) => make("a", { href: seed.file }, seed.seed),
     "status": (seed) => seed.status,
-    "steps": (seed) => seed.steps,
+    "steps": (seed) => seed.steps.toLocaleString("en"),
     "test accuracy, last step": (seed) => percent(seed.last),
-    "test accuracy, selected step": (seed) => `${percent(seed.selected)} (step ${seed.selected_step})`,
+    "test accuracy, selected step": (seed) => `${percent(seed.selected)} (step ${seed.selected_step.toLocaleString("en")})`,
     "training accuracy": (seed) => percent(seed.train),
-    "started": (seed) => time(seed.started),
     "ended": (seed) => time(seed.ended),
-    "record": (seed) => make("a", { href: seed.file }, seed.file.split("/").pop()),
   };
   const marked = { test_accuracy: "test accuracy, last step", best_test_accuracy: "test accuracy, selected step" }[quantity];
   const rows = seeds.map((seed) => Object.values(heads).map((value) => value(seed)));
   const on = { validation: "the held-out images", test: "the test images" }[seeds[0].selected_on] ?? seeds[0].selected_on;
-  const note = make("p", { class: "setting" }, `Accuracies in percent; the step was selected on ${on}.`);
+  const note = make("p", { class: "setting" }, `Accuracies in percent; the step was selected on ${on}. A seed leads to its file.`);
   return [tableOf(Object.keys(heads), rows, marked), note];
 }
 
-function measuresTable(seeds, quantity) {
+function measuresTable(every, quantity) {
+  const seeds = every.filter((seed) => seed.measures.some(Boolean));
   const cell = ([value, error]) => (error ? `${shown(value)} ± ${error}` : shown(value));
   const numbers = Object.values(data.quantities).map((title, place) => [title, seeds.map((seed) => seed.measures[place])]);
   const rows = numbers.filter(([, all]) => all.some(Boolean)).map(([title, all]) => [title, ...all.map((one) => cell(one ?? [null]))]);
