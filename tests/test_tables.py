@@ -45,7 +45,7 @@ def test_a_table_has_published_and_measured_side_by_side():
     assert not any(cell.run for cell in shown.rows[2])
     markdown = to_markdown([shown])
     assert "Published: S. Measured: here." in markdown
-    assert markdown.endswith("\n\nIt holds.\n\nTraining: the accuracy on the training images.\n")
+    assert markdown.endswith("\n\nIt holds.\n")
     assert r"b & B \& co\_1 & 80.00 & 81.50" in to_latex([shown])
 
 

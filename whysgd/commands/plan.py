@@ -6,7 +6,7 @@ from whysgd.errors import UserError
 PLANS = [
     "whysgd plan",
     "whysgd plan --configfile config/paper.yaml --device epyc",
-    "whysgd plan --scale midi --seed 0 1 2 --config papers=[iyer2023]",
+    'whysgd plan --scale midi --seed 0 1 2 --config "papers=[iyer2023]"',
 ]
 SETTINGS = [
     "whysgd settings geiping2022/fb-clip",

@@ -194,8 +194,7 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     doubt = DOUBT if lines.gap.str.endswith("?").any() else ""
     if "column" not in lines:
         bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
-        fitted = "Training: the accuracy on the training images." if lines.training.notna().any() else ""
-        notes = (legend, doubt, finding, f"The baseline is {bases}." if bases else "", fitted)
+        notes = (legend, doubt, finding, f"The baseline is {bases}." if bases else "")
         return [Table(title, *_long(lines, paper), above=above, notes=notes)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
     # A row without any number tells nothing, and a grid can have many.
@@ -223,7 +222,7 @@ def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
     told = ["difference"] if lines.difference.notna().any() else ["published_beside", "measured_beside"]
     told = [name for name in told if lines[name].notna().any()]
     fitted = ["training"] if lines.training.notna().any() else []
-    heads = ["row", "label", "published", "measured", "n", "steps", *fitted]
+    heads = ["row", "label", "published", "measured", "n", "steps", *(["training accuracy"] if fitted else [])]
     heads += [*(BESIDE.get(name, name) for name in told), *(["gap recovered [%]"] if has_gaps else [])]
     noted = lines.note.fillna("").any()
     heads += ["note"] if noted else []
