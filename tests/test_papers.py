@@ -69,7 +69,7 @@ ARCHITECTURES = {
 
 def test_a_table_with_columns_has_a_run_for_each_cell_and_shares_those_of_other_tables():
     specs = expand(load_config(settings={"scale": "paper", "papers": ["geiping2022"], "seeds": [0]}))
-    assert len(specs) == 7 + 21 + 3 + 19
+    assert len(specs) == 7 + 21 + 3 + 1 + 19
     table = load_paper("geiping2022")["tables"]["architectures"]
     assert len(table["rows"]) == 28
     for cell, mean in zip(table["rows"], [m for means in ARCHITECTURES.values() for m in means], strict=True):
