@@ -93,9 +93,9 @@ def numbers(tmp_path_factory):
     for name, frame in frames.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     shown = {name: folder / f"{name}.csv" for name in ("tidy", "wide", "correlations")}
-    paper = {"header": HEADER, "claims": None, "picture": None, "figures": [], "tables": [], "at_paper": {}}
+    paper = {**HEADER, "claims": None, "picture": None, "figures": {}, "tables": [], "at_paper": {}}
     file = folder / "index.html"
-    shown |= {"caption": "C", "figures": []}
+    shown |= {"caption": "C", "figures": {}}
     file.write_text(page.write_page([paper], [folder / "runs.csv"], folder, shown, [folder / "histories.csv"]))
     return file
 

@@ -12,7 +12,9 @@ from conftest import ROOT, make_dataset, make_spec, one_line, python
 from whysgd.files import read_json
 from whysgd.models.build import build_model
 from whysgd.study.config import load_config
+from whysgd.study.figures import needs
 from whysgd.study.papers import scaled_spec
+from whysgd.study.registry import settings_of
 from whysgd.study.spec import RunSpec
 from whysgd.training.loop import Trainer
 from whysgd.training.optimizers import optimizer_of
@@ -125,6 +127,35 @@ WRONG = {
 def test_a_mistake_is_one_line_before_anything_runs(within_reach, settings, message):
     with one_line(message, ValueError):
         spec_with(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("figure", "CAPTION = 'C.'\ndef odd(table, frames): pass", "odd.py: must have the constant NEEDS"),
+        ("measure", "def odd(model, images): pass", "odd.py: must have the constant QUANTITIES"),
+        (
+            "measure",
+            "QUANTITIES = {}\ndef odd(model, images, steps=3): pass",
+            "odd.py: odd: steps: must be annotated as bool",
+        ),
+        (
+            "measure",
+            "QUANTITIES = {}\ndef odd(model, images, steps: list = 3): pass",
+            "odd: steps: must be annotated as",
+        ),
+    ],
+)
+def test_what_a_file_of_ones_own_lacks_is_told(tmp_path, monkeypatch, kind, text, message):
+    (tmp_path / "odd.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with one_line(message):
+        needs("odd:odd") if kind == "figure" else settings_of(kind, "odd:odd")
+
+
+def test_what_is_no_function_in_python_is_told():
+    with one_line("penalty = 'builtins:dict': must be a function written in Python"):
+        settings_of("penalty", "builtins:dict")
 
 
 def test_an_argument_that_a_class_of_torch_does_not_have_is_told():

@@ -103,8 +103,8 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, figures=Non
     pd.DataFrame(claims, columns=COLUMNS).to_csv(folder / "c.csv", index=False)
     drawn(folder / "f.svg", description="SGD 1 % & <more>")
     drawn(folder / "g.svg", width=2)
-    figures = figures or [{"file": folder / "f.svg", "caption": "C & c"}]
-    descent = [{"file": folder / "g.svg", "caption": "of a paper"}]
+    figures = figures or {folder / "f.svg": "C & c"}
+    descent = {folder / "g.svg": "of a paper"}
     table = {
         "title": "T",
         "setting": "S",
@@ -114,7 +114,7 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, figures=Non
         "figures": figures,
     }
     paper = {
-        "header": header,
+        **header,
         "claims": folder / "c.csv",
         "picture": "Descent",
         "figures": descent,
@@ -197,7 +197,7 @@ def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
     files = [tmp_path / f"p_t_{kind}.svg" for kind in ("comparison", "generalization")]
     for file, title in zip(files, ("C", "A < B"), strict=True):
         drawn(file, title=title)
-    html = whole(tmp_path, figures=[{"file": file, "caption": file.stem} for file in files])
+    html = whole(tmp_path, figures={file: file.stem for file in files})
     first = html[html.index("<h2>What came out</h2>") : html.index("<h2>Verdicts</h2>")]
     assert '<p class="finding">A &lt; B.</p>\n<p class="setting">n = 3</p>' in first
     # The page says what the heading says, and shows the picture below it.
@@ -214,7 +214,7 @@ def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
     # A wide one has the whole line.
     assert 'class="wide"' not in first
     drawn(files[1], width=11)
-    assert '<article class="wide">' in whole(tmp_path, figures=[{"file": file, "caption": ""} for file in files])
+    assert '<article class="wide">' in whole(tmp_path, figures=dict.fromkeys(files, ""))
     assert "What came out" not in whole(tmp_path)
 
 

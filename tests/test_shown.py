@@ -80,7 +80,7 @@ NOTHING = {
                    "nothing was made at scale midi: run `snakemake --cores 2 --configfile config/midi.yaml`"),
     "no results, but records": (["--config", "from=records"],
                                 "nothing was made at scale mini: run `snakemake --cores 2`; or, for what records say, `make records` and --scale: midi ("),
-    "a paper": (["iyer2023"], "iyer2023: no table of it was made at scale mini; made: geiping2022"),
+    "a paper": (["iyer2023"], "iyer2023: was not made at scale mini; made: geiping2022/main,"),
     "a table": (["geiping2022/architectures"], "geiping2022/architectures: was not made at scale mini; made: geiping2022/main,"),
     "a scale in place of a paper": (["mini"], "'mini' is a scale: give it as --scale mini"),
 }  # fmt: skip

@@ -162,7 +162,7 @@ MISTAKES = {
     "an unknown setting": (('lr: "{rate}"', 'lrr: "{rate}"'), r"tables.t.grid: runs.r0.1-w4.lrr: unknown key; allowed here"),
     "a negative rate": (("rate: [0.1", "rate: [-0.1"), r"tables.t.grid: runs.r-0.1-w4.lr = -0.1: must be above 0"),
     "a value twice": (("width: [4, 8]", "width: [4, 4]"), r"tables.t.grid.columns.width = \[4, 4\]: must not repeat an entry"),
-    "a name that is none": (("rate: [0.1, 0.2]", "rate: [0.2, a b]"), "tables.t.grid: runs = 'ra b-w4': must be a name"),
+    "a name that is none": (("rate: [0.1, 0.2]", "rate: [0.2, a b]"), "tables.t.grid: runs.ra b-w4: must be a name"),
     "a name that is taken": (('{slow: ', '{r0.1-w4: '), r"grid.run: its run 'r0.1-w4' is there already, with other settings"),
     "a cell of no run": (("cells: {r0.2-w8", "cells: {r0.3-w8"), r"grid.cells.r0.3-w8: no run of the grid; its runs are called r\{rate\}-w\{width\}"),
     "like nothing": (("settings: {", "settings: {like: nope, "), "grid.settings.like = 'nope': no such run; allowed: slow"),

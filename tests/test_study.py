@@ -48,7 +48,7 @@ def test_batches_go_by_the_papers_rules_and_by_what_is_there(study):
     assert found.batches["geiping2022", "sgd"] == [[0, 1, 2]]
     files = [run_file("geiping2022/fb", f"seeds-{seed}", "history.csv") for seed in (0, 1, 2)]
     assert [file for file in found.batch_files("history.csv", "geiping2022") if "/fb/" in file] == files
-    assert len(found.batch_files("history.csv")) == 15 + 2
+    assert sum(len(found.batch_files("history.csv", paper)) for paper in found.config["papers"]) == 15 + 2
 
 
 def test_a_batch_is_trained_on_its_data_and_the_logs_of_its_seeds(study):
@@ -150,13 +150,13 @@ def test_everything_that_is_made_is_listed_once(study):
     assert not [file for file in shown if file.endswith((".png", ".tex", ".html"))]
     assert summary_files(study({"measures": []}), "table.md") == []
     contents = page(found)
-    assert [part["header"]["paper"] for part in contents] == WORLD["papers"]
+    assert [part["paper"] for part in contents] == WORLD["papers"]
     (table,) = contents[0]["tables"]
-    assert [figure["file"] for figure in table["figures"]] == [
+    assert list(table["figures"]) == [
         f"results/tiny/figures/geiping2022_main_{kind}.svg"
         for kind in ("generalization", "comparison", "curves", "landscape", "contours")
     ]
-    assert all(figure["caption"] for figure in table["figures"])
+    assert all(table["figures"].values())
     assert contents[0]["at_paper"]["sgd"]["epochs"] == "300"
 
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import Parsed
 
-from whysgd.report.table import Cell, Heading, Table, document, to_html, to_latex, to_markdown
+from whysgd.report.table import Cell, Table, document, to_html, to_latex, to_markdown
 
 TABLE = Table(
     "Title", ("label", "n", "m"), (False, True, True),
@@ -21,7 +21,7 @@ def test_markdown_has_numbers_on_the_right_and_texts_around_the_table():
         "| label   |           n |   m |\n|:--------|------------:|----:|\n"
         "| one     |        1.00 |   – |\n| two     | -20.5 ± 0.1 |     |\n\nBelow.\n"
     )
-    assert to_markdown([Heading("H", 1), "text", "", ["a", "b"]]) == "# H\n\ntext\n\n- a\n- b\n"
+    assert to_markdown(["text", "", ["a", "b"]]) == "text\n\n- a\n- b\n"
 
 
 def test_markdown_of_a_table_with_groups_is_a_table_for_each():
@@ -35,11 +35,9 @@ def test_markdown_of_a_table_with_groups_is_a_table_for_each():
 
 
 def test_html_has_the_run_and_the_quantity_behind_a_number():
-    html = document([Heading("H"), "text", ["item"], TABLE], "<T>")
+    html = document(["text", ["item"], TABLE], "<T>")
     assert "<title>&lt;T&gt;</title>" in html
-    assert (
-        "<h3>H</h3>\n<p>text</p>\n<ul><li>item</li></ul>\n<p><strong>Title.</strong> Above.</p>\n<p>Origin.</p>" in html
-    )
+    assert "<p>text</p>\n<ul><li>item</li></ul>\n<p><strong>Title.</strong> Above.</p>\n<p>Origin.</p>" in html
     assert 'aria-label="Title"' in html
     assert '<th scope="col">label</th><th scope="col" class="right">n</th>' in html
     assert '<th scope="row">one</th><td class="right" data-run="p/a" data-quantity="flatness">1.00</td>' in html
@@ -78,10 +76,10 @@ def test_every_text_is_read_as_it_stands(text, markdown, latex):
     assert [line.count(f" {markdown} ") for line in written.splitlines() if line[:2] == "| "] == [1, 2]
     assert to_markdown([[text]]) == f"- {outside}\n"
     assert to_latex([table]).count(latex) == 6
-    found = Parsed(to_html([table, [text], Heading(text)]))
+    found = Parsed(to_html([table, [text]]))
     named = [value for name, value in found.attributes if name.startswith(("data-", "aria-"))]
-    assert [*found.texts, *named].count(text) == 8
-    assert set(found.tags) == {"p", "strong", "div", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "h3"}
+    assert [*found.texts, *named].count(text) == 7
+    assert set(found.tags) == {"p", "strong", "div", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="an extra: pdflatex is not installed")

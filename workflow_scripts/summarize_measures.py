@@ -10,7 +10,7 @@ from whysgd.report.measures import measures_table, wide
 from whysgd.report.script import logged
 from whysgd.report.style import save_figure
 from whysgd.report.summary import SUMMARY, summary_blocks
-from whysgd.report.table import Heading, document, to_markdown
+from whysgd.report.table import document, to_markdown
 from whysgd.report.tables import setting_of
 
 
@@ -25,7 +25,7 @@ def summarize_measures(measures: list[str], runs: list[str], outputs) -> None:
     write_text(outputs.md, to_markdown(blocks))
     write_text(outputs.html, document(blocks, table.title))
     summary = summary_blocks(correlations, found, trained, setting_of(trained, measures=found))
-    write_text(outputs.summary_md, to_markdown([Heading(SUMMARY, 1), *summary]))
+    write_text(outputs.summary_md, f"# {SUMMARY}\n\n{to_markdown(summary)}")
     write_text(outputs.summary_html, document(summary, SUMMARY))
     save_figure(plot_correlations(correlations, setting), outputs.svg, outputs.png)
 

@@ -10,7 +10,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         inputs, params, measures = snakemake.input, snakemake.params, None
         if inputs.measures:
-            figures = [{"file": inputs.correlations[0], "caption": params.captions["correlations"]}]
+            figures = {inputs.correlations[0]: params.captions["correlations"]}
             named = dict(zip(("wide", "tidy", "correlations"), inputs.measures, strict=True))
             measures = {**named, "caption": params.captions["measures"], "figures": figures}
         page = snakemake.output.page

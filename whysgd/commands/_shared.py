@@ -135,20 +135,13 @@ def named(command: str, name: str, part: str = "run") -> tuple[str, str]:
 
     paper, slash, own = name.partition("/")
     if not slash and paper not in paper_names():
-        raise UserError(f"{command}: {name!r}: must be PAPER/{part.upper()}{_nearest_in_papers(name, part)}")
+        inner = {key: f"{one}/{key}" for one in paper_names() for key in load_paper(one)[f"{part}s"]}
+        close = get_close_matches(name, inner, 1)
+        offered = f"; did you mean {inner[close[0]]}?" if close else ""
+        raise UserError(f"{command}: {name!r}: must be PAPER/{part.upper()}{offered}")
     known = load_paper(known_paper(command, name))[f"{part}s"]
     check_known(own, known, f"{command}: {name!r}: no such {part}")
     return paper, own
-
-
-def _nearest_in_papers(name: str, part: str) -> str:
-    """Offer what some paper calls so."""
-    from whysgd.study.config import paper_names
-    from whysgd.study.papers import load_paper
-
-    own = {key: f"{paper}/{key}" for paper in paper_names() for key in load_paper(paper)[f"{part}s"]}
-    close = get_close_matches(name, own, 1)
-    return f"; did you mean {own[close[0]]}?" if close else ""
 
 
 def known_paper(command: str, name: str) -> str:

@@ -45,10 +45,8 @@ def add(commands) -> None:
 def _build_dataset(options) -> None:
     from whysgd.data.build import build_dataset
 
-    settings = {} if options.data_dir is None else {"data_dir": options.data_dir}
-    if options.datasets is not None:
-        settings["datasets"] = options.datasets
-    config = config_of(options, **settings)
+    given = {"data_dir": options.data_dir, "datasets": options.datasets}
+    config = config_of(options, **{key: value for key, value in given.items() if value is not None})
     folder = options.out or dataset_folder(options.dataset)
     own = config["datasets"].get(options.dataset)
     manifest = build_dataset(options.dataset, own, Path(config["data_dir"]), folder)
@@ -63,10 +61,8 @@ def _build_store(options) -> None:
 
     if not is_name(options.dataset):
         raise UserError(f"build-store: {options.dataset!r}: {NEEDED}")
-    plan = StoredCopies(
-        copies=options.copies, crop_padding=options.crop_padding, flip=options.flip, seed=options.seed,
-        clean_first=options.clean_first,
-    )  # fmt: skip
+    keys = ("copies", "crop_padding", "flip", "seed", "clean_first")
+    plan = StoredCopies(**{key: getattr(options, key) for key in keys})
     dataset = load_dataset(options.data or dataset_folder(options.dataset))
     path = options.out or store_file(options.dataset, plan.name)
     store = build_store(dataset, plan, path, progress=sys.stderr.isatty())

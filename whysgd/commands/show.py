@@ -38,21 +38,19 @@ def _diff(options) -> None:
 
 
 def _show(options) -> None:
-    from whysgd.report.shown import paper_text, scales_with_records, scales_with_results, summary_text, table_text
+    from whysgd.report.shown import made_text, scales_with_records, scales_with_results, summary_text
     from whysgd.study.config import load_config
 
-    if options.what is None:
-        text = summary_text(_scale(options))
-    elif "/" in options.what:
-        paper, table = named("show", options.what, "table")
-        text = table_text(_scale(options), paper, table)
+    if (what := options.what) is None:
+        print(summary_text(_scale(options)), flush=True)
+        return
+    if "/" in what:
+        named("show", what, "table")
+    elif what in [*load_config(options.configfile)["scales"], *scales_with_results(), *scales_with_records()]:
+        raise UserError(f"show: {what!r} is a scale: give it as --scale {what}")
     else:
-        scales = load_config(options.configfile)["scales"]
-        if options.what in [*scales, *scales_with_results(), *scales_with_records()]:
-            raise UserError(f"show: {options.what!r} is a scale: give it as --scale {options.what}")
-        paper = known_paper("show", options.what)
-        text = paper_text(_scale(options), paper)
-    print(text, flush=True)
+        known_paper("show", what)
+    print(made_text(_scale(options), what), flush=True)
 
 
 def _scale(options) -> str:
@@ -75,11 +73,7 @@ def _scale(options) -> str:
         return made[0]
     kept = ", ".join(f"{scale} ({count} runs)" for scale, count in records.items())
     recording = f"; or, for what records say, `make records` and --scale: {kept}" if kept else ""
-    raise UserError(f"show: nothing was made at scale {wanted}: run `{_training(options, wanted)}`{recording}")
-
-
-def _training(options, scale: str) -> str:
-    """Return the command that makes what is missing."""
-    overlay = Path("config", f"{scale}.yaml")
+    overlay = Path("config", f"{wanted}.yaml")
     files = options.configfile or ([str(overlay)] if overlay.is_file() else [])
-    return " ".join(["snakemake --cores 2", *(["--configfile", *map(quote, files)] if files else [])])
+    command = " ".join(["snakemake --cores 2", *(["--configfile"] if files else []), *map(quote, files)])
+    raise UserError(f"show: nothing was made at scale {wanted}: run `{command}`{recording}")

@@ -1,16 +1,6 @@
 """`whysgd train`."""
 
-from whysgd.commands._shared import (
-    a_json,
-    a_path,
-    add_command,
-    add_config_flags,
-    add_device_flags,
-    config_of,
-    is_a,
-    named,
-    prepared_device,
-)
+from whysgd.commands import _shared as shared
 from whysgd.errors import UserError
 from whysgd.results.paths import batch_name, batch_seeds, run_folder
 from whysgd.study.settings import NotNegative, Positive
@@ -24,26 +14,26 @@ EXAMPLES = [
 
 def add(commands) -> None:
     """Add the command."""
-    train = add_command(commands, "train", _train, "train seeds of one run, a row of a paper's table", EXAMPLES)
+    train = shared.add_command(commands, "train", _train, "train seeds of one run, a row of a paper's table", EXAMPLES)
     train.add_argument("run", nargs="?", metavar="PAPER/RUN", help="e.g. geiping2022/fb-clip")
-    train.add_argument("--spec", type=a_json, help="instead of PAPER/RUN: all settings but the seed, as JSON")
-    add_config_flags(train, seed="one or more, trained in one process (default: 0)")
-    train.add_argument("--data", type=a_path, help="folder of the data set (default: the workflow's)")
-    train.add_argument("--store", type=a_path, help="file of stored copies, for runs on such (default: the workflow's)")
+    train.add_argument("--spec", type=shared.a_json, help="instead of PAPER/RUN: all settings but the seed, as JSON")
+    shared.add_config_flags(train, seed="one or more, trained in one process (default: 0)")
+    train.add_argument("--data", type=shared.a_path, help="folder of the data set (default: the workflow's)")
+    train.add_argument("--store", type=shared.a_path, help="stored copies, for runs on such (default: the workflow's)")
     train.add_argument(
-        "--norms", type=a_path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
+        "--norms", type=shared.a_path, nargs="+", default=[], help="logs of the run whose gradient norms are grafted"
     )
-    train.add_argument("--out", type=a_path, help="folder for the results (default: where the workflow puts them)")
+    train.add_argument("--out", type=shared.a_path, help="folder of results (default: where the workflow puts them)")
     train.add_argument("--engine", choices=["auto", "eager", "compiled"], default="auto")
     train.add_argument("--images-on", choices=["auto", "device", "host"], default="auto")
-    train.add_argument("--checkpoint-seconds", type=is_a(Positive), default=30.0)
+    train.add_argument("--checkpoint-seconds", type=shared.is_a(Positive), default=30.0)
     train.add_argument(
         "--tensorboard", nargs="?", choices=["on", "off"], default="off", const="on",
         help="write the histories as TensorBoard's events, too, into the folder of the results",
     )  # fmt: skip
     waited = "for another process in the same folder, to end"
-    train.add_argument("--wait-seconds", type=is_a(NotNegative), default=0.0, help=waited)
-    add_device_flags(train)
+    train.add_argument("--wait-seconds", type=shared.is_a(NotNegative), default=0.0, help=waited)
+    shared.add_device_flags(train)
 
 
 def _train(options) -> None:
@@ -58,7 +48,7 @@ def _train(options) -> None:
         from whysgd.training.waiting import wait_for_others
 
         wait_for_others([out], options.wait_seconds)
-    device, _gpu = prepared_device(options)
+    device, _gpu = shared.prepared_device(options)
     # Imports are made where they are needed: torch takes seconds, and a job of the mini scale not many more.
     from whysgd.training.loop import Options, train
 
@@ -78,6 +68,6 @@ def _specs(options, seeds: list[int]) -> list:
             raise UserError(f"train: --spec: {error}") from None
     from whysgd.study.papers import scaled_spec
 
-    config = config_of(options)
-    paper, run = named("train", options.run)
+    config = shared.config_of(options)
+    paper, run = shared.named("train", options.run)
     return [scaled_spec(config, paper, run, seed) for seed in seeds]

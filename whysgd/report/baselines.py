@@ -46,19 +46,21 @@ def seeds_of_row(runs: pd.DataFrame, row: dict, metric: str | None = None) -> di
     return {seed: value for seed, value in values.items() if value == value}
 
 
+def difference_of(table: dict, row: dict, runs: pd.DataFrame) -> Difference | None:
+    """Return the difference of a row to its baseline, as `difference` has it, if both were measured."""
+    baseline = baseline_of(table, row) if row["planned"] else None
+    if baseline is None or baseline["run"] == row["run"]:
+        return None
+    values = {one["run"]: seeds_of_row(runs, one) for one in (row, baseline)}
+    if not all(values.values()):
+        return None
+    published = None if None in (row["mean"], baseline["mean"]) else row["mean"] - baseline["mean"]
+    return Difference(row, baseline, *difference({row["run"]: 1.0, baseline["run"]: -1.0}, values), published)
+
+
 def differences(table: dict, runs: pd.DataFrame) -> list[Difference]:
-    """Return the difference of each row that was measured, and so was its baseline, as `difference` has it."""
-    found = []
-    for row in table["rows"]:
-        baseline = baseline_of(table, row) if row["planned"] else None
-        if baseline is None or baseline["run"] == row["run"]:
-            continue
-        values = {one["run"]: seeds_of_row(runs, one) for one in (row, baseline)}
-        if all(values.values()):
-            value, half = difference({row["run"]: 1.0, baseline["run"]: -1.0}, values)
-            published = None if None in (row["mean"], baseline["mean"]) else row["mean"] - baseline["mean"]
-            found.append(Difference(row, baseline, value, half, published))
-    return found
+    """Return the difference of each row that has one."""
+    return [one for row in table["rows"] if (one := difference_of(table, row, runs))]
 
 
 def row_name(row: dict) -> str:

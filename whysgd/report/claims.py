@@ -7,19 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from whysgd.report import statistics as stats
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import titled
-from whysgd.report.statistics import (
-    MOST_SEEDS,
-    SIGNIFICANT,
-    Seeds,
-    difference,
-    mean,
-    rank_correlation,
-    recovered,
-    seeds_needed,
-    trends,
-)
 from whysgd.report.table import Cell, Table
 from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
 
@@ -58,7 +48,7 @@ EARLY_PART = 10  # a tenth of the steps is early
 class Values(NamedTuple):
     """A claim's metric by run and seed, and the 95 % intervals (low, high) of those values that have their own."""
 
-    over_seeds: Mapping[str, Seeds]
+    over_seeds: Mapping[str, stats.Seeds]
     intervals: Mapping[str, Sequence[tuple[float, float]]] = {}
 
 
@@ -93,11 +83,11 @@ def _values(claim: Claim, runs: pd.DataFrame, histories: pd.DataFrame, measures:
     return Values({run: _by_seed(group, "value") for run, group in found.items()}, intervals)
 
 
-def _by_seed(lines: pd.DataFrame, column: str) -> Seeds:
+def _by_seed(lines: pd.DataFrame, column: str) -> stats.Seeds:
     return dict(zip(lines.seed, lines[column].astype(float), strict=True))
 
 
-def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> Seeds:
+def early_norm_ratios(histories: pd.DataFrame, run: str, reference: str) -> stats.Seeds:
     """Return the mean of |ln(norm of run / norm of reference)| over the first tenth of training, for each seed.
 
     norm² is the mean of ‖g_B‖² over micro-batches, the history's `micro_batch_norm2`. The lines are those that both
@@ -157,7 +147,7 @@ def _judge_difference(claimed: Difference, values: Values, metric: str) -> tuple
     if lost := _lost(claimed.runs, values):
         return UNDETERMINED, lost
     form = "+.3f" if metric == EARLY else "+.3g" if metric in MEASURED else "+.2f"
-    found, half = difference(dict(claimed.weights), values.over_seeds)
+    found, half = stats.difference(dict(claimed.weights), values.over_seeds)
     name = " ".join(f"{'+' if weight > 0 else '-'} {run}" for run, weight in claimed.weights).removeprefix("+ ")
     wanted = f"claimed {'>' if claimed.strict else '≥'} {claimed.needed:g}"
     verdict, why = _verdict(claimed, found, half, values)
@@ -169,8 +159,8 @@ def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str
 
     The evidence has the gap in percent, and how far the run is on the claimed side, in points, with its interval.
     """
-    (run, start, end), (share, _) = claimed.needs, recovered(*claimed.needs, values.over_seeds)
-    total, width = difference({end: 1.0, start: -1.0}, values.over_seeds)
+    (run, start, end), (share, _) = claimed.needs, stats.recovered(*claimed.needs, values.over_seeds)
+    total, width = stats.difference({end: 1.0, start: -1.0}, values.over_seeds)
     # Adding 0 makes -0 a 0.
     percent = "undefined" if share is None else f"{round(100 * share) + 0} %"
     name = f"gap({run}) = {percent}"
@@ -178,7 +168,7 @@ def _judge_gap(claimed: GapShare, values: Values, metric: str) -> tuple[str, str
         sign = "is below 0" if total + width < 0 else "is not clearly above 0"
         total = f"{total:+.2f}{_interval(total, width)}"
         return UNDETERMINED, f"{name}, but {end} - {start} = {total} {sign}: there is no gap to recover"
-    ahead, half = difference(dict(claimed.linear.weights), values.over_seeds)
+    ahead, half = stats.difference(dict(claimed.linear.weights), values.over_seeds)
     wanted = f"claimed {100 * claimed.share:g} %; points {'over' if claimed.sign > 0 else 'under'} that:"
     verdict, why = _verdict(claimed.linear, ahead, half, values)
     return verdict, f"{name}, {wanted} {ahead:+.2f}{_interval(ahead, half)}{why}"
@@ -194,8 +184,8 @@ def _judge_ranking(claimed: Ranking, values: Values, metric: str) -> tuple[str, 
     if len(pairs) < 3 or len(set(numbers)) == 1:
         why = "all values are the same" if len(pairs) > 2 else "too few for a correlation"
         return UNDETERMINED, f"{name}: n = {len(pairs)}, {why}; {wanted}"
-    rho, p = rank_correlation(places, numbers)
-    verdict = UNDETERMINED if not p < SIGNIFICANT else HOLDS if rho * claimed.sign > 0 else FAILS
+    rho, p = stats.rank_correlation(places, numbers)
+    verdict = UNDETERMINED if not p < stats.SIGNIFICANT else HOLDS if rho * claimed.sign > 0 else FAILS
     return verdict, f"{name} = {rho:+.2f}, p = {p:.2g}, n = {len(pairs)}, {wanted}"
 
 
@@ -212,7 +202,7 @@ def _judge_each(claimed: OfTables, values: Values, metric: str) -> tuple[str, st
         if not all(map(math.isfinite, seeds)):
             lost.append(run)
             continue
-        ahead = sign * (mean(seeds) - bound)
+        ahead = sign * (stats.mean(seeds) - bound)
         # A value without an interval counts as its own.
         known = np.array(values.intervals.get(run) or np.full((len(seeds), 2), np.nan))
         ends = (sign * (np.where(np.isnan(known), np.array(seeds)[:, None], known) - bound)).ravel()
@@ -242,14 +232,14 @@ def _judge_trend(claimed: OfTables, values: Values, metric: str) -> tuple[str, s
     finite = [[(place, value) for place, value in row if math.isfinite(value)] for row in rows]
     total = sum(map(len, rows))
     lost = total - sum(map(len, finite))
-    found = trends([([place for place, _ in row], [value for _, value in row]) for row in finite])
+    found = stats.trends([([place for place, _ in row], [value for _, value in row]) for row in finite])
     up, down = (sum(one.clear and one.rho * sign > 0 for one in found) for sign in (1, -1))
     few = sum(not one.enough and not one.clear for one in found)
     counts = [f"+ in {up}", f"− in {down}", f"not significant in {len(rows) - up - down - few}"]
     counts += [f"too few values in {few}"] if few else []
     note = f"; {lost} of {total} values are no numbers and left out" if lost else ""
     many = f"{len(rows)} row{'s' * (len(rows) > 1)}"
-    sentence = f"{claimed}, {many}: {', '.join(counts)} (Holm p < {SIGNIFICANT}){note}"
+    sentence = f"{claimed}, {many}: {', '.join(counts)} (Holm p < {stats.SIGNIFICANT}){note}"
     return HOLDS if up + down == len(rows) else UNDETERMINED, sentence
 
 
@@ -275,8 +265,8 @@ def _verdict(claimed: Difference, found: float, half: float | None, values: Valu
     holds, fails = (low > needed, high <= needed) if claimed.strict else (low >= needed, high < needed)
     if holds or fails:
         return HOLDS if holds else FAILS, ""
-    seeds = seeds_needed(dict(claimed.weights), values.over_seeds, found - needed)
-    return UNDETERMINED, f" (about {seeds} seeds would decide)" if seeds else f" (no {MOST_SEEDS} seeds would decide)"
+    seeds = stats.seeds_needed(dict(claimed.weights), values.over_seeds, found - needed)
+    return UNDETERMINED, f" ({f'about {seeds}' if seeds else f'no {stats.MOST_SEEDS}'} seeds would decide)"
 
 
 def _interval(difference: float, half: float | None, form: str = "+.2f") -> str:

@@ -50,9 +50,9 @@ def write_page(
     found = read_frame(measures["tidy"]) if measures else None
     setting = setting_of(runs, measures=found)
     behind = provenance(runs, pd.concat(map(read_frame, histories)), found, folder)
-    at_paper = ((paper["header"]["paper"], paper["at_paper"]) for paper in papers)
-    behind["at_paper"] = {f"{paper}/{run}": settings for paper, own in at_paper for run, settings in own.items()}
-    contents = [_paper(paper, runs[runs.paper == paper["header"]["paper"]]) for paper in papers]
+    behind["at_paper"] = {f"{one['paper']}/{run}": at for one in papers for run, at in one["at_paper"].items()}
+    contents = [_paper(paper, runs[runs.paper == paper["paper"]]) for paper in papers]
+    counts = Counter(claim["verdict"] for paper in contents for claim in paper["claims"])
     all_runs = None
     if measures:
         lines = read_frame(measures["wide"])
@@ -68,18 +68,20 @@ def write_page(
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("index.html").render(
         title=TITLE, setting=setting, papers=contents, measures=all_runs, runs=behind, marks=VERDICTS,
-        count=_count(contents), narrow=NARROW * 96, style=Markup(style), script=Markup(script),
+        count=", ".join(f"“{verdict}” {counts[verdict]}" for verdict in VERDICTS), narrow=NARROW * 96,
+        style=Markup(style), script=Markup(script),
     )  # fmt: skip
 
 
 def _paper(paper: dict, runs: pd.DataFrame) -> dict:
     """Return what the page shows of a paper."""
-    header, sentence, claims = paper["header"], "", []
+    sentence, claims = "", []
     if paper["claims"]:
         frame = pd.read_csv(paper["claims"], dtype=str, keep_default_na=False)
         sentence, claims = explanation(frame), frame.to_dict("records")
-    tables = [_table(table, header["paper"], runs) for table in paper["tables"]]
-    return {**paper, **header, "sentence": sentence, "claims": claims, "tables": tables, "telling": _telling(tables)}
+    tables = [_table(table, paper["paper"], runs) for table in paper["tables"]]
+    ends = (file for kind in TELLING for table in tables for file in table["figures"] if Path(file).stem.endswith(kind))
+    return {**paper, "sentence": sentence, "claims": claims, "tables": tables, "telling": next(ends, None)}
 
 
 def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
@@ -93,23 +95,10 @@ def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     }  # fmt: skip
 
 
-def _telling(tables: list[dict]) -> dict | None:
-    """Return the figure of a paper's tables that tells most."""
-    figures = [figure for table in tables for figure in table["figures"]]
-    ends = (next((one for one in figures if Path(one["file"]).stem.endswith(kind)), None) for kind in TELLING)
-    return next(filter(None, ends), None)
-
-
 def _choices(lines: pd.DataFrame) -> dict[str, tuple[str, list[str]]]:
     """Return, by a column of the table of all runs, its name for readers and its values, if runs differ in it."""
     columns = {"run": ("paper", lines.paper), "dataset": ("data set", lines.dataset), "model": ("network", lines.model)}
     return {head: (name, sorted(own.dropna().unique())) for head, (name, own) in columns.items() if own.nunique() > 1}
-
-
-def _count(papers: list[dict]) -> str:
-    """Count the claims of all papers with each verdict."""
-    counts = Counter(claim["verdict"] for paper in papers for claim in paper["claims"])
-    return f"Verdicts: {', '.join(f'“{verdict}” {counts[verdict]}' for verdict in VERDICTS)}."
 
 
 def _drawn(file: str | Path) -> dict:

@@ -33,15 +33,16 @@ def provenance(
         accuracies, of at most `POINTS` lines), `measures` ([value, standard error] of each of the `quantities`), and
         the places of its `settings` and `facts` in lists of flat entries, which runs share; `quantities`: their titles.
     """
-    # By their texts, the entries with their places: there may be thousands.
-    settings: dict[str, tuple[int, dict]] = {}
-    facts: dict[str, tuple[int, dict]] = {}
+    runs, shared = runs.sort_values("seed", kind="stable").astype(object), {}
+    for name in ("settings", "facts"):
+        runs[name], texts = pd.factorize(runs[name])
+        shared[name] = [flat(json.loads(text)) for text in texts]
     courses = dict(list(histories.groupby(KEYS)))
     found = {} if measures is None else dict(list(measures.groupby(KEYS)))
     known = set() if measures is None else set(measures.quantity)
     quantities = {name: titled(name) for name in QUANTITIES if name in known}
     by_run: dict[str, list[dict]] = {}
-    for run in runs.sort_values("seed", kind="stable").astype(object).to_dict("records"):
+    for run in runs.to_dict("records"):
         key = tuple(run[name] for name in KEYS)
         by_run.setdefault(f"{run['paper']}/{run['run']}", []).append({
             **{name: _text(run[name]) for name in TEXTS},
@@ -49,22 +50,16 @@ def provenance(
             "last": _number(run["test_accuracy"]), "train": _number(run["train_accuracy"]),
             "selected": _number(run["best_test_accuracy"]),
             "selected_on": _text(run["best_selected_on"]), "selected_step": int(run["best_step"]),
-            "settings": _place(settings, run["settings"]), "facts": _place(facts, run["facts"]),
+            "settings": run["settings"], "facts": run["facts"],
             "file": Path(os.path.relpath(run["file"], folder)).as_posix(),
             "history": _course(courses.get(key, histories[:0])),
             "measures": _measured(found.get(key), quantities),
         })  # fmt: skip
-    shared = {name: [one for _, one in own.values()] for name, own in (("settings", settings), ("facts", facts))}
     return {"runs": by_run, **shared, "quantities": quantities}
 
 
 def _text(value) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _place(entries: dict[str, tuple[int, dict]], entry: str) -> int:
-    """Return the place of an entry, JSON that is made flat, among others; it is added if it is new."""
-    return entries.setdefault(entry, (len(entries), flat(json.loads(entry))))[0]
 
 
 def _course(history: pd.DataFrame) -> list[list]:

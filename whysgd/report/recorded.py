@@ -43,7 +43,7 @@ def read_record_frames(
         if known != metrics["data"]["sha256"]:
             raise UserError(f"{file}: was trained on other data than {first}: data.sha256 differs")
         runs.append({**run_line(metrics, file), "source": RECORDS, "older": older_training(metrics, root)})
-        histories.append(_history(record, file))
+        histories.append(_history(record))
         for name, result in record["measures"].items():
             if options.get(name) != result["options"]:
                 print(f"{file}: {name} was measured with other options, and is left out", file=sys.stderr)
@@ -53,14 +53,10 @@ def read_record_frames(
     return pd.DataFrame(runs), pd.concat(histories, ignore_index=True), pd.DataFrame(found, columns=COLUMNS)
 
 
-def _history(record: dict, file: Path) -> pd.DataFrame:
-    metrics = record["metrics"]
+def _history(record: dict) -> pd.DataFrame:
+    metrics, lines = record["metrics"], pd.DataFrame(record["history"]).reindex(columns=HISTORY_KEPT)
     spec, images = RunSpec.from_dict(metrics["settings"]), metrics["data"]["train_images"]
-    try:
-        lines = pd.DataFrame(record["history"]).reindex(columns=HISTORY_KEPT)
-        lines.insert(1, "epoch", [epoch_at(spec, images, step - 1) + 1 for step in lines.step])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: history: not columns of one length ({error!r})") from None
+    lines.insert(1, "epoch", [epoch_at(spec, images, step - 1) + 1 for step in lines.step])
     return pd.DataFrame({**{key: metrics[key] for key in KEYS}, **lines})
 
 

@@ -82,22 +82,15 @@ def _verdicts(scale: str, paper: str) -> list[dict]:
         return list(csv.DictReader(lines))
 
 
-def paper_text(scale: str, paper: str) -> str:
-    """Return all tables and claims of a paper; refuse one that has none at this scale."""
-    files = [_table(scale, paper, table) for table in found_tables(scale, paper)]
-    files += filter(Path.is_file, [Path(CLAIMS.format(scale=scale, paper=paper) + ".md")])
+def made_text(scale: str, what: str) -> str:
+    """Return a table, or all tables and claims of a paper; refuse what was not made at this scale."""
+    paper, _, table = what.partition("/")
+    files = [_table(scale, paper, one) for one in found_tables(scale, paper) if table in ("", one)]
+    files += [] if table else filter(Path.is_file, [Path(CLAIMS.format(scale=scale, paper=paper) + ".md")])
     if not files:
-        made = [name for name in paper_names() if found_tables(scale, name)]
-        raise UserError(f"show: {paper}: no table of it was made at scale {scale}; made: {', '.join(made) or 'none'}")
-    return "\n".join(file.read_text(encoding="utf-8") for file in files).rstrip()
-
-
-def table_text(scale: str, paper: str, table: str) -> str:
-    """Return one table; refuse one that was not made at this scale."""
-    if not (file := _table(scale, paper, table)).is_file():
         made = [f"{name}/{one}" for name in paper_names() for one in found_tables(scale, name)]
-        raise UserError(f"show: {paper}/{table}: was not made at scale {scale}; made: {', '.join(made) or 'none'}")
-    return file.read_text(encoding="utf-8").rstrip()
+        raise UserError(f"show: {what}: was not made at scale {scale}; made: {', '.join(made) or 'none'}")
+    return "\n".join(file.read_text(encoding="utf-8") for file in files).rstrip()
 
 
 def _table(scale: str, paper: str, table: str) -> Path:

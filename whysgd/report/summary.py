@@ -59,9 +59,11 @@ def _overall(overall: pd.DataFrame) -> Table:
     groups = [("", 1), *((QUANTITIES[target].label, len(COEFFICIENTS)) for target in targets)]
     notes = [f"–: fewer than {FEWEST} such pairs, or no side is expected."] if overall.value.isna().any() else []
     notes += [f"Measures without a number are left out: {rest}."] if (rest := len(COMPARED) - len(shown)) else []
-    of_settings = overall[overall.coefficient == pairs.GRANULATED].max()
-    behind = (_behind(overall), f"in {of_settings.parts} groups and settings with {of_settings.pairs} pairs")
-    return Table("All papers", heads, numbers, rows, groups, above=[LEGEND.format(*behind)], notes=notes)
+    raw, same, alone = (overall[overall.coefficient == one].max() for one in (pairs.RAW, AT_LOSS, pairs.GRANULATED))
+    several = f" in {raw.parts} groups" if raw.parts > 1 else ""
+    behind = f"n = {raw.runs}{several}, {same.pairs} of {raw.pairs} pairs at the same loss" if raw.runs else "n = 0"
+    legend = LEGEND.format(behind, f"in {alone.parts} groups and settings with {alone.pairs} pairs")
+    return Table("All papers", heads, numbers, rows, groups, above=[legend], notes=notes)
 
 
 def _number(line: pd.Series) -> str:
@@ -70,15 +72,6 @@ def _number(line: pd.Series) -> str:
     sign, mark = ("", "") if line.name[-1] == pairs.SIGN_ERROR else ("+z", line.mark)
     ends = "" if pd.isna(line.low) else f" [{line.low:{sign}.2f}, {line.high:{sign}.2f}]"
     return f"{line.value:{sign}.2f}{ends} {mark}".rstrip()
-
-
-def _behind(lines: pd.DataFrame) -> str:
-    """Return how many runs and pairs are behind the τ."""
-    raw, same = (lines[lines.coefficient == name].max() for name in (pairs.RAW, AT_LOSS))
-    if not raw.runs:
-        return "n = 0"
-    groups = f" in {raw.parts} groups" if raw.parts > 1 else ""
-    return f"n = {raw.runs}{groups}, {same.pairs} of {raw.pairs} pairs at the same loss"
 
 
 def _caveats(overall: pd.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
 """Tables for readers, and texts around them, written as Markdown, HTML and LaTeX; every text is escaped here.
 
-A text is a list of blocks: a str is a paragraph, a list of them are bullets, and then there are `Heading` and `Table`.
+A text is a list of blocks: a str is a paragraph, a list of them are bullets, and then there is `Table`.
 """
 
 import re
@@ -61,13 +61,6 @@ class Table:
     notes: Sequence[str] = ()
 
 
-class Heading(NamedTuple):
-    """The heading of what follows."""
-
-    text: str
-    level: int = 2
-
-
 def plain(text) -> str:
     """Return a text in one line."""
     return " ".join(str(text).split())
@@ -79,8 +72,6 @@ def to_markdown(blocks: Iterable) -> str:
 
 
 def _markdown(block) -> list[str]:
-    if isinstance(block, Heading):
-        return [f"{'#' * block.level} {_markdown_text(block.text)}"]
     if isinstance(block, str):
         return [_markdown_text(block)] if block else []
     if isinstance(block, list):
@@ -128,8 +119,6 @@ def document(blocks: Iterable, title: str) -> str:
 
 
 def _html(block) -> Markup:
-    if isinstance(block, Heading):
-        return Markup("<h{0}>{1}</h{0}>").format(block.level + 1, block.text)
     if isinstance(block, str):
         return Markup("<p>{}</p>").format(block)
     if isinstance(block, list):

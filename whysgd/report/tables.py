@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from whysgd.report.baselines import differences, row_name, seeds_of_row
+from whysgd.report.baselines import difference_of, row_name, seeds_of_row
 from whysgd.report.frame import KEYS, RECORDS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
@@ -49,13 +49,6 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         does not count, and a diverged run counts with the accuracy it ended at, or its best until then.
     """
     mine = runs[runs.paper == paper]
-    rows = [row for row in table["rows"] if row["metric"] in ACCURACIES]
-    beside = {
-        id(one.row): {
-            "published_beside": one.published, "measured_beside": one.value, "baseline": row_name(one.baseline),
-        }
-        for one in differences({**table, "rows": rows}, mine)
-    }  # fmt: skip
     known = pd.DataFrame(columns=MEASURES) if measures is None else measures[measures.paper == paper]
     by_run, measured = (dict(list(frame.groupby("run"))) for frame in (mine, known))
     lines = []
@@ -63,11 +56,11 @@ def make_table(table: dict, paper: str, runs: pd.DataFrame, measures: pd.DataFra
         own = by_run.get(row["run"], mine[:0])
         values, note = _values(row, own, measured.get(row["run"], known[:0]))
         notes = [_note(row, own), note, _share_of_grid(table) if len(own) else ""]
-        comparable = table["as_published"] and not row["edited"]
-        lines.append({
-            **_line(row, own, values, comparable), **beside.get(id(row), {}), **_gap(row, mine),
-            "note": "; ".join(filter(None, notes)),
-        })  # fmt: skip
+        line = _line(row, own, values, comparable=table["as_published"] and not row["edited"])
+        if row["metric"] in ACCURACIES and (one := difference_of(table, row, mine)):
+            beside = (one.published, one.value, row_name(one.baseline))
+            line |= zip(("published_beside", "measured_beside", "baseline"), beside, strict=True)
+        lines.append({**line, **_gap(row, mine), "note": "; ".join(filter(None, notes))})
     columns = [*COLUMNS[:1], *(["column"] if table["columns"] else []), *COLUMNS[1:]]
     columns[-2:-2] = GAP_COLUMNS if any(row["gap"] for row in table["rows"]) else []
     return pd.DataFrame(lines, columns=columns)
@@ -230,7 +223,8 @@ def _long(lines: pd.DataFrame, paper: str) -> tuple[list, list, list]:
     for line in lines.itertuples():
         texts = [str(line.n), _steps(line.least_steps, line.most_steps)]
         texts += [_spread(getattr(line, name), None, line.metric) for name in fitted]
-        texts += [_signed(getattr(line, name), line.metric) for name in told]
+        form = "+.2f" if line.metric in ACCURACIES else "+.3g"
+        texts += ["–" if pd.isna(one) else f"{one:{form}}" for one in (getattr(line, name) for name in told)]
         texts += [line.gap] if has_gaps else []
         texts += ["" if pd.isna(line.note) else line.note] if noted else []
         measured = _cell(line.measured, line, paper)
@@ -262,12 +256,6 @@ def _gap_text(line) -> str:
     # Adding 0 makes -0 a 0.
     texts = ("–" if pd.isna(share) else f"{round(100 * share) + 0}" for share in shares)
     return " → ".join(texts) + (" ?" if pd.notna(shares[1]) and not line.gap_resolved else "")
-
-
-def _signed(difference, metric: str) -> str:
-    if pd.isna(difference):
-        return "–"
-    return f"{difference:+.2f}" if metric in ACCURACIES else f"{difference:+.3g}"
 
 
 def _spread(mean, std, metric: str) -> str:

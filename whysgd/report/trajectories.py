@@ -27,17 +27,19 @@ def plot_trajectories(settings: Mapping, frame: pd.DataFrame):
     with a star where they are flattest. In a valley sharper than 2/η full batch is not stable. `settings` are the
     `trajectories` of a paper, and `frame` has `whysgd.study.trajectories.COLUMNS` of its methods.
     """
-    steps, lowest, limit = settings["steps"], _lowest(settings), 2 / settings["lr"]
+    steps, limit, points = settings["steps"], 2 / settings["lr"], np.asarray(settings["points"], dtype=float)
+    lowest = float(losses(np.array([1.0, valley(points)]), points))
     parts, widths = [["plane", "loss"], ["plane", "sharpness"]], [1.5, 1]
     figure, axes = plt.subplot_mosaic(parts, figsize=(WIDE, HEIGHT), width_ratios=widths)
     plane, loss, sharpness = axes.values()
-    _background(plane, settings)
+    _background(plane, settings, points, lowest)
     for path, look in _paths(settings, frame):
         plane.plot(path.w1, path.w2, **look)
         loss.plot(path.step, path.loss - lowest, **look)
         sharpness.plot(path.step, path.sharpness, **look)
         if path.seed.iloc[0] == 0:
-            plane.plot(*path[["w1", "w2"]].iloc[-1], **_mark(look))
+            mark = {"color": look["color"], "mec": "white", "mew": 1.2, "ms": 8, "zorder": look["zorder"] + 3}
+            plane.plot(*path[["w1", "w2"]].iloc[-1], "o", **mark)
     sharpness.axhline(limit, color="black", ls=":", lw=1)
     sharpness.annotate(
         f"2/η = {limit:g}", (1, limit), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -77,17 +79,11 @@ def _paths(settings: Mapping, frame: pd.DataFrame):
     return sorted(found, key=lambda item: item[1]["zorder"])
 
 
-def _mark(look: Mapping) -> dict:
-    """Return the look of the place where a path ends."""
-    return {"marker": "o", "ls": "none", "color": look["color"], "mec": "white", "mew": 1.2, "ms": 8,
-            "zorder": look["zorder"] + 3}  # fmt: skip
-
-
-def _background(axis, settings: Mapping) -> None:
+def _background(axis, settings: Mapping, points: np.ndarray, lowest: float) -> None:
     """Draw contours of L − min L, equally far apart on a logarithmic scale, the valleys and the start."""
-    points, (left, right, low, high) = np.asarray(settings["points"], dtype=float), settings["window"]
+    left, right, low, high = settings["window"]
     first, second = np.linspace(left, right, GRID), np.linspace(low, high, GRID)
-    loss = losses(np.stack(np.meshgrid(first, second), -1), points) - _lowest(settings)
+    loss = losses(np.stack(np.meshgrid(first, second), -1), points) - lowest
     levels = np.geomspace(FLOOR, max(loss.max(), 10 * FLOOR), LEVELS)
     greys = plt.get_cmap("Greys")(np.linspace(0.0, DARKEST, LEVELS - 1))
     axis.contourf(first, second, loss.clip(FLOOR), levels=levels, colors=greys, zorder=0)
@@ -102,12 +98,6 @@ def _background(axis, settings: Mapping) -> None:
     axis.annotate("start", settings["start"], (7, 3), textcoords="offset points", zorder=4)
     axis.grid(visible=False)
     axis.set(xlim=(left, right), ylim=(low, high), aspect="equal", xlabel="w₁", ylabel="w₂")
-
-
-def _lowest(settings: Mapping) -> float:
-    """Return min L."""
-    points = np.asarray(settings["points"], dtype=float)
-    return float(losses(np.array([1.0, valley(points)]), points))
 
 
 def message(settings: Mapping, frame: pd.DataFrame) -> tuple[str, str]:

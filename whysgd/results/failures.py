@@ -1,6 +1,7 @@
 """Why jobs of a workflow failed: the last lines of their logs, found through Snakemake's own log."""
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
 
     `log` is Snakemake's own, which is written from the start of the run on; the logs of jobs lie below `folder`.
     """
-    logs = failed_logs(log.read_text(encoding="utf-8", errors="replace"))
-    files = list(map(Path, logs)) or bad_ends(folder, _begin(log))
+    logs, begin = failed_logs(log.read_text(encoding="utf-8", errors="replace")), 0.0
+    with suppress(ValueError):  # The name of the log says when the run began.
+        begin = datetime.strptime(log.name[:17], "%Y-%m-%dT%H%M%S").timestamp()
+    files = list(map(Path, logs)) or bad_ends(folder, begin)
     ends = [(file, _last(file, lines) or ["(empty)"]) for file in files]
     parts = ["\n".join([f"{file} ends with:", *(f"  {line}" for line in last)]) for file, last in ends]
     return "\n".join(parts) or f"the workflow failed before a job could say why; see {log}"
@@ -46,11 +49,3 @@ def explained(log: Path, folder: Path = RESULTS, lines: int = LINES) -> str:
 
 def _last(file: Path, lines: int) -> list[str]:
     return file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if file.is_file() else []
-
-
-def _begin(log: Path) -> float:
-    """When a run of Snakemake began, as the name of its log says."""
-    try:
-        return datetime.strptime(log.name[:17], "%Y-%m-%dT%H%M%S").timestamp()
-    except ValueError:
-        return 0.0

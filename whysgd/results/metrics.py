@@ -1,12 +1,12 @@
 """Reading and writing metrics.json, what a batch of seeds of one run ended with. Imports no torch."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import digest_of, read_json, sha256_of
 from whysgd.results.paths import METRICS, batch_name, run_folder
+from whysgd.study.settings import is_real
 from whysgd.study.spec import RunSpec
 
 MEASURED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -98,13 +98,9 @@ def problem_of(metrics: dict) -> str | None:
         return f"status = {metrics['status']!r}: allowed: {', '.join(STATUS)}"
     for part in ("final", "best"):
         for key in MEASURED:
-            if metrics[part][key] is not None and not _is_number(metrics[part][key]):
+            if metrics[part][key] is not None and not is_real(metrics[part][key]):
                 return f"{part}.{key} = {metrics[part][key]!r}: must be a finite number or null"
     for part in ("data", "sha256"):
         if not isinstance(metrics.get(part, {}), dict):
             return f"{part}: must be a mapping"
     return None
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
@@ -11,13 +11,20 @@ from whysgd.results.metrics import is_unchanged, problem_of
 from whysgd.results.paths import record_file
 from whysgd.study.settings import Count, Index, Settings, Text
 from whysgd.study.spec import RunSpec
-from whysgd.study.validation import checked
+from whysgd.study.validation import Problems, checked
 
 FORMAT = 2
 # What a measure's result has from its run.
 FROM_RUN = ("paper", "run", "scale", "seed", "status", "spec_digest", "weights_sha256", "device", "threads")
 
-Columns = dict[str, list[float | int | str | None]]
+
+def _one_length(columns: dict) -> dict:
+    if len(set(map(len, columns.values()))) > 1:
+        raise Problems([((), ": must be columns of one length")])
+    return columns
+
+
+Columns = Annotated[dict[str, list[float | int | str | None]], AfterValidator(_one_length)]
 Digest = Annotated[str, Field(min_length=16)]
 
 

@@ -18,19 +18,8 @@ import pandas as pd
 from whysgd.errors import UserError
 from whysgd.files import write_text
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
+from whysgd.results import paths
 from whysgd.results.metrics import check_file, read_measured, read_metrics, with_checksum
-from whysgd.results.paths import (
-    HISTORY,
-    LAYERS,
-    METRICS,
-    NOISE,
-    NOISE_NORMS,
-    NORMS,
-    RECORDS,
-    landscape_folder,
-    measures_folder,
-    record_file,
-)
 from whysgd.results.record_model import FORMAT, FROM_RUN, read_record
 from whysgd.results.recorded import parts_of
 from whysgd.study.changes import different_settings
@@ -62,8 +51,8 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Path | No
     Raises:
         UserError: the run is not finished, a file is damaged, or a measure is of other settings.
     """
-    every = read_metrics(folder / METRICS)
-    names = (HISTORY, NORMS, NOISE, LAYERS, NOISE_NORMS)
+    every = read_metrics(folder / paths.METRICS)
+    names = (paths.HISTORY, paths.NORMS, paths.NOISE, paths.LAYERS, paths.NOISE_NORMS)
     for name in names:
         check_file(every[0], folder / name)
     taken = _measures(measures or folder / "measures", folder, {metrics["seed"]: metrics for metrics in every})
@@ -74,13 +63,13 @@ def records_of(folder: Path, measures: Path | None = None, landscapes: Path | No
         seed = metrics["seed"]
         lines = {name: table[table.seed == seed] for name, table in tables.items()}
         content = {"format": FORMAT, "metrics": metrics, "measures": taken.get(seed, {})}
-        content["history"] = _history(lines[HISTORY], metrics["settings"]["evaluations"])
-        content["norms"] = _columns(lines[NORMS].head(FIRST_STEPS), ("step", "gradient_norm"))
-        if len(lines[NOISE]):
+        content["history"] = _history(lines[paths.HISTORY], metrics["settings"]["evaluations"])
+        content["norms"] = columns_of(lines[paths.NORMS].head(FIRST_STEPS), ("step", "gradient_norm"))
+        if len(lines[paths.NOISE]):
             planned = metrics["settings"]["noise"]["points"] + 2  # with the start and the end
-            content["noise"] = _noise(lines[NOISE], planned)
-            content["layers"] = _layers(lines[LAYERS], planned)
-            content["noise_norms"] = _noise_norms(lines[NOISE_NORMS])
+            content["noise"] = _noise(lines[paths.NOISE], planned)
+            content["layers"] = _layers(lines[paths.LAYERS], planned)
+            content["noise_norms"] = _noise_norms(lines[paths.NOISE_NORMS])
         drawn = {kind: own[seed] for kind, own in points.items() if seed in own}
         records.append(with_checksum({**content, **({"landscapes": drawn} if drawn else {})}))
     return records
@@ -96,16 +85,12 @@ def _measures(place: Path, folder: Path, metrics: Mapping[int, Mapping]) -> dict
             own = metrics[result["seed"]]
             if any(result.get(key) != own.get(key) for key in ("spec_digest", "weights_sha256")):
                 raise UserError(f"{file}: is of other settings or weights than {folder}; measure the run again")
-            taken.setdefault(result["seed"], {})[result["measure"]] = _without_run(result, own)
+            # What the run's metrics say is not said again.
+            kept = {key: value for key, value in result.items() if key not in FROM_RUN or value != own.get(key)}
+            if kept.get("versions", {}).items() <= own["versions"].items():
+                kept.pop("versions", None)
+            taken.setdefault(result["seed"], {})[result["measure"]] = kept
     return taken
-
-
-def _without_run(result: dict, metrics: Mapping) -> dict:
-    """A measure's result without what its run's metrics say."""
-    own = {key: value for key, value in result.items() if key not in FROM_RUN or value != metrics.get(key)}
-    if own.get("versions", {}).items() <= metrics["versions"].items():
-        own.pop("versions", None)
-    return own
 
 
 def _table(*files: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -122,8 +107,8 @@ def _table(*files: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.concat(lines)
 
 
-def _columns(lines: pd.DataFrame, names: Iterable[str], digits: int = DIGITS) -> dict[str, list]:
-    """Columns of a table, by name; those without any number are left out."""
+def columns_of(lines: pd.DataFrame, names: Iterable[str], digits: int = DIGITS) -> dict[str, list]:
+    """Return columns of a table, by name, as records have them; those without any number are left out."""
     kept = [name for name in names if lines[name].notna().any()]
     return {name: [one if name == "layer" else _rounded(one, digits) for one in lines[name]] for name in kept}
 
@@ -150,13 +135,13 @@ def _history(lines: pd.DataFrame, planned: int) -> dict[str, list]:
     early = [step for step in normed if step <= lines.step.max() / 10]
     kept = _shared(evaluated, planned, LINES)
     kept += _spread(early, NORM_LINES // 2) + _spread([step for step in normed if step not in early], NORM_LINES // 2)
-    return _columns(lines[lines.step.isin(kept)], HISTORY_KEPT)
+    return columns_of(lines[lines.step.isin(kept)], HISTORY_KEPT)
 
 
 def all_columns(folder: Path, name: str, seed: int) -> dict[str, list]:
     """A whole table of a seed (history, gradient_norms, noise, layers), with the digits that records keep."""
     lines = _table(folder / f"{name}.csv")
-    return _columns(lines[lines.seed == seed], lines.columns.drop("seed"), digits_of(name))
+    return columns_of(lines[lines.seed == seed], lines.columns.drop("seed"), digits_of(name))
 
 
 def digits_of(table: str) -> int:
@@ -168,14 +153,14 @@ def _noise(lines: pd.DataFrame, planned: int) -> dict[str, list]:
     """Some of the measured steps; of the test set's noise the index and the size."""
     kept = lines[lines.step.isin(_shared(list(lines.step), planned, LINES))]
     names = [name for name in lines.columns.drop("seed") if name in OF_TEST or not name.startswith("test_")]
-    return _columns(kept, names, FEW_DIGITS)
+    return columns_of(kept, names, FEW_DIGITS)
 
 
 def _layers(lines: pd.DataFrame, planned: int) -> dict[str, list]:
     """Some of the measured steps, of the layers' weights: biases are not drawn."""
     weights = lines[lines.layer.str.endswith("weight")]
     kept = weights[weights.step.isin(_shared(list(weights.step.unique()), planned, LAYER_STEPS))]
-    return _columns(kept, ("step", "layer", "weight_norm", "gradient_norm"), FEW_DIGITS)
+    return columns_of(kept, ("step", "layer", "weight_norm", "gradient_norm"), FEW_DIGITS)
 
 
 def _noise_norms(lines: pd.DataFrame) -> dict[str, list]:
@@ -186,7 +171,7 @@ def _noise_norms(lines: pd.DataFrame) -> dict[str, list]:
         own = lines.index[lines.step == end]
         parts = min(MINI_BATCHES, len(own))
         kept += [own[int((i + 0.5) * len(own) / parts)] for i in range(parts)]
-    return _columns(lines.loc[kept], ("step", "noise_norm"), FEW_DIGITS)
+    return columns_of(lines.loc[kept], ("step", "noise_norm"), FEW_DIGITS)
 
 
 def _landscapes(folder: Path, kind: str, run: Path) -> dict[int, dict[str, list]]:
@@ -199,11 +184,11 @@ def _landscapes(folder: Path, kind: str, run: Path) -> dict[int, dict[str, list]
     if not whole:
         return {}
     files = max(whole, key=lambda parts: min(file.stat().st_mtime_ns for file in parts))
-    trained = (run / METRICS).stat().st_mtime_ns
+    trained = (run / paths.METRICS).stat().st_mtime_ns
     if old := [file for file in files if file.stat().st_mtime_ns < trained]:
         raise UserError(f"{old[0]}: is older than {run}; measure the landscape again")
     points = _table(*files, columns=["seed", *LANDSCAPE_NUMBERS])
-    return {seed: _columns(own, LANDSCAPE_NUMBERS, FEW_DIGITS) for seed, own in points.groupby("seed")}
+    return {seed: columns_of(own, LANDSCAPE_NUMBERS, FEW_DIGITS) for seed, own in points.groupby("seed")}
 
 
 def _rounded(number: float, digits: int) -> float | int | None:
@@ -212,7 +197,7 @@ def _rounded(number: float, digits: int) -> float | int | None:
     return int(number) if number == int(number) and abs(number) < 1e15 else float(f"{number:.{digits}g}")
 
 
-def write_records(folders: Iterable[Path], measures: Path | None = None, root: Path = RECORDS) -> list[Path]:
+def write_records(folders: Iterable[Path], measures: Path | None = None, root: Path = paths.RECORDS) -> list[Path]:
     """Write the records of the finished batches in these folders and return their files.
 
     `measures` is the folder of their measures; None takes the workflow's, or measures/ in the folder of the batch.
@@ -223,12 +208,12 @@ def write_records(folders: Iterable[Path], measures: Path | None = None, root: P
     """
     new: dict[Path, tuple[dict, Path]] = {}
     for folder in map(Path, folders):
-        every = read_metrics(folder / METRICS)
+        every = read_metrics(folder / paths.METRICS)
         names = [every[0][key] for key in ("scale", "paper", "run")]
         batch = [metrics["seed"] for metrics in every]
-        place, points = measures or measures_folder(*names, batch), landscape_folder(*names, batch)
+        place, points = measures or paths.measures_folder(*names, batch), paths.landscape_folder(*names, batch)
         for record in records_of(folder, place if place.is_dir() else None, points if points.is_dir() else None):
-            new[root / record_file(*names, record["metrics"]["seed"])] = record, folder
+            new[root / paths.record_file(*names, record["metrics"]["seed"])] = record, folder
     for path, (record, folder) in new.items():
         if path.is_file():
             _check_replaced(path, record, folder)

@@ -1,5 +1,6 @@
 """Whether records can be had again: their runs are trained and measured anew and compared, number by number."""
 
+import io
 import math
 import statistics
 import tempfile
@@ -9,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from whysgd.errors import UserError
-from whysgd.files import read_json, write_text
+from whysgd.files import read_json
 from whysgd.results.paths import NORMS, dataset_folder, record_file
 from whysgd.results.record_model import read_record
-from whysgd.results.records import FIRST_STEPS, all_columns, digits_of, records_of
+from whysgd.results.records import FIRST_STEPS, all_columns, columns_of, digits_of, records_of
 from whysgd.study.spec import RunSpec
 
 SAME_BITS, ROUNDING, ANOTHER = "same bits", "same within rounding", "another result"
@@ -69,16 +70,13 @@ def _rows_of_first_steps(batches: Mapping[tuple, dict[Path, dict]], data, store,
     for records in batches.values():
         again = _first_steps(records, data, store, device)
         for file, record in records.items():
-            metrics = record["metrics"]
-            ended = metrics["status"] if metrics["steps"] <= FIRST_STEPS else "finished"
-            metrics = metrics | {"steps": min(metrics["steps"], FIRST_STEPS), "status": ended}
-            facts, norms = again[metrics["seed"]]
-            row = compared(
-                {"metrics": metrics, "norms": record["norms"], "measures": {}},
-                {"metrics": metrics | facts, "norms": norms, "measures": {}}, [],
-            )  # fmt: skip
-            verdict = OF_START.get(row["verdict"], ANOTHER)
-            yield {"record": str(file), **row, "verdict": verdict, "test accuracy [%]": "–", "measures": "–"}
+            metrics, (facts, norms) = record["metrics"], again[record["metrics"]["seed"]]
+            if metrics["steps"] > FIRST_STEPS:
+                metrics = metrics | {"steps": FIRST_STEPS, "status": "finished"}
+            start = {"metrics": metrics, "norms": record["norms"], "measures": {}}
+            row = compared(start, start | {"metrics": metrics | facts, "norms": norms}, [])
+            told = {"verdict": OF_START.get(row["verdict"], ANOTHER), "test accuracy [%]": "–", "measures": "–"}
+            yield {"record": str(file), **row, **told}
 
 
 def _first_steps(records: Mapping[Path, dict], data, store, device) -> dict[int, tuple[dict, dict[str, list]]]:
@@ -109,19 +107,15 @@ def _first_steps(records: Mapping[Path, dict], data, store, device) -> dict[int,
         "threads": torch.get_num_threads(), "versions": versions(),
     }  # fmt: skip
     states = dict(zip(trainer.seeds, trainer.states, strict=True))
-    ends = {seed: "diverged" if state.ended == "diverged" else "finished" for seed, state in states.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        # Through the file, so that numbers have the digits that a record keeps of it.
-        write_text(
-            Path(folder, NORMS), norms_csv({seed: one.norms[: one.step].tolist() for seed, one in states.items()})
+    # Through the log's text, so that numbers have the digits that a record keeps of it.
+    log = pd.read_csv(io.StringIO(norms_csv({seed: one.norms[: one.step].tolist() for seed, one in states.items()})))
+    return {
+        seed: (
+            {**facts, "steps": state.step, "status": "diverged" if state.ended == "diverged" else "finished"},
+            columns_of(log[log.seed == seed], ("step", "gradient_norm")),
         )
-        return {
-            seed: (
-                {**facts, "steps": state.step, "status": ends[seed]},
-                all_columns(Path(folder), TABLES["norms"], seed),
-            )
-            for seed, state in states.items()
-        }
+        for seed, state in states.items()
+    }
 
 
 def _data_of(file: Path, metrics: Mapping, data: Path | None) -> Path:
@@ -153,10 +147,8 @@ def _made_again(records: Mapping[Path, dict], data, store, device) -> dict[int, 
             wanted = [one["metrics"]["seed"] for one in records.values()]
             measure_batch(list(options), load_runs(out, data, device, seeds=wanted), out / "measures/all.json", options)
         found = {one["metrics"]["seed"]: one for one in records_of(out)}
-        return {
-            seed: one | {key: all_columns(out, name, seed) for key, name in TABLES.items()}
-            for seed, one in found.items()
-        }
+        return {own: one | {key: all_columns(out, name, own) for key, name in TABLES.items()}
+                for own, one in found.items()}  # fmt: skip
 
 
 def _trained(file: Path, metrics: Mapping, folder: Path, data, store, device) -> Path:
@@ -198,8 +190,7 @@ def compared(record: Mapping, again: Mapping, accuracies: Iterable[float | None]
     tolerance, steps = TOLERANCE[now["precision"]], _by_step(record, again)
     first = min((step for step, size in steps.items() if size), default=None)
     early = [size for step, size in _by_step(record, again, beyond_rounding=True).items() if step <= EARLY]
-    told = [key for key in COMPARED if metrics.get(key) is not None]
-    changed = _changed(*({key: one.get(key) for key in told} for one in (metrics, now)))
+    changed = _changed({key: metrics[key] for key in COMPARED if metrics.get(key) is not None}, now)
     off = _changed(*({"noise_norms": one.get("noise_norms"), **_quantities(one)} for one in (record, again)))
     largest = max(off, key=lambda key: (not key.endswith("std_error"), off[key]), default="")
     end, end_now = metrics["final"]["test_accuracy"], now["final"]["test_accuracy"]

@@ -30,7 +30,8 @@ def scale_note(config: Mapping, paper: str, runs: Iterable[str]) -> str:
         for rule, (sign, noted, keys) in _RULES.items()
         if scale[rule] != 1 and any(is_real(one.get(key)) for one in settings for key in keys)
     }
-    if scale["batch_divisor"] != 1 and any(_has_several(one) for one in settings):
+    several = (one for one in settings if is_real(one["batch"]) and one["batch"] > one["micro_batch"])
+    if scale["batch_divisor"] != 1 and any(several):
         found["batch_divisor"] = f"micro-batches of a step ÷{scale['batch_divisor']:g}"
     if "micro_batch_divisor" in found and any(known[run]["batch"] != FULL_BATCH for run in runs):
         but = " unless full batch" if any(known[run]["batch"] == FULL_BATCH for run in runs) else ""
@@ -79,8 +80,3 @@ def settings_text(config: Mapping, paper: str, run: str) -> str:
     table = tabulate(lines, heads, disable_numparse=True)
     note = scale_note(config, paper, [run])
     return f"{table}\n\nRules of the scale: {note}" if note else table
-
-
-def _has_several(settings: Mapping) -> bool:
-    """Return whether a step has several micro-batches and not all."""
-    return is_real(settings["batch"]) and settings["batch"] > settings["micro_batch"]

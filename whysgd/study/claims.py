@@ -38,14 +38,20 @@ METRICS = (*ACCURACIES, EARLY, *MEASURED)
 Rows = tuple[tuple[tuple[str, float], ...], ...]
 _NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _COMPARISON = re.compile(r"\s(<=|>=|<|>)\s")
-_CALL = re.compile(r"(\w+)\(\s*([^()]*?)\s*\)(?:\s+(<=|>=|<|>)\s+(-?\d+(?:\.\d+)?))?")
-# How each call may be written: names at least and at most, signs, and the number (None: any).
+_TERM = rf"(?:{_NAME}|\d+(?:\.\d+)?(?:\s+points)?)"
+_SUM = re.compile(rf"{_TERM}(?:\s+[+-]\s+{_TERM})*")
+_NAMES = rf"{_NAME}(?:\s*,\s*{_NAME})*"
+# How each call may be written, with groups of its names, sign and number; and what is said of another one.
 _CALLS = {
-    "gap": (1, 1, ("<", "<=", ">", ">="), None, "gap(a run) >= a number"),
-    "spearman": (2, 1000, ("<", ">"), 0.0, "spearman(a run, another, …) < 0 or > 0"),
-    "each": (1, 1000, ("<", ">"), None, "each(a table, …) < or > a number"),
-    "trend": (1, 1, (None,), None, "trend(a table)"),
-}
+    "gap": (rf"gap\(\s*({_NAME})\s*\)\s+([<>]=?)\s+(\d+(?:\.\d+)?)", "gap(a run) >= a number"),
+    "spearman": (
+        rf"spearman\(\s*({_NAME}\s*,\s*{_NAMES})\s*\)\s+([<>])\s+(0)", "spearman(a run, another, …) < 0 or > 0",
+    ),
+    "each": (
+        rf"each\(\s*({_NAMES})\s*\)\s+([<>])\s+(-?\d+(?:\.\d+)?)", "each(a table, …) < or > a number",
+    ),
+    "trend": (rf"trend\(\s*({_NAME})\s*\)()()", "trend(a table)"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -270,14 +276,11 @@ def _part(text: str, gaps: Mapping[str, Mapping]) -> Part:
 
 
 def _call(text: str, gaps: Mapping[str, Mapping]) -> Comparison:
-    least, most, signs, only, allowed = _CALLS[text.partition("(")[0]]
-    match = _CALL.fullmatch(text)
-    kind, inside, sign, number = match.groups() if match else ("", "", "", None)
-    names = tuple(re.split(r"\s*,\s*", inside))
-    value = float(number or 0)
-    known = least <= len(names) <= most and all(re.fullmatch(_NAME, name) for name in names)
-    if not known or sign not in signs or only not in (None, value) or (kind == "gap" and value < 0):
+    kind = text.partition("(")[0]
+    pattern, allowed = _CALLS[kind]
+    if (match := re.fullmatch(pattern, text)) is None:
         raise UserError(f"not understood at {text!r}; allowed: {allowed}")
+    names, sign, value = tuple(re.split(r"\s*,\s*", match[1])), match[2], float(match[3] or 0)
     if len(set(names)) < len(names):
         raise UserError(f"{kind} names {'a run' if kind == 'spearman' else 'a table'} twice")
     side = -1 if sign in ("<", "<=") else 1
@@ -289,22 +292,13 @@ def _call(text: str, gaps: Mapping[str, Mapping]) -> Comparison:
 
 def _sum(text: str) -> tuple[Counter, float]:
     """Return the coefficients of the runs and the constant of one sum."""
-    words = text.split()
-    runs, constant, sign, expected = Counter(), 0.0, 1, True
-    for before, word in zip(["", *words], words, strict=False):
-        if word in ("+", "-") and not expected:
-            sign, expected = (1 if word == "+" else -1), True
-        elif expected and _is_number(word):
-            constant, expected = constant + sign * float(word), False
-        elif expected and re.fullmatch(_NAME, word):
-            runs[word] += sign
-            expected = False
-        elif word != "points" or not _is_number(before):
-            raise UserError(f"not understood at {word!r}")
-    if expected:
-        raise UserError("a run or a number is missing")
+    if _SUM.fullmatch(text := text.strip()) is None:
+        raise UserError(f"not understood at {text!r}; allowed: runs and numbers, with + or - between them")
+    runs, constant = Counter(), 0.0
+    for sign, word in re.findall(r"(?<!\S)([+-])\s+(\S+)", f"+ {text}"):
+        weight = 1 if sign == "+" else -1
+        if word[0].isdigit():
+            constant += weight * float(word)
+        else:
+            runs[word] += weight
     return runs, constant
-
-
-def _is_number(word: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d+)?", word) is not None

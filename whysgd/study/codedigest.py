@@ -94,10 +94,7 @@ def _locate(entry: str) -> Path:
 
 def _module_file(module: str) -> Path | None:
     base = ROOT.joinpath(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    return next(filter(Path.is_file, (base.with_suffix(".py"), base / "__init__.py")), None)
 
 
 @cache

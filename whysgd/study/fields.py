@@ -52,9 +52,7 @@ class Chosen:
         if self.tag not in value:
             refuse(f"{self.tag} must be given")
         name = value[self.tag]
-        why = problem(self.kind, name)
-        if self.only and name not in self.only:
-            why = f"allowed: {', '.join(self.only)}"
+        why = f"allowed: {', '.join(self.only)}" if self.only and name not in self.only else problem(self.kind, name)
         try:
             model = None if why else settings_of(self.kind, name)
         except UserError as error:

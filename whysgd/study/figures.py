@@ -1,6 +1,6 @@
 """The figures of tables by name: what each needs, and its caption, read without importing a drawing library."""
 
-from whysgd.study.registry import constants, names, source_of
+from whysgd.study.registry import constant, names
 from whysgd.study.validation import ROOT
 
 # What a figure may need beside the frame of its runs: other frames of its paper, logs of the gradient noise, or points
@@ -14,7 +14,7 @@ FIGURES = tuple(names("figure"))
 
 def needs(name: str) -> tuple[str, ...]:
     """Return what a figure needs beside the frame of its runs: names of `FRAMES`, `NOISE`, `LANDSCAPES`, …"""
-    return constants(source_of("figure", name))["NEEDS"]
+    return constant("figure", name, "NEEDS")
 
 
 def caption(name: str) -> str:
@@ -22,4 +22,4 @@ def caption(name: str) -> str:
     file = ROOT / "docs/captions" / f"{name}.rst"
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
-    return constants(source_of("figure", name))["CAPTION"]
+    return constant("figure", name, "CAPTION")

@@ -56,21 +56,19 @@ def page_files(study: Study) -> list[str]:
 
 
 def page(study: Study) -> list[dict]:
-    """Return what the page shows, by paper: its header and, for each table, where table and figures lie."""
+    """Return what the page shows, by paper: what it is and, for each table, where table and figures lie."""
     contents = []
     for paper in study.config["papers"]:
         loaded = load_paper(paper)
         titles = {name: table["title"] for name, table in loaded["tables"].items()}
         left_out = [{**part, "table": titles.get(part["table"], part["table"])} for part in loaded["out_of_scope"]]
-        header = {key: loaded[key] for key in ("paper", "title", "venue", "arxiv")}
         contents.append({
-            "header": {**header, "out_of_scope": left_out},
+            **{key: loaded[key] for key in ("paper", "title", "venue", "arxiv")},
+            "out_of_scope": left_out,
             "at_paper": {run: settings_at_paper(study.config, paper, run) for own, run in study.runs if own == paper},
             "tables": [_shown(study, paper, name) for name in study.tables[paper]],
             "picture": (loaded["trajectories"] or {}).get("title"),
-            "figures": [
-                {"file": file, "caption": caption("trajectories")} for file in trajectory_files(study, paper, ".svg")
-            ],
+            "figures": dict.fromkeys(trajectory_files(study, paper, ".svg"), caption("trajectories")),
             "claims": paths.CLAIMS.format(scale=study.scale, paper=paper) + ".csv" if study.claims(paper) else None,
         })  # fmt: skip
     return contents
@@ -82,7 +80,5 @@ def _shown(study: Study, paper: str, name: str) -> dict:
     return {
         **{key: table[key] for key in ("title", "setting", "scaled", "finding")},
         "csv": paths.TABLE.format(scale=study.scale, paper=paper, table=name) + ".csv",
-        "figures": [
-            {"file": f"{figure}.svg", "caption": text} for figure, text in figure_files(study, paper, name).items()
-        ],
+        "figures": {f"{file}.svg": text for file, text in figure_files(study, paper, name).items()},
     }

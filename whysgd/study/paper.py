@@ -3,35 +3,21 @@
 from copy import copy
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+from pydantic import Field, WithJsonSchema, create_model
 
+from whysgd.study import settings as kinds
 from whysgd.study.claims import ACCURACIES, MEASURED, METRICS
 from whysgd.study.fields import Chosen, kept_as_given, known
 from whysgd.study.registry import FOLDERS
-from whysgd.study.settings import (
-    UNIQUE,
-    Count,
-    Flag,
-    Line,
-    Name,
-    NotNegative,
-    Positive,
-    Real,
-    Scalar,
-    Settings,
-    Text,
-    is_real,
-    refuse,
-)
 from whysgd.study.spec import RunSettings
 
 TableMetric = Literal[(*ACCURACIES, *MEASURED)]
 ClaimMetric = Literal[METRICS]
 
 
-def _some_settings() -> type[Settings]:
+def _some_settings() -> type[kinds.Settings]:
     """Return the settings of a run, none of which must be given."""
-    fields = {"like": (Name, Field(None, description="Take the settings of this run first."))}
+    fields = {"like": (kinds.Name, Field(None, description="Take the settings of this run first."))}
     for key, field in RunSettings.model_fields.items():
         annotation, field = field.annotation, copy(field)
         field.default = None
@@ -39,52 +25,47 @@ def _some_settings() -> type[Settings]:
             annotation = Annotated[Any, Chosen(key, partial=True, several=key == "transform")] | None
             field = Field(None, description=field.description)
         fields[key] = (annotation, field)
-    return create_model("SomeSettings", __base__=Settings, __doc__="Settings of a run.", **fields)
+    return create_model("SomeSettings", __base__=kinds.Settings, __doc__="Settings of a run.", **fields)
 
 
 SomeSettings = _some_settings()
 GivenSettings = kept_as_given(SomeSettings)
-Runs = dict[Name, GivenSettings]
-Axes = Annotated[
-    dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], Annotated[list[Scalar], Field(min_length=1), UNIQUE]],
-    Field(min_length=1),
-]
+Runs = dict[kinds.Name, GivenSettings]
+Axes = Annotated[dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], kinds.Scalars], Field(min_length=1)]
 
 
-def _published(value):
-    items = value if isinstance(value, list) else [value]
-    if not all(item is None or is_real(item) for item in items):
-        refuse("must be a finite number, a list of numbers, or null")
-    return value
+def _each(check, message: str):
+    """Return the validator of a number, or of each in a list, that may be null."""
+
+    def each(value):
+        return all(one is None or check(one) for one in (value if isinstance(value, list) else [value]))
+
+    return kinds.must(each, message)
 
 
-def _spread(value):
-    items = value if isinstance(value, list) else [value]
-    return value if all(item is None or item >= 0 for item in items) else refuse("must be at least 0")
+_NUMBERS = _each(kinds.is_real, "must be a finite number, a list of numbers, or null")
+Published = Annotated[Any, _NUMBERS, WithJsonSchema({"type": ["number", "array", "null"]})]
 
 
-Published = Annotated[Any, AfterValidator(_published), WithJsonSchema({"type": ["number", "array", "null"]})]
-
-
-class Gap(Settings):
+class Gap(kinds.Settings):
     """Two runs, or columns, between which others lie."""
 
-    from_: Name = Field(alias="from")
+    from_: kinds.Name = Field(alias="from")
     """Where the gap begins, 0."""
-    to: Name
+    to: kinds.Name
     """Where it ends, 1."""
 
 
-class Column(Settings):
+class Column(kinds.Settings):
     """What a column of a table changes in every row."""
 
-    label: Line
+    label: kinds.Line
     """Its heading."""
     settings: GivenSettings = {}
     """Settings in place of the row's."""
 
 
-class Grid(Settings):
+class Grid(kinds.Settings):
     """One run for each cell of a grid; {axis} stands for an axis's value in the texts of `run` and `settings`."""
 
     rows: Axes
@@ -99,37 +80,37 @@ class Grid(Settings):
     """What is different in single runs of the grid."""
 
 
-class Row(Settings):
+class Row(kinds.Settings):
     """A row of a table."""
 
-    run: Name
+    run: kinds.Name
     """Its run."""
-    label: Line
+    label: kinds.Line
     """What readers see."""
-    modifications: Line = ""
+    modifications: kinds.Line = ""
     """What the published table says of it."""
     metric: TableMetric | None = None
     """In place of the table's."""
     gap: Gap | None = None
     """Runs; how much of the difference between them the row recovers is shown."""
-    lr: list[Positive | None] | None = None
+    lr: list[kinds.Positive | None] | None = None
     """In a table with columns, a learning rate for each; null, there is no such run."""
-    strength: list[NotNegative | None] | None = None
+    strength: list[kinds.NotNegative | None] | None = None
     """In a table with columns, a strength of the penalty for each; null where there is none."""
     mean: Published = None
     """As published, in percent; a list with a number for each column."""
-    std: Annotated[Published, AfterValidator(_spread)] = None
+    std: Annotated[Published, _each(lambda one: one >= 0, "must be at least 0")] = None
     """The published spread, in the same way."""
 
 
-class Table(Settings):
+class Table(kinds.Settings):
     """A table: rows, rows × columns, or a grid."""
 
-    title: Line
+    title: kinds.Line
     """Its title."""
-    setting: Line = ""
+    setting: kinds.Line = ""
     """On what it is measured."""
-    finding: Line = ""
+    finding: kinds.Line = ""
     """What the source says in words; stands under the table."""
     metric: TableMetric = "test_accuracy"
     """An accuracy at the last step, or at the one that the held-out images select, or a quantity measured of the
@@ -137,11 +118,11 @@ class Table(Settings):
     """
     gap: Gap | None = None
     """Columns; how much of the difference between them the others recover is shown beside the table."""
-    figures: Annotated[list[known("figure")], UNIQUE] = ["comparison", "curves"]
+    figures: Annotated[list[known("figure")], kinds.UNIQUE] = ["comparison", "curves"]
     """Figures drawn of it."""
-    planes: Annotated[list[Name], UNIQUE] = []
+    planes: Annotated[list[kinds.Name], kinds.UNIQUE] = []
     """Runs of the table whose loss is drawn over a plane, in the figure contours."""
-    columns: dict[Name, Column] | None = None
+    columns: dict[kinds.Name, Column] | None = None
     """For a table of rows x columns, what each column changes in every row."""
     grid: Grid | None = None
     """In place of rows and columns."""
@@ -149,63 +130,63 @@ class Table(Settings):
     """Its rows."""
 
 
-class Path(Settings):
+class Path(kinds.Settings):
     """A method that descends a loss with two weights."""
 
-    label: Line
+    label: kinds.Line
     """What readers see."""
     batch: Literal["all", "micro_batch"] = "all"
     """Points of one step: `all` of them, or one `micro_batch` that is drawn."""
-    momentum: Annotated[NotNegative, Field(lt=1)] = 0.0
+    momentum: Annotated[kinds.NotNegative, Field(lt=1)] = 0.0
     """Momentum of SGD."""
-    nesterov: Flag = False
+    nesterov: kinds.Flag = False
     """Use Nesterov's momentum."""
-    clip: Positive | None = None
+    clip: kinds.Positive | None = None
     """Largest L2 norm of a step's gradient."""
     penalty: Annotated[Any, Chosen("penalty", only=("gradient_norm",))] | None = None
     """gradient_norm, as runs have it."""
 
 
-class Trajectories(Settings):
+class Trajectories(kinds.Settings):
     """A picture of methods that descend the mean squared error of w1 w2 x over points (x, y)."""
 
-    title: Line
+    title: kinds.Line
     """Its title."""
-    points: Annotated[list[Annotated[list[Real], Field(min_length=2, max_length=2)]], Field(min_length=2)]
+    points: Annotated[list[Annotated[list[kinds.Real], Field(min_length=2, max_length=2)]], Field(min_length=2)]
     """Pairs of x and y."""
-    start: Annotated[list[Real], Field(min_length=2, max_length=2)]
+    start: Annotated[list[kinds.Real], Field(min_length=2, max_length=2)]
     """w1 and w2 before the first step."""
-    micro_batch: Count = 1
+    micro_batch: kinds.Count = 1
     """Points of one micro-batch."""
-    lr: Positive
+    lr: kinds.Positive
     """Learning rate."""
-    steps: Count
+    steps: kinds.Count
     """Steps of each method."""
-    seeds: Count = 1
+    seeds: kinds.Count = 1
     """Seeds 0, 1, … of the methods that draw micro-batches."""
-    window: Annotated[list[Real], Field(min_length=4, max_length=4)] = [-0.5, 3.5, -0.5, 3.5]
+    window: Annotated[list[kinds.Real], Field(min_length=4, max_length=4)] = [-0.5, 3.5, -0.5, 3.5]
     """Least and largest w1, least and largest w2 that are shown."""
-    methods: Annotated[dict[Name, Path], Field(min_length=1)]
+    methods: Annotated[dict[kinds.Name, Path], Field(min_length=1)]
     """The methods."""
 
 
-class OutOfScope(Settings):
+class OutOfScope(kinds.Settings):
     """Rows of the published tables that are not reproduced, so that none is dropped in silence."""
 
-    table: Text
+    table: kinds.Text
     """One of `tables`, or the title of a published table of which nothing is reproduced."""
-    rows: Annotated[list[Line], Field(min_length=1)]
+    rows: Annotated[list[kinds.Line], Field(min_length=1)]
     """Their labels."""
-    why: Text
+    why: kinds.Text
     """The reason."""
 
 
-class Claim(Settings):
+class Claim(kinds.Settings):
     """A sentence of the paper, and how it is checked."""
 
-    id: Name
+    id: kinds.Name
     """A short name."""
-    claim: Line
+    claim: kinds.Line
     """The sentence."""
     metric: ClaimMetric = "test_accuracy"
     """What a run's name stands for in the check."""
@@ -213,22 +194,22 @@ class Claim(Settings):
     """The comparison; see `whysgd.study.claims` for the grammar."""
 
 
-class Paper(Settings):
+class Paper(kinds.Settings):
     """A paper's runs, published numbers and claims."""
 
-    paper: Name
+    paper: kinds.Name
     """The name of the file."""
-    title: Line
+    title: kinds.Line
     """Title of the paper."""
-    venue: Line = ""
+    venue: kinds.Line = ""
     """Where it was published."""
-    arxiv: Line = ""
+    arxiv: kinds.Line = ""
     """Its number on arXiv."""
     defaults: GivenSettings = {}
     """Settings of every run."""
     runs: Runs = {}
     """The runs and what they change."""
-    tables: Annotated[dict[Name, Table], Field(min_length=1)]
+    tables: Annotated[dict[kinds.Name, Table], Field(min_length=1)]
     """The tables."""
     trajectories: Trajectories | None = None
     """A picture of a loss with two weights."""

@@ -5,7 +5,7 @@ from functools import cache
 
 from whysgd.data.catalog import BUILT_IN
 from whysgd.data.shape import images_of
-from whysgd.errors import UserError, nearest
+from whysgd.errors import UserError
 from whysgd.study.claims import Claim, needed_measures, planned_rows
 from whysgd.study.config import PAPERS, SAME
 from whysgd.study.grids import thinned
@@ -14,7 +14,7 @@ from whysgd.study.length import epoch_at, epoch_images, misfit, total_steps, tra
 from whysgd.study.names import same_but_for_case
 from whysgd.study.paper import Paper
 from whysgd.study.published import mark_edited
-from whysgd.study.registry import allowed, names, problem
+from whysgd.study.registry import problem
 from whysgd.study.spec import FULL_BATCH, ONE_MICRO_BATCH, RunSpec
 from whysgd.study.trajectories import check_trajectories
 from whysgd.study.validation import check_known, checked, read_yaml
@@ -271,9 +271,8 @@ def _mapped(names: Mapping, name: str) -> str:
 def _check_names(dataset: str, model: str, config: Mapping, where: str) -> None:
     """Refuse a data set or network that there is not, whether or not the scale has another one in its place."""
     check_known(dataset, [*BUILT_IN, *config["datasets"]], f"{where}.dataset = {dataset!r}: no such data set")
-    if problem("network", model) is not None:
-        close = nearest(model, names("network"))
-        raise UserError(f"{where}.model = {model!r}: no such network; allowed: {allowed('network')}{close}")
+    if (why := problem("network", model)) is not None:
+        raise UserError(f"{where}.model = {model!r}: no such network; {why}")
 
 
 def _check(spec: RunSpec, config: Mapping, where: str) -> None:

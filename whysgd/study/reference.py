@@ -120,14 +120,10 @@ def _table(schema: dict, parts: dict) -> Iterator[str]:
     for key, rule in schema["properties"].items():
         meaning = " ".join(rule.get("description", "").split())
         if meaning or key not in ("name", *TAGS.values()):
-            lines.append(f"| `{key}` | {_kind(rule, parts)} | {_default(key, rule, schema)} | {meaning} |")
+            default = f"`{json.dumps(rule['default'], ensure_ascii=False)}`" if "default" in rule else ""
+            default = "must be given" if key in schema.get("required", []) else default
+            lines.append(f"| `{key}` | {_kind(rule, parts)} | {default} | {meaning} |")
     yield "\n".join(lines) + "\n"
-
-
-def _default(key: str, rule: dict, schema: dict) -> str:
-    if key in schema.get("required", []):
-        return "must be given"
-    return f"`{json.dumps(rule['default'], ensure_ascii=False)}`" if "default" in rule else ""
 
 
 def _kind(rule: dict, parts: dict) -> str:

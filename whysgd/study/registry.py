@@ -40,6 +40,8 @@ TAGS = {"schedule": "decay"}
 _FOREIGN = ("torch.", "torchvision.")
 # The constant that makes a file of a folder with other files one of its kind.
 _MARKS = {"network": "NETWORKS", "measure": "QUANTITIES"}
+# What an argument of a measure may be, by its annotation.
+_ARGUMENTS = {"bool": Flag, "int": Count, "float": Positive, "NotNegative": NotNegative}
 
 
 def names(kind: str) -> list[str]:
@@ -47,17 +49,13 @@ def names(kind: str) -> list[str]:
     return list(_files(kind))
 
 
-def allowed(kind: str) -> str:
-    """Return what an error offers for a kind."""
-    patterns = [found["WRITTEN"] for file in _sources(kind) if "WRITTEN" in (found := constants(file))]
-    return f"{listed([*names(kind), *patterns], 60)}, or a dotted path package.module:name"
-
-
 def problem(kind: str, name: Any) -> str | None:
     """Return why there is no such name, with what is allowed and the nearest match, or None if there is."""
     if is_dotted(name) or (isinstance(name, str) and file_of(kind, name) is not None):
         return None
-    return f"allowed: {allowed(kind)}{nearest(name, names(kind))}"
+    patterns = [found["WRITTEN"] for file in _sources(kind) if "WRITTEN" in (found := constants(file))]
+    allowed = listed([*names(kind), *patterns], 60)
+    return f"allowed: {allowed}, or a dotted path package.module:name{nearest(name, names(kind))}"
 
 
 def find(kind: str, name: str) -> Callable:
@@ -91,7 +89,10 @@ def settings_of(kind: str, name: str) -> type[BaseModel]:
     if kind == "measure":
         return _signature_settings(name)
     function = find(kind, name)
-    parameter = inspect.signature(function).parameters.get("settings")
+    try:
+        parameter = inspect.signature(function).parameters.get("settings")
+    except (TypeError, ValueError):  # of what is no function, or one of C
+        raise UserError(f"{kind} = {name!r}: must be a function written in Python") from None
     annotation = parameter.annotation if parameter else inspect.Parameter.empty
     if isinstance(annotation, str):
         annotation = getattr(inspect.getmodule(function), annotation, annotation)
@@ -180,6 +181,14 @@ def constants(file: Path) -> dict[str, Any]:
     return found
 
 
+def constant(kind: str, name: str, key: str) -> Any:
+    """Return a constant of the file that holds a name; refuse a file without it."""
+    file = source_of(kind, name)
+    if key not in constants(file):
+        raise UserError(f"{kind} = {name!r}: {file}: must have the constant {key}, plain data")
+    return constants(file)[key]
+
+
 @cache
 def _sources(kind: str) -> list[Path]:
     """Return the files of a kind's folder that hold something of it."""
@@ -225,6 +234,7 @@ def _open_settings(kind: str) -> type[BaseModel]:
 def _signature_settings(name: str) -> type[BaseModel]:
     """Return a measure's settings, read from its function's arguments with defaults and its docstring."""
     file = source_of("measure", name)
+    constant("measure", name, "QUANTITIES")
     tree, stem = ast.parse(file.read_text(encoding="utf-8")), short(name)
     function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stem), None)
     if function is None:
@@ -234,9 +244,11 @@ def _signature_settings(name: str) -> type[BaseModel]:
     defaults = function.args.defaults
     for argument, node in zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True):
         default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
-        annotation = ast.unparse(argument.annotation).partition(" | ")
-        kind = {"bool": Flag, "int": Count, "float": Positive, "NotNegative": NotNegative}[annotation[0]]
-        kind = kind | None if annotation[2] else kind
+        annotation, _, null = (ast.unparse(argument.annotation) if argument.annotation else "").partition(" | ")
+        if annotation not in _ARGUMENTS:
+            why = f"must be annotated as {', '.join(_ARGUMENTS)}, or one of these | None"
+            raise UserError(f"measure = {name!r}: {file}: {stem}: {argument.arg}: {why}")
+        kind = _ARGUMENTS[annotation] | None if null else _ARGUMENTS[annotation]
         fields[argument.arg] = (kind, Field(default, description=described.get(argument.arg)))
     return create_model(stem, __base__=Settings, __doc__=f"Options of {stem}.", **fields)
 

@@ -3,7 +3,7 @@
 import math
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -60,22 +60,9 @@ def refuse(message: str) -> None:
     raise PydanticCustomError("refused", "{message}", {"message": message})
 
 
-def _unique(values):
-    if len({repr(value) for value in values}) < len(values):
-        refuse("must not repeat an entry")
-    return values
-
-
-def _name(value: str) -> str:
-    return value if is_name(value) else refuse(NEEDED)
-
-
-def _method(value: str) -> str:
-    return value if is_name(value) or is_dotted(value) else refuse(f"{NEEDED}, or a dotted path to a function")
-
-
-def _scalar(value):
-    return value if is_real(value) or isinstance(value, str) else refuse("must be a finite number or a text")
+def must(check: Callable[[Any], bool], message: str) -> AfterValidator:
+    """Return the validator that refuses other values than those that pass a check; `message` says what is allowed."""
+    return AfterValidator(lambda value: value if check(value) else refuse(message))
 
 
 def _text(value):
@@ -114,11 +101,13 @@ Line = Annotated[str, BeforeValidator(_text), AfterValidator(_line)]
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_text), AfterValidator(_line)]
 PathText = Annotated[str, Field(min_length=1), BeforeValidator(_text), AfterValidator(_path)]
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$", "maxLength": LONGEST}
-Name = Annotated[str, BeforeValidator(_text), AfterValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
-Method = Annotated[str, AfterValidator(_method)]
-Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["number", "string"]})]
+Name = Annotated[str, BeforeValidator(_text), must(is_name, NEEDED), WithJsonSchema(_NAME_SCHEMA)]
+Method = Annotated[str, must(lambda one: is_name(one) or is_dotted(one), f"{NEEDED}, or a dotted path to a function")]
+_SCALAR = must(lambda one: is_real(one) or isinstance(one, str), "must be a finite number or a text")
+Scalar = Annotated[Any, _SCALAR, WithJsonSchema({"type": ["number", "string"]})]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
-UNIQUE = AfterValidator(_unique)
+UNIQUE = must(lambda values: len(set(map(repr, values))) == len(values), "must not repeat an entry")
+Scalars = Annotated[list[Scalar], Field(min_length=1), UNIQUE]
 
 
 class CropAndFlip(Settings):

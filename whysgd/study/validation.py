@@ -80,7 +80,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], missing: bool = 
     for one in error.errors(include_url=False):
         path, inner = tuple(one["loc"]), one.get("ctx", {}).get("error")
         if path[-1:] == ("[key]",):
-            found.append((path[:-2], f" = {one['input']!r}: {rule(one)}"))
+            found.append((path[:-1], f": {rule(one)}"))
         elif isinstance(inner, Problems):
             found += [(path + inside, "." * (not inside and text[0].isalpha()) + text) for inside, text in inner.found]
         elif one["type"] in ("extra_forbidden", "invalid_key"):

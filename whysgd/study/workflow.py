@@ -88,20 +88,17 @@ class Study:
             for (paper, run), seeds in self.seeds.items()
         }
 
-    def batch_files(self, file: str, paper: str | None = None) -> list[str]:
-        """Return this file of every batch, of one paper or of all."""
-        return [self._run_file(*batch, file) for batch in self._every_batch(paper)]
+    def _batches(self, paper: str, wanted: Mapping[str, Collection[int]] | None = None) -> Iterator[dict[str, str]]:
+        """Yield the batches of a paper, or those that have some of the `wanted` seeds by run, as wildcards of paths."""
+        wanted = {run: seeds for (own, run), seeds in self.seeds.items() if own == paper} if wanted is None else wanted
+        for run, seeds in wanted.items():
+            for batch in self.batches[paper, run]:
+                if not set(seeds).isdisjoint(batch):
+                    yield {"scale": self.scale, "paper": paper, "run": run, "seeds": paths.batch_name(batch)}
 
-    def _every_batch(self, paper: str | None) -> Iterator[tuple[str, str, list[int]]]:
-        every = ((own, run, batch) for (own, run), batches in self.batches.items() for batch in batches)
-        return (batch for batch in every if paper in (None, batch[0]))
-
-    def _run_file(self, paper: str, run: str, batch: list[int], file: str) -> str:
-        return str(paths.run_folder(self.scale, paper, run) / paths.batch_name(batch) / file)
-
-    def batches_of(self, paper: str, run: str, seeds: Collection[int]) -> list[list[int]]:
-        """Return the batches of a run that have some of these seeds."""
-        return [batch for batch in self.batches[paper, run] if not set(seeds).isdisjoint(batch)]
+    def batch_files(self, file: str, paper: str, wanted: Mapping[str, Collection[int]] | None = None) -> list[str]:
+        """Return this file of every batch of a paper, or of those with some of the `wanted` seeds by run."""
+        return [f"{paths.RUN.format(**batch)}/{file}" for batch in self._batches(paper, wanted)]
 
     def dataset_files(self, dataset: str) -> dict[str, str]:
         """Return the files of a data set in its canonical form."""
@@ -115,8 +112,7 @@ class Study:
         if spec.store:
             inputs["store"] = paths.STORE.format(dataset=spec.dataset, store=spec.store.name)
         if spec.reference:
-            found = self.batches_of(paper, spec.reference, paths.batch_seeds(seeds))
-            inputs["norms"] = [self._run_file(paper, spec.reference, batch, paths.NORMS) for batch in found]
+            inputs["norms"] = self.batch_files(paths.NORMS, paper, {spec.reference: paths.batch_seeds(seeds)})
         return inputs
 
     def spec_json(self, paper: str, run: str) -> str:
@@ -125,11 +121,10 @@ class Study:
 
     def measuring_inputs(self, paper: str, run: str, seeds: str) -> dict:
         """Return what a measure of a batch reads."""
-        batch = paths.batch_seeds(seeds)
-        weights = paths.BEST if self.spec(paper, run).held_out else paths.MODEL
-        own = {name: self._run_file(paper, run, batch, file)
-               for name, file in (("metrics", paths.METRICS), ("model", weights))}  # fmt: skip
-        return {**self.dataset_files(self.spec(paper, run).dataset), **own}
+        spec, folder = self.spec(paper, run), paths.RUN.format(scale=self.scale, paper=paper, run=run, seeds=seeds)
+        weights = paths.BEST if spec.held_out else paths.MODEL
+        files = {"metrics": f"{folder}/{paths.METRICS}", "model": f"{folder}/{weights}"}
+        return {**self.dataset_files(spec.dataset), **files}
 
     def measures_of_job(self, measures: str) -> list[str]:
         """Return the measures that a file has, by its name: one of them, or all that are configured."""
@@ -175,8 +170,8 @@ class Study:
 
     def measure_files(self, paper: str) -> list[str]:
         """Return the files of all measures of a paper's runs."""
-        folders = (paths.measures_folder(self.scale, *batch) for batch in self._every_batch(paper))
-        return [f"{folder}/{job}.json" for folder in folders for job in self.measuring_jobs(paper)]
+        jobs = self.measuring_jobs(paper)
+        return [paths.MEASURES.format(**batch, measures=job) for batch in self._batches(paper) for job in jobs]
 
     def drawn(self, paper: str, table: str, part: str) -> dict[str, list[int]]:
         """Return the runs, of a table or its `planes`, of which a figure draws this part, and the seeds of each."""
@@ -196,15 +191,10 @@ class Study:
 
     def landscape_points(self, paper: str, table: str, kind: str) -> dict[str, tuple[str, str]]:
         """Return the files of all parts of the landscapes of a figure, with run and batch of each."""
-        chunks, names = self.measuring["landscape"][f"{kind}_chunks"], {"scale": self.scale, "paper": paper}
-        batches = [
-            (run, paths.batch_name(batch))
-            for run, seeds in self.drawn(paper, table, kind).items()
-            for batch in self.batches_of(paper, run, seeds)
-        ]
+        chunks = self.measuring["landscape"][f"{kind}_chunks"]
         return {
-            paths.LANDSCAPE.format(**names, run=run, seeds=seeds, kind=kind, chunk=chunk, chunks=chunks): (run, seeds)
-            for run, seeds in batches
+            paths.LANDSCAPE.format(**one, kind=kind, chunk=chunk, chunks=chunks): (one["run"], one["seeds"])
+            for one in self._batches(paper, self.drawn(paper, table, kind))
             for chunk in range(chunks)
         }
 
@@ -272,10 +262,9 @@ class Study:
         """Return the claims of a paper that can be judged at this scale."""
         return claims_at(self.config, paper)
 
-    def records(self, paper: str | None = None) -> list[str]:
-        """Return the records of a paper, or of all."""
-        runs = (runs for own, runs in self.recorded.items() if paper in (None, own))
-        return [file for own in runs for seeds in own.values() for file, _ in seeds.values()]
+    def records(self, paper: str) -> list[str]:
+        """Return the records of a paper."""
+        return [file for seeds in self.recorded[paper].values() for file, _ in seeds.values()]
 
     def _drawn_records(self, paper: str, table: str, part: str) -> list[str]:
         """Return the records of which a figure draws this part, those that have it."""
@@ -320,10 +309,9 @@ class Study:
             elif need in LANDSCAPES:
                 inputs[need] = list(self.landscape_points(paper, table, need))
             elif need in NOISE:
-                runs = self.drawn(paper, table, need).items()
-                batches = [(paper, run, batch) for run, seeds in runs for batch in self.batches_of(paper, run, seeds)]
-                inputs["metrics"] = [self._run_file(*batch, paths.METRICS) for batch in batches]
-                inputs[need] = [self._run_file(*batch, f"{need}.csv") for batch in batches]
+                drawn = self.drawn(paper, table, need)
+                inputs["metrics"] = self.batch_files(paths.METRICS, paper, drawn)
+                inputs[need] = self.batch_files(f"{need}.csv", paper, drawn)
         return inputs
 
     def colours(self, paper: str, table: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """The loss around the weights of a table's runs: how much of a line or a plane is low, and planes on one scale."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
@@ -54,8 +52,3 @@ def basins(table: dict, points: pd.DataFrame, only, where: str) -> tuple[str, st
     keep = "keeps" if len(widest) == 1 else "keep"
     title = f"{joined(widest)} {keep} the loss below {LOW:g} nat on the largest part of the {where}, {most} %"
     return f"{title}; {joined(narrowest)} {'nowhere' if not least else f'on the smallest, {least} %'}", numbers
-
-
-def filled(label: str, across: int) -> str:
-    """Return a label in lines that fit above one of so many panels."""
-    return textwrap.fill(label, 90 // across)

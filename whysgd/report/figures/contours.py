@@ -1,11 +1,13 @@
 """Contours of the loss over a plane of two random directions, a panel for each of a table's `planes`."""
 
+import textwrap
+
 import numpy as np
 
 from whysgd.errors import UserError
 from whysgd.report.colours import PALETTE
 from whysgd.report.figures._panels import drawn_rows, even, panels
-from whysgd.report.figures._planes import LOW, basins, filled, loss_scale, plane_of
+from whysgd.report.figures._planes import LOW, basins, loss_scale, plane_of
 from whysgd.report.style import log_ticks, plt, say
 
 NEEDS = ("plane",)
@@ -31,7 +33,7 @@ def contours(table, frames):
         axis.set(
             aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlabel="α", ylabel="β" if place % across == 0 else ""
         )
-        axis.set_title(filled(label, across), loc="left")
+        axis.set_title(textwrap.fill(label, 90 // across), loc="left")
         axis.grid(visible=False)
         if plane is None:
             say(axis, "no points")

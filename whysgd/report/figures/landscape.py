@@ -1,7 +1,9 @@
 """Loss along a random direction from the weights of each run, and below it the accuracy; a column for each row."""
 
+import textwrap
+
 from whysgd.report.figures._panels import drawn_rows
-from whysgd.report.figures._planes import LOW, basins, filled, finite_seeds
+from whysgd.report.figures._planes import LOW, basins, finite_seeds
 from whysgd.report.style import QUIET, TEXT, WIDE, plt, say
 
 NEEDS = ("line",)
@@ -24,7 +26,7 @@ def landscape(table, frames):
             loss.plot(line.alpha, line.loss, **look)
             accuracy.plot(line.alpha, line.accuracy.astype(float), **look)
         loss.axhline(LOW, color=QUIET, lw=0.8, ls=(0, (4, 3)), zorder=1)
-        loss.set_title(filled(label, len(rows)), loc="left")
+        loss.set_title(textwrap.fill(label, 90 // len(rows)), loc="left")
         accuracy.set_ylim(0, 102)
         if mine.empty:
             say(loss, "no points")
