@@ -84,8 +84,9 @@ def main() -> None:
         print(lines[-1], flush=True)
     heading = (
         f"{options.model}, {len(images)} images ({'noise' if options.data is None else options.data.name}), fp32, on"
-        f" {device_name(device)}, {options.threads} thread{'s' * (options.threads > 1)}. Epochs are those of all of"
-        f" CIFAR-10: on fewer than {WHOLE:,} images, steps of the ascent and Fisher images are fewer in proportion."
+        f" {device_name(device)}, {options.threads} thread{'s' * (options.threads > 1)}. An epoch is a pass over"
+        f" these images; on fewer than {WHOLE:,}, steps of the ascent and images of the Fisher trace are fewer in"
+        " proportion."
     )
     write_table("measures", heading, lines, OUT)
 

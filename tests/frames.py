@@ -19,7 +19,7 @@ def runs_frame(values: dict, diverged=(), **other) -> pd.DataFrame:
          "best_selected_on": "test", "dataset": "digits",
          "train_images": 5, "held_out_images": 0, "test_images": 6, "model": "m", "device": "cpu", "stored_copies": 0,
          "settings": json.dumps({"lr": run}), "facts": json.dumps({"device": "cpu"}), "spec_digest": "d",
-         "weights_sha256": "w", "started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:00:01+00:00",
+         "weights_sha256": "w", "ended": "2026-01-01T00:00:01+00:00",
          "best_step": 123456, "file": f"runs/p/{run}/seeds-{seed}/metrics.json", "source": "training", "older": False, **({"status": "diverged"} if (run, seed) in diverged else {}), **other}
         for run, accuracies in values.items() for seed, accuracy in enumerate(accuracies)
     ]  # fmt: skip

@@ -79,7 +79,8 @@ def test_a_gap_is_compared_without_a_fraction():
 
 MISTAKES = {
     **dict.fromkeys(["a", "a = b"], "has no comparison; allowed: <, <=, >, >="),
-    **dict.fromkeys(["a >=", ">= 3", "a >= b -"], "not understood at '(|b -)'; allowed: runs and numbers"),
+    **dict.fromkeys(["a >=", ">= 3"], "a run or a number is missing"),
+    "a >= b -": "not understood at 'b -'; allowed: runs and numbers, with [+] or - between them",
     **dict.fromkeys(["a b >= c", "a >= b; c", "a >= nan points"], "not understood at '(a b|b; c|nan points)'"),
     **dict.fromkeys(["a >= a", "3 >= 2"], "a comparison must name a run"),
     **dict.fromkeys(["gap(gn)", "gap(gn) >= b", "gap(a, b) >= 1", "gap() > 1", "gap(gn) = 1"], r"allowed: gap\(a run\)"),

@@ -199,7 +199,8 @@ def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
         drawn(file, title=title)
     html = whole(tmp_path, figures={file: file.stem for file in files})
     first = html[html.index("<h2>What came out</h2>") : html.index("<h2>Verdicts</h2>")]
-    assert '<p class="finding">A &lt; B.</p>\n<p class="setting">n = 3</p>' in first
+    assert '<p class="finding">A &lt; B.</p><p class="setting">n = 3</p>' in first
+    assert 'alt="p_t_generalization"' in first  # What the heading says is not said again.
     # The page says what the heading says, and shows the picture below it.
     (shown,) = re.findall('"data:image/svg.xml;base64,([^"]*)"', first)
     whole_root, shown_root = map(ElementTree.fromstring, (files[1].read_text(), base64.b64decode(shown)))
@@ -211,6 +212,7 @@ def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
     assert shown_root.get("height") == f"{size[3] - heading:g}pt"
     # It is not shown twice.
     assert html.count("<img") == 3
+    assert '<p class="finding">C.</p><p class="setting">n = 3</p><img' in html
     # A wide one has the whole line.
     assert 'class="wide"' not in first
     drawn(files[1], width=11)

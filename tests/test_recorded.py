@@ -12,7 +12,7 @@ from miniature import OVERLAY, copied, dry_run, snakemake
 
 from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
-from whysgd.report.recorded import read_record_frames
+from whysgd.report.record_frames import read_record_frames
 from whysgd.results.metrics import with_checksum
 from whysgd.results.record_model import read_record
 from whysgd.results.recorded import is_current, older_training, with_records

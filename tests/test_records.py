@@ -123,11 +123,16 @@ def test_a_record_that_was_changed_is_refused(finished):
     path.write_text(json.dumps({"format": 3}))
     with pytest.raises(UserError, match="not a record of format 2"):
         read_record(path)
-    short = {key: value for key, value in record.items() if key != "checksum"}
-    short["norms"] = {**short["norms"], "step": short["norms"]["step"][:-1]}
-    path.write_text(as_text(with_checksum(short)))
-    with pytest.raises(UserError, match=r"seed-3\.json: norms: must be columns of one length"):
-        read_record(path)
+    whole = {key: value for key, value in record.items() if key != "checksum"}
+    for part, columns, why in (
+        ("norms", {**whole["norms"], "step": whole["norms"]["step"][:-1]}, "norms: must be columns of one length"),
+        ("history", {"step": [None], "test_accuracy": [1.0]}, "history.step: must be whole numbers"),
+        ("history", {"step": ["a"], "test_accuracy": [1.0]}, "history.step: must be whole numbers"),
+        ("history", {"test_accuracy": [1.0]}, "history.step: must be whole numbers"),
+    ):
+        path.write_text(as_text(with_checksum({**whole, part: columns})))
+        with pytest.raises(UserError, match=rf"seed-3\.json: {why}"):
+            read_record(path)
 
 
 def test_a_record_of_other_settings_or_a_damaged_one_is_not_replaced(finished):

@@ -1,7 +1,7 @@
 """Rule collect_records: a paper's runs, histories and measures in three frames, from records."""
 
 from whysgd.files import write_text
-from whysgd.report.recorded import read_record_frames
+from whysgd.report.record_frames import read_record_frames
 from whysgd.report.script import logged
 
 

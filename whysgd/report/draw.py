@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS, LANDSCAPES
 from whysgd.report.frame import read_frame, read_histories
-from whysgd.report.recorded import unpacked
+from whysgd.report.record_frames import unpacked
 from whysgd.report.style import STYLE, add_heading, begun, plt
 from whysgd.report.tables import setting_of
 from whysgd.results.records import LANDSCAPE_NUMBERS

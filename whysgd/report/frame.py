@@ -13,7 +13,7 @@ from whysgd.errors import UserError
 from whysgd.results.metrics import KEYS, MEASURED, check_file, read_metrics
 
 # Where results come from.
-TRAINING, RECORDS = "training", "records"
+FROM_TRAINING, FROM_RECORDS = "training", "records"
 # What the page tells of a run beside its settings and results.
 FACTS = ("data", "parameters", "code_digest", "versions", "device", "machine", "precision", "engine", "threads")
 # What users name.
@@ -61,7 +61,7 @@ def run_line(metrics: dict, file: str | Path) -> dict:
             "facts": json.dumps({name: metrics.get(name) for name in FACTS}),
             **{key: metrics.get(key) for key in ("device", "spec_digest", "weights_sha256", "ended")},
             "file": str(file),
-            "source": TRAINING,
+            "source": FROM_TRAINING,
             "older": False,
         }
     except (KeyError, TypeError, AttributeError) as error:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from whysgd.report.claims import explanation
-from whysgd.report.frame import RECORDS, read_frame
+from whysgd.report.frame import FROM_RECORDS, read_frame
 from whysgd.report.measures import measures_table
 from whysgd.report.provenance import provenance
 from whysgd.report.style import NARROW
@@ -42,8 +42,8 @@ def write_page(
         papers: as `whysgd.study.outputs.page` has them.
         frames: of the papers' runs.
         folder: where the page will lie.
-        measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures` as those of
-            tables; None if nothing was measured.
+        measures: of all runs: the files `wide`, `tidy` and `correlations`, a `caption`, and `figures`, captions by
+            file; None if nothing was measured.
         histories: the frames of the runs' histories.
     """
     runs = pd.concat(map(read_frame, frames))
@@ -88,7 +88,7 @@ def _table(table: dict, paper: str, runs: pd.DataFrame) -> dict:
     """Return a table with what it shows, on what that was measured, and whether the numbers come from records."""
     lines = read_frame(table["csv"])
     own = runs[runs.run.isin(lines.row[lines.n > 0])]
-    recorded = (own.source == RECORDS).any()
+    recorded = (own.source == FROM_RECORDS).any()
     return {
         **table, "shown": headline(lines), "parts": presented(lines, paper, table["title"], finding=table["finding"]),
         "measured": setting_of(own, scaled=table["scaled"]), "origin": "Recorded" if recorded else "Measured here",
@@ -105,9 +105,9 @@ def _drawn(file: str | Path) -> dict:
     """Return what the page shows of a picture.
 
     Returns:
-        title and setting, which its heading says, and the text that stands for it, all empty if it has none; width in
-        pixels; source, a data URL of the picture without its heading. Figures with text from users never become markup
-        of the page.
+        title and setting, which its heading says, and the text that stands for the rest of it, all empty if it has
+        none; width in pixels; source, a data URL of the picture without its heading. Figures with text from users never
+        become markup of the page.
     """
     text = Path(file).read_text(encoding="utf-8")
     root = ElementTree.fromstring(text.encode())
@@ -119,6 +119,7 @@ def _drawn(file: str | Path) -> dict:
     text = text.replace(f'height="{root.get("height")}"', f'height="{height - heading:g}pt"', 1)
     text = text.replace(root.get("viewBox"), f"0 {heading:g} {width:g} {height - heading:g}", 1)
     return {
-        "title": title, "setting": setting, "text": alternative, "width": round(width * 96 / 72),
+        "title": title, "setting": setting, "text": alternative.removeprefix(f"{title}.").strip(),
+        "width": round(width * 96 / 72),
         "source": "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode(),
     }  # fmt: skip

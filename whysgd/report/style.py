@@ -50,7 +50,8 @@ def save_figure(figure: Figure, *paths: str | Path) -> None:
     """
     told = {"Title": figure.get_suptitle().replace("\n", " "), "Description": figure.get_label()}
     setting = next((text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "setting"), None)
-    heading = 72 * figure.get_figheight() * (1 - figure.get_layout_engine().get()["rect"][3])
+    layout = figure.get_layout_engine()
+    heading = 72 * figure.get_figheight() * (1 - layout.get()["rect"][3]) if layout else 0
     for path in map(Path, paths):
         with plt.rc_context(STYLE):
             if path.suffix == ".svg":
@@ -77,6 +78,8 @@ def add_heading(figure: Figure, title: str, setting: str, alternative: str = "")
 
     `alternative` says in words and numbers what the figure shows, for those who cannot see it.
     """
+    if figure.get_layout_engine() is None:  # of a user's own figure
+        figure.set_layout_engine("constrained")
     width = figure.get_figwidth()
     above, below = _wrapped(title, 9.6 * width), _wrapped(setting, 16 * width)
     heights = [(LINE * size * len(lines) + 3) / 72 for size, lines in ((TITLE, above), (SMALL, below))]

@@ -1,6 +1,6 @@
 """Tables for readers, and texts around them, written as Markdown, HTML and LaTeX; every text is escaped here.
 
-A text is a list of blocks: a str is a paragraph, a list of them are bullets, and then there is `Table`.
+A text is a list of blocks: a str is a paragraph, a list of them is bullets, a `Table` is a table.
 """
 
 import re

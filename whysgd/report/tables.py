@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from whysgd.report.baselines import difference_of, row_name, seeds_of_row
-from whysgd.report.frame import KEYS, RECORDS
+from whysgd.report.frame import FROM_RECORDS, KEYS
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import rounded, spread_of, titled
 from whysgd.report.statistics import recovered
@@ -141,7 +141,7 @@ def setting_of(runs: pd.DataFrame, device: bool = True, measures: pd.DataFrame |
         held = f", {held_out:,} held-out" if held_out else ""
         images.setdefault(dataset, []).append(f"{train:,} training{held} and {test:,} test images")
     datasets = [f"{dataset} ({' or '.join(counts)})" for dataset, counts in images.items()]
-    recorded = ", from records" if (runs.source == RECORDS).any() else ""
+    recorded = ", from records" if (runs.source == FROM_RECORDS).any() else ""
     old = _older(runs, "runs trained")
     old += [] if measures is None else _older(measures.groupby(KEYS).older.any().reset_index(), "runs measured")
     recorded += "".join(f" ({text})" for text in old)

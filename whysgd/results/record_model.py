@@ -24,6 +24,12 @@ def _one_length(columns: dict) -> dict:
     return columns
 
 
+def _with_steps(columns: dict) -> dict:
+    if columns and not all(isinstance(step, int) for step in columns.get("step", [None])):
+        raise Problems([((), ".step: must be whole numbers")])
+    return columns
+
+
 Columns = Annotated[dict[str, list[float | int | str | None]], AfterValidator(_one_length)]
 Digest = Annotated[str, Field(min_length=16)]
 
@@ -96,7 +102,7 @@ class Record(Settings):
     """Digest of all the rest."""
     metrics: RecordedMetrics
     measures: dict[str, RecordedMeasure]
-    history: Columns
+    history: Annotated[Columns, AfterValidator(_with_steps)]
     """Some lines of history.csv."""
     norms: Columns
     """Gradient norms of the first steps."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.files import read_json, sha256_of
-from whysgd.results.paths import RECORDS as ROOT
+from whysgd.results.paths import RECORDS
 from whysgd.study.codedigest import measuring_code, training_code
 from whysgd.study.papers import scaled_spec, tables_at
 from whysgd.study.spec import RunSpec
@@ -28,7 +28,7 @@ def parts_of(record: Mapping) -> list[str]:
     return [*extras, *record.get("measures", {})]
 
 
-def with_records(config: Mapping, root: Path = ROOT) -> dict:
+def with_records(config: Mapping, root: Path = RECORDS) -> dict:
     """Return the configuration with those of its papers, runs and seeds that have records below `root`.
 
     `tables_at` and `seeds_of` go by its `recorded`, {paper: {run: {seed: (file, its `parts_of`)}}}; its `left_out` is
@@ -79,7 +79,7 @@ def _seed_of(file: Path) -> int:
     return int(number)
 
 
-def same_results_digest(root: Path = ROOT) -> str | None:
+def same_results_digest(root: Path = RECORDS) -> str | None:
     """Return the digest of the list of code that gave the same results as today's, if there is one."""
     file = root / SAME_RESULTS
     return sha256_of(file) if file.exists() else None
@@ -101,7 +101,7 @@ def _equal_to(root: Path) -> dict[str, str]:
     return equal
 
 
-def is_current(digest: str, today: str, root: Path = ROOT) -> bool:
+def is_current(digest: str, today: str, root: Path = RECORDS) -> bool:
     """Return whether the code of a record's digest gives today's results: it is today's, or known to give the same."""
     equal, seen = _equal_to(root), set()
     while digest != today and digest in equal and digest not in seen:
@@ -110,12 +110,12 @@ def is_current(digest: str, today: str, root: Path = ROOT) -> bool:
     return digest == today
 
 
-def older_training(metrics: Mapping, root: Path = ROOT) -> bool:
+def older_training(metrics: Mapping, root: Path = RECORDS) -> bool:
     """Return whether a run was trained by code that may give other results than today's."""
     return not is_current(metrics["code_digest"], training_code(RunSpec.from_dict(metrics["settings"])), root)
 
 
-def older_measure(result: Mapping, metrics: Mapping, root: Path = ROOT) -> bool:
+def older_measure(result: Mapping, metrics: Mapping, root: Path = RECORDS) -> bool:
     """Return whether a measure was taken of a run by code that may give other results than today's."""
     today = measuring_code(RunSpec.from_dict(metrics["settings"]), result["measure"])
     return not is_current(result["code_digest"], today, root)

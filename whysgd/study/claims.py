@@ -45,7 +45,8 @@ _NAMES = rf"{_NAME}(?:\s*,\s*{_NAME})*"
 _CALLS = {
     "gap": (rf"gap\(\s*({_NAME})\s*\)\s+([<>]=?)\s+(\d+(?:\.\d+)?)", "gap(a run) >= a number"),
     "spearman": (
-        rf"spearman\(\s*({_NAME}\s*,\s*{_NAMES})\s*\)\s+([<>])\s+(0)", "spearman(a run, another, …) < 0 or > 0",
+        rf"spearman\(\s*({_NAME}\s*,\s*{_NAMES})\s*\)\s+([<>])\s+(0(?:\.0+)?)",
+        "spearman(a run, another, …) < 0 or > 0",
     ),
     "each": (
         rf"each\(\s*({_NAMES})\s*\)\s+([<>])\s+(-?\d+(?:\.\d+)?)", "each(a table, …) < or > a number",
@@ -292,7 +293,9 @@ def _call(text: str, gaps: Mapping[str, Mapping]) -> Comparison:
 
 def _sum(text: str) -> tuple[Counter, float]:
     """Return the coefficients of the runs and the constant of one sum."""
-    if _SUM.fullmatch(text := text.strip()) is None:
+    if not (text := text.strip()):
+        raise UserError("a run or a number is missing")
+    if _SUM.fullmatch(text) is None:
         raise UserError(f"not understood at {text!r}; allowed: runs and numbers, with + or - between them")
     runs, constant = Counter(), 0.0
     for sign, word in re.findall(r"(?<!\S)([+-])\s+(\S+)", f"+ {text}"):

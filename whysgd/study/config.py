@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 from whysgd.data.catalog import BUILT_IN
 from whysgd.errors import UserError, nearest
 from whysgd.measures.catalog import View
-from whysgd.study import settings as kinds
+from whysgd.study import settings as typed
 from whysgd.study.fields import kept_as_given, known
 from whysgd.study.names import TAKEN, is_dotted, is_name, same_but_for_case
 from whysgd.study.registry import names, problem, settings_of
@@ -23,58 +23,58 @@ SAME = "same"
 _ABSENT = object()
 
 
-Seeds = Annotated[list[kinds.Index], Field(min_length=1), kinds.UNIQUE]
-_FROM = kinds.must(lambda one: one == "*" or is_name(one) or is_dotted(one),
+Seeds = Annotated[list[typed.Index], Field(min_length=1), typed.UNIQUE]
+_FROM = typed.must(lambda one: one == "*" or is_name(one) or is_dotted(one),
                    "must be a name, a dotted path, or * for every other name")  # fmt: skip
-Mapped = dict[Annotated[str, _FROM], kinds.Method]
+Mapped = dict[Annotated[str, _FROM], typed.Method]
 
 
-class Cluster(kinds.Settings):
+class Cluster(typed.Settings):
     """What training and measuring ask of a scheduler; each attempt asks for twice the time."""
 
-    margin: kinds.Divisor = 3.0
+    margin: typed.Divisor = 3.0
     """Times what is predicted of a job."""
-    minutes: kinds.Count = 20
+    minutes: typed.Count = 20
     """Minutes on top of that."""
-    longest: kinds.Count = 1440
+    longest: typed.Count = 1440
     """Minutes that no job exceeds, as partitions have them; longer runs continue in another job."""
-    memory_mb: kinds.Count = 4000
+    memory_mb: typed.Count = 4000
     """Least memory."""
 
 
-class OwnDataset(kinds.Settings):
+class OwnDataset(typed.Settings):
     """A data set of your own."""
 
     source: Literal["image_folder"]
     """A folder of images."""
-    path: kinds.PathText
+    path: typed.PathText
     """A folder with train/<class>/ and test/<class>/."""
-    label: kinds.Line | None = None
+    label: typed.Line | None = None
     """How tables and figures name it; null takes the name."""
-    train_images: kinds.Count | None = None
+    train_images: typed.Count | None = None
     """Take only so many training images (of the shuffled order); null takes all."""
-    test_images: kinds.Count | None = None
+    test_images: typed.Count | None = None
     """Take only so many test images; null takes all."""
 
 
 class Landscape(View):
     """Landscapes of the runs of tables with such figures: a profile of every seed, a plane of the first."""
 
-    line_points: kinds.Points = 51
+    line_points: typed.Points = 51
     """Points of a 1-D profile."""
-    plane_points: kinds.Points = 51
+    plane_points: typed.Points = 51
     """Points of each axis of a 2-D profile."""
-    line_chunks: kinds.Few = 3
+    line_chunks: typed.Few = 3
     """Jobs for a profile."""
-    plane_chunks: kinds.Few = 17
+    plane_chunks: typed.Few = 17
     """Jobs for a plane."""
-    images: kinds.Count | None = None
+    images: typed.Count | None = None
     """Only so many training images; null takes all."""
 
 
 Measuring = create_model(
     "Measuring",
-    __base__=kinds.Settings,
+    __base__=typed.Settings,
     __doc__="How runs are measured, and on how much.",
     **{
         name: (model, Field(default_factory=model, description=f"Options of {name}."))
@@ -85,30 +85,30 @@ Measuring = create_model(
 )
 
 
-class Rules(kinds.Settings):
+class Rules(typed.Settings):
     """Rules of a scale for the size of its runs; what `rules_of` gives a paper replaces the scale's, key by key."""
 
-    seeds_per_job: kinds.Count | None = 1
+    seeds_per_job: typed.Count | None = 1
     """How many seeds of a run are trained, and measured, by one job; null, all of them."""
-    measures_share_a_job: kinds.Flag = False
+    measures_share_a_job: typed.Flag = False
     """Take all measures in one job, which saves time where they are short; false, each in one of its own."""
     datasets: Mapped = {}
     """Data set of the paper: data set to use; "*" stands for every other name, `same` for no change."""
     models: Mapped = {}
     """Network of the paper: network to use; "*" stands for every other name but dotted paths, `same` for no change."""
-    time_divisor: Annotated[kinds.Real, Field(ge=1e-3)] = 1.0
+    time_divisor: Annotated[typed.Real, Field(ge=1e-3)] = 1.0
     """Divides all epochs and steps, and warmup, horizon and milestones of schedules in epochs or steps; an exponential
     decay keeps what it does in all; below 1 makes runs longer.
     """
-    micro_batch_divisor: kinds.Divisor = 1.0
+    micro_batch_divisor: typed.Divisor = 1.0
     """Divides the sizes of micro-batches and batches."""
-    batch_divisor: kinds.Divisor = 1.0
+    batch_divisor: typed.Divisor = 1.0
     """Divides batches of several micro-batches further, by taking fewer of them."""
-    copies_divisor: kinds.Divisor = 1.0
+    copies_divisor: typed.Divisor = 1.0
     """Divides the number of stored copies of an image."""
-    strength_divisor: kinds.Positive = 1.0
+    strength_divisor: typed.Positive = 1.0
     """Divides λ of every penalty on micro-batches."""
-    lr_factor: kinds.Positive = 1.0
+    lr_factor: typed.Positive = 1.0
     """Multiplies every learning rate; those of steps that do not take all images are divided by micro_batch_divisor."""
 
 
@@ -119,38 +119,38 @@ class Scale(Rules):
     """For readers."""
     seeds: Seeds
     """One run for each."""
-    table_seeds: dict[kinds.Name, dict[kinds.Name, kinds.Few]] = {}
+    table_seeds: dict[typed.Name, dict[typed.Name, typed.Few]] = {}
     """For a paper, how many seeds, 0, 1, …, the runs of a table have in place of `seeds`; a run of several tables has
     those of each.
     """
-    tables: dict[kinds.Name, Annotated[list[kinds.Name], Field(min_length=1)]] = {}
+    tables: dict[typed.Name, Annotated[list[typed.Name], Field(min_length=1)]] = {}
     """For a paper, the tables that are run; papers that are not named run all."""
-    grids: dict[kinds.Name, dict[kinds.Name, dict[str, kinds.Scalars]]] = {}
+    grids: dict[typed.Name, dict[typed.Name, dict[str, typed.Scalars]]] = {}
     """For a paper and a table with a grid, the values of its axes that are run; the others are left out."""
-    skip: dict[kinds.Name, Annotated[list[kinds.Name], kinds.UNIQUE]] = {}
+    skip: dict[typed.Name, Annotated[list[typed.Name], typed.UNIQUE]] = {}
     """For a paper, runs that are not made; the name of a table's row skips it in every column."""
     measuring: Measuring = Field(default_factory=Measuring)
     """How runs are measured."""
-    rules_of: dict[kinds.Name, kept_as_given(Rules)] = {}
+    rules_of: dict[typed.Name, kept_as_given(Rules)] = {}
     """For a paper, rules in place of the scale's."""
-    augmentation: kinds.CropAndFlip | None = None
+    augmentation: typed.CropAndFlip | None = None
     """Replaces the augmentation of the rows, and of stored copies, that have one; null keeps it."""
 
 
-class Config(kinds.Settings):
+class Config(typed.Settings):
     """What config.yaml and the files laid over it may say."""
 
-    scale: kinds.Name
+    scale: typed.Name
     """Which entry of `scales` is run; results lie under results/<scale>."""
     from_: Literal["training", "records"] = Field("training", alias="from")
     """Where results come from: training, or the records of runs that were trained before."""
-    papers: Annotated[list[kinds.Name], Field(min_length=1), kinds.UNIQUE] = ["geiping2022"]
+    papers: Annotated[list[typed.Name], Field(min_length=1), typed.UNIQUE] = ["geiping2022"]
     """Which files of papers/ are run."""
     seeds: Seeds | None = None
     """One run for each of these; null takes the seeds of the scale."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs; auto takes a GPU if there is one."""
-    precision: kinds.Precision = "auto"
+    precision: typed.Precision = "auto"
     """Precision of the network's arithmetic (weights and sums are fp32 in any); auto is fp32 on a CPU, on a GPU bf16,
     or tf32 for a penalty of differences.
     """
@@ -162,25 +162,25 @@ class Config(kinds.Settings):
     """Where training images lie: in the device's memory, or in the computer's, from where they stream; auto goes by
     size.
     """
-    threads: kinds.Threads = 1
+    threads: typed.Threads = 1
     """CPU threads of one job that trains or measures (one is best as long as there are as many jobs as cores)."""
-    container: kinds.PathText | None = None
+    container: typed.PathText | None = None
     """Image of `--sdm apptainer` in which all jobs run: a file, or an address such as docker://…; null has none."""
-    evaluations: kinds.Few = 20
+    evaluations: typed.Few = 20
     """Lines of each run's history, evenly spaced over its steps."""
-    measures: Annotated[list[known("measure")], kinds.UNIQUE] = names("measure")
+    measures: Annotated[list[known("measure")], typed.UNIQUE] = names("measure")
     """What is measured of every finished run; an empty list measures nothing and draws no landscapes."""
-    checkpoint_seconds: kinds.Positive = 30.0
+    checkpoint_seconds: typed.Positive = 30.0
     """Seconds between two checkpoints of a run."""
-    tensorboard: kinds.Flag = False
+    tensorboard: typed.Flag = False
     """Write each run's history as TensorBoard's event files, too, into tensorboard/ in the run's folder."""
     cluster: Cluster = Field(default_factory=Cluster)
     """What training and measuring ask of a scheduler."""
-    data_dir: kinds.PathText = "data"
+    data_dir: typed.PathText = "data"
     """Folder for downloaded originals."""
-    datasets: dict[kinds.Name, OwnDataset] = {}
+    datasets: dict[typed.Name, OwnDataset] = {}
     """Data sets of your own, by name."""
-    scales: Annotated[dict[kinds.Name, Scale], Field(min_length=1)] = {}
+    scales: Annotated[dict[typed.Name, Scale], Field(min_length=1)] = {}
     """Rules that map every row of every paper to a size that can be run."""
 
 

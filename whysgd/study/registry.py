@@ -82,7 +82,7 @@ def settings_of(kind: str, name: str) -> type[BaseModel]:
     `options_for` checks them.
 
     Raises:
-        UserError: there is no such name.
+        UserError: there is no such name, or what it names shows no arguments.
     """
     if name.startswith(_FOREIGN):
         return _open_settings(kind)
@@ -91,7 +91,7 @@ def settings_of(kind: str, name: str) -> type[BaseModel]:
     function = find(kind, name)
     try:
         parameter = inspect.signature(function).parameters.get("settings")
-    except (TypeError, ValueError):  # of what is no function, or one of C
+    except (TypeError, ValueError):  # of what is not called, or is written in C
         raise UserError(f"{kind} = {name!r}: must be a function written in Python") from None
     annotation = parameter.annotation if parameter else inspect.Parameter.empty
     if isinstance(annotation, str):
@@ -243,7 +243,11 @@ def _signature_settings(name: str) -> type[BaseModel]:
     fields = {}
     defaults = function.args.defaults
     for argument, node in zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True):
-        default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
+        try:
+            default = constants(file)[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
+        except (KeyError, ValueError):
+            why = "its default must be plain data, or a constant of the file that is"
+            raise UserError(f"measure = {name!r}: {file}: {stem}: {argument.arg}: {why}") from None
         annotation, _, null = (ast.unparse(argument.annotation) if argument.annotation else "").partition(" | ")
         if annotation not in _ARGUMENTS:
             why = f"must be annotated as {', '.join(_ARGUMENTS)}, or one of these | None"

@@ -1,14 +1,14 @@
 """Test accuracy over training, a panel for each row of a table."""
 
 from whysgd.report.figures._panels import drawn_rows, over_seeds
-from whysgd.report.figures._steps import draw_multiples
+from whysgd.report.figures._steps import draw_multiples, grid_of
 from whysgd.report.style import joined
 
 NEEDS = ("histories", "accuracy")
 CAPTION = (
     "Test accuracy of every row over update steps and, where a step is not the same part of a pass in all rows, over "
     "passes: the median over the seeds that have not ended, with a thin line for each of up to five seeds or, of more, "
-    "a band between the quartiles. Grey are the medians of the other rows."
+    "a band between the quartiles. Grey are the medians of the rows, or columns, that it is compared with."
 )
 
 
@@ -19,10 +19,16 @@ def curves(table, frames):
 
 
 def message(table, frames):
-    """Say which rows reach what the first one ends with, and which of them is first, by medians over seeds."""
+    """Say which rows reach what the first one ends with, and which of them is first, by medians over seeds.
+
+    Where columns are compared within a row, they are those of the first row that has several.
+    """
     histories, labels = frames["histories"], drawn_rows(table)
     courses = {run: over_seeds(histories[histories.run == run], "step", "test_accuracy")["median"] for run in labels}
     courses = {run: course for run, course in courses.items() if len(course)}
+    if table["gap"]:
+        rows = ({run: courses[run] for run in runs.values() if run in courses} for runs in grid_of(table).values())
+        courses = next((row for row in rows if len(row) > 1), courses)
     if not courses:
         return "No test accuracy was evaluated", ""
     (first, own), *others = courses.items()

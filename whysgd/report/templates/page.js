@@ -163,7 +163,7 @@ function chart(seeds) {
   const along = ticks(0, last).filter(Number.isInteger).map((step) =>
     make("text", { x: x(step), y: height - bottom + 18, "text-anchor": "middle" }, step.toLocaleString("en")));
   const axis = make("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "steps");
-  const label = `Accuracy over ${last} steps: test accuracy ends at ${seeds.map((seed) => percent(seed.last)).join(", ")} %`;
+  const label = `Accuracy over ${last.toLocaleString("en")} steps: test accuracy ends at ${seeds.map((seed) => percent(seed.last)).join(", ")} %`;
   const picture = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...across, ...along, axis, ...drawn);
   const caption = "Accuracy in percent over steps: test (full line) and training (dashed), a line for each seed.";
   return make("figure", {}, picture, make("figcaption", {}, caption));
@@ -171,7 +171,7 @@ function chart(seeds) {
 
 function seedsTable(seeds, quantity) {
   const heads = {
-    "seed": (seed) => make("a", { href: seed.file }, seed.seed),
+    "seed": (seed) => make("a", { href: seed.file, "aria-label": `seed ${seed.seed}, file` }, seed.seed),
     "status": (seed) => seed.status,
     "steps": (seed) => seed.steps.toLocaleString("en"),
     "test accuracy, last step": (seed) => percent(seed.last),

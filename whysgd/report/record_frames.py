@@ -8,10 +8,10 @@ import pandas as pd
 
 from whysgd.errors import UserError
 from whysgd.measures.catalog import LANDSCAPE_COLUMNS
-from whysgd.report.frame import RECORDS, run_line
+from whysgd.report.frame import FROM_RECORDS, run_line
 from whysgd.report.measures import COLUMNS, measure_lines
 from whysgd.results.metrics import KEYS
-from whysgd.results.paths import RECORDS as ROOT
+from whysgd.results.paths import RECORDS
 from whysgd.results.record_model import read_record
 from whysgd.results.recorded import older_measure, older_training
 from whysgd.results.records import HISTORY_KEPT
@@ -20,7 +20,7 @@ from whysgd.study.spec import RunSpec
 
 
 def read_record_frames(
-    files: Iterable[str | Path], options: Mapping[str, Mapping], root: Path = ROOT
+    files: Iterable[str | Path], options: Mapping[str, Mapping], root: Path = RECORDS
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return all runs, histories and measures as `read_runs`, `read_histories` and `read_measures` have them.
 
@@ -42,7 +42,7 @@ def read_record_frames(
         known, first = data.setdefault(metrics["settings"]["dataset"], (metrics["data"]["sha256"], file))
         if known != metrics["data"]["sha256"]:
             raise UserError(f"{file}: was trained on other data than {first}: data.sha256 differs")
-        runs.append({**run_line(metrics, file), "source": RECORDS, "older": older_training(metrics, root)})
+        runs.append({**run_line(metrics, file), "source": FROM_RECORDS, "older": older_training(metrics, root)})
         histories.append(_history(record))
         for name, result in record["measures"].items():
             if options.get(name) != result["options"]:
