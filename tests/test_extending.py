@@ -129,25 +129,25 @@ def test_a_mistake_is_one_line_before_anything_runs(within_reach, settings, mess
         spec_with(**settings)
 
 
-@pytest.mark.parametrize(
-    ("kind", "text", "message"),
-    [
-        ("figure", "CAPTION = 'C.'\ndef odd(table, frames): pass", "odd.py: must have the constant NEEDS"),
-        ("measure", "def odd(model, images): pass", "odd.py: must have the constant QUANTITIES"),
-        (
-            "measure",
-            "QUANTITIES = {}\ndef odd(model, images, steps=3): pass",
-            "odd.py: odd: steps: must be annotated as bool",
-        ),
-        (
-            "measure",
-            "QUANTITIES = {}\ndef odd(model, images, steps: list = 3): pass",
-            "odd: steps: must be annotated as",
-        ),
-    ],
-)
+ODD = {
+    "no needs": ("figure", "CAPTION = 'C.'\ndef odd(table, frames): pass", "odd.py: must have the constant NEEDS"),
+    "no quantities": ("measure", "def odd(model, images): pass", "odd.py: must have the constant QUANTITIES"),
+    "no annotation": ("measure", "def odd(model, images, steps=3): pass", "odd: steps: must be annotated as bool"),
+    "another one": (
+        "measure",
+        "def odd(model, images, steps: list = 3): pass",
+        "odd: steps: must be annotated as bool",
+    ),
+    "a sum": ("measure", "def odd(model, images, n: int = 2 * 3): pass", "odd: n: its default must be plain data"),
+    "a name": ("measure", "def odd(model, images, n: int = MOST): pass", "odd: n: its default must be plain data"),
+}
+
+
+@pytest.mark.parametrize(("kind", "text", "message"), ODD.values(), ids=ODD.keys())
 def test_what_a_file_of_ones_own_lacks_is_told(tmp_path, monkeypatch, kind, text, message):
-    (tmp_path / "odd.py").write_text(text)
+    (tmp_path / "odd.py").write_text("" if "must have" in message else "QUANTITIES = {}\n")
+    with (tmp_path / "odd.py").open("a") as file:
+        file.write(text)
     monkeypatch.syspath_prepend(tmp_path)
     with one_line(message):
         needs("odd:odd") if kind == "figure" else settings_of(kind, "odd:odd")

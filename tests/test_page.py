@@ -200,7 +200,7 @@ def test_the_figure_that_tells_most_comes_first_with_its_title(tmp_path):
     html = whole(tmp_path, figures={file: file.stem for file in files})
     first = html[html.index("<h2>What came out</h2>") : html.index("<h2>Verdicts</h2>")]
     assert '<p class="finding">A &lt; B.</p><p class="setting">n = 3</p>' in first
-    assert 'alt="p_t_generalization"' in first  # What the heading says is not said again.
+    assert 'alt="T"' in first  # What the heading says is not said again.
     # The page says what the heading says, and shows the picture below it.
     (shown,) = re.findall('"data:image/svg.xml;base64,([^"]*)"', first)
     whole_root, shown_root = map(ElementTree.fromstring, (files[1].read_text(), base64.b64decode(shown)))

@@ -46,6 +46,7 @@ def test_a_table_has_published_and_measured_side_by_side():
     markdown = to_markdown([shown])
     assert "Published: S. Measured: here." in markdown
     assert markdown.endswith("\n\nIt holds.\n")
+    assert "training accuracy" in shown.heads
     assert r"b & B \& co\_1 & 80.00 & 81.50" in to_latex([shown])
 
 
