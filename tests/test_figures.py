@@ -18,7 +18,7 @@ from whysgd.report import draw as drawing
 from whysgd.report.augmentation import plot_augmentation
 from whysgd.report.baselines import differences
 from whysgd.report.draw import draw_figure, read_frames, read_points
-from whysgd.report.figures import _steps
+from whysgd.report.figures import _steps, curves
 from whysgd.report.statistics import difference, rank_correlation
 from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, begun, joined, save_figure
 from whysgd.study.figures import CONDITIONS, FIGURES, caption, needs
@@ -390,3 +390,14 @@ def test_the_augmentation_grid_shows_each_class_and_its_stored_versions(tmp_path
     for picture, image in zip(drawn, expected, strict=True):
         assert np.array_equal(picture, image.transpose(1, 2, 0) if channels == 3 else image[0])
     assert figure.axes[1].get_title() == ("clean" if clean else "0")
+
+
+def test_the_title_of_curves_compares_the_rows_of_one_line_of_panels():
+    """Each column has a line of its own, and c, which is above all, is not in the first one that has several."""
+    rows = [row("c", "C", column="X"), row("a", "A", column="Y"), row("b", "B", column="Y")]
+    ends = {"c": 99.0, "a": 70.0, "b": 60.0}
+    histories = pd.DataFrame(
+        [{"run": run, "seed": seed, "step": 10, "test_accuracy": end} for run, end in ends.items() for seed in (0, 1)]
+    )
+    title, _ = curves.message(table_of(*rows), {"histories": histories})
+    assert title == "B (Y) does not get to the median 70.0 % at which A (Y) ends"

@@ -21,14 +21,13 @@ def curves(table, frames):
 def message(table, frames):
     """Say which rows reach what the first one ends with, and which of them is first, by medians over seeds.
 
-    Where columns are compared within a row, they are those of the first row that has several.
+    They are those of the first line of panels that has several.
     """
     histories, labels = frames["histories"], drawn_rows(table)
     courses = {run: over_seeds(histories[histories.run == run], "step", "test_accuracy")["median"] for run in labels}
     courses = {run: course for run, course in courses.items() if len(course)}
-    if table["gap"]:
-        rows = ({run: courses[run] for run in runs.values() if run in courses} for runs in grid_of(table).values())
-        courses = next((row for row in rows if len(row) > 1), courses)
+    lines = ({run: courses[run] for run in runs.values() if run in courses} for runs in grid_of(table).values())
+    courses = next((line for line in lines if len(line) > 1), courses)
     if not courses:
         return "No test accuracy was evaluated", ""
     (first, own), *others = courses.items()
