@@ -108,6 +108,16 @@ def test_profiles_are_of_every_seed_and_planes_of_the_first(study):
     assert [seeds for run, seeds in shared if run == "fb"] == ["seeds-0-1"]
 
 
+def test_of_records_a_figure_draws_those_that_have_its_part(study):
+    config = dict(study().config)
+    parts = {0: ("a.json", []), 1: ("b.json", ["line", "plane"]), 2: ("c.json", ["line", "plane"])}
+    config["recorded"] = {"geiping2022": {"sgd": parts, "fb": {0: parts[0]}}}
+    found = Study(config | {"papers": ["geiping2022"]})
+    assert found.figure_inputs("geiping2022", "main", "contours")["plane"] == ["b.json"]
+    assert found.figure_inputs("geiping2022", "main", "landscape")["line"] == ["b.json", "c.json"]
+    assert found.drawn("geiping2022", "main", "plane") == {"sgd": [1], "fb": []}
+
+
 def test_a_landscape_is_looked_at_as_the_scale_says(study):
     own = {"line_points": 5, "alpha": [-0.5, 2.0], "norm": "layer", "training": True}
     words = shlex.split(study(measuring={"landscape": own}).landscape_options("geiping2022", "fb", "line"))

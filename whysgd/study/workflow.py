@@ -174,11 +174,17 @@ class Study:
         return [paths.MEASURES.format(**batch, measures=job) for batch in self._batches(paper) for job in jobs]
 
     def drawn(self, paper: str, table: str, part: str) -> dict[str, list[int]]:
-        """Return the runs, of a table or its `planes`, of which a figure draws this part, and the seeds of each."""
+        """Return the runs, of a table or its `planes`, of which a figure draws this part, and the seeds of each.
+
+        With records these are the seeds whose record has the part.
+        """
         content = self.table(paper, table)
         rows = dict.fromkeys(row["run"] for row in content["rows"] if row["planned"])
-        runs = content["planes"] if part == "plane" else rows
-        return {run: self.seeds[paper, run][: 1 if part in FIRST_SEED else None] for run in runs}
+        seeds = {run: self.seeds[paper, run] for run in (content["planes"] if part == "plane" else rows)}
+        if self.recorded:
+            known = self.recorded[paper]
+            seeds = {run: [seed for seed in own if part in known[run][seed][1]] for run, own in seeds.items()}
+        return {run: own[: 1 if part in FIRST_SEED else None] for run, own in seeds.items()}
 
     def landscape_options(self, paper: str, run: str, kind: str) -> str:
         """Return the options of a part of a landscape."""
@@ -267,10 +273,9 @@ class Study:
         return [file for seeds in self.recorded[paper].values() for file, _ in seeds.values()]
 
     def _drawn_records(self, paper: str, table: str, part: str) -> list[str]:
-        """Return the records of which a figure draws this part, those that have it."""
+        """Return the records of which a figure draws this part."""
         runs = self.drawn(paper, table, part).items()
-        every = (self.recorded[paper][run][seed] for run, seeds in runs for seed in seeds)
-        return [file for file, parts in every if part in parts]
+        return [self.recorded[paper][run][seed][0] for run, seeds in runs for seed in seeds]
 
     @cached_property
     def figure_names(self) -> list[str]:
