@@ -37,13 +37,16 @@ DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "tf32": torch.float32, "
 def states(spec: RunSpec, dataset: Dataset, steps: list[int], device):
     """The trainer after each of these numbers of steps."""
     trainer = Trainer([spec], dataset, Options(device))
-    for step in range(max(steps) + 1):
+    for step in range(max(steps)):
         if step in steps:
             yield step, trainer
         trainer.step()
+    yield max(steps), trainer  # A run has no step behind its last one.
 
 
-def measure(spec: RunSpec, dataset: Dataset, steps: list[int], blocks: int, size: int, device) -> list[dict]:
+def measure(
+    spec: RunSpec, dataset: Dataset, steps: list[int], blocks: int, size: int, eps: float, device
+) -> list[dict]:
     """Lines of the table: for each state and way."""
     ways = [(variant, precision) for variant in PRODUCTS for precision in PRECISIONS]
     lines = []
@@ -53,7 +56,7 @@ def measure(spec: RunSpec, dataset: Dataset, steps: list[int], blocks: int, size
         cut = spec.replace(micro_batch=size, batch="all", shuffle=False, drop_last=True)
         loader = DataLoader([cut], trainer.images, trainer.labels, device)
         chosen = [(normalize(x[0, 0]), y[0, 0]) for x, y in loader.groups(0, 0, blocks)]
-        for line in product_distances(trainer.objective.model, trainer.batch.theta[0], chosen, ways):
+        for line in product_distances(trainer.objective.model, trainer.batch.theta[0], chosen, ways, eps):
             lines.append({"step": f"{step}", **{k: v for k, v in line.items() if k != "blocks"}})
             print(lines[-1], flush=True)
     return lines
@@ -161,6 +164,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=32)
     parser.add_argument("--size", type=int, default=None, help="images of a block (default: the row's)")
     parser.add_argument("--steps", type=int, nargs="+", default=[30, 300])
+    parser.add_argument("--eps", type=float, default=1e-2, help="of the differences")
     parser.add_argument("--data", type=Path, help="folder of the data set in canonical form")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -174,10 +178,10 @@ def main() -> None:
         spec = sgd.replace(epochs=10**6, schedule=make("schedule", "constant", unit="epoch", warmup=0))
         text = f"SGD at learning rate {sgd.lr:g}"
     size = options.size or spec.micro_batch
-    lines = measure(spec, dataset, options.steps, options.blocks, size, device)
+    lines = measure(spec, dataset, options.steps, options.blocks, size, options.eps, device)
     heading = (
         f"{dataset.manifest['label']}, {spec.model}, trained by {text}, for so many steps; {options.blocks} blocks of"
-        f" {size}. Columns without `mean`: averaged over blocks; with it: of the mean over blocks."
+        f" {size}, eps {options.eps:g}. Columns without `mean`: averaged over blocks; with it: of the mean over blocks."
     )
     write_table(f"product_distance_{options.scale}", heading, lines, OUT)
 

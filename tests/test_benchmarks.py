@@ -5,6 +5,7 @@ import json
 
 import common
 import devices
+import product_distance
 import pytest
 import step_gpu
 import steps
@@ -46,6 +47,12 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
         torch.testing.assert_close(
             ours.tensors(ours.states[0])[name], parameter.detach(), rtol=tolerance, atol=tolerance
         )
+
+
+def test_products_are_compared_before_during_and_after_a_run():
+    spec, places = make_spec(epochs=3, clip=None), [0, 1, 3]
+    found = product_distance.states(spec, make_dataset(), places, torch.device("cpu"))
+    assert [(step, trainer.batch.step) for step, trainer in found] == [(place, place) for place in places]
 
 
 def test_arithmetic_is_counted_from_the_network():

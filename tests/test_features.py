@@ -13,8 +13,12 @@ from whysgd.results import paths
 from whysgd.study.registry import FOLDERS, names, problem
 
 TEXT = (ROOT / "docs/features.md").read_text(encoding="utf-8")
+# Code base, option there, what it is here, and the test of that.
 ROWS = [
-    [cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if re.match(r"\| [a-z]+20", line)
+    (re.match(r"\w+", section)[0], *(cell.strip() for cell in line.split("|")[1:-1]))
+    for section in TEXT.split("\n## ")[1:]
+    for line in section.splitlines()
+    if line.startswith("| ") and not line.startswith("| option there")
 ]
 # Keys of the typed models, and what their values may be.
 SETTINGS = {*BUILT_IN}

@@ -26,9 +26,9 @@ FEWEST = 5  # runs of a group, pairs of an environment
 # An order without exception keeps it in every resample. From so many pairs on, those of five runs, its interval has no
 # width: chance orders five runs so once in 60. Fewer pairs have no interval.
 ORDERED = 10
-# Training losses are the same if they differ by at most this factor: seeds of one run do by 1.1 to 1.8 (geometric
-# standard deviation, medians of the recorded papers), methods by thousands. Where Jiang et al. stop training all is
-# fitted, so a loss below counts as this one, in nats.
+# Training losses are the same if they differ by at most this factor: those of the seeds of a run do by 1.1 (median of
+# the runs recorded at small; 1.6 at most), methods by thousands. Where Jiang et al. stop training all is fitted, so a
+# loss below counts as this one, in nats.
 BAND, FLOOR = 2.0, 0.01
 
 

@@ -152,7 +152,7 @@ class Config(typed.Settings):
     """Where training runs; auto takes a GPU if there is one."""
     precision: typed.Precision = "auto"
     """Precision of the network's arithmetic (weights and sums are fp32 in any); auto is fp32 on a CPU, on a GPU bf16,
-    or tf32 for a penalty of differences.
+    or tf32 for a penalty of differences and for a network of a dotted path.
     """
     engine: Literal["auto", "eager", "compiled"] = "auto"
     """How a step is computed, equal up to rounding: operation by operation, or compiled; auto compiles
