@@ -8,7 +8,7 @@ from whysgd.__main__ import main
 from whysgd.files import write_text
 
 CLAIMS = """id,claim,metric,compares,check,runs,verdict,evidence
-g1,"Far, far worse",test_accuracy,difference,a > b,a b,holds,because
+g1,"Far, far worse",test_accuracy,difference,a > b,a b,holds,"a - b = +2, claimed > 0; c - d = +1"
 g2,Each helps,test_accuracy,difference,a > b,a b,undetermined,
 """
 
@@ -42,6 +42,8 @@ def test_without_a_name_it_prints_the_summary(project, capsys):
         "geiping2022  g1   holds         Far, far worse",
         "geiping2022  g2   undetermined  Each helps",
         "",
+        "g1   a - b = +2, claimed > 0",
+        "",
         "tables:     geiping2022/main, geiping2022/fixed_dataset",
         "print:      whysgd show geiping2022/main or whysgd show geiping2022",
         "results at: mini, recorded/small",
@@ -49,7 +51,15 @@ def test_without_a_name_it_prints_the_summary(project, capsys):
     ]
     assert lines[-1].startswith("records at: midi (")
     write_text(project / "results/mini/index.html", "")
-    assert "page:       results/mini/index.html\n" in shown(capsys)
+    assert "page:       results/mini/index.html, beside tables/ and figures/\n" in shown(capsys)
+
+
+def test_the_summary_has_three_numbers_from_each_paper_in_turn(project, capsys):
+    for paper, verdicts in {"geiping2022": ["fails", "holds", "holds"], "iyer2023": ["undetermined", "holds"]}.items():
+        lines = (f"{paper[0]}{n},C,m,difference,a > b,a b,{verdict},{n}" for n, verdict in enumerate(verdicts, start=1))
+        write_text(project / f"results/mini/claims/{paper}.csv", "\n".join([CLAIMS.partition("\n")[0], *lines]))
+    found = [line.split() for line in shown(capsys).split("\n\n")[2].splitlines()]
+    assert found == [["g1", "1"], ["i2", "2"], ["g2", "2"]]
 
 
 def test_a_paper_or_a_table_is_printed_as_it_lies_there(project, capsys):

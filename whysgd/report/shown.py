@@ -5,6 +5,8 @@ A scale is a folder of results/: `mini`, or `recorded/mini` for what was made fr
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 from whysgd.errors import UserError
@@ -12,6 +14,9 @@ from whysgd.results.paths import CLAIMS, PAGE, RECORDS, RESULTS, RUNS, TABLE
 from whysgd.study.config import DEFAULT_FILE, paper_names
 from whysgd.study.papers import load_paper
 from whysgd.study.validation import read_yaml
+
+UNDETERMINED = "undetermined"
+TELLING = 3  # numbers of a summary
 
 
 def scales_with_results() -> list[str]:
@@ -33,22 +38,34 @@ def found_tables(scale: str, paper: str) -> list[str]:
 
 
 def summary_text(scale: str) -> str:
-    """Return a scale's summary: on what was measured, a line for each claim with its verdict, and where the rest is."""
+    """Return a scale's summary: on what was measured, all verdicts, some of their numbers, and where the rest is."""
     tables = [f"{paper}/{table}" for paper in paper_names() for table in found_tables(scale, paper)]
-    claims = [(paper, line) for paper in paper_names() for line in _verdicts(scale, paper)]
-    wide = max((len(paper) for paper, _ in claims), default=0)
-    listed = [f"{paper:{wide}}  {line['id']:3}  {line['verdict']:12}  {line['claim']}" for paper, line in claims]
+    verdicts = {paper: lines for paper in paper_names() if (lines := _verdicts(scale, paper))}
+    wide = max(map(len, verdicts), default=0)
+    listed = [
+        f"{paper:{wide}}  {line['id']:3}  {line['verdict']:12}  {line['claim']}"
+        for paper, lines in verdicts.items()
+        for line in lines
+    ]
+    numbers = [f"{line['id']:3}  {line['evidence'].partition('; ')[0]}" for line in _telling(verdicts.values())]
     examples = (tables[0], tables[0].partition("/")[0]) if tables else ()
     page = PAGE.format(scale=scale)
     places = {
         "tables": ", ".join(tables),
         "print": " or ".join(f"whysgd show {what}{_flag(scale)}" for what in examples),
-        "page": page if Path(page).is_file() else "",
+        "page": f"{page}, beside tables/ and figures/" if Path(page).is_file() else "",
         "results at": ", ".join(scales_with_results()),
         "records at": ", ".join(f"{name} ({count} runs)" for name, count in scales_with_records().items()),
     }
     rest = [f"{name + ':':12}{text}" for name, text in places.items() if text]
-    return "\n".join([*_measured(scale), "", *listed, *([""] if listed else []), *rest])
+    blocks = (_measured(scale), listed, numbers, rest)
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _telling(verdicts: Iterable[list[dict]]) -> list[dict]:
+    """Return the claims whose numbers a summary shows: of each paper the first that was decided, then the second."""
+    decided = [[line for line in lines if line["verdict"] != UNDETERMINED] for lines in verdicts]
+    return [line for each in zip_longest(*decided) for line in each if line][:TELLING]
 
 
 def _flag(scale: str) -> str:
