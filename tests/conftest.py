@@ -21,6 +21,8 @@ from whysgd.__main__ import main
 from whysgd.data.canonical import Dataset, Split, content_digest
 from whysgd.errors import UserError
 from whysgd.files import write_json
+from whysgd.results.metrics import with_checksum
+from whysgd.results.records import as_text
 from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand
@@ -71,19 +73,11 @@ def flip_a_bit(file: Path, place: int) -> None:
 
 
 # The files that take longest, which begin first, so that both workers end at about the same time.
-LONGEST = (
-    "test_workflow",
-    "test_ranks",
-    "test_fault_workflow",
-    "test_models",
-    "test_recorded",
-    "test_loop",
-    "test_kills",
-)
+LONGEST = ["workflow", "ranks", "fault_workflow", "models", "recorded", "loop", "kills"]
 
 
 def pytest_collection_modifyitems(items):
-    places = {name: place for place, name in enumerate(LONGEST)}
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
@@ -110,6 +104,11 @@ def make_spec(**changes) -> RunSpec:
 def with_seeds(spec: RunSpec, *seeds: int) -> list[RunSpec]:
     """The same run with each of these seeds."""
     return [spec.replace(seed=seed) for seed in seeds]
+
+
+def sealed(record: dict) -> str:
+    """The text of a record's file, with a checksum that fits."""
+    return as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"}))
 
 
 def config_of(settings=None, **tables) -> dict:
@@ -206,13 +205,13 @@ def load_own_paper(tmp_path, monkeypatch):
     """A function that loads a paper from text, with parts of it replaced: load(text, (old, new), …)."""
     monkeypatch.setattr(papers, "PAPERS", tmp_path)
 
-    def load(text, *changes):
+    def load(text, *changes, name="mine"):
         papers.load_paper.cache_clear()
         for old, new in changes:
             assert old in text
             text = text.replace(old, new, 1)
-        (tmp_path / "mine.yaml").write_text(text)
-        return papers.load_paper("mine")
+        (tmp_path / f"{name}.yaml").write_text(text)
+        return papers.load_paper(name)
 
     yield load
     papers.load_paper.cache_clear()

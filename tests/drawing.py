@@ -69,9 +69,8 @@ def frames_of(table, seeds=3) -> dict[str, pd.DataFrame]:
 
     found = {"keskar_sharpness": lambda line: 10.0**line.seed}
     if table["grid"]:
-        levels = {
-            run: 1.6 - 0.05 * math.log2(own.get("width", 1)) + 0.01 * own.get("depth", 0) for run, own in axes.items()
-        }
+        levels = {run: 1.6 - 0.05 * math.log2(own.get("width", 1)) + 0.01 * own.get("depth", 0)
+                  for run, own in axes.items()}  # fmt: skip
         found["tail_index"] = lambda line: levels[line.run] + 0.001 * line.seed
     lines = {name: [] for name in ("noise", "noise_norms", "layers")}
     for (place, run), seed in product(enumerate(axes), range(seeds)):

@@ -15,38 +15,27 @@ from conftest import run
 
 # One table whose rows train in a second: 32 images in blocks of 64/4 and 16/4, a few steps, and nothing is measured.
 TINY = {
-    "scale": "tiny",
-    "papers": ["geiping2022"],
-    "evaluations": 3,
-    "measures": [],
-    "scales": {
-        "tiny": {
-            "description": "for tests", "seeds": [0, 1], "seeds_per_job": None, "measures_share_a_job": True,
-            "datasets": {"*": "digits"}, "models": {"*": "resnet_mini"}, "tables": {"geiping2022": ["main"]},
-            "time_divisor": 1000, "micro_batch_divisor": 2, "lr_factor": 1, "augmentation": {"crop_padding": 1, "flip": False},
-        }
-    },
+    "scale": "tiny", "papers": ["geiping2022"], "evaluations": 3, "measures": [],
+    "scales": {"tiny": {
+        "description": "for tests", "seeds": [0, 1], "seeds_per_job": None, "measures_share_a_job": True,
+        "datasets": {"*": "digits"}, "models": {"*": "resnet_mini"}, "tables": {"geiping2022": ["main"]},
+        "time_divisor": 1000, "micro_batch_divisor": 2, "lr_factor": 1, "augmentation": {"crop_padding": 1, "flip": False},
+    }},
 }  # fmt: skip
 # One run of everything: penalties, grafted norms, gradient noise, a grid, every measure and landscape.
 WORLD = {
     **{key: value for key, value in TINY.items() if key != "measures"},
-    "papers": ["geiping2022", "novack2023", "iyer2023", "simsekli2019"],
-    "scales": {"tiny": {
-        **TINY["scales"]["tiny"],
-        "time_divisor": 200,
-        "tables": {
-            "geiping2022": ["main"], "novack2023": ["grafting"], "iyer2023": ["explore"],
-            "simsekli2019": ["mnist", "iterations"],
-        },
+    "papers": ["geiping2022", "novack2023", "iyer2023", "simsekli2019"], "scales": {"tiny": {
+        **TINY["scales"]["tiny"], "time_divisor": 200,
+        "tables": {"geiping2022": ["main"], "novack2023": ["grafting"], "iyer2023": ["explore"],
+                   "simsekli2019": ["mnist", "iterations"]},
         "grids": {"simsekli2019": {"mnist": {"depth": [2], "width": [4, 8], "loss": ["linear_hinge"]}}},
         "skip": {
             "geiping2022": ["fb-long", "fb-practice"],
-            "novack2023": [
-                "resnet18-cifar10", "resnet18-cifar100", "vgg16-cifar100", "vgg16-cifar10.iter-graft", "vgg16-cifar10.ngd",
-            ],
-            "simsekli2019": [
-                "alexnet-cifar10-cross_entropy-ch64", "alexnet-cifar10-linear_hinge-ch64", "mnist-cross_entropy-d4-w64",
-            ],
+            "novack2023": ["resnet18-cifar10", "resnet18-cifar100", "vgg16-cifar100", "vgg16-cifar10.iter-graft",
+                           "vgg16-cifar10.ngd"],
+            "simsekli2019": ["alexnet-cifar10-cross_entropy-ch64", "alexnet-cifar10-linear_hinge-ch64",
+                             "mnist-cross_entropy-d4-w64"],
         },
         "rules_of": {
             "novack2023": {"models": {"*": "fc_d2_w4"}, "time_divisor": 5000, "micro_batch_divisor": 32},
@@ -107,11 +96,8 @@ def planned_jobs(folder: Path, *arguments) -> list[dict]:
     """Return the jobs that a dry run would start, targets left out: rule, wildcards and resources of each."""
     _, text = dry_run(folder, *arguments)
     blocks = re.findall(r"^rule (\w+):\n((?:    .*\n)*)", text, re.MULTILINE)
-    return [
-        {"rule": rule, **{key: _pairs(lines, key) for key in ("wildcards", "resources")}}
-        for rule, lines in blocks
-        if "    output: " in lines
-    ]
+    return [{"rule": rule, "wildcards": _pairs(lines, "wildcards"), "resources": _pairs(lines, "resources")}
+            for rule, lines in blocks if "    output: " in lines]  # fmt: skip
 
 
 def _pairs(lines: str, key: str) -> dict[str, str]:

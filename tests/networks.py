@@ -98,7 +98,5 @@ def grouped(seeds, most: int):
             groups[-1].append(pairs)
         else:
             groups.append([pairs])
-    return [
-        tuple(torch.stack([torch.stack([pairs[s][part] for pairs in g]) for s in range(len(seeds))]) for part in (0, 1))
-        for g in groups
-    ]
+    return [tuple(torch.stack([torch.stack([pairs[s][part] for pairs in g]) for s in range(len(seeds))]) for part in (0, 1))
+            for g in groups]  # fmt: skip

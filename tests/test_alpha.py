@@ -9,15 +9,7 @@ from scipy.stats import levy_stable
 
 import whysgd
 from whysgd.measures import alpha as module
-from whysgd.measures.alpha import (
-    EPS,
-    StreamedAlpha,
-    alpha_estimator,
-    alpha_estimator2,
-    alpha_interval,
-    block_bootstrap,
-    largest_divisor,
-)
+from whysgd.measures.alpha import StreamedAlpha, alpha_estimator, alpha_estimator2, block_bootstrap, largest_divisor
 
 
 def normal(n, d=None, seed=0) -> torch.Tensor:
@@ -82,7 +74,7 @@ def test_a_zero_enters_as_the_logarithm_of_eps_and_pulls_alpha_down():
     m = 100
     sums = zeros.view(-1, m).sum(1).abs().log().mean().item()
     kept = zeros[zeros != 0].abs().log()
-    expected = math.log(m) / (sums - (kept.sum().item() + 1000 * math.log(EPS)) / 10_000)
+    expected = math.log(m) / (sums - (kept.sum().item() + 1000 * math.log(module.EPS)) / 10_000)
     assert alpha_estimator(m, zeros) == pytest.approx(expected, rel=1e-9)
     assert alpha_estimator(m, zeros) < 0.6 * alpha_estimator(m, X)
     assert alpha_estimator(m, X, eps=0) == pytest.approx(alpha_estimator(m, X), rel=1e-9)
@@ -198,13 +190,13 @@ def test_what_does_not_fill_a_last_sum_is_left_out(cuts):
 def test_the_interval_is_a_bootstrap_of_blocks():
     """By drawing blocks of stored samples, one resample after another; other draws, so only nearly the same."""
     X, m, blocks = stable(1.5, 90 * 70, np.random.default_rng(3)), 30, 70
-    found = alpha_interval(X, m, blocks)
+    found = module.alpha_interval(X, m, blocks)
     parts, random = X.reshape(blocks, -1), np.random.default_rng(0)
     draws = random.integers(0, blocks, (1000, blocks))
     values = [alpha_estimator(m, parts[drawn].ravel()) for drawn in draws]
     assert [found.low, found.high] == pytest.approx(np.quantile(values, [0.025, 0.975]).tolist(), rel=0.03)
     assert found.std_error == pytest.approx(np.std(values, ddof=1), rel=0.1)
-    assert found == alpha_interval(torch.from_numpy(X), m, blocks)
+    assert found == module.alpha_interval(torch.from_numpy(X), m, blocks)
 
 
 def test_an_interval_that_the_resamples_do_not_bound_is_open():
@@ -224,7 +216,7 @@ def test_most_intervals_contain_the_truth(truth):
     """95 of 100 should; fewer than 88 of 100 would have a chance of 1 in 200."""
     random, hits, shorter = np.random.default_rng(1), 0, 0
     for _ in range(100):
-        found = alpha_interval(stable(truth, 10_000, random))
+        found = module.alpha_interval(stable(truth, 10_000, random))
         hits += found.low <= truth <= found.high
         # An interval of half the length must fail.
         shorter += abs(found.value - truth) <= (found.high - found.low) / 16

@@ -43,10 +43,9 @@ def test_the_plain_loop_makes_the_step_it_is_compared_with(penalty):
         ours.step()
         steps.plain_step(model, optimizer, batches, penalty, 0.1)
     tolerance = 1e-5 if penalty and not getattr(penalty, "exact", True) else 1e-9
+    found = ours.tensors(ours.states[0])
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(
-            ours.tensors(ours.states[0])[name], parameter.detach(), rtol=tolerance, atol=tolerance
-        )
+        torch.testing.assert_close(found[name], parameter.detach(), rtol=tolerance, atol=tolerance)
 
 
 def test_products_are_compared_before_during_and_after_a_run():

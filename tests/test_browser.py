@@ -18,10 +18,8 @@ from whysgd.report.measures import wide
 from whysgd.results.metrics import read_metrics
 
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed"),
-]
+missing = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = [pytest.mark.browser, missing]
 
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -243,9 +241,8 @@ def test_a_number_is_opened_and_closed_by_the_keyboard_and_focus_returns(browser
 
 def test_the_tab_key_stops_once_in_each_row_of_the_table_of_all_runs(browser, index):
     browser.open(index)
-    stops = browser.js(
-        "return [...document.querySelectorAll('#measures tbody button')].filter(b => b.tabIndex === 0).map(b => b.innerText)"
-    )
+    first = "filter(b => b.tabIndex === 0).map(b => b.innerText)"
+    stops = browser.js(f"return [...document.querySelectorAll('#measures tbody button')].{first}")
     assert stops == shown_runs(browser)
     browser.click(browser.one("#measures td[data-quantity=keskar_sharpness] button"))
     assert browser.one("dialog tr th.marked").text == "Keskar sharpness [%]"
@@ -270,10 +267,8 @@ def test_a_phone_scrolls_wide_tables_and_not_the_page(browser, index):
     browser.command("Emulation.setDeviceMetricsOverride", PHONE)
     browser.open(index)
     assert browser.js("return [innerWidth, document.documentElement.scrollWidth]") == [375, 375]
-    wider = browser.js(
-        "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
-    )
-    assert wider > 0
+    wider = "filter(box => box.scrollWidth > box.clientWidth)"
+    assert browser.js(f"return [...document.querySelectorAll('.scroll')].{wider}.length") > 0
     browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
     assert browser.js("return document.documentElement.scrollWidth") == 375
     box = browser.one("#measures .tall")
@@ -351,13 +346,8 @@ def test_without_scripts_everything_can_be_read(browser, index):
     browser.open(index)
     assert browser.all("td button, th button") == []
     assert not browser.one("#measures form").is_displayed()
-    for selector in (
-        "#claims td.verdict",
-        "#paper-iyer2023 td[data-run]",
-        "#measures tbody th",
-        "figure img",
-        "details summary",
-    ):
+    parts = "#claims td.verdict", "#paper-iyer2023 td[data-run]", "#measures tbody th", "figure img", "details summary"
+    for selector in parts:
         assert browser.one(selector).is_displayed(), selector
 
 
@@ -384,9 +374,8 @@ def test_snakemakes_report_shows_tables_and_figures_by_their_names(browser, worl
     browser.wait("document.querySelector('table').innerText.includes('curves')")
     assert all(part in browser.one("table").text for part in ("comparison", "landscape"))
     browser.one("table a[iconname=eye]").click()
-    browser.wait(
-        "[...document.images].some(image => image.src.includes('main_comparison.svg') && image.naturalWidth > 100)"
-    )
+    shown = "image => image.src.includes('main_comparison.svg') && image.naturalWidth > 100"
+    browser.wait(f"[...document.images].some({shown})")
     # Snakemake's own style sheet warns of itself.
     assert [entry for entry in browser.messages() if "tailwindcss" not in entry["message"]] == []
     assert browser.requests() == ({(world / "report.html").as_uri()}, set())

@@ -23,8 +23,7 @@ MINI = {
     "geiping2022/fb-practice": {
         "shuffle": ("true", ""), "micro_batch": ("4", "32"), "lr": ("3.2", "0.8"), "penalty.eps": ("0.01", ""),
     },
-    "geiping2022/noaug-sgd": {"augment": ("–", "")},
-    "geiping2022/x10-fb": {"store.copies": ("2", "10")},
+    "geiping2022/noaug-sgd": {"augment": ("–", "")}, "geiping2022/x10-fb": {"store.copies": ("2", "10")},
     "novack2023/resnet18-cifar10.lb-gn": {
         "penalty.strength": ("0.00125", "0.01"), "lr": ("0.0125", "0.1"), "batch": ("160", "5120"),
     },
@@ -71,11 +70,8 @@ def test_the_note_of_a_table_names_the_rules_that_change_its_runs():
     }
     assert {name: study.table(*name.split("/"))["scaled"] for name in notes} == notes
     config = config_of(**tables)
-    config["scales"]["mini"]["rules_of"]["novack2023"] |= {
-        "batch_divisor": 4,
-        "strength_divisor": 1,
-        "time_divisor": 0.4,
-    }
+    divisors = {"batch_divisor": 4, "strength_divisor": 1, "time_divisor": 0.4}
+    config["scales"]["mini"]["rules_of"]["novack2023"] |= divisors
     fewer = Study(config).table("novack2023", "main")["scaled"]
     assert fewer == "lr ×4 ÷32, micro-batch ÷32, times ×2.5, micro-batches of a step ÷4"
     at_paper = settings_at_paper(config, "novack2023", "resnet18-cifar10-gn-mb2560")

@@ -12,18 +12,8 @@ from frames import measured, runs_frame, seeded
 from whysgd.report.claims import MEANINGS, Values, claims_blocks, early_norm_ratios, evaluate_claims, judge_claim
 from whysgd.report.statistics import difference
 from whysgd.report.table import to_markdown
-from whysgd.study.claims import (
-    ACCURACIES,
-    MEASURED,
-    METRICS,
-    Difference,
-    GapShare,
-    OfTables,
-    Ranking,
-    needed_measures,
-    parse_claims,
-    planned_rows,
-)
+from whysgd.study import claims as grammar
+from whysgd.study.claims import Difference, GapShare, OfTables, Ranking, needed_measures, parse_claims, planned_rows
 from whysgd.study.config import load_config
 from whysgd.study.paper import ClaimMetric, TableMetric
 from whysgd.study.papers import claims_at, load_paper
@@ -70,9 +60,8 @@ def test_checks_become_comparisons(check, expected):
 
 
 def test_a_gap_is_compared_without_a_fraction():
-    assert dict(GapShare(("gn",), 0.6, 1, False, ("gn", "lb", "sb")).linear.weights) == pytest.approx(
-        {"gn": 1, "lb": -0.4, "sb": -0.6}
-    )
+    share = GapShare(("gn",), 0.6, 1, False, ("gn", "lb", "sb"))
+    assert dict(share.linear.weights) == pytest.approx({"gn": 1, "lb": -0.4, "sb": -0.6})
     linear = GapShare(("gn",), 1.0, -1, True, ("gn", "lb", "sb")).linear
     assert (dict(linear.weights), linear.needed, linear.strict) == ({"gn": -1, "sb": 1}, 0, True)
 
@@ -85,10 +74,8 @@ MISTAKES = {
     **dict.fromkeys(["a >= a", "3 >= 2"], "a comparison must name a run"),
     **dict.fromkeys(["gap(gn)", "gap(gn) >= b", "gap(a, b) >= 1", "gap() > 1", "gap(gn) = 1"], r"allowed: gap\(a run\)"),
     **dict.fromkeys(["0.6 <= gap(gn)", "0 > spearman(a, b)"], "not understood at"),
-    **dict.fromkeys(
-        ["spearman(a) < 0", "spearman(a, b)", "spearman(a, b) <= 0", "spearman(a, b) < 0.5", "spearman(a b) < 0"],
-        r"allowed: spearman\(a run, another, …\) < 0 or > 0",
-    ),
+    **dict.fromkeys([f"spearman({rest}" for rest in ("a) < 0", "a, b)", "a, b) <= 0", "a, b) < 0.5", "a b) < 0")],
+                    r"allowed: spearman\(a run, another, …\) < 0 or > 0"),
     "spearman(a, b, a) < 0": "spearman names a run twice",
     "each(t, t) > 1": "each names a table twice",
     "a > nope": "no run 'nope'; allowed: a, b",
@@ -166,16 +153,13 @@ def test_the_papers_claims_and_the_measures_they_need():
     assert len(everywhere["s1"].comparisons[0].needs) == 162 + 162 + 20
     mini = {one.id: one for one in claims_at(load_config(settings={"scale": "mini"}), "simsekli2019")}
     assert mini["s1"].left_out == ("each(cifar10, alexnet) < 2",)
-    assert ([str(one) for one in mini["s2"].comparisons], mini["s2"].left_out) == (
-        ["trend(mnist)"],
-        ("trend(cifar10)",),
-    )
+    assert [str(one) for one in mini["s2"].comparisons] == ["trend(mnist)"]
+    assert mini["s2"].left_out == ("trend(cifar10)",)
 
 
 def test_papers_may_have_the_metrics_that_there_are_and_each_has_words():
-    assert set(get_args(ClaimMetric)) == set(METRICS)
-    assert set(get_args(TableMetric)) == {*ACCURACIES, *MEASURED}
-    assert set(MEANINGS) == set(METRICS)
+    assert set(get_args(ClaimMetric)) == set(grammar.METRICS) == set(MEANINGS)
+    assert set(get_args(TableMetric)) == {*grammar.ACCURACIES, *grammar.MEASURED}
     assert MEANINGS["keskar_sharpness"] == "Keskar sharpness [%] of the trained network"
 
 
@@ -226,10 +210,8 @@ def test_the_evidence_has_the_numbers_that_decided():
     values = {"a": [95.0, 96.0, 97.5], "b": [90.0, 94.0, 91.0, 92.5]}
     found, half = difference({"a": 1.0, "b": -1.0}, seeded(values))
     interval = f"[{found - half:+.2f}, {found + half:+.2f}]"
-    assert (
-        verdict("a - b >= 2 points", values)[1]
-        == f"a - b = {found:+.2f} {interval}, claimed ≥ 2 (about 6 seeds would decide)"
-    )
+    said = f"a - b = {found:+.2f} {interval}, claimed ≥ 2 (about 6 seeds would decide)"
+    assert verdict("a - b >= 2 points", values)[1] == said
     assert verdict("a > b", {"a": [2.0], "b": [1.0]})[1] == "a - b = +1.00, claimed > 0 (one seed: no interval)"
     assert verdict("a > b", {"a": [0.04], "b": [0.0115]}, "flatness")[1].startswith("a - b = +0.0285,")
     assert "a: has no such number for one of its seeds" in verdict("a < b", {"a": [math.inf], "b": [0.3]})[1]
@@ -388,18 +370,15 @@ def test_claims_are_judged_by_their_own_metric_and_written():
     assert found.evidence[0].endswith("; not at this scale: gap(uj) <= 0.3")
     assert found.evidence[2].startswith("lb - gn = +1.0")
     assert found.evidence[3].startswith("b - a = +4 [")
-    assert (found.runs.tolist()[0], found.compares.tolist()) == (
-        "gn uj", ["gap", "difference", "difference", "difference", "spearman"]
-    )  # fmt: skip
+    assert found.runs.tolist()[0] == "gn uj"
+    assert found.compares.tolist() == ["gap", *["difference"] * 3, "spearman"]
     for nothing in (None, measures[:0], measures.assign(quantity="loss_gap")):
         assert evaluate_claims(judged, "p", runs, histories, nothing).evidence[3] == "not measured: b, a"
     text = to_markdown(claims_blocks(found, "here"))
-    assert text.startswith(
-        "Measured: here. Differences in points of test accuracy at the selected step (best); in points"
-    )
-    assert (
-        "first tenth of training (early); in flatness [filter norms] of the trained network (flat); with 95 %" in text
-    )
+    begun = "Measured: here. Differences in points of test accuracy at the selected step (best); in points"
+    assert text.startswith(begun)
+    ended = "first tenth of training (early); in flatness [filter norms] of the trained network (flat); with 95 %"
+    assert ended in text
     assert "spearman(…) is the rank correlation" in text
     assert "spearman" not in to_markdown(claims_blocks(found[:2], "here"))
     tables = [claim("each(t) < 2 and trend(u)", "tail_index").at_scale((), ROWS)]

@@ -46,9 +46,7 @@ RUNS = {
     "penalized": make_spec(clip=None),
     "GN": make_spec(clip=None, penalty={"name": "micro_batch_gradient_norm", "strength": 0.1}),
     "grafted": make_spec(penalty=None, clip=None, transform={"name": "iter_graft"}),
-    "linear": make_spec(
-        penalty=None, clip=None, schedule={"unit": "run", "warmup": 0, "decay": "linear"}, model="fc_d2_w4"
-    ),
+    "linear": make_spec(penalty=None, clip=None, schedule={"unit": "run", "decay": "linear"}, model="fc_d2_w4"),
 }
 MEASURES = ("flatness", "hessian")
 
@@ -152,9 +150,8 @@ def test_code_counts_through_imports_also_local_ones(project):
 
 def test_texts_count_except_in_errors(project):
     def with_text(text, error):
-        return digest_with(
-            project, below=f"def f():\n    if g:\n        raise KeyError(f'{error} {{g}}')\n    return '{text}'\n"
-        )
+        raised = f"raise KeyError(f'{error} {{g}}')"
+        return digest_with(project, below=f"def f():\n    if g:\n        {raised}\n    return '{text}'\n")
 
     assert with_text("a", "no") == with_text("a", "never")
     plain = "def f():\n    if g:\n        raise KeyError('no value')\n    return 'a'\n"

@@ -150,9 +150,8 @@ def test_predictions_are_near_what_recorded_runs_took():
     ratios: dict[str, list[float]] = {}
     for _, what, ratio in compared(ROOT / "records"):
         ratios.setdefault(what, []).append(ratio)
-    assert {what: len(found) > 100 for what, found in ratios.items()} == dict.fromkeys(
-        ("training", "measuring", "memory"), True
-    )
+    assert ratios.keys() == {"training", "measuring", "memory"}
+    assert min(map(len, ratios.values())) > 100
     # docs/cost.md says what was found; these are the promises.
     assert near(ratios["training"]) >= 0.9
     assert near(ratios["measuring"]) >= 0.9

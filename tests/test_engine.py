@@ -20,6 +20,7 @@ from whysgd.training.penalties import penalty_of
 # Uneven on purpose: pairs, a single micro-batch, and a smaller last one.
 SIZES = [4, 4, 4, 6, 6, 2]
 LR, STRENGTH, CLASSES = 0.7, 0.3, 3
+SLOW = pytest.param("densenet121", marks=pytest.mark.slow)
 NOVACK = ("micro_batch_gradient_norm", "fisher_trace", "average_jacobian", "unit_jacobian")
 VARIANTS = ("forward-differences", "central-differences", "exact")
 PENALTIES = {
@@ -78,9 +79,8 @@ def accumulated(gradients, averaging):
 @pytest.mark.parametrize("averaging", ["mean", "historical"])
 @pytest.mark.parametrize("strengths", [None, (0.5, 0.0), (0.5, 0.3), (0.0, 0.3)])
 def test_the_gradient_of_a_step_is_the_dense_truth(seeds, most, averaging, strengths):
-    settings = strengths and make(
-        "penalty", "gradient_norm", block_strength=strengths[0], acc_strength=strengths[1], variant="exact"
-    )
+    own = dict(zip(("block_strength", "acc_strength"), strengths or (), strict=False))
+    settings = strengths and make("penalty", "gradient_norm", **own, variant="exact")
     objective, theta, batches = world(seeds)
     found = measured(settings, seeds, most, averaging)
     for seed in range(seeds):
@@ -156,9 +156,7 @@ def test_images_that_all_seeds_share_are_each_seeds_own():
     objective, theta, [batches, _] = world(2)
     step = Step(theta, torch.full((6,), 1 / 6, dtype=torch.float64), objective.statistic_weights(6, theta), LR)
     penalty = penalty_of(PENALTIES["micro_batch_gradient_norm"])
-    shared, own = (
-        Engine(objective, penalty, 3).sums(step, grouped(seeds, 2)) for seeds in ([batches], [batches, batches])
-    )
+    shared, own = (Engine(objective, penalty, 3).sums(step, grouped([batches] * n, 2)) for n in (1, 2))
     assert_close(shared, own, 1e-12, 1e-12)
 
 
@@ -191,14 +189,12 @@ def test_a_compiled_pass_is_the_readable_one(name):
     assert_close(measured(PENALTIES[name], 2, 4, compiled=True), measured(PENALTIES[name], 2, 1))
 
 
-@pytest.mark.parametrize(
-    "model", ["fc_d3_w8", "conv2", "resnet_mini", pytest.param("densenet121", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("model", ["fc_d3_w8", "conv2", "resnet_mini", SLOW])
 def test_seeds_of_a_network_of_ours_share_a_pass(model):
-    models = [build_model(model, 2, 3, seed, 8 if model != "densenet121" else 16).double() for seed in range(3)]
+    size = 8 if model != "densenet121" else 16
+    models = [build_model(model, 2, 3, seed, size).double() for seed in range(3)]
     objective = Objective(models[0])
     theta = torch.stack([objective.parameters.vector(dict(m.named_parameters())).detach() for m in models])
-    size = 8 if model != "densenet121" else 16
     images = torch.randn(3, 2, 6, 2, size, size, dtype=torch.float64)
     labels = torch.randint(0, 3, (3, 2, 6))
     step = partial(Step, weights=torch.tensor([0.3, 0.7]).double(), kept=torch.ones(2).double())

@@ -13,10 +13,8 @@ from whysgd.study.registry import make
 from whysgd.training.divergence import DivergenceCheck
 from whysgd.training.loop import Trainer
 
-PLAIN = make_spec(
-    penalty=None, clip=None, lr=0.3, schedule=make("schedule", "constant", unit="step"), epochs=6, evaluations=6
-)
-
+CONSTANT = make("schedule", "constant", unit="step")
+PLAIN = make_spec(penalty=None, clip=None, lr=0.3, schedule=CONSTANT, epochs=6, evaluations=6)
 NOISY = PLAIN.replace(batch=5, ema=0.9, transform={"name": "gradient_noise", "additive": 0.01})
 
 

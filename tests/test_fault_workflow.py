@@ -47,9 +47,8 @@ def folder(tmp_path_factory):
     (folder / "environment").symlink_to(sys.prefix)
     before = {entry.name for entry in folder.iterdir()}
     command = [folder / "environment/bin" / Path(sys.executable).name, "-m", "snakemake", "--cores", "2", *OVERLAY]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {entry.name for entry in folder.iterdir()} - before == {"results", ".snakemake"}
     return folder
@@ -157,10 +156,8 @@ def test_a_workflow_that_timeout_ends_saves_and_the_same_command_goes_on(folder,
     process = begin(folder, "timeout", str(HUNG))
     process.terminate()
     assert process.wait(HUNG) != 0
-    said = (folder / "results/begun.log").read_text() + (
-        folder / "results/long/logs/train/geiping2022/fb/seeds-0.log"
-    ).read_text()
-    assert "saved; run it again to continue" in said
+    logs = [folder / "results" / name for name in ("begun.log", "long/logs/train/geiping2022/fb/seeds-0.log")]
+    assert "saved; run it again to continue" in "".join(log.read_text() for log in logs)
     assert (folder / LONG_FB / "checkpoint.safetensors").exists()
     assert not (folder / LONG_FB / "metrics.json").exists()
     run(["snakemake", *TRAIN_LONG], folder)

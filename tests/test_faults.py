@@ -154,14 +154,12 @@ def test_damaged_measures_are_rejected_with_their_path(finished, tmp_path, conte
 @contextmanager
 def as_a_user():
     """Within the block this process may do no more than a user may, if it is root's."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
+    before = os.geteuid()
+    os.seteuid(before or 65534)
     try:
         yield
     finally:
-        if root:
-            os.seteuid(0)
+        os.seteuid(before)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import config_of, make_dataset, one_line
+from conftest import ROOT, config_of, make_dataset, one_line
 from drawing import CELLS, GRID, TABLE, draw, frames_of, histories_of, points_of, row, spoken, table_of, texts_of
 from frames import runs_frame
 from matplotlib.text import Text
@@ -23,7 +23,6 @@ from whysgd.report.statistics import difference, rank_correlation
 from whysgd.report.style import NARROW, SMALL, TEXT, TITLE, WIDE, begun, joined, save_figure
 from whysgd.study.figures import CONDITIONS, FIGURES, caption, needs
 from whysgd.study.spec import StoredCopies
-from whysgd.study.validation import ROOT
 from whysgd.study.workflow import Study
 
 FRAMES = frames_of(TABLE)
@@ -378,9 +377,8 @@ def test_wide_ranges_are_logarithmic_and_what_is_not_there_is_said():
 @pytest.mark.parametrize(("channels", "copies", "clean"), [(1, 2, False), (3, 12, True)])
 def test_the_augmentation_grid_shows_each_class_and_its_stored_versions(tmp_path, channels, copies, clean):
     dataset = make_dataset(channels=channels)
-    store = build_store(
-        dataset, StoredCopies(copies=copies, crop_padding=2, flip=True, clean_first=clean), tmp_path / "s.lmdb"
-    )
+    plan = StoredCopies(copies=copies, crop_padding=2, flip=True, clean_first=clean)
+    store = build_store(dataset, plan, tmp_path / "s.lmdb")
     figure = plot_augmentation(dataset, store)
     shown = min(copies, 10)
     assert len(figure.axes) == 3 * (1 + shown)
@@ -395,9 +393,7 @@ def test_the_augmentation_grid_shows_each_class_and_its_stored_versions(tmp_path
 def test_the_title_of_curves_compares_the_rows_of_one_line_of_panels():
     """Each column has a line of its own, and c, which is above all, is not in the first one that has several."""
     rows = [row("c", "C", column="X"), row("a", "A", column="Y"), row("b", "B", column="Y")]
-    ends = {"c": 99.0, "a": 70.0, "b": 60.0}
-    histories = pd.DataFrame(
-        [{"run": run, "seed": seed, "step": 10, "test_accuracy": end} for run, end in ends.items() for seed in (0, 1)]
-    )
+    ends = [(run, seed, 10, end) for run, end in (("c", 99.0), ("a", 70.0), ("b", 60.0)) for seed in (0, 1)]
+    histories = pd.DataFrame(ends, columns=["run", "seed", "step", "test_accuracy"])
     title, _ = curves.message(table_of(*rows), {"histories": histories})
     assert title == "B (Y) does not get to the median 70.0 % at which A (Y) ends"

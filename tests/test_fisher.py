@@ -14,10 +14,8 @@ def norms(model, some) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each image: ‖∇ log p(y|x)‖² and p(y|x) for every class y (n, classes), one gradient after another."""
     model = model.eval()
     chances = model(some.images).softmax(1).detach()
-    rows = [
-        [gradient_of(model, x[None], torch.tensor([y])).square().sum().item() for y in range(chances.shape[1])]
-        for x in some.images
-    ]
+    labels = torch.arange(chances.shape[1]).split(1)
+    rows = [[gradient_of(model, x[None], y).square().sum().item() for y in labels] for x in some.images]
     return torch.tensor(rows, dtype=torch.float64), chances
 
 

@@ -11,9 +11,8 @@ from whysgd.measures.images import Images
 
 def one_class(weight: float) -> tuple[Softmax, Images]:
     """Logits (w, 0) and label 0: the loss is log(1 + exp(−w)), and d = (±w, 0)."""
-    return Softmax([[weight], [0.0]]), Images(
-        torch.ones(4, 1, 1, 1, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), seed=3
-    )
+    ones, labels = torch.ones(4, 1, 1, 1, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+    return Softmax([[weight], [0.0]]), Images(ones, labels, seed=3)
 
 
 def test_the_distance_of_a_known_function():
@@ -23,10 +22,7 @@ def test_the_distance_of_a_known_function():
     # Upwards the loss falls for ever; downwards w (1 − t) must reach this.
     needed = 1 + math.log(math.exp(start + 1) - 1) / 2
     down = math.ceil(needed / 0.1) * 0.1
-    expected = []
-    for i in range(6):
-        up = filter_normalized(model, 3, i)["weight"][0, 0] > 0
-        expected.append(5.0 if up else down)
+    expected = [5.0 if filter_normalized(model, 3, i)["weight"][0, 0] > 0 else down for i in range(6)]
     assert {5.0, down} == set(expected)
     assert found.each == pytest.approx(expected, rel=1e-12)
     assert found.value == pytest.approx(sum(expected) / 6, rel=1e-12)

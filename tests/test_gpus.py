@@ -54,9 +54,8 @@ CARDS = ["0, GPU-aa11, 81559", "1, GPU-aa22, 81559", "2, GPU-bb33, 81559"]
 def job(visible: str | None = None):
     """A process that claims a GPU and keeps it until it is killed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({} if visible is None else {VISIBLE: visible})
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", HOLD], env=environment, **pipes)
     try:
         yield process
     finally:

@@ -27,10 +27,8 @@ def test_what_a_pass_keeps_is_counted_without_computing():
 
 
 def test_saved_bytes_are_what_a_cpu_really_keeps():
-    objective = Objective(build_model("vgg11", 3, 10, 0))
-    assert saved_bytes(objective, 4, (3, 32, 32)) == pytest.approx(
-        saved_bytes(objective, 4, (3, 32, 32), "cpu"), rel=0.05
-    )
+    arguments = Objective(build_model("vgg11", 3, 10, 0)), 4, (3, 32, 32)
+    assert saved_bytes(*arguments) == pytest.approx(saved_bytes(*arguments, "cpu"), rel=0.05)
 
 
 def test_precision_halves_it():

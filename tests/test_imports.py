@@ -4,10 +4,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
-from conftest import python
+from conftest import ROOT, python
 from packaging.requirements import Requirement
-
-from whysgd.study.validation import ROOT
 
 # What the rules do while Snakemake parses them.
 RULES = """

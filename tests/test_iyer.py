@@ -17,12 +17,7 @@ from whysgd.training.schedules import learning_rate
 FULL = {"knee": 95.26, "explore-100": 95.10, "one-cycle": 94.09, "cosine": 95.23, "linear": 95.18}
 SHORT = {"knee-150": 95.14, "one-cycle-150": 93.84, "cosine-150": 95.06, "linear-150": 95.02}
 # Epochs at 0.1, at 0.01 and at 0.001.
-EXPLORE = {
-    "explore-0": (0, 100, 100),
-    "explore-30": (30, 85, 85),
-    "explore-60": (60, 70, 70),
-    "explore-100": (100, 50, 50),
-}
+EXPLORE = {f"explore-{first}": (first, rest, rest) for first, rest in ((0, 100), (30, 85), (60, 70), (100, 50))}
 RUNS = {*FULL, *SHORT, *EXPLORE}
 DECAYS = ("knee", "one-cycle", "cosine", "linear")
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import one_line
 from drawing import draw, points_of, row, table_of
 
-from whysgd.errors import UserError
 from whysgd.report.figures import _panels, _planes, landscape
 
 LINE = points_of("abc", "line")
@@ -98,7 +98,7 @@ def test_missing_runs_and_points_are_left_out_and_said(name, lost):
 
 def test_contours_of_no_plane_are_refused():
     for table in (table_of(row("a", "A")), table_of(row("a", "A"), row("b", "B", planned=False), planes=["b"])):
-        with pytest.raises(UserError, match="T: has no run in `planes` that is made, so there is nothing to draw"):
+        with one_line("T: has no run in `planes` that is made, so there is nothing to draw"):
             draw("contours", table)
 
 

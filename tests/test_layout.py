@@ -24,11 +24,7 @@ SAMPLE = {
     "best": ("best_test_accuracy", [78.19, 75.94, 73.90, 77.34, 77.23, 75.73, 75.64]),
     "final": ("test_accuracy", [77.56, 74.73, 73.60, 76.57, 76.60, 75.48, 75.36]),
 }
-SAMPLE_SETTINGS = (
-    [0.15, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01],
-    [N, N, N, 0.25, 0.5, 0.5, 0.5],
-    [N, N, N, 50, 100, 1000, 2500],
-)
+SAMPLE_SETTINGS = [0.15, *[0.01] * 6], [N, N, N, 0.25, 0.5, 0.5, 0.5], [N, N, N, 50, 100, 1000, 2500]
 LARGE = {
     "resnet18-cifar10-gn-mb2560": (2560, 0.5, 0.0025, 65.09), "resnet18-cifar100-ft-mb2560": (2560, 0.1, 0.01, 64.89),
     "vgg11-cifar10-gn-mb1000": (1000, 0.01, 0.25, 75.07), "vgg11-cifar10-gn-mb2500": (2500, 0.01, 0.25, 75.21),
@@ -233,10 +229,8 @@ MISTAKES = {
         (SECOND, WITH_COLUMNS + ", lr: [0.9]"), r"tables.second.rows\[0\].run: its run 'r.small' differs from that of tables.first.rows\[0\] in lr",
     ),
     "unknown reference": (("reference: small", "reference: smal"), r"tables.first.rows\[0\]: run r.graft: transform.reference = 'smal': no such other run or column"),
-    "circle of references": (
-        ("{batch: 4}", "{batch: 4, transform: {name: exter_graft, reference: graft}}"),
-        "run r.small: transform.reference: goes in a circle: r.small -> r.graft -> r.small",
-    ),
+    "circle of references": (("{batch: 4}", "{batch: 4, transform: {name: exter_graft, reference: graft}}"),
+                             "run r.small: transform.reference: goes in a circle: r.small -> r.graft -> r.small"),
     "reference that is not run": (("lr: [0.1, 0.1, null", "lr: [null, 0.1, null"), r"rows\[1\].lr: column 'graft' needs the run of column 'small'"),
     "gap of no column": ((LARGE_GAP, "gap: {from: large, to: tiny}"), "tables.first.gap.to = 'tiny': no such column; allowed: small"),
     "half a gap": ((LARGE_GAP, "gap: {from: large}"), "tables.first.gap: to must be given"),

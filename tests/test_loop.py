@@ -122,9 +122,8 @@ def shown(dataset, spec, draws, number):
 def regularized(spec, model, optimizer, step, batches, gradients, average):
     """A step's gradient under geiping2022's penalty."""
     own, total = spec.penalty, average(gradients)
-    gradreg = GradRegularizer(
-        model, optimizer, F.cross_entropy, 2, own.block_strength, own.acc_strength, own.eps, own.variant
-    )
+    settings = own.block_strength, own.acc_strength, own.eps, own.variant
+    gradreg = GradRegularizer(model, optimizer, F.cross_entropy, 2, *settings)
     return average([gradreg(g, x, y, total) for g, (x, y) in zip(gradients, batches, strict=True)])
 
 
@@ -141,10 +140,9 @@ def reference_run(spec, dataset, steps, penalized=regularized, length=None):
     count = trained_images(spec, len(dataset.train.labels))
     labels = torch.from_numpy(dataset.train.labels[:count])
     model = build_model(spec.model, dataset.train.images.shape[1], len(dataset.manifest["classes"]), spec.seed).double()
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay
-    )
     parameters, norms = list(model.parameters()), []
+    own = {name: getattr(spec, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
+    optimizer = torch.optim.SGD(parameters, **own)
     together = count if spec.full_batch else spec.batch // spec.micro_batch
     per_epoch = math.ceil(len(plain_batches(spec, count, 0)) / together)
 
@@ -165,10 +163,8 @@ def reference_run(spec, dataset, steps, penalized=regularized, length=None):
         before = [buffer.clone() for buffer in model.buffers()]
         gradients = [torch.autograd.grad(F.cross_entropy(model.train()(x), y), parameters) for x, y in batches]
         assert not any(map(torch.equal, before, model.buffers()))
-        if spec.penalty:
-            total = penalized(spec, model, optimizer, step, batches, gradients, average)
-        else:
-            total = average(gradients)
+        arguments = spec, model, optimizer, step, batches, gradients, average
+        total = penalized(*arguments) if spec.penalty else average(gradients)
         norms.append(torch.nn.utils.get_total_norm(total).item())
         for p, g in zip(parameters, total, strict=True):
             p.grad = g if length is None else g * length(step, gradients) / norms[-1]
@@ -178,24 +174,22 @@ def reference_run(spec, dataset, steps, penalized=regularized, length=None):
     return model.state_dict(), norms
 
 
+EXACT = make("penalty", "gradient_norm", variant="exact")
+FULL = make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.4, variant="exact")
+IN_STEPS = make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)
+OWN = Normalization(mean=(0.3,), std=(0.7,))
 RUNS = {
     "one micro-batch": make_spec(batch=5, penalty=None, clip=None),
     "full batch": make_spec(penalty=None, clip=None),
     "macro-batch": make_spec(batch=10, penalty=None, drop_last=True, nesterov=False),
     "no momentum": make_spec(penalty=None, clip=None, momentum=0.0, nesterov=False, weight_decay=0.0),
     "clipped": make_spec(penalty=None, clip=0.05),
-    "exact penalty": make_spec(penalty=make("penalty", "gradient_norm", variant="exact")),
+    "exact penalty": make_spec(penalty=EXACT),
     "published penalty": make_spec(shuffle=False),
-    "full gradient in the penalty": make_spec(
-        penalty=make("penalty", "gradient_norm", block_strength=0.5, acc_strength=0.4, variant="exact")
-    ),
+    "full gradient in the penalty": make_spec(penalty=FULL),
     "historical average": make_spec(penalty=None, averaging="historical"),
-    "schedule in steps": make_spec(
-        batch=5, penalty=None, schedule=make("schedule", "cosine", unit="step", warmup=4, horizon=20.0)
-    ),
-    "no augmentation, normalization of its own": make_spec(
-        penalty=None, augment=None, normalize=Normalization(mean=(0.3,), std=(0.7,))
-    ),
+    "schedule in steps": make_spec(batch=5, penalty=None, schedule=IN_STEPS),
+    "no augmentation, normalization of its own": make_spec(penalty=None, augment=None, normalize=OWN),
 }
 
 
@@ -215,7 +209,6 @@ def test_ten_steps_of_two_seeds_equal_plain_pytorch(dataset, spec):
             torch.testing.assert_close(dict(trainer.tensors(state)), dict(expected), rtol=tolerance, atol=tolerance)
 
 
-EXACT = make("penalty", "gradient_norm", variant="exact")
 FAST = {"differences": (RUNS["published penalty"].penalty, "fp32", 2e-3), "exact": (EXACT, "fp32", 2e-3),
         "plain": (None, "fp32", 2e-3), "bf16": (None, "bf16", 0.2), "bf16, exact": (EXACT, "bf16", 0.2)}  # fmt: skip
 
@@ -248,9 +241,8 @@ def test_an_interrupted_run_continues_to_the_same_bits(data, tmp_path, monkeypat
     assert_continues([spec], data, tmp_path, monkeypatch, 1, 2, 5)
 
 
-DIVERGING = make_spec(
-    epochs=6, lr=1e30, clip=None, penalty=None, schedule=make("schedule", "constant", unit="epoch", warmup=0)
-)
+CONSTANT = make("schedule", "constant", unit="epoch", warmup=0)
+DIVERGING = make_spec(epochs=6, lr=1e30, clip=None, penalty=None, schedule=CONSTANT)
 
 
 def test_a_diverged_run_is_a_result_and_diverges_again_if_it_is_killed_before_its_end(data, tmp_path, monkeypatch):

@@ -56,11 +56,8 @@ def largest_of_ten(logits, labels):
 
 
 def _some(logits, labels, smoothing):
-    logs, classes = logits.log_softmax(1), logits.shape[1]
-    return [
-        -(1 - smoothing) * log[y] - smoothing / (classes - 1) * (log.sum() - log[y])
-        for log, y in zip(logs, labels, strict=True)
-    ]
+    pairs, other = zip(logits.log_softmax(1), labels, strict=True), smoothing / (logits.shape[1] - 1)
+    return [-(1 - smoothing) * log[y] - other * (log.sum() - log[y]) for log, y in pairs]
 
 
 LOSSES = {
@@ -98,9 +95,8 @@ def test_the_history_has_plain_cross_entropy(settings):
     trainer.after_step(trainer.step())
     [state], [line] = trainer.states, trainer.states[0].history
     logits = trainer.objective.logits(state.theta, state.running, trainer.normalize(torch.from_numpy(data.test.images)))
-    assert line["test_loss"] == pytest.approx(
-        F.cross_entropy(logits, torch.from_numpy(data.test.labels)).item(), rel=1e-9
-    )
+    expected = F.cross_entropy(logits, torch.from_numpy(data.test.labels)).item()
+    assert line["test_loss"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_a_loss_does_not_go_with_is_refused():

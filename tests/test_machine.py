@@ -9,10 +9,11 @@ from whysgd.training.device import device_name
 
 
 def test_this_machines_device_is_found(tmp_path):
-    for place, name in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA L4")):
+    names = ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
+    for place, name in enumerate(names):
         (tmp_path / f"0000:{place}1:00.0").mkdir()
         (tmp_path / f"0000:{place}1:00.0" / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 16\n")
-    assert machine.gpu_names(tmp_path) == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
+    assert machine.gpu_names(tmp_path) == names
     assert machine.gpu_names(tmp_path / "none") == []
     assert machine.device_here("cpu") == device_name(torch.device("cpu"))
 
@@ -24,10 +25,8 @@ def test_the_processor_its_instructions_blas_and_the_commit_are_known(tmp_path):
     assert f"BLAS_INFO={facts['blas'].split()[0]}" in torch.__config__.show()
 
     def git(*words):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        return subprocess.run(
-            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
     assert machine.git_commit(tmp_path) is None
     git("init")

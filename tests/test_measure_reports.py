@@ -1,6 +1,7 @@
 """What the measures found: frames, the table for readers, rank correlations and the summary."""
 
 import json
+import re
 import runpy
 from itertools import combinations, product
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import one_line
+from conftest import ROOT, one_line
 from drawing import spoken
 from frames import measured, runs_frame
 from scipy import stats
@@ -30,7 +31,6 @@ from whysgd.report.style import plt, save_figure
 from whysgd.report.summary import summary_blocks
 from whysgd.report.table import Cell, to_markdown
 from whysgd.streams import stream
-from whysgd.study.validation import ROOT
 
 
 def ranked(x, y, **names) -> pd.DataFrame:
@@ -47,19 +47,16 @@ def found(frame, scope=OVERALL, quantity="keskar_sharpness", target="test_accura
 
 
 def result(**other) -> dict:
-    quantities = {
-        "fisher_trace": {"value": 2.0, "std_error": 0.5, "samples": 3, "each": [1.5, 2.0, 2.5], "interval": [1.0, None]}
-    }
-    return {"paper": "p", "run": "a", "scale": "mini", "seed": 0, "measure": "fisher", "status": "finished",
-            "quantities": quantities, "options": {}, "cost": {"seconds": 1.0, "cpu_seconds": 2.0}, **other}  # fmt: skip
+    trace = {"value": 2.0, "std_error": 0.5, "samples": 3, "each": [1.5, 2.0, 2.5], "interval": [1.0, None]}
+    return {"paper": "p", "run": "a", "scale": "mini", "seed": 0, "measure": "fisher", "status": "finished", "options": {},
+            "quantities": {"fisher_trace": trace}, "cost": {"seconds": 1.0, "cpu_seconds": 2.0}, **other}  # fmt: skip
 
 
 def test_measures_are_read_and_a_diverged_run_has_no_numbers(tmp_path):
     nothing = {"fisher_trace": {"value": None, "std_error": None, "samples": 0, "each": [], "interval": [None, None]}}
     (tmp_path / "a").write_text(json.dumps([result(), result(seed=1, status="diverged", quantities=nothing)]))
-    (tmp_path / "b").write_text(
-        json.dumps([result(quantities={"flatness": {"value": 1, "std_error": None, "samples": 1}})])
-    )
+    alone = result(quantities={"flatness": {"value": 1, "std_error": None, "samples": 1}})
+    (tmp_path / "b").write_text(json.dumps([alone]))
     frame = read_measures([tmp_path / "a", tmp_path / "b"])
     assert frame.columns.tolist() == COLUMNS
     assert frame.iloc[0].tolist() == [
@@ -222,9 +219,8 @@ def test_each_interval_is_that_of_loops_over_the_same_resamples():
 def test_tau_is_scipys():
     x, y = np.random.default_rng(0).normal(size=(2, 20))
     line = found(correlate(ranked(x, x + y)))
-    assert (line.value, line.runs, line.pairs, line.parts) == (
-        pytest.approx(stats.kendalltau(x, x + y).statistic), 20, 190, 1,
-    )  # fmt: skip
+    assert line.value == pytest.approx(stats.kendalltau(x, x + y).statistic)
+    assert (line.runs, line.pairs, line.parts) == (20, 190, 1)
     assert found(correlate(ranked(x, -x - y))).value == pytest.approx(-line.value)
 
 
@@ -249,9 +245,8 @@ def test_runs_with_another_loss_function_are_not_compared():
 def test_means_that_differ_by_rounding_alone_are_tied():
     seeds = {"r0": [0.1, 0.2, 0.3], "r1": [0.3, 0.2, 0.1], **{f"r{i}": [float(i)] * 3 for i in range(2, 6)}}
     runs = runs_frame(seeds)
-    lines = wide(
-        measured(runs, keskar_sharpness=lambda run: run.test_accuracy, accuracy_gap=lambda run: int(run.run[1:])), runs
-    )
+    numbers = {"keskar_sharpness": lambda run: run.test_accuracy, "accuracy_gap": lambda run: int(run.run[1:])}
+    lines = wide(measured(runs, **numbers), runs)
     assert over_seeds(lines).keskar_sharpness[:2].tolist() == [0.2, 0.2]
     assert found(correlate(lines), target="accuracy_gap").value == pytest.approx(14 / 15)
 
@@ -311,13 +306,10 @@ def story(sign=1, papers=("p", "q"), diverged=()):
     values = {f"r{i}": [90.0 + i, 90.2 + i] for i in range(8)}
     runs = pd.concat([runs_frame(values, diverged, paper=paper) for paper in papers], ignore_index=True)
     measures = measured(
-        runs,
-        test_accuracy=lambda run: run.test_accuracy,
-        accuracy_gap=lambda run: 100.0 - run.test_accuracy,
+        runs, test_accuracy=lambda run: run.test_accuracy, accuracy_gap=lambda run: 100.0 - run.test_accuracy,
         keskar_sharpness=lambda run: 100.0 - sign * run.test_accuracy,
-        flatness=lambda run: (int(run.run[1:]) * 3) % 8,
-        train_loss=1.0,
-    )
+        flatness=lambda run: (int(run.run[1:]) * 3) % 8, train_loss=1.0,
+    )  # fmt: skip
     return correlate(wide(measures, runs)), measures, runs
 
 
@@ -331,10 +323,8 @@ def test_the_marks_of_the_summary_follow_the_numbers(sign, test, gap):
     part = summary(*story(sign))
     mark = "✓" if sign > 0 else "✗"
     parts = dict(zip(("test", "gap", "loss"), part.split("**")[4::2], strict=False))
-    lines = {
-        title: next(line for line in text.splitlines() if line.startswith("| Keskar sharpness"))
-        for title, text in parts.items()
-    }
+    named = re.compile(r"^\| Keskar sharpness.*", re.MULTILINE)
+    lines = {title: named.search(text)[0] for title, text in parts.items()}
     wrong = "0.00 [0.00, 0.00]" if sign > 0 else "1.00 [1.00, 1.00]"
     for title, value in (("test", test), ("gap", gap)):
         cell = f"{value} [{value}, {value}] {mark}"
@@ -392,10 +382,8 @@ def test_correlations_are_drawn_for_each_paper_and_target(tmp_path):
     one = correlation_figure.plot_correlations(correlate(wide(*story(1, papers=("p",))[1:])), "here")
     assert [text.get_text() for text in one.legends[0].get_texts()] == ["p\n(28 of 28 pairs)", *labels[2:]]
     # Sharpness with test accuracy and its gap; flatness with neither.
-    assert spoken(one) == (
-        "At the same training loss, 2 of 4 correlations say that flatter or quieter minima generalize better, 0 that they"
-        " do not, and 2 neither"
-    )
+    said = "2 of 4 correlations say that flatter or quieter minima generalize better, 0 that they do not, and 2 neither"
+    assert spoken(one) == f"At the same training loss, {said}"
     assert one.get_label().endswith("; of all pairs of runs better in 2 and worse in 0 of 4")
     assert "Keskar sharpness better in 2 and worse in 0 of 2" in one.get_label()
     silent = correlate(wide(*story(1, papers=("p",))[1:])).assign(low=-1.0, high=1.0)

@@ -90,10 +90,8 @@ def test_landscapes_are_those_of_the_command_line(miniature, tmp_path):
 
 def test_a_lost_part_of_a_landscape_is_computed_again_alone(miniature):
     place = miniature / "results/tiny"
-    lost = [
-        place / "landscapes/geiping2022/sgd/seeds-0-1/plane_1-of-2.csv",
-        place / "figures/geiping2022_main_contours.svg",
-    ]
+    names = "landscapes/geiping2022/sgd/seeds-0-1/plane_1-of-2.csv", "figures/geiping2022_main_contours.svg"
+    lost = [place / name for name in names]
     for file in lost:
         shutil.move(file, f"{file}.kept")
     jobs = planned(miniature, *OVERLAY)

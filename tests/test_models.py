@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from conftest import make_dataset, make_spec, one_line
+from conftest import ROOT, make_dataset, make_spec, one_line
 from networks import narrow, theta_of
 from torch import nn
 from torch.func import functional_call
@@ -15,7 +15,6 @@ from whysgd.models.layers import BatchNorm2d, Conv2d, GhostNorm2d, GroupNorm, Li
 from whysgd.study.config import load_config
 from whysgd.study.papers import load_paper, scaled_spec
 from whysgd.study.registry import make, network
-from whysgd.study.validation import ROOT
 from whysgd.training.loop import Trainer
 from whysgd.training.objective import Objective
 from whysgd.training.setup import Setup
@@ -79,10 +78,8 @@ def densenet_peer():
 
 def vgg_peer(make):
     peer = make(num_classes=10)
-    peer.avgpool = nn.Identity()
-    peer.classifier = nn.Sequential(
-        nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
-    )  # fmt: skip
+    layers = nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
+    peer.avgpool, peer.classifier = nn.Identity(), nn.Sequential(*layers)
     return peer
 
 
@@ -95,19 +92,18 @@ def narrow_vgg_peer():
     return peer
 
 
+SHORT = partial(resnet_peer, BasicBlock, [2, 2, 2, 2])
 PEERS = {
-    "resnet18": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2]),
+    "resnet18": SHORT,
     "resnet50": lambda: resnet_peer(Bottleneck, [3, 4, 6, 3]),
-    "resnet18_conv": lambda: resnet_peer(BasicBlock, [2, 2, 2, 2], "B"),
+    "resnet18_conv": lambda: SHORT("B"),
     "densenet121": densenet_peer,
     "vgg11": lambda: vgg_peer(torchvision.models.vgg11),
     "vgg16_bn_small": lambda: vgg_peer(torchvision.models.vgg16_bn),
     "vgg11_bn": narrow_vgg_peer,
     "resnet18_standard_conv": lambda: ResNet(BasicBlock, [2, 2, 2, 2], num_classes=10),
-    "resnet18_conv_gelu": lambda: replaced(resnet_peer(BasicBlock, [2, 2, 2, 2], "B"), nn.ReLU, lambda old: nn.GELU()),
-    "resnet18_conv_group8": lambda: replaced(
-        resnet_peer(BasicBlock, [2, 2, 2, 2], "B"), nn.BatchNorm2d, lambda old: nn.GroupNorm(8, old.num_features)
-    ),
+    "resnet18_conv_gelu": lambda: replaced(SHORT("B"), nn.ReLU, lambda old: nn.GELU()),
+    "resnet18_conv_group8": lambda: replaced(SHORT("B"), nn.BatchNorm2d, lambda old: nn.GroupNorm(8, old.num_features)),
     "densenet121_standard": lambda: torchvision.models.densenet121(num_classes=10),
 }
 
@@ -167,9 +163,8 @@ def alexnet_peer(channels, ch, features, hidden):
 
 
 def conv1_peer(channels, pixels):
-    return nn.Sequential(
-        nn.Conv2d(channels, 16, kernel_size=3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * pixels, 10)
-    )  # fmt: skip
+    convolution = nn.Conv2d(channels, 16, kernel_size=3, stride=2, padding=1)
+    return nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.Linear(16 * pixels, 10))
 
 
 def conv2_peer(channels, pixels):
@@ -293,13 +288,12 @@ def test_each_network_has_initial_weights_of_its_own(name, init):
 
 
 def test_norm_layers_begin_as_the_identity():
-    for module in build_model("resnet18", 3, 10, 0).modules():
-        if isinstance(module, nn.BatchNorm2d):
-            # No zero-init of the last norm of a block.
-            assert (module.weight == 1).all()
-            assert (module.bias == 0).all()
-            assert (module.running_mean == 0).all()
-            assert (module.running_var == 1).all()
+    norms = [module for module in build_model("resnet18", 3, 10, 0).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 20
+    for norm in norms:
+        # No zero-init of the last norm of a block.
+        for tensor, value in ((norm.weight, 1), (norm.bias, 0), (norm.running_mean, 0), (norm.running_var, 1)):
+            assert (tensor == value).all()
 
 
 def test_a_run_says_how_its_weights_are_drawn():
@@ -324,8 +318,7 @@ def test_images_of_odd_size_pass(name, size):
 
 
 def test_an_unknown_network_is_named_with_what_is_allowed():
-    message = r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"
-    with one_line(message):
+    with one_line(r"model = 'resnet19': no such network; allowed: .*resnet18, .*did you mean resnet1"):
         build_model("resnet19", 3, 10, 0)
 
 
@@ -342,8 +335,7 @@ def test_a_size_that_cannot_be_is_refused_wherever_a_network_is_named(name, monk
     with one_line(rf"scales.mini.models.\* = '{name}': allowed: same, {allowed}"):
         load_config(settings={"scales": {"mini": {"description": "mine", "seeds": [0], "models": {"*": name}}}})
     monkeypatch.setitem(load_paper("geiping2022")["runs"]["sgd"], "model", name)
-    message = f"runs.sgd.model = '{name}': no such network; allowed: {allowed}"
-    with one_line(message):
+    with one_line(f"runs.sgd.model = '{name}': no such network; allowed: {allowed}"):
         scaled_spec(load_config([ROOT / "config/paper.yaml"]), "geiping2022", "sgd", 0)
 
 

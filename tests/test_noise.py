@@ -66,10 +66,8 @@ def test_the_noise_is_that_of_stored_gradients(p, m, k, dead, sparse, chunk, mon
 
 @pytest.mark.parametrize(("p", "blocks"), [(2, 2), (5, 5), (100, 100), (101, 51), (128, 64), (600, 100), (1000, 100)])
 def test_a_block_of_the_bootstrap_is_of_whole_mini_batches(p, blocks, monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        noise, "StreamedAlpha", lambda *a, **k: made.append(k["blocks"]) or alpha.StreamedAlpha(*a, **k)
-    )
+    made, streamed = [], alpha.StreamedAlpha
+    monkeypatch.setattr(noise, "StreamedAlpha", lambda *a, **k: made.append(k["blocks"]) or streamed(*a, **k))
     noise_of(as_stacks(gradients(p, 30), 50), p, 30)
     assert made == [blocks]
 

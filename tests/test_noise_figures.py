@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import one_line
 from drawing import GRID, draw, frames_of, grid_table, row, spoken, table_of, texts_of
 from scipy import stats
 
-from whysgd.errors import UserError
 from whysgd.report.figures.noise_norms import gaussian_width
 from whysgd.report.style import DARK, ON_DARK, ON_LIGHT
 
@@ -28,10 +28,8 @@ def test_the_figure_of_widths_has_a_line_for_each_depth_and_the_gaussian():
     assert sum(len(line.get_xdata()) for line in dots) == 3 * 4 * 3
     assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axis.lines)
     assert texts_of(figure.legends[0].get_texts()) == ["2", "4", "8"]
-    assert (
-        figure.get_suptitle()
-        == "Tail index of gradient noise falls with width in all 6 lines (Spearman's ρ, Holm p < 0.05)"
-    )
+    said = "Tail index of gradient noise falls with width in all 6 lines (Spearman's ρ, Holm p < 0.05)"
+    assert figure.get_suptitle() == said
 
 
 def test_each_line_of_the_grid_is_judged_for_itself():
@@ -65,24 +63,22 @@ def test_the_map_has_a_number_in_each_cell():
 
 
 def test_a_grid_of_names_is_drawn_with_their_names_and_its_seeds_are_counted():
-    table = grid_table(
-        {"data": ["cifar10", "cifar100"], "loss": ["cross_entropy", "linear_hinge"]}, {"channels": [2, 4]}
-    )
+    rows = {"data": ["cifar10", "cifar100"], "loss": ["cross_entropy", "linear_hinge"]}
+    table = grid_table(rows, {"channels": [2, 4]})
     known = frames_of(table, 2)["measures"]
     figure = draw("width", table, measures=known[(known.seed == 0) | (known.run == "cifar10-cross_entropy-2")])
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["CIFAR-10", "CIFAR-100"]
     assert texts_of(figure.legends[0].get_texts()) == ["cross entropy", "linear hinge"]
     assert figure.texts[-1].get_text().endswith("n = 1 to 2 seeds")
-    with pytest.raises(UserError, match="nothing was measured of the table's grid"):
+    with one_line("nothing was measured of the table's grid"):
         draw("width", table, measures=known[:0])
 
 
 def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_ends():
     figure = draw("noise_course", TWO, seeds=2)
     tail, loss, accuracy = figure.axes
-    assert [axis.get_ylabel() for axis in figure.axes] == [
-        "tail index of gradient noise", "training loss (each run's own)", "accuracy [%]"
-    ]  # fmt: skip
+    labels = ["tail index of gradient noise", "training loss (each run's own)", "accuracy [%]"]
+    assert [axis.get_ylabel() for axis in figure.axes] == labels
     assert tail.get_xscale() == "symlog"
     means = next(line for line in tail.lines if len(line.get_xdata()))
     # Seed 0 ends after 200 steps, seed 1 after 300: from there on it is alone.
@@ -91,10 +87,8 @@ def test_the_course_of_the_noise_has_a_colour_for_each_run_and_a_dot_where_it_en
     # A seed without a tail index at a step leaves no median there, either.
     noise = frames_of(TWO, seeds=2)["noise"]
     noise.loc[(noise.seed == 1) & (noise.step == 20), "tail_index"] = np.nan
-    means = next(
-        line for line in draw("noise_course", TWO, seeds=2, noise=noise).axes[0].lines if len(line.get_xdata())
-    )
-    assert means.get_xdata().tolist() == [0, 1, 5, 80, 300]
+    lines = draw("noise_course", TWO, seeds=2, noise=noise).axes[0].lines
+    assert next(line for line in lines if len(line.get_xdata())).get_xdata().tolist() == [0, 1, 5, 80, 300]
     ends = [(line.get_xdata()[0], round(line.get_ydata()[0], 6)) for line in tail.lines if line.get_marker() == "o"]
     assert ends == [(200, 1.3), (300, 1.3), (650, 0.85), (650, 0.95)]
     full = [[line for line in axis.lines if len(line.get_xdata()) > 1] for axis in (loss, accuracy)]
@@ -127,11 +121,8 @@ def test_layers_have_a_line_each_in_units_of_their_start():
     weights, fewer, gradients, _ = figure.axes
     assert [list(line.get_ydata()) for line in weights.lines] == [[1.0] * 3] * 3
     # The norm starts at 0 in the first layer, so that it has no ratio.
-    assert [list(line.get_ydata()) for line in gradients.lines] == [
-        [],
-        pytest.approx([1.0, 1.05, 1.45]),
-        pytest.approx([1.0, 31 / 30, 1.3]),
-    ]
+    expected = [[], pytest.approx([1.0, 1.05, 1.45]), pytest.approx([1.0, 31 / 30, 1.3])]
+    assert [list(line.get_ydata()) for line in gradients.lines] == expected
     # A layer has the same colour in all panels.
     assert [line.get_color() for line in fewer.lines] == [line.get_color() for line in weights.lines[:2]]
     assert texts_of(figure.legends[0].get_texts()) == ["1", "2", "3"]
@@ -142,21 +133,22 @@ def test_layers_have_a_line_each_in_units_of_their_start():
         assert [list(line.get_xdata()) for line in axis.lines] == [list(line.get_xdata()) for line in before.lines]
 
 
-@pytest.mark.parametrize(
-    ("figure", "need"), [("noise_course", "noise"), ("noise_norms", "noise_norms"), ("layer_norms", "layers")]
-)
+NEEDS = {"noise_course": "noise", "noise_norms": "noise_norms", "layer_norms": "layers"}
+
+
+@pytest.mark.parametrize(("figure", "need"), NEEDS.items())
 def test_runs_without_noise_are_left_out(figure, need):
     known = frames_of(TWO)[need]
     drawn = draw(figure, TWO, **{need: known[known.run == "b"]})
     names = [title[:1] for axis in drawn.axes if (title := axis.get_title(loc="left"))]
     assert (names or texts_of(drawn.legends[0].get_texts())[:1]) == ["B"]
-    with pytest.raises(UserError, match="T: the noise of no run was measured"):
+    with one_line("T: the noise of no run was measured"):
         draw(figure, TWO, **{need: known[:0]})
 
 
 def test_noise_norms_of_full_batches_alone_are_refused():
     known = frames_of(TWO)["noise_norms"].assign(noise_norm=0.0)
-    with pytest.raises(UserError, match="T: the gradients of no run have noise, so there is nothing to draw"):
+    with one_line("T: the gradients of no run have noise, so there is nothing to draw"):
         draw("noise_norms", TWO, noise_norms=known)
 
 

@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 import torch
 from conftest import folder_of, make_dataset
@@ -82,11 +84,10 @@ def test_a_run_looks_so_often_whether_to_stop(tmp_path, every):
     folder = folder_of(data, tmp_path / "data")
     metrics = run(spec.replace(stop_every=every), folder, tmp_path / "run")
     assert (metrics["steps"], metrics["stopped_at_accuracy"]) == (step, 80.0)
-    last = (tmp_path / "run/history.csv").read_text().splitlines()
-    assert len(last) == 2
-    assert all(
-        last[1].split(",")[i] for i, name in enumerate(last[0].split(",")) if name in ("full_loss", "step_length")
-    )
+    history = (tmp_path / "run/history.csv").read_text().splitlines()
+    (last,) = csv.DictReader(history)
+    assert last["full_loss"]
+    assert last["step_length"]
     assert metrics["final"]["train_accuracy"] == pytest.approx(measured["accuracy"])
     # Without it only evaluations count.
     assert run(spec, folder, tmp_path / "whole")["steps"] == trainer.total

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from conftest import one_line
 
-from whysgd.errors import UserError
 from whysgd.training.norm_log import norms_csv, read_norms
+
+HEAD = "seed,step,gradient_norm\n"
 
 
 def log(tmp_path, text):
@@ -33,7 +34,7 @@ LOGS = {
 
 @pytest.mark.parametrize(("lines", "steps", "expected"), LOGS.values(), ids=LOGS)
 def test_each_step_has_the_norm_of_the_log(tmp_path, lines, steps, expected):
-    found = read_norms(log(tmp_path, f"seed,step,gradient_norm\n{lines}"), steps, 3)
+    found = read_norms(log(tmp_path, HEAD + lines), steps, 3)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -62,5 +63,5 @@ def test_a_log_that_cannot_serve_is_refused_with_its_path(tmp_path, text, proble
 
 
 def test_a_missing_log_is_named(tmp_path):
-    with pytest.raises(UserError, match="no such file; the run whose gradient norms are grafted comes first"):
+    with one_line("no such file; the run whose gradient norms are grafted comes first"):
         read_norms(tmp_path / "no.csv", 3, 0)

@@ -43,10 +43,8 @@ def test_running_statistics_are_torchs_after_passes_one_by_one(most):
             parameter.copy_(value)
     running = objective.buffers.vector(dict(peer.named_buffers()))
     batches = random_batches([4, 4, 3, 3, 2])
-    statistics = [
-        objective.losses(theta.expand(labels.shape[1], -1), images[0], labels[0])[1]
-        for images, labels in grouped([batches], most)
-    ]
+    groups = [(images[0], labels[0]) for images, labels in grouped([batches], most)]
+    statistics = [objective.losses(theta.expand(len(labels), -1), images, labels)[1] for images, labels in groups]
     running = 0.9 ** len(batches) * running + objective.statistic_weights(len(batches), theta) @ torch.cat(statistics)
     for x, _ in batches:
         peer.train()(x)

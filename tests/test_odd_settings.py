@@ -5,10 +5,9 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, error_of, make_dataset, make_spec
+from conftest import ROOT, error_of, make_dataset, make_spec, one_line
 from test_safety import PAPER
 
-from whysgd.errors import UserError
 from whysgd.models.build import build_model
 from whysgd.study.config import load_config, retyped, validate_config
 from whysgd.study.paper import Row
@@ -77,10 +76,8 @@ def test_settings_that_cannot_be_are_one_line_in_planning(tmp_path, monkeypatch,
 
 
 def test_an_option_of_torch_is_no_text_that_was_meant_as_a_number():
-    values = {
-        **make_spec(momentum=0.0, nesterov=False, weight_decay=0.0).to_dict(),
-        "optimizer": {"name": "torch.optim:Adam", "eps": "1e-8"},
-    }
+    values = make_spec(momentum=0.0, nesterov=False, weight_decay=0.0).to_dict()
+    values["optimizer"] = {"name": "torch.optim:Adam", "eps": "1e-8"}
     with pytest.raises(ValueError, match=r"optimizer.eps = '1e-8': must be a number; write 1.0e-08"):
         RunSpec.from_dict(values)
     values["optimizer"]["eps"] = 1e-8
@@ -96,10 +93,10 @@ def test_a_sample_is_not_larger_than_what_it_is_drawn_from(load_own_paper, monke
         config = validate_config({"scale": "s", "scales": {"s": {"seeds": [0]}}}) | {"papers": ["mine"]}
         if allowed:
             assert len(expand(config)) == 1
-        else:
-            most = 512 if batch == "all" else 80
-            with pytest.raises(UserError, match=rf"penalty.sample = 513 at scale s: must be at most {most}"):
-                expand(config)
+            continue
+        most = 512 if batch == "all" else 80
+        with one_line(rf"penalty.sample = 513 at scale s: must be at most {most}"):
+            expand(config)
 
 
 def test_texts_of_digits_and_homes_are_read_as_meant(tmp_path, monkeypatch):
@@ -168,7 +165,6 @@ def test_what_does_not_fit_is_one_line_in_training(data, tmp_path, capsys, chang
 NETWORK = """
 import torch
 
-
 class Drops(torch.nn.Module):
     def __init__(self, num_classes, own=0.0, twice=False):
         super().__init__()
@@ -180,27 +176,21 @@ class Drops(torch.nn.Module):
         x = torch.nn.functional.dropout(x, self.own, self.training) if self.own else x
         return self.head(self.drop(x) if self.twice else x)
 
-
 class Pair(Drops):
     def forward(self, x):
         return super().forward(x), x
 
-
 def functional(num_classes):
     return Drops(num_classes, own=0.5)
-
 
 def rarely(num_classes):
     return Drops(num_classes, own=1e-9)
 
-
 def wide(num_classes):
     return Drops(num_classes + 1)
 
-
 def twice(num_classes):
     return Drops(num_classes, twice=True)
-
 
 class Random(torch.nn.Module):
     def __init__(self, num_classes):
@@ -211,8 +201,6 @@ class Random(torch.nn.Module):
     def forward(self, x):
         return self.head(x.mean(1).flatten(1) @ self.places)
 """
-
-
 FOREIGN = {
     "functional": "draws random numbers of its own; dropout must be torch.nn.Dropout layers",
     "rarely": "draws random numbers of its own",
@@ -222,23 +210,25 @@ FOREIGN = {
 }
 
 
-def test_a_network_from_elsewhere_draws_in_layers_that_are_used_once(tmp_path, monkeypatch):
-    (tmp_path / "dropping_network.py").write_text(NETWORK)
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "odd_networks.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(tmp_path)
-    build_model("dropping_network:Drops", 3, 10, 0, 8)
-    with pytest.raises(UserError, match="model = 'dropping_network:Drops': is not for images of 9×9"):
-        build_model("dropping_network:Drops", 3, 10, 0, 9)
+
+
+def test_a_network_from_elsewhere_draws_in_layers_that_are_used_once(elsewhere):
+    build_model("odd_networks:Drops", 3, 10, 0, 8)
+    with one_line("model = 'odd_networks:Drops': is not for images of 9×9"):
+        build_model("odd_networks:Drops", 3, 10, 0, 9)
     for name, message in FOREIGN.items():
-        with pytest.raises(UserError, match=f"model = 'dropping_network:{name}': {message}"):
-            build_model(f"dropping_network:{name}", 3, 10, 0, 8)
+        with one_line(f"model = 'odd_networks:{name}': {message}"):
+            build_model(f"odd_networks:{name}", 3, 10, 0, 8)
 
 
-def test_constants_that_differ_between_seeds_need_jobs_of_their_own(tmp_path, monkeypatch):
-    (tmp_path / "random_network.py").write_text(NETWORK)
-    monkeypatch.syspath_prepend(tmp_path)
-    spec = make_spec(model="random_network:Random", penalty=None, clip=None)
+def test_constants_that_differ_between_seeds_need_jobs_of_their_own(elsewhere):
+    spec = make_spec(model="odd_networks:Random", penalty=None, clip=None)
     Trainer([spec], make_dataset()).step()
-    with pytest.raises(UserError, match="its constant buffers differ between seeds; each seed needs a job of its own"):
+    with one_line("its constant buffers differ between seeds; each seed needs a job of its own"):
         Trainer([spec, spec.replace(seed=spec.seed + 1)], make_dataset())
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from conftest import one_line
+from conftest import ROOT, one_line
 from drawing import GRID, TABLE, frames_of, points_of
 from frames import row, runs_frame, table_of
 from markdown_it import MarkdownIt
@@ -24,7 +24,6 @@ from whysgd.report.table import LATEX, Cell, Table, document, to_latex, to_markd
 from whysgd.report.trajectories import plot_trajectories
 from whysgd.study.figures import FIGURES, needs
 from whysgd.study.papers import load_paper
-from whysgd.study.validation import ROOT
 from whysgd.training import two_weights
 
 TEXTS = [
@@ -38,9 +37,8 @@ TEXTS = [
 def test_markdown_shows_every_text_as_it_is(text):
     table = Table(text, [text, "n"], [False, True], [[Cell(text), Cell("1")]], above=["above"], notes=[text])
     grouped = Table("t", ["r", "c"], [False, True], [[Cell(text), Cell("1")]], groups=[("", 1), (text, 1)], above=["a"])
-    page = (
-        MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(to_markdown([text, [text], table, grouped]))
-    )
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    page = reader.render(to_markdown([text, [text], table, grouped]))
     assert len(re.findall("<tr>", page)) == 4, page
     plain = html.unescape(re.sub(r"</?(p|ul|li|strong|table|thead|tbody|tr|t[hd])( style=\"[^\"]*\")?>", "\0", page))
     found = [part.strip() for part in plain.split("\0") if part.strip()]
@@ -111,13 +109,9 @@ def test_names_that_a_csv_file_could_mean_otherwise_are_read_back(tmp_path, name
 
 
 LABELS = {
-    "two lines": ("a\\nb", "a b"),
-    "a tab and a no-break space": ("a\\t\\u00a0b", "a b"),
-    "a control character": ("a\\u0001b", None),
-    "NUL": ("a\\0b", None),
-    "a number": (2024, "2024"),
-    "other alphabets": ("名 ü 🙂", "名 ü 🙂"),
-}
+    "two lines": ("a\\nb", "a b"), "a tab and a no-break space": ("a\\t\\u00a0b", "a b"), "a number": (2024, "2024"),
+    "a control character": ("a\\u0001b", None), "NUL": ("a\\0b", None), "other alphabets": ("名 ü 🙂", "名 ü 🙂"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("label", "read"), LABELS.values(), ids=LABELS.keys())

@@ -4,11 +4,10 @@ import copy
 
 import pytest
 import torch
-from conftest import make_dataset, make_spec
+from conftest import make_dataset, make_spec, one_line
 from test_loop import assert_continues, plain_batches
 from torch.nn import functional as F
 
-from whysgd.errors import UserError
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.training.loop import Trainer
@@ -113,17 +112,14 @@ def plain_sam(peer):
 def plain_lars(clip):
     def step(peer):
         peer.closure()
-        peer.optimizer = getattr(peer, "optimizer", None) or torch.optim.SGD(
-            peer.parameters, LR, momentum=0.9, nesterov=True
-        )
+        sgd = torch.optim.SGD(peer.parameters, LR, momentum=0.9, nesterov=True)
+        peer.optimizer = getattr(peer, "optimizer", None) or sgd
         for parameter in peer.parameters:
-            w, g = parameter.detach().norm(), parameter.grad.norm()
+            w, g, rate = parameter.detach().norm(), parameter.grad.norm(), 1
             if w > 0 and g > 0:
                 rate = 0.02 * w / (g + 0.01 * w + 1e-8)
                 rate = min(rate / LR, 1) if clip else rate
-                parameter.grad = (parameter.grad + 0.01 * parameter.detach()) * rate
-            else:
-                parameter.grad = parameter.grad + 0.01 * parameter.detach()
+            parameter.grad = (parameter.grad + 0.01 * parameter.detach()) * rate
         peer.optimizer.step()
 
     return step
@@ -174,10 +170,8 @@ def plain_non_monotone(peer):
 # Settings of an optimizer, its reference, and whether something of its own must have happened.
 SETTINGS = {
     "AdamW": (make("optimizer", "torch.optim:AdamW", weight_decay=0.01), torchs(torch.optim.AdamW, weight_decay=0.01), False),
-    "L-BFGS": (
-        make("optimizer", "lbfgs", history=3),
-        torchs(torch.optim.LBFGS, max_iter=1, history_size=3, line_search_fn="strong_wolfe"), False,
-    ),
+    "L-BFGS": (make("optimizer", "lbfgs", history=3),
+               torchs(torch.optim.LBFGS, max_iter=1, history_size=3, line_search_fn="strong_wolfe"), False),
     "SAM": (make("optimizer", "sam", rho=0.5, **MOMENTUM), plain_sam, False),
     "LARS": (make("optimizer", "lars", **MOMENTUM), plain_lars(False), False),
     "LARC": (make("optimizer", "lars", clip=True, **MOMENTUM), plain_lars(True), False),
@@ -282,11 +276,8 @@ def test_weight_decay_spares_what_is_exempt():
 
 
 def test_the_full_loss_is_the_same_whichever_way_weight_decay_is_written():
-    ways = (
-        {"weight_decay": 0.5},
-        {"optimizer": make("optimizer", "sgd", weight_decay=0.5)},
-        {"optimizer": make("optimizer", "torch.optim:AdamW", weight_decay=0.5)},
-    )
+    named = [{"optimizer": make("optimizer", name, weight_decay=0.5)} for name in ("sgd", "torch.optim:AdamW")]
+    ways = ({"weight_decay": 0.5}, *named)
     specs = [make_spec(**{**PLAIN, **way}).replace(evaluations=1000) for way in ways]
     plain, named, adamw = (Trainer([spec], make_dataset()).step() for spec in specs)
     assert plain["full_loss"] == named["full_loss"] > 1.5 * plain["step_loss"]
@@ -329,7 +320,7 @@ def test_what_compares_losses_is_refused_on_mini_batches_and_with_transforms(nam
     others = {"clip": 0.1}, {"micro_batch_clip": 0.1}, {"averaging": "historical"}
     for changes in ({"batch": 5}, transform, switch, *others):
         message = rf"test: optimizer = '{name}': compares losses; allowed only with batch: all"
-        with pytest.raises(UserError, match=message):
+        with one_line(message):
             Trainer([make_spec(**{**PLAIN, **changes}, optimizer=make("optimizer", name))], make_dataset())
 
 

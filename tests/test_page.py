@@ -32,13 +32,8 @@ def course(run="a", seed=0, points=3, **accuracies) -> pd.DataFrame:
 def test_a_run_has_its_seeds_and_shares_settings_and_facts(tmp_path):
     lr = {"lr": 0.1, "schedule": {"unit": "run"}}
     facts = ({"device": "cpu", "data": {"sha256": "123"}}, {"device": "GPU"})
-    first, second = (
-        runs_frame({name: values}, settings=json.dumps(settings), facts=json.dumps(own))
-        for name, values, settings, own in (
-            ("a", [90.123456, 91], lr, facts[0]),
-            ("b", [92], lr | {"clip": 0.5}, facts[1]),
-        )
-    )
+    given = ({"a": [90.123456, 91]}, lr, facts[0]), ({"b": [92]}, lr | {"clip": 0.5}, facts[1])
+    first, second = (runs_frame(values, settings=json.dumps(s), facts=json.dumps(f)) for values, s, f in given)
     runs = pd.concat([first[::-1], second])
     found = provenance(runs, pd.concat([course(), course(seed=1)]), folder="runs/p")
     assert list(found["runs"]) == ["p/a", "p/b"]
@@ -70,10 +65,8 @@ def test_long_histories_are_thinned_and_keep_their_ends(tmp_path):
 def test_measures_are_in_the_order_of_their_titles_and_infinity_is_text(tmp_path):
     found = measured(runs_frame({"a": [1.0]}), fisher_trace=np.inf, keskar_sharpness=1 / 3)
     found = provenance(runs_frame({"a": [1.0]}), course(), found)
-    assert list(found["quantities"].items()) == [
-        ("fisher_trace", "Fisher trace [nats²]"),
-        ("keskar_sharpness", "Keskar sharpness [%]"),
-    ]
+    titles = {"fisher_trace": "Fisher trace [nats²]", "keskar_sharpness": "Keskar sharpness [%]"}
+    assert list(found["quantities"].items()) == list(titles.items())
     assert found["runs"]["p/a"][0]["measures"] == [["inf", 0.1], [0.33333, 0.1]]
     json.dumps(found, allow_nan=False)
 
@@ -105,22 +98,11 @@ def whole(folder, rows=TABLE["rows"], header=HEADER, measures=False, figures=Non
     drawn(folder / "g.svg", width=2)
     figures = figures or {folder / "f.svg": "C & c"}
     descent = {folder / "g.svg": "of a paper"}
-    table = {
-        "title": "T",
-        "setting": "S",
-        "scaled": "lr ×4",
-        "finding": "It holds.",
-        "csv": folder / "t.csv",
-        "figures": figures,
-    }
+    texts = {"title": "T", "setting": "S", "scaled": "lr ×4", "finding": "It holds."}
     paper = {
-        **header,
-        "claims": folder / "c.csv",
-        "picture": "Descent",
-        "figures": descent,
-        "tables": [table],
-        "at_paper": {"a": {"lr": "0.4"}},
-    }
+        **header, "claims": folder / "c.csv", "picture": "Descent", "figures": descent, "at_paper": {"a": {"lr": "0.4"}},
+        "tables": [{**texts, "csv": folder / "t.csv", "figures": figures}],
+    }  # fmt: skip
     shown = None
     if measures:
         found = measured(runs, keskar_sharpness=1.0, test_accuracy=90.0)
@@ -154,11 +136,10 @@ def test_the_page_shows_the_tables_the_summary_and_all_runs(tmp_path):
     assert html.count("Test accuracy in percent, mean") == 1
     assert "<p>It holds.</p>" in html
     # A picture says itself what it shows, and is as wide as it was made for; its caption stands for what says nothing.
-    assert re.search(
-        '<h3>Descent</h3>\n<figure><img src="data:image/svg\\+xml;base64,[^"]+" width="192" alt="of a paper">', html
-    )
+    image = '<img src="data:image/svg\\+xml;base64,[^"]+"'
+    assert re.search(f'<h3>Descent</h3>\n<figure>{image} width="192" alt="of a paper">', html)
     told = 'width="96" alt="SGD 1 % &amp; &lt;more&gt;"><figcaption>C &amp; c</figcaption>'
-    assert re.search(f'src="data:image/svg\\+xml;base64,[^"]+" {told}', html)
+    assert re.search(f"{image} {told}", html)
     assert '<p class="setting">p, V, arXiv 1</p>' in html
     assert '<th scope="row" data-run="p/a">p/a</th>' in html
     assert "Papers: 1; runs: 1; seeds of each: 2" in html

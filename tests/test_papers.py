@@ -3,17 +3,15 @@ import shutil
 
 import pytest
 import yaml
-from conftest import config_of
+from conftest import ROOT, config_of
 
 from whysgd.errors import UserError
 from whysgd.files import read_json
-from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import claims_at, expand, load_paper, scaled_spec
 from whysgd.study.published import digests
 from whysgd.study.spec import Augmentation, RunSpec, StoredCopies
-from whysgd.study.validation import ROOT
 
 # A second transcription of the published table, row by row: epochs, η, warmup, horizon, clip, penalty, block.
 MAIN = {
@@ -120,16 +118,13 @@ def test_a_scale_divides_stored_copies_and_augments_them_as_it_does():
     assert set(stores.values()) == {StoredCopies(copies=2, crop_padding=1, flip=False)}
 
 
-def test_a_scale_judges_the_claims_it_can():
-    for tables, claims in ((BOTH, ["g1", "g2", "g3", "g4", "g6", "g7"]), (["main"], ["g1", "g2", "g3", "g4", "g7"])):
-        assert [c.id for c in claims_at(config_of(geiping2022=tables), "geiping2022")] == claims
+def test_a_scale_runs_the_tables_it_names_and_judges_the_claims_it_can():
+    for tables, runs, ids in ((BOTH, {*MAIN, *FIXED}, "123467"), (["main"], {*MAIN}, "12347")):
+        config = config_of(geiping2022=tables)
+        assert {run for _, run, _ in expand(config)} == runs
+        assert [claim.id for claim in claims_at(config, "geiping2022")] == [f"g{one}" for one in ids]
     paper = claims_at(load_config(settings={"scale": "paper"}), "geiping2022")
-    assert [c.id for c in paper][-3:] == ["g5", "g6", "g7"]
-
-
-def test_a_scale_runs_the_tables_it_names():
-    assert {run for _, run, _ in expand(config_of(geiping2022=BOTH))} == {*MAIN, *FIXED}
-    assert {run for _, run, _ in expand(config_of(geiping2022=["main"]))} == {*MAIN}
+    assert [claim.id for claim in paper][-3:] == ["g5", "g6", "g7"]
 
 
 def test_a_scale_maps_every_row_by_the_same_rules():
@@ -203,23 +198,20 @@ def test_a_spec_that_no_run_can_have_is_refused(wrong):
 
 
 @pytest.fixture
-def paper_file(tmp_path, monkeypatch):
-    """Write a paper of one's own in place of papers/."""
-    monkeypatch.setattr(papers, "PAPERS", tmp_path)
+def paper_file(load_own_paper):
+    """A function that loads a changed paper, and returns its runs."""
 
     def write(changes):
-        load_paper.cache_clear()
         content = yaml.safe_load((ROOT / "papers/geiping2022.yaml").read_text())
         for path, value in changes.items():
             place, (*keys, last) = content, path.split(".")
             for key in keys:
                 place = place[key]
             place[last] = value
-        (tmp_path / "geiping2022.yaml").write_text(yaml.safe_dump(content))
+        load_own_paper(yaml.safe_dump(content), name="geiping2022")
         return expand(load_config(settings={"papers": ["geiping2022"], "seeds": [0, 1, 2]}))
 
-    yield write
-    load_paper.cache_clear()
+    return write
 
 
 MISTAKES = {
@@ -229,36 +221,26 @@ MISTAKES = {
     "uneven macro-batch": ({"runs.sgd.batch": 200}, "batch = 200: must be `all`, `micro_batch` or a multiple of the micro-batch"),
     "large block": ({"runs.fb.micro_batch": 8000}, "runs.fb.micro_batch = 1000 at scale mini: must be at most 512, the images trained on \\(digits\\)"),
     "large macro-batch": ({"runs.sgd.batch": 8192}, "runs.sgd.batch = 1024 at scale mini: must be at most 512"),
-    "long warmup in steps": (
-        {"runs.fb.schedule": {"unit": "step", "warmup": 301, "decay": "cosine", "horizon": 9}},
-        "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's steps",
-    ),
-    "long warmup": (
-        {"runs.fb.schedule": {"unit": "epoch", "warmup": 301, "decay": "cosine", "horizon": 9}},
-        "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's epochs",
-    ),
+    "long warmup in steps": ({"runs.fb.schedule": {"unit": "step", "warmup": 301, "decay": "cosine", "horizon": 9}},
+                             "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's steps"),
+    "long warmup": ({"runs.fb.schedule": {"unit": "epoch", "warmup": 301, "decay": "cosine", "horizon": 9}},
+                    "runs.fb.schedule.warmup = 30.1 at scale mini: must be at most 30, the run's epochs"),
     "unknown row": ({"tables.main.rows": [{"run": "nope", "label": "x"}]}, r"tables.main.rows\[0\].run = 'nope': no such"),
     "unknown like": ({"runs.fb-reg.like": "nope"}, "runs.fb-reg.like = 'nope': no such run; allowed: .*sgd"),
     "circular like": ({"runs.fb-reg.like": "fb-practice"}, "goes in a circle: fb-practice -> fb-strong-reg -> fb-reg -> fb-practice"),
     "nesterov alone": ({"defaults.momentum": 0}, "nesterov = True at scale mini: needs a momentum above 0"),
-    "short normalization": (
-        {"defaults.dataset": "digits", "defaults.normalize": {"mean": [0.5] * 3, "std": [0.5] * 3}},
-        "runs.sgd.normalize = .*: mean and std need one number for each of 1 channels",
-    ),
+    "short normalization": ({"defaults.dataset": "digits", "defaults.normalize": {"mean": [0.5] * 3, "std": [0.5] * 3}},
+                            "runs.sgd.normalize = .*: mean and std need one number for each of 1 channels"),
     "unknown network": ({"runs.sgd.model": "resnet81"}, "runs.sgd.model = 'resnet81': no such network; .*did you mean resnet18"),
     "unknown data set": ({"runs.sgd.dataset": "cifar11"}, "runs.sgd.dataset = 'cifar11': no such data set; .*did you mean cifar10"),
     "no claim": ({"claims": [{"id": "x", "claim": "y", "check": "hello world"}]}, r"claims\[0\].check = 'hello world': has no comp"),
     "claim about nothing": (
         {"claims": [{"id": "x", "claim": "y", "check": "fb-practise >= sgd"}]}, "no run 'fb-practise'; allowed: .*sgd",
     ),
-    "two rows of one name": (
-        {"tables.main.rows": [{"run": "sgd", "label": "x"}, {"run": "fb", "label": "x"}]},
-        r"tables.main.rows\[1\].label = 'x': another row of the table has it",
-    ),
-    "late milestone": (
-        {"runs.fb.schedule": {"unit": "epoch", "warmup": 0, "decay": "step", "milestones": [10, 301]}},
-        "runs.fb.schedule.milestones = 30.1 at scale mini: must be at most 30, the run's epochs",
-    ),
+    "two rows of one name": ({"tables.main.rows": [{"run": "sgd", "label": "x"}, {"run": "fb", "label": "x"}]},
+                             r"tables.main.rows\[1\].label = 'x': another row of the table has it"),
+    "late milestone": ({"runs.fb.schedule": {"unit": "epoch", "warmup": 0, "decay": "step", "milestones": [10, 301]}},
+                       "runs.fb.schedule.milestones = 30.1 at scale mini: must be at most 30, the run's epochs"),
     "unknown penalty": ({"runs.fb-reg.penalty": {"name": "l1"}}, "runs.fb-reg.penalty.name = 'l1': allowed: .*gradient_norm"),
 }  # fmt: skip
 
@@ -279,34 +261,30 @@ def test_a_new_row_needs_yaml_only(paper_file):
 def test_a_network_of_ones_own_is_the_same_at_each_scale_that_does_not_name_it(paper_file):
     own = "torchvision.models:resnet18"
     specs = paper_file({"runs.sgd.model": own})
-    assert {key[1]: spec.model for key, spec in specs.items() if key[1] in ("sgd", "fb")} == {
-        "sgd": own, "fb": "resnet_mini",
-    }  # fmt: skip
+    models = {run: spec.model for (_, run, _), spec in specs.items()}
+    assert (models["sgd"], models["fb"]) == (own, "resnet_mini")
     config = load_config(settings={"scales": {"mini": {"models": {own: "linear"}}}})
     assert scaled_spec(config, "geiping2022", "sgd", 0).model == "linear"
 
 
-def test_rows_are_as_published_until_one_is_edited(tmp_path, monkeypatch):
-    names = sorted(file.stem for file in (ROOT / "papers").glob("*.yaml"))
-    shipped = {name: digests(load_paper(name)) for name in names}
-    assert read_json(ROOT / "papers/published.json") == shipped
-    assert not any(
-        row["edited"] for name in names for table in load_paper(name)["tables"].values() for row in table["rows"]
-    )
+def test_rows_are_as_published():
+    published = read_json(ROOT / "papers/published.json")
+    assert sorted(published) == sorted(file.stem for file in (ROOT / "papers").glob("*.yaml"))
+    for name, shipped in published.items():
+        assert digests(load_paper(name)) == shipped
+        tables = load_paper(name)["tables"].values()
+        assert not any(row["edited"] for table in tables for row in table["rows"])
+
+
+def test_a_row_that_is_edited_is_not_as_published(tmp_path, load_own_paper):
     shutil.copytree(ROOT / "papers", tmp_path, dirs_exist_ok=True)
     text = (tmp_path / "geiping2022.yaml").read_text()
-    before = "fb-clip: {epochs: 3000"
-    assert text.count(before) == 1
-    (tmp_path / "geiping2022.yaml").write_text(text.replace(before, "fb-clip: {epochs: 2000"))
-    monkeypatch.setattr(papers, "PAPERS", tmp_path)
-    load_paper.cache_clear()
-    tables = load_paper("geiping2022")["tables"]
-    load_paper.cache_clear()
+    edit = ("fb-clip: {epochs: 3000", "fb-clip: {epochs: 2000")
+    assert text.count(edit[0]) == 1
+    tables = load_own_paper(text, edit, name="geiping2022")["tables"]
     assert {row["run"] for row in tables["main"]["rows"] if row["edited"]} == {"fb-clip"}
     assert {row["run"] for row in tables["architectures"]["rows"] if row["edited"]} >= {"fb-clip.resnet50"}
     # A number that is put beside another run is one, too.
-    other = text.replace("runs:\n", "runs:\n  fb-2: {like: fb}\n", 1).replace("run: fb-reg, ", "run: fb-2, ", 1)
-    (tmp_path / "geiping2022.yaml").write_text(other)
-    tables = load_paper("geiping2022")["tables"]
-    load_paper.cache_clear()
+    another = ("runs:\n", "runs:\n  fb-2: {like: fb}\n"), ("run: fb-reg, ", "run: fb-2, ")
+    tables = load_own_paper(text, *another, name="geiping2022")["tables"]
     assert [row["label"] for row in tables["main"]["rows"] if row["edited"]] == ["FB regularized"]

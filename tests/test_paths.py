@@ -4,28 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from whysgd.results.paths import (
-    FRAME,
-    RESULTS,
-    RUN,
-    batch_name,
-    batch_seeds,
-    measures_folder,
-    record_file,
-    run_folder,
-    seed_batches,
-)
+from whysgd.results import paths
 
 
 @pytest.mark.parametrize(("seeds", "name"), [([4], "seeds-4"), ([0, 1, 2], "seeds-0-2"), ([9, 10], "seeds-9-10")])
 def test_a_batch_has_a_name_that_says_its_seeds(seeds, name):
-    assert batch_name(seeds) == name
-    assert batch_seeds(name) == seeds
+    assert paths.batch_name(seeds) == name
+    assert paths.batch_seeds(name) == seeds
 
 
 @pytest.mark.parametrize("name", ["", "seed-3", "seeds-", "seeds-a", "seeds-0-2-4", "seeds-0-2.tmp", "seeds-3-1"])
 def test_other_names_are_no_batches(name):
-    assert batch_seeds(name) == []
+    assert paths.batch_seeds(name) == []
 
 
 # Folders that are there, seeds that are wanted, the largest batch, and the batches.
@@ -47,16 +37,16 @@ BATCHES = {
 def test_batches_that_are_there_stay_and_only_new_seeds_are_trained(tmp_path, there, seeds, size, expected):
     for name in there:
         (tmp_path / name).mkdir()
-    assert [batch_name(batch) for batch in seed_batches(tmp_path, seeds, size)] == expected
+    assert [paths.batch_name(batch) for batch in paths.seed_batches(tmp_path, seeds, size)] == expected
 
 
 def test_a_run_that_was_never_trained_has_no_folder_to_look_into(tmp_path):
-    assert seed_batches(tmp_path / "missing", [1, 0], None) == [[0, 1]]
+    assert paths.seed_batches(tmp_path / "missing", [1, 0], None) == [[0, 1]]
 
 
 def test_folders_are_those_of_the_patterns_of_the_rules():
     names = {"scale": "mini", "paper": "p", "run": "r"}
-    assert run_folder(**names) / "seeds-0-1" == Path(RUN.format(**names, seeds="seeds-0-1"))
-    assert measures_folder(**names, seeds=[0, 1]) == Path("results/mini/measures/p/r/seeds-0-1")
-    assert record_file(**names, seed=3) == Path("mini/p/r/seed-3.json")
-    assert Path(FRAME.format(scale="recorded/mini", paper="p", frame="runs")).is_relative_to(RESULTS)
+    assert paths.run_folder(**names) / "seeds-0-1" == Path(paths.RUN.format(**names, seeds="seeds-0-1"))
+    assert paths.measures_folder(**names, seeds=[0, 1]) == Path("results/mini/measures/p/r/seeds-0-1")
+    assert paths.record_file(**names, seed=3) == Path("mini/p/r/seed-3.json")
+    assert Path(paths.FRAME.format(scale="recorded/mini", paper="p", frame="runs")).is_relative_to(paths.RESULTS)

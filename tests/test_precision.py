@@ -2,12 +2,11 @@ import json
 
 import pytest
 import torch
-from conftest import error_of, folder_of, make_dataset, make_spec
+from conftest import error_of, folder_of, make_dataset, make_spec, one_line
 from networks import random_batches, theta_of
 from product_distance import RoundedFactors, product_distances, round_to_tf32
 from test_loop import run
 
-from whysgd.errors import UserError
 from whysgd.models.build import build_model
 from whysgd.study.registry import make
 from whysgd.study.spec import resolved_precision
@@ -121,7 +120,7 @@ def test_the_configurations_precision_is_that_of_the_rows_and_refused_where_it_c
 
 
 def test_tf32_is_refused_on_a_cpu():
-    with pytest.raises(UserError, match=r"precision = 'tf32': needs a GPU; allowed on a CPU: auto, fp32, bf16"):
+    with one_line(r"precision = 'tf32': needs a GPU; allowed on a CPU: auto, fp32, bf16"):
         Trainer([make_spec(precision="tf32")], make_dataset())
 
 

@@ -18,12 +18,7 @@ from whysgd.study.config import load_config
 from whysgd.study.workflow import Study
 
 # Of each scale, the files laid over config.yaml with which its runs were made.
-OVERLAYS = {
-    "mini": [],
-    "small": [ROOT / "config/small.yaml"],
-    "midi": [ROOT / "config/midi.yaml"],
-    "paper": [ROOT / "config/paper.yaml", ROOT / "config/cpu.yaml"],
-}
+OVERLAYS = {"mini": [], "small": ["small"], "midi": ["midi"], "paper": ["paper", "cpu"]}
 
 
 def marks() -> list[str]:
@@ -64,7 +59,7 @@ def made(tmp_path_factory):
         every = marks()
         patch.chdir(folder)
         for scale, overlay in OVERLAYS.items():
-            study = Study(with_records(load_config(overlay)))
+            study = Study(with_records(load_config([ROOT / f"config/{name}.yaml" for name in overlay])))
             options = {name: study.measuring.get(name, {}) for name in study.config["measures"]}
             for paper in study.config["papers"]:
                 frames = [frame_of(study, paper, name) for name in ("runs", "histories", "measures")]
@@ -72,11 +67,8 @@ def made(tmp_path_factory):
             targets = {mark for mark in every if mark.startswith(f"results/recorded/{scale}/")}
             assert targets
             # The README's verdicts are on the claims of every recorded paper.
-            targets |= {
-                f"{paths.CLAIMS.format(scale=study.scale, paper=paper)}.md"
-                for paper in study.config["papers"]
-                if study.claims(paper)
-            }
+            judged = [paper for paper in study.config["papers"] if study.claims(paper)]
+            targets |= {f"{paths.CLAIMS.format(scale=study.scale, paper=paper)}.md" for paper in judged}
             # One call makes both files of the summary.
             for target in sorted(target for target in targets if not target.endswith("measures/table.md")):
                 make(study, target)

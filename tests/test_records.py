@@ -5,15 +5,14 @@ from importlib.metadata import version
 
 import pandas as pd
 import pytest
-from conftest import ROOT, error_of, folder_of, make_dataset, make_spec
+from conftest import ROOT, error_of, folder_of, make_dataset, make_spec, one_line, sealed, with_seeds
 
 from whysgd.__main__ import main
-from whysgd.errors import UserError
 from whysgd.files import digest_of, read_json, write_json
 from whysgd.measures.landscape_part import landscape_of
 from whysgd.measures.run import load_runs, measure_batch
 from whysgd.results import records
-from whysgd.results.metrics import read_metrics, with_checksum
+from whysgd.results.metrics import read_metrics
 from whysgd.results.paths import landscape_folder, measures_folder, record_file, run_folder
 from whysgd.results.record_model import read_record
 from whysgd.results.records import LINES, as_text, records_of, write_records
@@ -25,15 +24,10 @@ from whysgd.training.loop import train
 def finished(tmp_path, monkeypatch):
     """Two finished seeds of a run that measures its gradient noise, with two measures, where the workflow puts them."""
     monkeypatch.chdir(tmp_path)
-    specs = [
-        make_spec(
-            model="fc_d2_w4", batch=5, penalty=None, clip=None, epochs=20, evaluations=100,
-            noise=NoiseProbe(points=4), seed=seed,
-        )
-        for seed in (3, 4)
-    ]  # fmt: skip
+    noise = {"evaluations": 100, "noise": NoiseProbe(points=4)}
+    spec = make_spec(model="fc_d2_w4", batch=5, penalty=None, clip=None, epochs=20, **noise)
     data, run = folder_of(make_dataset(), tmp_path / "data"), run_folder("mini", "geiping2022", "test") / "seeds-3-4"
-    train(specs, data, run)
+    train(with_seeds(spec, 3, 4), data, run)
     folder = measures_folder("mini", "geiping2022", "test", [3, 4])
     options = {"tail_index": {"micro_batch": 5}}
     measure_batch(["accuracy_gap", "tail_index"], load_runs(run, data), folder / "all.json", options)
@@ -83,11 +77,10 @@ def test_a_new_record_says_what_it_lacks_of_the_one_before(finished, tmp_path, c
     assert capsys.readouterr().err == ""
     part = points / "line_0-of-1.csv"
     whole = part.read_text()
-    for damaged, why in (
-        (whole[:-9], "cut short"), (whole.replace(",0.0,", "\n", 1), "cut short"), (whole.replace(",0.0,", ",0.x,", 1), "0.x"),
-    ):  # fmt: skip
+    lost, odd = (whole.replace(",0.0,", other, 1) for other in ("\n", ",0.x,"))
+    for damaged, why in ((whole[:-9], "cut short"), (lost, "cut short"), (odd, "0.x")):
         part.write_text(damaged)
-        with pytest.raises(UserError, match=rf"line_0-of-1\.csv: not readable \(.*{why}"):
+        with one_line(rf"line_0-of-1\.csv: not readable \(.*{why}"):
             write_records([run])
     shutil.rmtree(points)
     kept = [one for one in read_json(measures / "all.json") if one["measure"] != "tail_index"]
@@ -100,12 +93,8 @@ def test_a_new_record_says_what_it_lacks_of_the_one_before(finished, tmp_path, c
 
 def test_seeds_that_end_early_keep_the_steps_of_the_noise_that_the_others_keep():
     steps = [*range(0, 1000, 10), 1000]  # 99 points, the start and the end
-    long, short = (
-        pd.DataFrame(
-            {"seed": 0, "step": own, "tail_index": 1.5, "layer": "fc.weight", "weight_norm": 1.0, "gradient_norm": 1.0}
-        )
-        for own in (steps, [*steps[:71], 705])
-    )
+    numbers = {"seed": 0, "tail_index": 1.5, "layer": "fc.weight", "weight_norm": 1.0, "gradient_norm": 1.0}
+    long, short = (pd.DataFrame({"step": own, **numbers}) for own in (steps, [*steps[:71], 705]))
     for kept, most in ((records._noise, LINES), (records._layers, records.LAYER_STEPS)):
         whole, part = (kept(lines, 101)["step"] for lines in (long, short))
         assert len(whole) <= most
@@ -118,20 +107,18 @@ def test_a_record_that_was_changed_is_refused(finished):
     record = read_record(path)
     record["metrics"]["final"]["test_accuracy"] += 0.5
     path.write_text(as_text(record))
-    with pytest.raises(UserError, match=r"seed-3\.json: does not match its checksum"):
+    with one_line(r"seed-3\.json: does not match its checksum"):
         read_record(path)
     path.write_text(json.dumps({"format": 3}))
-    with pytest.raises(UserError, match="not a record of format 2"):
+    with one_line("not a record of format 2"):
         read_record(path)
-    whole = {key: value for key, value in record.items() if key != "checksum"}
-    for part, columns, why in (
-        ("norms", {**whole["norms"], "step": whole["norms"]["step"][:-1]}, "norms: must be columns of one length"),
-        ("history", {"step": [None], "test_accuracy": [1.0]}, "history.step: must be whole numbers"),
-        ("history", {"step": ["a"], "test_accuracy": [1.0]}, "history.step: must be whole numbers"),
-        ("history", {"test_accuracy": [1.0]}, "history.step: must be whole numbers"),
-    ):
-        path.write_text(as_text(with_checksum({**whole, part: columns})))
-        with pytest.raises(UserError, match=rf"seed-3\.json: {why}"):
+    no_steps = [{"history": {**step, "test_accuracy": [1.0]}} for step in ({"step": [None]}, {"step": ["a"]}, {})]
+    short = {"norms": {**record["norms"], "step": record["norms"]["step"][:-1]}}
+    for part, why in (
+        (short, "norms: must be columns of one length"), *((one, "history.step: must be whole numbers") for one in no_steps),
+    ):  # fmt: skip
+        path.write_text(sealed({**record, **part}))
+        with one_line(rf"seed-3\.json: {why}"):
             read_record(path)
 
 
@@ -141,12 +128,12 @@ def test_a_record_of_other_settings_or_a_damaged_one_is_not_replaced(finished):
     record = json.loads(path.read_text())
     settings = {**record["metrics"]["settings"], "lr": 0.3}
     record["metrics"] |= {"settings": settings, "spec_digest": digest_of(settings)}
-    other = as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"}))
-    for text, why in ((other, rf"is of lr = 0\.3, which {run} has as "), ('{"format": 1}', "not a record of format 2")):
+    other = (sealed(record), rf"is of lr = 0\.3, which {run} has as ")
+    for text, why in (other, ('{"format": 1}', "not a record of format 2")):
         path.write_text(text)
         first.write_text(first.read_text() + "\n")
         before = first.read_bytes()
-        with pytest.raises(UserError, match=rf"{path}: {why}.*; remove the record to replace it"):
+        with one_line(rf"{path}: {why}.*; remove the record to replace it"):
             write_records([run])
         assert (first.read_bytes(), path.read_text()) == (before, text)
 
@@ -155,7 +142,7 @@ def test_a_measure_of_other_settings_is_refused(finished):
     run, measures = finished
     results = read_json(measures / "all.json")
     write_json(measures / "all.json", [{**results[0], "spec_digest": "another"}, *results[1:]])
-    with pytest.raises(UserError, match=r"all\.json: is of other settings"):
+    with one_line(r"all\.json: is of other settings"):
         write_records([run])
 
 

@@ -29,12 +29,12 @@ def flat(tensors):
     return torch.cat([t.flatten() for t in tensors])
 
 
+TOLERANCES = {"autograd": 1e-10, "central-differences": 1e-8, "forward-differences": 1e-4, "finite_diff": 1e-4,
+              "autograd-pen": 1e-10}  # fmt: skip
+
+
 @pytest.mark.parametrize("acc", [0.0, 0.3])
-@pytest.mark.parametrize(
-    ("implementation", "tolerance"),
-    [("autograd", 1e-10), ("central-differences", 1e-8), ("forward-differences", 1e-4), ("finite_diff", 1e-4),
-     ("autograd-pen", 1e-10)],
-)  # fmt: skip
+@pytest.mark.parametrize(("implementation", "tolerance"), TOLERANCES.items())
 def test_every_implementation_is_the_dense_formula(setup, implementation, tolerance, acc):
     model, optimizer, x, y, grads, pre_grads, g, hessian, pre = setup
     gradreg = GradRegularizer(model, optimizer, F.cross_entropy, 2, 0.5, acc, 1e-4, implementation)
@@ -47,9 +47,7 @@ def test_every_implementation_is_the_dense_formula(setup, implementation, tolera
 
 @pytest.mark.parametrize("implementation", ["finite_diff", "central-differences", "autograd"])
 @pytest.mark.parametrize("training", [True, False])
-def test_parameters_buffers_and_mode_stay_exactly_as_they_are_and_gradients_change_in_place(
-    setup, implementation, training
-):
+def test_parameters_buffers_and_mode_stay_as_they_are_and_gradients_change_in_place(setup, implementation, training):
     model, optimizer, x, y, grads, *_ = setup
     model.train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -79,10 +77,7 @@ def test_frozen_parameters_are_left_out(setup):
     assert [t.shape for t in ours] == [p.shape for p in trained]
 
 
-CONFIGURED = [
-    {"block_strength": 0.0, "acc_strength": 0.0}, {"block_strength": 0.5, "acc_strength": 0.0},
-    {"block_strength": 0.5, "acc_strength": 0.3},
-]  # fmt: skip
+CONFIGURED = [{"block_strength": block, "acc_strength": acc} for block, acc in ((0.0, 0.0), (0.5, 0.0), (0.5, 0.3))]
 
 
 @pytest.mark.parametrize("strengths", CONFIGURED)
@@ -139,12 +134,12 @@ def test_differences_are_refused_where_they_are_noise(setup):
 def test_mistakes_are_named(setup):
     model, optimizer, x, y, grads, *_ = setup
     allowed = "finite_diff, autograd, autograd-pen, forward-differences"
-    with pytest.raises(ValueError, match=f"implementation = 'magic': allowed: {allowed}"):
-        GradRegularizer(model, optimizer, F.cross_entropy, implementation="magic")
-    with pytest.raises(ValueError, match="norm = 1: must be 2"):
-        GradRegularizer(model, optimizer, F.cross_entropy, 1)
-    with pytest.raises(ValueError, match="eps above 0"):
-        GradRegularizer(model, optimizer, F.cross_entropy, eps=0)
+    for options, message in (
+        ({"implementation": "magic"}, f"implementation = 'magic': allowed: {allowed}"),
+        ({"norm": 1}, "norm = 1: must be 2"), ({"eps": 0}, "eps above 0"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            GradRegularizer(model, optimizer, F.cross_entropy, **options)
     with pytest.raises(ValueError, match="pre_grads"):
         GradRegularizer(model, optimizer, F.cross_entropy, acc_strength=0.5)(grads, x, y)
     with pytest.raises(ValueError, match="1 gradients were given for 6 parameters"):

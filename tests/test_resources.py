@@ -74,10 +74,8 @@ def test_threads_above_the_profiles_cores_are_told(folder):
 
 
 def test_profiles_have_what_the_default_has_and_group_every_rule_that_draws_or_collects():
-    profiles = {
-        name: yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
-        for name in ("default", "slurm", "workstation")
-    }
+    files = {name: ROOT / f"profiles/{name}/config.yaml" for name in ("default", "slurm", "workstation")}
+    profiles = {name: yaml.safe_load(file.read_text()) for name, file in files.items()}
     # The default is loaded beside `--profile slurm`, and goes before it: where both have a key they must agree.
     for name in ("slurm", "workstation"):
         different = {key for key, value in profiles["default"].items() if profiles[name].get(key) != value}

@@ -32,32 +32,25 @@ RELEASED = {
     "over 4000": ({"decay": "cosine", "horizon": 4000}, 400, 3000, lambda o: lr_scheduler.CosineAnnealingLR(o, 4000)),
     "no warmup": ({"decay": "cosine", "horizon": 300}, 0, 300, lambda o: lr_scheduler.CosineAnnealingLR(o, 300)),
     "part of a unit": ({"decay": "cosine", "horizon": 30}, 2.5, 30, lambda o: lr_scheduler.CosineAnnealingLR(o, 30)),
-    "floored": (
-        {"decay": "cosine", "horizon": 300, "floor": 1 / 25}, 5, 300,
-        lambda o: lr_scheduler.CosineAnnealingLR(o, 300, eta_min=0.3 / 25),
-    ),
+    "floored": ({"decay": "cosine", "horizon": 300, "floor": 1 / 25}, 5, 300,
+                lambda o: lr_scheduler.CosineAnnealingLR(o, 300, eta_min=0.3 / 25)),
     "linear": ({"decay": "linear", "horizon": 300}, 5, 300, lambda o: lr_scheduler.LinearLR(o, 1, 0, 300)),
     "linear to its end": ({"decay": "linear", "horizon": 40}, 0, 60, lambda o: lr_scheduler.LinearLR(o, 1, 0, 40)),
     "exponential": ({"decay": "exponential", "gamma": 0.99}, 5, 300, lambda o: lr_scheduler.ExponentialLR(o, 0.99)),
-    "drops": (
-        {"decay": "step", "milestones": (300 // 2.667 + 6, 300 // 1.6 + 6, 300 // 1.142 + 6)}, 5, 300,
-        lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1),
-    ),
+    "drops": ({"decay": "step", "milestones": (300 // 2.667 + 6, 300 // 1.6 + 6, 300 // 1.142 + 6)}, 5, 300,
+              lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1)),
     "drops within a unit": (
         {"decay": "step", "milestones": (10, 25.5)}, 0, 60, lambda o: lr_scheduler.MultiStepLR(o, [10, 26]),
     ),
-    "torch's own": (
-        {"decay": "torch.optim.lr_scheduler:MultiStepLR", "milestones": [112, 187, 262]}, 5, 300,
-        lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1),
-    ),
+    "torch's own": ({"decay": "torch.optim.lr_scheduler:MultiStepLR", "milestones": [112, 187, 262]}, 5, 300,
+                    lambda o: lr_scheduler.MultiStepLR(o, [112, 187, 262], 0.1)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("unit", ["epoch", "step"])
-@pytest.mark.parametrize(("values", "warmup", "length", "peer"), RELEASED.values(), ids=RELEASED)
-def test_each_decay_is_torchs_and_after_a_warmup_the_peak_is_given_twice_as_released(
-    values, warmup, length, peer, unit
-):
+@pytest.mark.parametrize("case", RELEASED.values(), ids=RELEASED)
+def test_each_decay_is_torchs_and_after_a_warmup_the_peak_is_given_twice_as_released(case, unit):
+    values, warmup, length, peer = case
     rising = [PEAK * time / warmup for time in range(math.floor(warmup) + 1)] if warmup else []
     expected = rising + run_with(peer, length)[: length - len(rising)]
     assert rates_of(**values, times=range(length), unit=unit, warmup=warmup) == exactly(expected)
@@ -100,17 +93,14 @@ def run_with(peer, steps):
 
 
 def one_cycle(optimizer, total):
-    return lr_scheduler.OneCycleLR(
-        optimizer, PEAK, total_steps=total, three_phase=True, anneal_strategy="linear", cycle_momentum=False
-    )
+    options = {"three_phase": True, "anneal_strategy": "linear", "cycle_momentum": False}
+    return lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=total, **options)
 
 
 # A schedule in shares of the run, and torch's own of so many steps.
 PEERS = {
-    "knee": (
-        {"decay": "knee", "warmup": 0.1, "explore": 0.5},
-        lambda o, n: KneeLRScheduler(o, PEAK, round(0.1 * n), round(0.6 * n) - round(0.1 * n), n),
-    ),
+    "knee": ({"decay": "knee", "warmup": 0.1, "explore": 0.5},
+             lambda o, n: KneeLRScheduler(o, PEAK, round(0.1 * n), round(0.6 * n) - round(0.1 * n), n)),
     "knee without warmup": ({"decay": "knee", "explore": 0.5}, lambda o, n: KneeLRScheduler(o, PEAK, 0, round(0.5 * n), n)),
     "knee that only explores": ({"decay": "knee", "explore": 1}, lambda o, n: KneeLRScheduler(o, PEAK, 0, n, n)),
     "knee that never explores": ({"decay": "knee", "explore": 0}, lambda o, n: KneeLRScheduler(o, PEAK, 0, 0, n)),
@@ -122,14 +112,10 @@ PEERS = {
     ),
     "linear": ({"decay": "linear"}, lambda o, n: lr_scheduler.LinearLR(o, 1, 0, n)),
     "short linear": ({"decay": "linear", "horizon": 0.5}, lambda o, n: lr_scheduler.LinearLR(o, 1, 0, max(1, round(0.5 * n)))),
-    "step": (
-        {"decay": "step", "milestones": (0.15, 0.575)},
-        lambda o, n: lr_scheduler.MultiStepLR(o, [round(0.15 * n), round(0.575 * n)], 0.1),
-    ),
-    "step from the first": (
-        {"decay": "step", "milestones": (0, 0.5), "factor": 0.3},
-        lambda o, n: lr_scheduler.MultiStepLR(o, [0, round(0.5 * n)], 0.3),
-    ),
+    "step": ({"decay": "step", "milestones": (0.15, 0.575)},
+             lambda o, n: lr_scheduler.MultiStepLR(o, [round(0.15 * n), round(0.575 * n)], 0.1)),
+    "step from the first": ({"decay": "step", "milestones": (0, 0.5), "factor": 0.3},
+                            lambda o, n: lr_scheduler.MultiStepLR(o, [0, round(0.5 * n)], 0.3)),
     "constant": ({"decay": "constant"}, lambda o, n: lr_scheduler.LambdaLR(o, lambda _: 1.0)),
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import config_of, one_line, specs_at
+from conftest import ROOT, config_of, one_line, specs_at
 from torch.func import grad, hessian
 
 from whysgd.report import trajectories as pictures
@@ -17,7 +17,6 @@ from whysgd.study.config import load_config
 from whysgd.study.length import steps_per_epoch
 from whysgd.study.papers import claims_at, expand, load_paper
 from whysgd.study.trajectories import COLUMNS, specs_of
-from whysgd.study.validation import ROOT
 from whysgd.training.two_weights import descend, gradients, losses, sharpness, trajectories, valley
 
 # Data set, network, full-batch epochs and learning rate.
@@ -228,15 +227,11 @@ MISTAKES = {
     "unknown key": ({"learning_rate": 1}, "trajectories.learning_rate: unknown key; allowed here: .*lr"),
     "micro_batch": ({"micro_batch": 3}, "trajectories.micro_batch = 3: must divide 8, the points, into micro-batches of equal size"),
     "no slope": ({"points": [[0, 1], [0, 2]]}, r"trajectories.points = .*: an x must not be 0"),
-    "penalty": (
-        {"methods": {"a": {"label": "A", "penalty": {"name": "fisher_trace"}}}},
-        "trajectories.methods.a.penalty.name = 'fisher_trace': allowed: gradient_norm",
-    ),
+    "penalty": ({"methods": {"a": {"label": "A", "penalty": {"name": "fisher_trace"}}}},
+                "trajectories.methods.a.penalty.name = 'fisher_trace': allowed: gradient_norm"),
     "clip": ({"methods": {"a": {"label": "A", "clip": 0}}}, "trajectories.methods.a.clip = 0: must be above 0"),
-    "macro-batch": (
-        {"methods": {"a": {"label": "A", "batch": 4}}},
-        "trajectories.methods.a.batch = 4: allowed: all, micro_batch",
-    ),
+    "macro-batch": ({"methods": {"a": {"label": "A", "batch": 4}}},
+                    "trajectories.methods.a.batch = 4: allowed: all, micro_batch"),
     "no label": ({"methods": {"a": {}}}, "trajectories.methods.a: label must be given"),
 }  # fmt: skip
 

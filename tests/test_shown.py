@@ -74,8 +74,8 @@ def test_a_data_set_may_be_named_like_a_missing_number(project, capsys):
 
 
 def test_results_from_records_are_shown_where_nothing_was_trained(project, capsys):
-    for words in (["--scale", "small"], ["--scale", "recorded/small"],
-                  ["--configfile", str(ROOT / "config/small.yaml"), "--config", "from=records"]):  # fmt: skip
+    own = ["--configfile", str(ROOT / "config/small.yaml"), "--config", "from=records"]
+    for words in (["--scale", "small"], ["--scale", "recorded/small"], own):
         assert shown(capsys, "geiping2022/main", *words) == "the recorded table\n"
     text = shown(capsys, "--scale", "small")
     assert text.startswith("Scale recorded/small.\n")

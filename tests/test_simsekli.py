@@ -3,14 +3,13 @@
 from itertools import product
 
 import pytest
-from conftest import specs_at
+from conftest import ROOT, specs_at
 
 from whysgd.errors import UserError
 from whysgd.study import papers
 from whysgd.study.config import load_config
 from whysgd.study.papers import expand, load_paper, tables_at
 from whysgd.study.registry import make, network
-from whysgd.study.validation import ROOT
 
 # A second transcription of the published grid.
 WIDTHS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]

@@ -7,18 +7,8 @@ import pytest
 from frames import seeded
 from scipy import stats
 
-from whysgd.report.statistics import (
-    difference,
-    holm,
-    pair_sums,
-    percentile_interval,
-    rank_correlation,
-    recovered,
-    resamples,
-    seeds_needed,
-    smallest_p,
-    trends,
-)
+from whysgd.report import statistics
+from whysgd.report.statistics import difference, pair_sums, percentile_interval, rank_correlation, resamples
 
 MINUS = {"a": 1.0, "b": -1.0}
 
@@ -54,9 +44,8 @@ def test_the_interval_of_a_difference_covers_it_as_often_as_it_says(seeds, share
     generator, studies = np.random.default_rng(seeds), 1500
     common, a, b = DRAWS[draw](generator, (3, studies, seeds))
     a, b = 1.0 + 3 * (shared * common + a), shared * common + b
-    pairs = (
-        difference(MINUS, seeded({"a": own, "b": other})) for own, other in zip(a.tolist(), b.tolist(), strict=True)
-    )
+    numbers = zip(a.tolist(), b.tolist(), strict=True)
+    pairs = (difference(MINUS, seeded({"a": own, "b": other})) for own, other in numbers)
     inside = np.mean([abs(found - 1.0) <= half for found, half in pairs])
     assert 0.93 < inside < (0.97 if draw == "normal" else 0.99)
 
@@ -70,14 +59,14 @@ def test_one_seed_has_no_interval_and_what_does_not_vary_none_to_speak_of():
 def test_as_many_seeds_as_are_said_to_be_needed_just_suffice(margin):
     """Their differences vary as much as those measured: by turns ±s, scaled to the same variance."""
     values = seeded({"a": [1.0, 3.0, 2.0], "b": [1.5, 2.0, 2.5]})
-    needed = seeds_needed(MINUS, values, margin)
+    needed = statistics.seeds_needed(MINUS, values, margin)
     halves = []
     for count in (needed - 1, needed):
         turns = np.array([(-1.0) ** index for index in range(count)])
         turns *= np.std([-0.5, 1.0, -0.5], ddof=1) / np.std(turns, ddof=1)
         halves.append(difference(MINUS, seeded({"a": turns, "b": np.zeros(count)}))[1])
     assert halves[1] < abs(margin) <= halves[0]
-    assert seeds_needed(MINUS, values, 0.0) is None
+    assert statistics.seeds_needed(MINUS, values, 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -92,8 +81,9 @@ def test_as_many_seeds_as_are_said_to_be_needed_just_suffice(margin):
     ],
 )
 def test_a_gap_that_says_nothing_is_not_resolved(values, expected):
-    assert recovered("gn", "lb", "sb", seeded(dict(zip(("gn", "lb", "sb"), values, strict=True)))) == expected
-    assert recovered("gn", "lb", "none", seeded(dict(zip(("gn", "lb"), values, strict=False)))) is None
+    runs = seeded(dict(zip(("gn", "lb", "sb"), values, strict=True)))
+    assert statistics.recovered("gn", "lb", "sb", runs) == expected
+    assert statistics.recovered("gn", "lb", "none", {name: runs[name] for name in ("gn", "lb")}) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +98,7 @@ def test_the_p_of_a_few_values_is_exact(places, numbers):
     rho = np.array([stats.spearmanr(places, order).statistic for order in permutations(numbers)])
     assert p == pytest.approx(min(1.0, 2 * np.mean(rho >= found - 1e-9), 2 * np.mean(rho <= found + 1e-9)))
     if len(set(numbers)) == len(numbers):
-        assert smallest_p(places) == pytest.approx(2 * np.mean(rho >= rho.max() - 1e-9))
+        assert statistics.smallest_p(places) == pytest.approx(2 * np.mean(rho >= rho.max() - 1e-9))
 
 
 def test_the_p_of_many_values_is_near_the_usual_one_and_reproducible():
@@ -123,19 +113,18 @@ def test_the_p_of_many_values_is_near_the_usual_one_and_reproducible():
 def test_holm_is_the_closed_test_of_bonferronis(p):
     """A hypothesis is rejected if Bonferroni's test rejects every set of hypotheses that it is in."""
     sets = [chosen for size in range(1, len(p) + 1) for chosen in combinations(range(len(p)), size)]
-    truth = [
-        max(min(1.0, len(chosen) * min(p[other] for other in chosen)) for chosen in sets if index in chosen)
-        for index in range(len(p))
-    ]
-    assert holm(p) == pytest.approx(truth)
+    bounds = {chosen: min(1.0, len(chosen) * min(p[other] for other in chosen)) for chosen in sets}
+    truth = [max(bound for chosen, bound in bounds.items() if index in chosen) for index in range(len(p))]
+    assert statistics.holm(p) == pytest.approx(truth)
 
 
 @pytest.mark.parametrize(("rows", "clear"), [(2, True), (4, False)])
 def test_trends_of_rows_are_judged_together(rows, clear):
     """Five values in order have p = 2/5!, which is significant twice but not four times."""
     places = [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert trends([(places, places)] * rows) == [(pytest.approx(1.0), clear, clear)] * rows
-    assert trends([(places, [1.0] * 5), (places[:2], places[:2])]) == [(0.0, False, True), (0.0, False, False)]
+    assert statistics.trends([(places, places)] * rows) == [(pytest.approx(1.0), clear, clear)] * rows
+    flat, short = statistics.trends([(places, [1.0] * 5), (places[:2], places[:2])])
+    assert (flat, short) == ((0.0, False, True), (0.0, False, False))
 
 
 def kendall(x, y, counts):

@@ -46,9 +46,8 @@ def test_html_has_the_run_and_the_quantity_behind_a_number():
 
 def test_latex_has_the_same_cells():
     latex = to_latex([TABLE])
-    assert latex.startswith(
-        "\\begin{table}\n\\caption{Title. Above. Origin. Below.}\n\\begin{tabular}{lrr}\n\\toprule\n"
-    )
+    caption = "\\caption{Title. Above. Origin. Below.}"
+    assert latex.startswith(f"\\begin{{table}}\n{caption}\n\\begin{{tabular}}{{lrr}}\n\\toprule\n")
     assert "two & -20.5 $\\pm$ 0.1 &  \\\\\n\\bottomrule" in latex
 
 
@@ -87,7 +86,6 @@ def test_latex_accepts_every_text(tmp_path):
     table = Table("All", ("text",), (False,), [(Cell(text),) for text in TEXTS], above=list(TEXTS))
     source = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + to_latex([table]) + "\\end{document}"
     (tmp_path / "t.tex").write_text(source)
-    done = subprocess.run(
-        ["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    command = ["pdflatex", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]

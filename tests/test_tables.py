@@ -35,11 +35,8 @@ def test_a_table_has_published_and_measured_side_by_side():
         ["b", "B & co_1", "80.00", "81.50", "1", "30", "83.50", "+1.50", ""],
         ["c", "C", "–", "–", "0", "–", "–", "–", "not run"],
     ]
-    assert [head for head, number in zip(shown.heads, shown.numbers, strict=True) if not number] == [
-        "row",
-        "label",
-        "note",
-    ]
+    not_numbers = [head for head, number in zip(shown.heads, shown.numbers, strict=True) if not number]
+    assert not_numbers == ["row", "label", "note"]
     # Measured numbers, and no others, name their run.
     assert [cell for cell in shown.rows[0] if cell.run] == [Cell("93.00 ± 3.61", "p/a", "test_accuracy")]
     assert not any(cell.run for cell in shown.rows[2])
@@ -147,11 +144,8 @@ def test_readers_see_the_gaps_below_the_table(lines):
 
 
 def test_rows_of_a_wide_table_without_any_record_are_left_out_and_counted():
-    rows = [
-        row(f"{label}{column}", label, column=column, planned=label == "A" and column == "X", recorded=False)
-        for label in "ABC"
-        for column in "XY"
-    ]
+    rows = [row(f"{label}{column}", label, column=column, planned=label + column == "AX", recorded=False)
+            for label in "ABC" for column in "XY"]  # fmt: skip
     columns = {"X": {"label": "X"}, "Y": {"label": "Y"}}
     for accuracies, labels in (({"AX": [90.0]}, ["A"]), ({}, ["A", "B", "C"])):
         lines = tables.make_table(table_of(rows, columns), "p", runs_frame(accuracies or {"Z": [1.0]}))
@@ -159,10 +153,8 @@ def test_rows_of_a_wide_table_without_any_record_are_left_out_and_counted():
         assert [line[0].text for line in shown.rows] == labels
         assert ("Rows without any record are left out: 2." in shown.notes) == (labels == ["A"])
     # A published number stays.
-    known = [
-        row(f"D{column}", "D", mean, column=column, planned=False, recorded=False)
-        for column, mean in (("X", 80.0), ("Y", None))
-    ]
+    means = {"X": 80.0, "Y": None}.items()
+    known = [row(f"D{column}", "D", mean, column=column, planned=False, recorded=False) for column, mean in means]
     lines = tables.make_table(table_of([*rows, *known], columns), "p", runs_frame({"AX": [90.0]}))
     assert [line[0].text for line in tables.presented(lines, "p", "T")[0].rows] == ["A", "D"]
 
@@ -183,10 +175,8 @@ def test_rows_can_have_metrics_of_their_own_and_the_table_says_at_which_step():
     assert lines.measured_at.tolist() == ["the step selected on the held-out images", "the last step"]
     said = "at the step selected on the held-out images or the last step, as the row says."
     assert tables.headline(lines).endswith(said)
-    assert [line[3].quantity for line in tables.presented(lines, "p", "T")[0].rows] == [
-        "best_test_accuracy",
-        "test_accuracy",
-    ]
+    quantities = [line[3].quantity for line in tables.presented(lines, "p", "T")[0].rows]
+    assert quantities == ["best_test_accuracy", "test_accuracy"]
     alone = tables.make_table(table_of(rows[:1]), "p", runs.assign(best_selected_on="test"))
     assert tables.headline(alone).endswith("at the step of highest test accuracy.")
 
@@ -197,10 +187,9 @@ def test_the_setting_names_data_networks_and_records():
     assert tables.setting_of(runs[:0]) == "nothing measured"
     held_out = runs.assign(train_images=410, held_out_images=102, test_images=1285)
     both = pd.concat([held_out, runs, runs.assign(dataset="mnist")])
-    assert tables.setting_of(both, device=False) == (
-        "scale mini: digits (5 training and 6 test images or 410 training, 102 held-out and 1,285 test images),"
-        " mnist (5 training and 6 test images), m"
-    )
+    digits = "digits (5 training and 6 test images or 410 training, 102 held-out and 1,285 test images)"
+    said = f"scale mini: {digits}, mnist (5 training and 6 test images), m"
+    assert tables.setting_of(both, device=False) == said
     models = runs_frame({"a": [0.0] * 5}).assign(model=[f"fc_d2_w{4 * width}" for width in (8, 2, 16, 4, 1)])
     assert "fc_d2_w4 to fc_d2_w64 (5 networks)" in tables.setting_of(models)
     recorded = runs.assign(source="records", older=True)
@@ -230,9 +219,8 @@ def test_a_grid_of_a_measured_quantity_says_what_is_left_out():
     (shown,) = tables.presented(lines, "p", "T")
     assert texts(shown)[0] == ["depth 2", "1.341 ± 0.001", "1.341 ± 0.001"]  # no percent, nothing published
     assert shown.rows[1][2] == Cell("1.341 ± 0.001", "p/d4-w8", "tail_index")
-    assert shown.above == (
-        "Tail index of gradient noise of the trained network, mean ± standard deviation over seeds.",
-    )
+    said = "Tail index of gradient noise of the trained network, mean ± standard deviation over seeds."
+    assert shown.above == (said,)
     assert shown.notes[0] == "Notes: 2 seeds; 4 of the grid's 9 cells; 30 steps."
 
 

@@ -4,14 +4,13 @@ from copy import deepcopy
 
 import pandas as pd
 import pytest
-from conftest import folder_of, make_dataset, make_spec, python
+from conftest import folder_of, make_dataset, make_spec, python, sealed, with_seeds
 
 from whysgd.__main__ import main
 from whysgd.measures.run import load_runs, measure_batch
-from whysgd.results.metrics import with_checksum
 from whysgd.results.paths import NORMS
 from whysgd.results.record_model import read_record
-from whysgd.results.records import FIRST_STEPS, as_text, records_of, write_records
+from whysgd.results.records import FIRST_STEPS, records_of, write_records
 from whysgd.results.verify import ANOTHER, EARLY, OF_START, ROUNDING, SAME_BITS, compared
 from whysgd.study.spec import NoiseProbe
 from whysgd.training.loop import train
@@ -27,15 +26,10 @@ make_records(Path(sys.argv[1]))
 
 
 def make_records(folder):
-    specs = [
-        make_spec(
-            model="fc_d2_w8", batch=5, lr=0.05, penalty=None, clip=None, epochs=5, evaluations=12, noise=NoiseProbe(points=4),
-            seed=seed,
-        )
-        for seed in (3, 4)
-    ]  # fmt: skip
+    plain = {"model": "fc_d2_w8", "batch": 5, "lr": 0.05, "penalty": None, "clip": None}
+    spec = make_spec(**plain, epochs=5, evaluations=12, noise=NoiseProbe(points=4))
     data, run = folder_of(make_dataset(), folder / "data"), folder / "run"
-    train(specs, data, run)
+    train(with_seeds(spec, 3, 4), data, run)
     measure_batch(["accuracy_gap", "fisher"], load_runs(run, data), run / "measures/all.json", {})
     return write_records([run], run / "measures", folder / "records")
 
@@ -96,37 +90,34 @@ def test_the_first_steps_alone_are_verified_without_the_end(recorded, tmp_path, 
     for row in capsys.readouterr().out.splitlines()[1:]:
         assert row.split("  ", 1)[1].split() == [*OF_START[SAME_BITS].split(), "same", "kind", "none", "–", "–"]
     # A norm of step 16 counts, the end does not.
-    record = {key: value for key, value in read_record(files[0]).items() if key != "checksum"}
+    record = read_record(files[0])
     record["metrics"]["final"]["test_accuracy"] = 1.5
     wrong = tmp_path / "mini/geiping2022/test" / files[0].name
     wrong.parent.mkdir(parents=True)
     for code, first in ((0, "none"), (1, "step 16, by 5.0e-01")):
-        wrong.write_text(as_text(with_checksum(record)))
+        wrong.write_text(sealed(record))
         assert main(["verify", str(wrong), *command]) == code
         assert f"  {first}  " in capsys.readouterr().out.splitlines()[1]
         record["norms"]["gradient_norm"][15] *= 2
 
 
-ENDS = {
-    "at step 8": {"epochs": 2},
-    "by divergence": {"lr": 1e30},
-    "of its first phase": {"epochs": 20, "switch": ({"at": 2, "to": "all"},)},
-}  # fmt: skip
+PHASE = {"epochs": 20, "switch": ({"at": 2, "to": "all"},)}
+ENDS = {"at step 8": {"epochs": 2}, "by divergence": {"lr": 1e30}, "of its first phase": PHASE}
 
 
 @pytest.mark.parametrize("settings", ENDS.values(), ids=ENDS)
 def test_an_end_among_the_first_steps_is_verified(settings, tmp_path, capsys):
     spec = make_spec(model="fc_d2_w8", batch=5, penalty=None, clip=None, **{"epochs": 5, **settings})
     data = folder_of(make_dataset(), tmp_path / "data")
-    train([spec.replace(seed=seed) for seed in (3, 4)], data, tmp_path / "run")
+    train(with_seeds(spec, 3, 4), data, tmp_path / "run")
     *_, file = write_records([tmp_path / "run"], None, tmp_path / "records")
     command = ["verify", str(file), "--data", str(data), "--device", "cpu", "--first-steps"]
     assert main(command) == 0
     assert f"  {OF_START[SAME_BITS]}  " in capsys.readouterr().out.splitlines()[1]
-    record = {key: value for key, value in read_record(file).items() if key != "checksum"}
+    record = read_record(file)
     assert (record["metrics"]["steps"] <= FIRST_STEPS) == ("switch" not in settings)
     record["metrics"] |= {"steps": 5, "status": "finished"}
-    file.write_text(as_text(with_checksum(record)))
+    file.write_text(sealed(record))
     assert main(command) == 1
 
 
@@ -135,12 +126,11 @@ def test_a_run_that_takes_the_norms_of_another_is_trained_after_it(tmp_path, cap
     graft = small.replace(run="graft", transform={"name": "exter_graft", "reference": "small"})
     data, runs, records = folder_of(make_dataset(), tmp_path / "data"), tmp_path / "runs", tmp_path / "records"
     # The norms of seed 4 are of a batch of its own, whose number lies between those of the other one.
-    batches = [[small.replace(seed=seed) for seed in seeds] for seeds in ((3, 5), (4,))]
-    for number, batch in enumerate(batches):
-        train(batch, data, runs / f"small-{number}")
+    for number, seeds in enumerate([(3, 5), (4,)]):
+        train(with_seeds(small, *seeds), data, runs / f"small-{number}")
     log = pd.concat([pd.read_csv(runs / f"small-{number}" / NORMS, dtype=str) for number in (0, 1)])
     log.to_csv(tmp_path / "norms.csv", index=False)
-    train([graft.replace(seed=seed) for seed in (3, 4)], data, runs / "graft", norms=[tmp_path / "norms.csv"])
+    train(with_seeds(graft, 3, 4), data, runs / "graft", norms=[tmp_path / "norms.csv"])
     *_, reference, _, file = write_records([runs / "small-0", runs / "small-1", runs / "graft"], None, records)
     command = ["verify", str(file), "--data", str(data), "--device", "cpu"]
     assert main(command) == 0
@@ -171,7 +161,7 @@ def test_numbers_that_nobody_can_have_again_end_with_code_1(recorded, tmp_path, 
     record["metrics"]["final"]["test_accuracy"] = 1.5
     wrong = tmp_path / "mini/geiping2022/test" / file.name
     wrong.parent.mkdir(parents=True)
-    wrong.write_text(as_text(with_checksum({key: value for key, value in record.items() if key != "checksum"})))
+    wrong.write_text(sealed(record))
     assert main(["verify", str(wrong), "--data", str(folder / "data"), "--device", "cpu"]) == 1
     row = " ".join(capsys.readouterr().out.splitlines()[1].split())
     assert f" {ANOTHER} same kind final.test_accuracy 1.50 → " in row

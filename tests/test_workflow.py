@@ -56,19 +56,15 @@ EDITS = {
     ),
     "the loop": ("whysgd/training/loop.py", "", "\nUNUSED = 1\n", EVERY),
     "what a device does": ("whysgd/training/device.py", "", "\nUNUSED = 1\n", EVERY),
-    "a penalty": (
-        "whysgd/training/penalties/gradient_norm.py", "", "\nUNUSED = 1\n",
-        {"train": 2, **AFTER_ONE, "measure": 2, "measure_landscape": 4},
-    ),
+    "a penalty": ("whysgd/training/penalties/gradient_norm.py", "", "\nUNUSED = 1\n",
+                  {"train": 2, **AFTER_ONE, "measure": 2, "measure_landscape": 4}),
     "how data are read": ("whysgd/data/sources.py", "", "\nUNUSED = 1\n", {"build_dataset": 1, **EVERY}),
     "a measure": ("whysgd/measures/keskar.py", "", "\nUNUSED = 1\n", {"measure": 15, **FROM_MEASURES}),
     "a figure's size": (
         "whysgd/report/figures/comparison.py", "ROW_HEIGHT, MARGIN = 0.27", "ROW_HEIGHT, MARGIN = 0.3", {"plot_figure": 1, "write_page": 1},
     ),
-    "the look of figures": (
-        "whysgd/report/style.py", '"font.size": TEXT', '"font.size": SMALL',
-        {"plot_figure": 13, "summarize_measures": 1, "write_page": 1},
-    ),
+    "the look of figures": ("whysgd/report/style.py", '"font.size": TEXT', '"font.size": SMALL',
+                            {"plot_figure": 13, "summarize_measures": 1, "write_page": 1}),
     "a script": ("workflow_scripts/make_table.py", "", "\nUNUSED = 1\n", {"make_table": 5, "write_page": 1}),
     "the page's template": (f"{PAGE}/index.html", "<h2>Verdicts</h2>", "<h2>The verdicts</h2>", {"write_page": 1}),
     "the page's script": (f"{PAGE}/page.js", "const marked =", "const wanted =", {"write_page": 1}),
@@ -77,12 +73,9 @@ EDITS = {
 }  # fmt: skip
 # Edits after which nothing is done again.
 IDLE = [
-    ("whysgd/training/loop.py", "", "\n# Why.\n"),
-    ("whysgd/training/engine.py", '"""', '"""So: '),
-    ("whysgd/errors.py", "", "\nUNUSED = 1\n"),
-    ("workflow_scripts/make_table.py", "", "\n# Why.\n"),
-    ("workflow_scripts/collect_runs.py", '"""', '"""So: '),
-    ("whysgd/study/validation.py", "", "\nUNUSED = 1\n"),
+    ("whysgd/training/loop.py", "", "\n# Why.\n"), ("whysgd/training/engine.py", '"""', '"""So: '),
+    ("workflow_scripts/make_table.py", "", "\n# Why.\n"), ("workflow_scripts/collect_runs.py", '"""', '"""So: '),
+    ("whysgd/errors.py", "", "\nUNUSED = 1\n"), ("whysgd/study/validation.py", "", "\nUNUSED = 1\n"),
     ("whysgd/training/setup.py", "another process is training in this folder; wait", "this folder is in use; wait"),
     ("tiny.yaml", "", "\ndevice: cpu\nthreads: 2\ncheckpoint_seconds: 5\ntensorboard: true\ncluster: {margin: 9, longest: 7}\n"),
 ]  # fmt: skip
@@ -312,11 +305,8 @@ def test_the_rules_have_one_order_and_the_workflow_is_clean(miniature):
 
 def test_the_longest_training_starts_first_of_those_that_wait_for_none(miniature):
     blocks = re.findall(r"^(?:local)?rule train:\n((?:    .*\n)*)", (miniature / "made").read_text(), re.MULTILINE)
-    waits = [
-        ("gradient_norms.csv" in block.split("output:")[0], float(block.split("priority: ")[1].split()[0]))
-        for block in blocks
-    ]
-    own = [priority for waiting, priority in waits if not waiting]
+    free = [block for block in blocks if "gradient_norms.csv" not in block.split("output:")[0]]
+    own = [float(block.split("priority: ")[1].split()[0]) for block in free]
     assert len(set(own)) > 3
     # Two that start at the same moment, on two cores, are told in any order.
     assert all(one >= later for place, one in enumerate(own) for later in own[place + 2 :])
