@@ -15,16 +15,22 @@ MINUS = {"a": 1.0, "b": -1.0}
 
 @pytest.mark.parametrize(("a", "b"), [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]), ([1.0, 2.0], [1.5, 1.6])])
 def test_the_interval_of_runs_with_other_seeds_or_with_two_is_welchs(a, b):
-    found, half = difference(MINUS, seeded({"a": a, "b": b}))
+    found, half = difference(MINUS, {"a": dict(enumerate(a)), "b": dict(enumerate(b, start=1))})
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert (found - half, found + half) == pytest.approx((interval.low, interval.high))
 
 
-def test_the_interval_of_runs_with_the_same_seeds_is_that_of_pairs_in_whatever_order():
+@pytest.mark.parametrize("more", [{}, {3: 80.0, 4: 99.0}], ids=["the same seeds", "more seeds"])
+def test_the_interval_of_runs_that_share_three_seeds_is_that_of_pairs_in_whatever_order(more):
     a, b = [95.0, 96.0, 97.5], [90.0, 94.0, 91.0]
-    found, half = difference(MINUS, {"a": dict(enumerate(a)), "b": dict(reversed(list(enumerate(b))))})
+    values = {"a": dict(enumerate(a)) | more, "b": dict(reversed(list(enumerate(b))))}
+    found, half = difference(MINUS, values)
     interval = stats.ttest_rel(a, b).confidence_interval(0.95)
     assert (found - half, found + half) == pytest.approx((interval.low, interval.high))
+    margin = 0.5
+    assert statistics.seeds_needed(MINUS, values, margin) == statistics.seeds_needed(
+        MINUS, seeded({"a": a, "b": b}), margin
+    )
     mean, half = difference({"a": 1.0}, seeded({"a": a}))
     interval = stats.ttest_1samp(a, 0).confidence_interval(0.95)
     assert (mean - half, mean + half) == pytest.approx((interval.low, interval.high))

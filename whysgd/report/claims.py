@@ -283,7 +283,7 @@ def explanation(claims: pd.DataFrame) -> str:
         sentence = f"About {'; '.join(parts)}."
     else:
         sentence = f"Differences in {'; in '.join(parts)}; with 95 % intervals, paired by seed where the runs"
-        sentence += " have the same three or more."
+        sentence += " have three or more in common."
     return sentence + "".join(text for kind, text in EXPLAINED.items() if any(kind in some for some in kinds))
 
 

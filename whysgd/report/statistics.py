@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean as mean
 from statistics import variance
 from typing import NamedTuple
@@ -24,9 +24,10 @@ Seeds = Mapping[int, float]
 def difference(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tuple[float, float | None]:
     """Return a weighted sum of means, d = Σ c·mean, and half the width t·s of its 95 % interval.
 
-    Runs with the same three seeds or more are paired by seed, because a seed draws the same initial weights and order
-    of the images in each: s² = s_d²/n, with s_d² the variance of Σ c·value over the n seeds and n − 1 degrees of
-    freedom. Others count as independent: s² = Σ c² s_r²/n_r with the Welch–Satterthwaite degrees of freedom.
+    Runs that share three seeds or more are paired by seed, because a seed draws the same initial weights and order of
+    the images in each: d and s² = s_d²/n are over the n seeds that all have, with s_d² the variance of Σ c·value and
+    n − 1 degrees of freedom. Others count as independent: s² = Σ c² s_r²/n_r with the Welch–Satterthwaite degrees of
+    freedom.
 
     Args:
         weights: c of each run.
@@ -35,12 +36,19 @@ def difference(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tup
     Returns:
         d, and t·s, None if a run has fewer than two seeds.
     """
+    values = _paired(weights, values)
     total = math.fsum(weight * mean(values[run].values()) for run, weight in weights.items())
     total = float(f"{total:.12g}")  # A half is a half, so that tables and claims round it to the same side.
     if min(len(values[run]) for run in weights) < 2:
         return total, None
     spread, degrees = _spread(weights, values)
     return total, _t(degrees) * spread**0.5
+
+
+def _paired(runs: Iterable[str], values: Mapping[str, Seeds]) -> Mapping[str, Seeds]:
+    """Return the values of the seeds that all runs have, if these are three or more; else all values."""
+    shared = sorted(set.intersection(*(set(values[run]) for run in runs)))
+    return {run: {seed: values[run][seed] for seed in shared} for run in runs} if len(shared) > 2 else values
 
 
 def _t(degrees: float) -> float:
@@ -71,6 +79,7 @@ def seeds_needed(weights: Mapping[str, float], values: Mapping[str, Seeds], marg
     Returns:
         n, or None if it is more than `MOST_SEEDS`.
     """
+    values = _paired(weights, values)
     each = _spread(weights, values)[0] * mean([len(values[run]) for run in weights])
     enough = (n for n in range(3, MOST_SEEDS + 1) if _t(n - 1) * (each / n) ** 0.5 < abs(margin))
     return next(enough, None)

@@ -187,7 +187,10 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     doubt = DOUBT if lines.gap.str.endswith("?").any() else ""
     if "column" not in lines:
         bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
-        notes = (legend, doubt, finding, f"The baseline is {bases}." if bases else "")
+        baseline = f"The baseline is {bases}." if bases else ""
+        if bases and lines.n[lines.n > 0].nunique() > 1:
+            baseline += " Differences are over the seeds that a row shares with it, if those are three or more."
+        notes = (legend, doubt, finding, baseline)
         return [Table(title, *_long(lines, paper), above=above, notes=notes)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()
     # A row without any number tells nothing, and a grid can have many.

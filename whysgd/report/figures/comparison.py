@@ -9,8 +9,8 @@ from whysgd.report.style import NARROW, QUIET, SMALL, TEXT, plt, say, signed
 NEEDS = ("accuracy",)
 CAPTION = (
     "Difference of each row's accuracy to that of its baseline: as published (left) and as measured (right), where the "
-    "dot is the difference of the means with its 95 % interval, and a stroke that of a seed. Rows with the "
-    "same three seeds or more are paired by seed; one seed has no interval. Where differences are large, the axis is "
+    "dot is the difference of the means with its 95 % interval, and a stroke that of a seed. Rows that "
+    "share three seeds or more are paired by seed; one seed has no interval. Where differences are large, the axis is "
     "linear within a point of 0 and logarithmic beyond, and ends at 100 points, where an arrow says that a bar goes on."
 )
 ROW_HEIGHT, MARGIN = 0.27, 0.75  # inches
