@@ -183,7 +183,8 @@ def main() -> None:
         f"{dataset.manifest['label']}, {spec.model}, trained by {text}, for so many steps; {options.blocks} blocks of"
         f" {size}, eps {options.eps:g}. Columns without `mean`: averaged over blocks; with it: of the mean over blocks."
     )
-    write_table(f"product_distance_{options.scale}", heading, lines, OUT)
+    own = "" if options.eps == parser.get_default("eps") else f"_eps{options.eps:g}"
+    write_table(f"product_distance_{options.scale}{own}", heading, lines, OUT)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import yaml
 from conftest import ROOT, error_of, one_line, run, sealed
 from miniature import OVERLAY, copied, dry_run, snakemake
 
+from whysgd.errors import UserError
 from whysgd.files import read_json, write_json
 from whysgd.report.record_frames import read_record_frames
 from whysgd.results.record_model import read_record
@@ -200,7 +201,7 @@ def test_an_odd_record_is_named_with_what_is_wrong(recorded, tmp_path, change, m
     file.parent.mkdir(parents=True)
     shutil.copy(recorded / f"records/tiny/geiping2022/{'fb' if change else 'fb-reg'}/seed-1.json", file)
     rewrite(file, lambda record: record.update(change))
-    with one_line(message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_record(file)
     assert all(line.startswith(str(file)) for line in str(caught.value).splitlines())
 

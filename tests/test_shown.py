@@ -42,7 +42,7 @@ def test_without_a_name_it_prints_the_summary(project, capsys):
         "geiping2022  g1   holds         Far, far worse",
         "geiping2022  g2   undetermined  Each helps",
         "",
-        "g1   a - b = +2, claimed > 0",
+        "geiping2022  g1   a - b = +2, claimed > 0; c - d = +1",
         "",
         "tables:     geiping2022/main, geiping2022/fixed_dataset",
         "print:      whysgd show geiping2022/main or whysgd show geiping2022",
@@ -59,7 +59,7 @@ def test_the_summary_has_three_numbers_from_each_paper_in_turn(project, capsys):
         lines = (f"{paper[0]}{n},C,m,difference,a > b,a b,{verdict},{n}" for n, verdict in enumerate(verdicts, start=1))
         write_text(project / f"results/mini/claims/{paper}.csv", "\n".join([CLAIMS.partition("\n")[0], *lines]))
     found = [line.split() for line in shown(capsys).split("\n\n")[2].splitlines()]
-    assert found == [["g1", "1"], ["i2", "2"], ["g2", "2"]]
+    assert found == [["geiping2022", "g1", "1"], ["iyer2023", "i2", "2"], ["geiping2022", "g2", "2"]]
 
 
 def test_a_paper_or_a_table_is_printed_as_it_lies_there(project, capsys):

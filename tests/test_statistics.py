@@ -13,9 +13,12 @@ from whysgd.report.statistics import difference, pair_sums, percentile_interval,
 MINUS = {"a": 1.0, "b": -1.0}
 
 
-@pytest.mark.parametrize(("a", "b"), [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5]), ([1.0, 2.0], [1.5, 1.6])])
-def test_the_interval_of_runs_with_other_seeds_or_with_two_is_welchs(a, b):
-    found, half = difference(MINUS, {"a": dict(enumerate(a)), "b": dict(enumerate(b, start=1))})
+@pytest.mark.parametrize(
+    ("a", "b", "start"),
+    [([95.0, 96.0, 97.5], [90.0, 94.0, 91.0, 92.5], 1), ([1.0, 2.0], [1.5, 1.6], 0), ([1.0, 2.0], [1.5, 1.6], 5)],
+)
+def test_the_interval_of_runs_that_share_at_most_two_seeds_is_welchs(a, b, start):
+    found, half = difference(MINUS, {"a": dict(enumerate(a)), "b": dict(enumerate(b, start=start))})
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert (found - half, found + half) == pytest.approx((interval.low, interval.high))
 
@@ -90,6 +93,11 @@ def test_a_gap_that_says_nothing_is_not_resolved(values, expected):
     runs = seeded(dict(zip(("gn", "lb", "sb"), values, strict=True)))
     assert statistics.recovered("gn", "lb", "sb", runs) == expected
     assert statistics.recovered("gn", "lb", "none", {name: runs[name] for name in ("gn", "lb")}) is None
+
+
+def test_a_gap_and_what_is_recovered_of_it_are_over_the_seeds_that_all_three_have():
+    values = seeded({"gn": [85.0, 86.0, 87.0], "lb": [80.0, 81.0, 82.0, 70.0], "sb": [90.0, 91.5, 91.5, 60.0, 99.0]})
+    assert statistics.recovered("gn", "lb", "sb", values) == (pytest.approx(0.5), True)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,16 @@ def test_what_is_not_as_published_is_compared_by_differences_to_the_baseline():
     (shown,) = tables.presented(lines, "p", "T")
     assert column(shown, "published − baseline") == ["–", "-15.00", "–"]
     assert column(shown, "measured − baseline") == ["–", "-11.50", "–"]
-    assert shown.notes[-1].startswith("The baseline is A. Differences are over the seeds that a row shares with it, if")
+    assert shown.notes[-1] == "The baseline is A."
     assert "difference" not in shown.heads
+
+
+def test_a_difference_over_shared_seeds_that_is_not_that_of_the_means_is_said():
+    runs = runs_frame({"a": [90.0, 92.0, 97.0, 99.0], "b": [80.0, 82.0, 87.0]})
+    lines = tables.make_table({**TABLE, "as_published": False}, "p", runs)
+    assert lines.measured_beside.tolist()[1] == -10.0
+    said = "The baseline is A. Differences are over the seeds that a row shares with it."
+    assert tables.presented(lines, "p", "T")[0].notes[-1] == said
 
 
 def test_a_row_whose_settings_were_edited_says_so_and_is_not_subtracted():

@@ -43,8 +43,10 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
     frames = {need: frame[frame.run.isin(drawn)] for need, frame in frames.items()}
     shown = measured[0] if measured else "runs"
     known = frames[shown] if GRID not in needs(name) else frames["measures"].query("quantity == @table['metric']")
-    first = dict.fromkeys(map(str, known.groupby("run").seed.min()))
-    seeds = f"seed {', '.join(first)}" if shown in FIRST_SEED else _seeds_of(known)
+    seeds = _seeds_of(known)
+    if shown in FIRST_SEED:
+        first = sorted(set(known.groupby("run").seed.min()))
+        seeds = f"seed{'s' * (len(first) > 1)} {', '.join(map(str, first))}"
     function = find("figure", name)
     # Matplotlib leaves labels that begin with _ out of legends.
     table = {**table, "rows": [{**row, "label": re.sub("^_", "\u200b_", row["label"])} for row in table["rows"]]}

@@ -5,7 +5,7 @@ A scale is a folder of results/: `mini`, or `recorded/mini` for what was made fr
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def summary_text(scale: str) -> str:
         for paper, lines in verdicts.items()
         for line in lines
     ]
-    numbers = [f"{line['id']:3}  {line['evidence'].partition('; ')[0]}" for line in _telling(verdicts.values())]
+    numbers = [f"{paper:{wide}}  {line['id']:3}  {line['evidence']}" for paper, line in _telling(verdicts)]
     examples = (tables[0], tables[0].partition("/")[0]) if tables else ()
     page = PAGE.format(scale=scale)
     places = {
@@ -62,10 +62,12 @@ def summary_text(scale: str) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _telling(verdicts: Iterable[list[dict]]) -> list[dict]:
+def _telling(verdicts: Mapping[str, list[dict]]) -> list[tuple[str, dict]]:
     """Return the claims whose numbers a summary shows: of each paper the first that was decided, then the second."""
-    decided = [[line for line in lines if line["verdict"] != UNDETERMINED] for lines in verdicts]
-    return [line for each in zip_longest(*decided) for line in each if line][:TELLING]
+    decided = (
+        [(paper, line) for line in lines if line["verdict"] != UNDETERMINED] for paper, lines in verdicts.items()
+    )
+    return [one for each in zip_longest(*decided) for one in each if one][:TELLING]
 
 
 def _flag(scale: str) -> str:

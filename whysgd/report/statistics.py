@@ -26,8 +26,8 @@ def difference(weights: Mapping[str, float], values: Mapping[str, Seeds]) -> tup
 
     Runs that share three seeds or more are paired by seed, because a seed draws the same initial weights and order of
     the images in each: d and s² = s_d²/n are over the n seeds that all have, with s_d² the variance of Σ c·value and
-    n − 1 degrees of freedom. Others count as independent: s² = Σ c² s_r²/n_r with the Welch–Satterthwaite degrees of
-    freedom.
+    n − 1 degrees of freedom; seeds that only some have are left out. Others count as independent: s² = Σ c² s_r²/n_r
+    with the Welch–Satterthwaite degrees of freedom.
 
     Args:
         weights: c of each run.
@@ -93,6 +93,7 @@ def recovered(run: str, start: str, end: str, values: Mapping[str, Seeds]) -> tu
     """
     if not all(values.get(name) for name in (run, start, end)):
         return None
+    values = _paired((run, start, end), values)
     (above, _), (total, half) = (difference({name: 1.0, start: -1.0}, values) for name in (run, end))
     return above / total if total else None, half is not None and total > half
 

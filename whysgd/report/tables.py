@@ -188,8 +188,9 @@ def presented(lines: pd.DataFrame, paper: str, title: str, origin: str = "", fin
     if "column" not in lines:
         bases = " or ".join(lines.baseline.dropna().unique()) if lines.difference.isna().all() else ""
         baseline = f"The baseline is {bases}." if bases else ""
-        if bases and lines.n[lines.n > 0].nunique() > 1:
-            baseline += " Differences are over the seeds that a row shares with it, if those are three or more."
+        means = dict(zip(lines.label, lines.measured_mean, strict=True))
+        if bases and ((lines.measured_mean - lines.baseline.map(means) - lines.measured_beside).abs() > 1e-6).any():
+            baseline += " Differences are over the seeds that a row shares with it."
         notes = (legend, doubt, finding, baseline)
         return [Table(title, *_long(lines, paper), above=above, notes=notes)]
     both = lines.published_mean.notna().any() or lines.metric.isin(ACCURACIES).any()

@@ -150,14 +150,16 @@ def _title(points: list[Point]) -> str:
         best = max(judged, key=lambda one: one.value)
         title = f"{row_name(worst.row)} fits {fits} {name} and generalizes less{_closes(best, worst, test)}"
     elif above:
-        top = max(round(end + one.value, 1) for one in above)
-        best = [row_name(one.row) for one in above if round(end + one.value, 1) == top]
+        ends = {row_name(one.row): round(mean(test[one.row["run"]].values()), 1) for one in above}
+        top = max(ends.values())
+        best = [row for row, value in ends.items() if value == top]
         verb = "has" if len(above) == 1 else "have"
         who = "" if len(best) == len(above) else f" {joined(best)} the highest"
         rows = joined([row_name(one.row) for one in above], len(judged))
         title = f"{rows} {verb} a higher test accuracy than {name},{who} with {top:.1f} against {end:.1f} %"
     elif below and len(below) == len(judged) and all(one.value < 0 for one in found):
-        low, high = (f"{end + one(part.value for part in found):.1f}" for one in (min, max))
+        ends = [mean(test[one.row["run"]].values()) for one in found]
+        low, high = f"{min(ends):.1f}", f"{max(ends):.1f}"
         rest = f"{row_name(below[0].row)} ends at {low}" if len(found) == 1 else f"the others end at {low} to {high}"
         title = f"{name} has the highest test accuracy, {end:.1f} %; {rest} %"
     elif found and not judged:
