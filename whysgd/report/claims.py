@@ -11,7 +11,18 @@ from whysgd.report import statistics as stats
 from whysgd.report.measures import COLUMNS as MEASURES
 from whysgd.report.measures import titled
 from whysgd.report.table import Cell, Table
-from whysgd.study.claims import EARLY, MEASURED, Claim, Difference, GapShare, OfTables, Ranking
+from whysgd.study.claims import (
+    EARLY,
+    FAILS,
+    HOLDS,
+    MEASURED,
+    UNDETERMINED,
+    Claim,
+    Difference,
+    GapShare,
+    OfTables,
+    Ranking,
+)  # fmt: skip
 
 COLUMNS = ["id", "claim", "metric", "compares", "check", "runs", "verdict", "evidence"]
 # What a run's name stands for.
@@ -39,7 +50,6 @@ EXPLAINED = {
         " runs, with a two-sided p; of more than seven values it comes from 9,999 random orders and is at least 0.0002."
     ),
 }
-HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"
 NAMED = 4  # runs of a list, before it is cut
 FEW = 2  # parts of a claim that are written out where they are not at the scale; the page shows the whole check
 EARLY_PART = 10  # a tenth of the steps is early

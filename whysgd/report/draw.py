@@ -43,10 +43,7 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
     frames = {need: frame[frame.run.isin(drawn)] for need, frame in frames.items()}
     shown = measured[0] if measured else "runs"
     known = frames[shown] if GRID not in needs(name) else frames["measures"].query("quantity == @table['metric']")
-    seeds = _seeds_of(known)
-    if shown in FIRST_SEED:
-        first = sorted(set(known.groupby("run").seed.min()))
-        seeds = f"seed{'s' * (len(first) > 1)} {', '.join(map(str, first))}"
+    seeds = _first_seeds(known) if shown in FIRST_SEED else _seeds_of(known)
     function = find("figure", name)
     # Matplotlib leaves labels that begin with _ out of legends.
     table = {**table, "rows": [{**row, "label": re.sub("^_", "\u200b_", row["label"])} for row in table["rows"]]}
@@ -56,6 +53,12 @@ def draw_figure(name: str, table: Mapping, frames: Mapping[str, pd.DataFrame]) -
         title, numbers = message(table, frames) if message else (table["title"], "")
         add_heading(figure, begun(title), f"{setting_of(frames['runs'], device=False)}; {seeds}", numbers)
     return figure
+
+
+def _first_seeds(frame: pd.DataFrame) -> str:
+    """Return the first seed of each run of a frame, as text."""
+    first = sorted(set(frame.groupby("run").seed.min()))
+    return f"seed{'s' * (len(first) > 1)} {', '.join(map(str, first))}"
 
 
 def _seeds_of(frame: pd.DataFrame) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from whysgd.errors import UserError
 from whysgd.results.paths import CLAIMS, PAGE, RECORDS, RESULTS, RUNS, TABLE
+from whysgd.study.claims import UNDETERMINED
 from whysgd.study.config import DEFAULT_FILE, paper_names
 from whysgd.study.papers import load_paper
 from whysgd.study.validation import read_yaml
 
-UNDETERMINED = "undetermined"
 TELLING = 3  # numbers of a summary
 
 

@@ -34,6 +34,7 @@ ACCURACIES = ("test_accuracy", "best_test_accuracy")
 EARLY = "early_norm_ratio"
 MEASURED = tuple(name for name in QUANTITIES if name not in ACCURACIES)
 METRICS = (*ACCURACIES, EARLY, *MEASURED)
+HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"
 # A table's runs: for each row, each run with its place along the columns.
 Rows = tuple[tuple[tuple[str, float], ...], ...]
 _NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
